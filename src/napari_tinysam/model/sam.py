@@ -1,0 +1,229 @@
+"""Segment Anything: image encoder, prompt encoder and mask decoder, without input or output.
+
+Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
+unchanged. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    TwoWayTransformer,
+)
+from torch import Tensor, nn
+
+from napari_tinysam.model.tiny_vit import TinyVitEncoder
+
+Architecture = Literal["tiny_vit", "vit_b", "vit_l", "vit_h"]
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+EMBED_DIM = 256
+STRIDE = 16
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Sizes of a plain ViT image encoder (segment-anything, ``build_sam.py``)."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    global_attention: tuple[int, ...]
+
+
+VIT_CONFIGS: dict[str, VitConfig] = {
+    "vit_b": VitConfig(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": VitConfig(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": VitConfig(1280, 32, 16, (7, 15, 23, 31)),
+}
+
+
+class SegmentAnything(nn.Module):
+    """The three parts of a SAM model behind `encode` and `decode`.
+
+    Parameters
+    ----------
+    architecture : {"tiny_vit", "vit_b", "vit_l", "vit_h"}
+        Image encoder. The prompt encoder and the mask decoder are the same for all.
+    image_size : int
+        Side of the square input in pixels, 1024 for every published checkpoint.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, architecture: Architecture = "tiny_vit", image_size: int = 1024
+    ) -> None:
+        super().__init__()
+        self.architecture: Architecture = architecture
+        self.image_size = image_size
+        self.image_encoder = _build_image_encoder(architecture, image_size)
+        grid = image_size // STRIDE
+        self.prompt_encoder = PromptEncoder(
+            embed_dim=EMBED_DIM,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=16,
+        )
+        self.mask_decoder = MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=EMBED_DIM, mlp_dim=2048, num_heads=8
+            ),
+            transformer_dim=EMBED_DIM,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        )
+        self.register_buffer("pixel_mean", _column(PIXEL_MEAN), persistent=False)
+        self.register_buffer("pixel_std", _column(PIXEL_STD), persistent=False)
+
+    @classmethod
+    def uninitialized(
+        cls, architecture: Architecture = "tiny_vit", image_size: int = 1024
+    ) -> SegmentAnything:
+        """Build the module with unset weights, for a state dict that sets them all.
+
+        Drawing initial weights takes a second for TinyViT and many for ViT-H; loading a checkpoint
+        need not wait for that. What no state dict carries is set here.
+
+        Parameters
+        ----------
+        architecture, image_size
+            As for the class.
+
+        Returns
+        -------
+        SegmentAnything
+            On the CPU. Every parameter and persistent buffer holds arbitrary values.
+        """
+        with torch.device("meta"):
+            model = cls(architecture, image_size)
+        model.to_empty(device="cpu")
+        model.pixel_mean.copy_(_column(PIXEL_MEAN))
+        model.pixel_std.copy_(_column(PIXEL_STD))
+        if isinstance(model.image_encoder, TinyVitEncoder):
+            model.image_encoder.fill_derived_buffers()
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.pixel_mean.device
+
+    def normalize_and_pad(self, image: Tensor) -> Tensor:
+        """Normalise RGB values and pad right and bottom with zeros.
+
+        The padding comes after the normalisation, so it is exactly zero.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, 3, h, w), values 0–255, h and w at most `image_size`.
+
+        Returns
+        -------
+        Tensor
+            (B, 3, image_size, image_size), float32.
+        """
+        height, width = image.shape[-2:]
+        normalized = (image - self.pixel_mean) / self.pixel_std
+        return F.pad(
+            normalized, (0, self.image_size - width, 0, self.image_size - height)
+        )
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Embed RGB images whose longest side is already `image_size`.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, 3, h, w), values 0–255.
+
+        Returns
+        -------
+        Tensor
+            (B, 256, image_size / 16, image_size / 16), float32.
+        """
+        embedding: Tensor = self.image_encoder(self.normalize_and_pad(image))
+        return embedding
+
+    def decode(
+        self,
+        embedding: Tensor,
+        *,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N sets of prompts on one image.
+
+        Parameters
+        ----------
+        embedding : Tensor
+            (1, 256, g, g), from `encode`.
+        points : Tensor, optional
+            (N, P, 2), (x, y) in pixels of the model's input.
+        labels : Tensor, optional
+            (N, P): 1 on the object, 0 beside it, −1 ignored.
+        boxes : Tensor, optional
+            (N, 4), (x0, y0, x1, y1) in pixels of the model's input.
+        masks : Tensor, optional
+            (N, 1, 4g, 4g) logits of an earlier prediction.
+
+        Returns
+        -------
+        logits : Tensor
+            (N, 3, 4g, 4g), mask logits; a mask is where they exceed 0.
+        scores : Tensor
+            (N, 3), predicted IoU.
+        """
+        point_prompts = (points, labels) if points is not None else None
+        sparse, dense = self.prompt_encoder(point_prompts, boxes, masks)
+        logits, scores = self.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,  # (N, tokens, 256)
+            dense_prompt_embeddings=dense,  # (N, 256, g, g)
+            multimask_output=True,
+        )
+        return logits, scores
+
+
+def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:
+    if architecture == "tiny_vit":
+        return TinyVitEncoder(image_size, EMBED_DIM)
+    if architecture not in VIT_CONFIGS:
+        known = ", ".join(["tiny_vit", *VIT_CONFIGS])
+        raise ValueError(f"Unknown architecture {architecture!r}; known are {known}.")
+    config = VIT_CONFIGS[architecture]
+    encoder: nn.Module = ImageEncoderViT(
+        depth=config.depth,
+        embed_dim=config.embed_dim,
+        img_size=image_size,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        num_heads=config.num_heads,
+        patch_size=STRIDE,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=config.global_attention,
+        window_size=14,
+        out_chans=EMBED_DIM,
+    )
+    return encoder
+
+
+def _column(values: tuple[float, ...]) -> Tensor:
+    """(C,) values as (C, 1, 1)."""
+    return torch.tensor(values).view(-1, 1, 1)

@@ -1,0 +1,116 @@
+"""TinyViT-5M as the image encoder of TinySAM and MobileSAM.
+
+The body is timm's; the last stage keeps its input resolution and the classifier is replaced by
+SAM's convolutional neck, as in MobileSAM (Zhang et al., 2023) and TinySAM (Shu et al., AAAI 2025).
+"""
+
+from __future__ import annotations
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d
+from timm.models.tiny_vit import Attention, TinyVit
+from torch import Tensor, nn
+
+EMBED_DIMS = (64, 128, 160, 320)
+DEPTHS = (2, 2, 6, 2)
+NUM_HEADS = (2, 4, 5, 10)
+WINDOW_SIZES = (7, 7, 14, 7)
+NUM_CLASSES = 1000  # the unused ImageNet head that official checkpoints carry
+
+
+class _UncachedAttention(Attention):
+    """timm's window attention, reading its bias table at every call.
+
+    timm (and the official code) cache the expanded bias table in eval mode, and neither clears it
+    when weights are loaded: a model that has run once keeps the old biases. Expanding the table
+    costs well under a millisecond an image, so nothing is cached here.
+    """
+
+    attention_bias_idxs: Tensor
+
+    def get_attention_biases(self, device: torch.device) -> Tensor:
+        # (heads, offsets) → (heads, tokens, tokens)
+        return self.attention_biases[:, self.attention_bias_idxs]
+
+    @torch.no_grad()
+    def fill_bias_indices(self) -> None:
+        """Set which entry of the bias table each pair of tokens of a window reads."""
+        height, width = self.resolution
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x = y.reshape(-1, 1), x.reshape(-1, 1)  # (tokens, 1), in raster order
+        # The table holds one entry for each (|dy|, |dx|), in raster order too.
+        self.attention_bias_idxs.copy_((y - y.T).abs() * width + (x - x.T).abs())
+
+
+class TinyVitEncoder(nn.Module):
+    """TinyViT-5M body and SAM neck: one image to a 256-channel embedding at stride 16.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the square input, in pixels. Only a declaration: the body accepts any size that is
+        a multiple of 16.
+    out_channels : int
+        Channels of the embedding.
+    """
+
+    def __init__(self, image_size: int = 1024, out_channels: int = 256) -> None:
+        super().__init__()
+        self.img_size = image_size  # the name under which segment-anything looks for it
+        # The class itself, never timm.create_model: importing `tinysam` or `mobile_sam`
+        # re-registers "tiny_vit_5m_224" with a class of theirs.
+        self.body = TinyVit(
+            num_classes=0,
+            global_pool="",
+            embed_dims=EMBED_DIMS,
+            depths=DEPTHS,
+            num_heads=NUM_HEADS,
+            window_sizes=WINDOW_SIZES,
+            drop_path_rate=0.0,
+        )
+        # 64² stays 64² into the last stage, so that the embedding has stride 16.
+        merging = self.body.get_submodule("stages.3.downsample.conv2.conv")
+        assert isinstance(merging, nn.Conv2d)
+        merging.stride = (1, 1)
+        # timm's classifier norm has no counterpart on the way to the neck.
+        self.body.head = nn.Identity()  # type: ignore[assignment]
+        for module in self.body.modules():
+            if isinstance(module, Attention):
+                module.__class__ = (
+                    _UncachedAttention  # a subclass without state of its own
+                )
+        self.neck = nn.Sequential(
+            nn.Conv2d(EMBED_DIMS[-1], out_channels, kernel_size=1, bias=False),
+            LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )
+        # Never used, only carried, so that an official checkpoint is saved back whole.
+        self.norm_head = nn.LayerNorm(EMBED_DIMS[-1])
+        self.head = nn.Linear(EMBED_DIMS[-1], NUM_CLASSES)
+        self.norm_head.requires_grad_(False)
+        self.head.requires_grad_(False)
+
+    def fill_derived_buffers(self) -> None:
+        """Set the buffers that follow from the architecture; no state dict carries them."""
+        for module in self.modules():
+            if isinstance(module, _UncachedAttention):
+                module.fill_bias_indices()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed normalised images.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, 3, H, W), normalised and padded; H and W multiples of 16.
+
+        Returns
+        -------
+        Tensor
+            (B, out_channels, H / 16, W / 16).
+        """
+        # (B, 320, H/16, W/16)
+        features = self.body.forward_features(image)  # type: ignore[no-untyped-call]
+        embedding: Tensor = self.neck(features)
+        return embedding
