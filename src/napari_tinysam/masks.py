@@ -1,0 +1,250 @@
+"""Mask arithmetic: logits to full size, stability, boxes and overlaps. numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.prompts import LOGITS_SIZE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: A mask is where its logits exceed this (Segment Anything, ``mask_threshold``).
+MASK_THRESHOLD = 0.0
+
+#: Half the width of the band of thresholds that the stability score compares.
+STABILITY_OFFSET = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class BoxedMask:
+    """A mask cut out to the rectangle that holds it.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        (h, w) bool.
+    y0, x0 : int
+        Where the rectangle's first pixel lies in the image.
+    shape : (int, int)
+        Height and width of the image.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    y0: int
+    x0: int
+    shape: tuple[int, int]
+
+    @classmethod
+    def from_full(cls, mask: npt.NDArray[np.bool_]) -> BoxedMask:
+        """Cut a mask of the whole image, (H, W) bool, to its bounding box."""
+        ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        shape = (int(mask.shape[0]), int(mask.shape[1]))
+        if not ys.size:
+            return cls(np.zeros((0, 0), bool), 0, 0, shape)
+        y0, x0 = int(ys[0]), int(xs[0])
+        return cls(mask[y0 : ys[-1] + 1, x0 : xs[-1] + 1].copy(), y0, x0, shape)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where the rectangle lies: ``image[boxed.slices]`` has the shape of `mask`."""
+        height, width = self.mask.shape
+        return slice(self.y0, self.y0 + height), slice(self.x0, self.x0 + width)
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    def trimmed(self) -> BoxedMask:
+        """Return the same mask in the smallest rectangle that holds it."""
+        inner = BoxedMask.from_full(self.mask)
+        return BoxedMask(inner.mask, self.y0 + inner.y0, self.x0 + inner.x0, self.shape)
+
+    def to_full(self) -> npt.NDArray[np.bool_]:
+        """Return the mask at the size of the image, (H, W) bool."""
+        full = np.zeros(self.shape, bool)
+        full[self.slices] = self.mask
+        return full
+
+
+def stability_scores(
+    logits: npt.NDArray[np.float32], offset: float = STABILITY_OFFSET
+) -> npt.NDArray[np.float32]:
+    """How little each mask depends on the threshold.
+
+    IoU of the masks at ``MASK_THRESHOLD + offset`` and ``MASK_THRESHOLD - offset`` (Segment
+    Anything, ``calculate_stability_score``), here on the logits as they are given.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        (..., h, w).
+    offset : float
+        In logits.
+
+    Returns
+    -------
+    numpy.ndarray
+        (...,) float32 in 0–1; 0 for a mask that is empty at the lower threshold.
+    """
+    high = np.count_nonzero(logits > MASK_THRESHOLD + offset, axis=(-2, -1))
+    low = np.count_nonzero(logits > MASK_THRESHOLD - offset, axis=(-2, -1))
+    return np.divide(high, low, out=np.zeros(np.shape(high)), where=low > 0).astype(
+        np.float32
+    )
+
+
+def upscale_weights(
+    input_size: int, original_size: int, frame_size: int
+) -> npt.NDArray[np.float32]:
+    """One axis of SAM's mask post-processing as a matrix.
+
+    The official order is two bilinear interpolations: 256 low-resolution logits to the model's
+    frame, cut to the part that the image covers, then to the image's own size. Both are linear and
+    separable, so along one axis they are one matrix with at most four non-zero entries a row.
+
+    Parameters
+    ----------
+    input_size : int
+        Pixels of the frame that the resized image covers along this axis.
+    original_size : int
+        Pixels of the image along this axis.
+    frame_size : int
+        Side of the model's frame, in pixels (1024).
+
+    Returns
+    -------
+    numpy.ndarray
+        (original_size, 256) float32; every row sums to 1.
+    """
+    to_frame = _bilinear_matrix(LOGITS_SIZE, frame_size)[:input_size]
+    first, second, fraction = _bilinear_taps(input_size, original_size)
+    low, high = 1 - fraction[:, np.newaxis], fraction[:, np.newaxis]
+    return (low * to_frame[first] + high * to_frame[second]).astype(np.float32)
+
+
+def _bilinear_taps(
+    source: int, target: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Two source indices and the second's weight for each target (``align_corners=False``)."""
+    position = (np.arange(target) + 0.5) * (source / target) - 0.5
+    position = np.maximum(position, 0.0)
+    first = np.minimum(position.astype(np.intp), source - 1)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, position - first
+
+
+def _bilinear_matrix(source: int, target: int) -> npt.NDArray[np.float64]:
+    """(target, source) weights of a bilinear interpolation along one axis."""
+    first, second, fraction = _bilinear_taps(source, target)
+    matrix = np.zeros((target, source))
+    rows = np.arange(target)
+    np.add.at(matrix, (rows, first), 1 - fraction)
+    np.add.at(matrix, (rows, second), fraction)
+    return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Upscaler:
+    """Low-resolution logits of one image to its full size, whole or only where it matters.
+
+    Parameters
+    ----------
+    input_size : (int, int)
+        Height and width of the resized image inside the model's frame.
+    original_size : (int, int)
+        Height and width of the image.
+    frame_size : int
+        Side of the model's frame in pixels.
+    """
+
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+    frame_size: int = 1024
+
+    def __post_init__(self) -> None:
+        weights = [
+            upscale_weights(inner, outer, self.frame_size)
+            for inner, outer in zip(self.input_size, self.original_size, strict=True)
+        ]
+        object.__setattr__(self, "_weights", tuple(weights))
+
+    @property
+    def weights(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Matrices for y and x, (H, 256) and (W, 256)."""
+        found: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] = self._weights  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def valid_size(self) -> tuple[int, int]:
+        """Rows and columns of the low-resolution logits that lie on the image."""
+        scale = LOGITS_SIZE / self.frame_size
+        height, width = self.input_size
+        return max(1, int(np.ceil(height * scale))), max(1, int(np.ceil(width * scale)))
+
+    def full(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Upscale logits, (..., 256, 256), to the image: (..., H, W) float32."""
+        wy, wx = self.weights
+        upscaled: npt.NDArray[np.float32] = wy @ logits @ wx.T
+        return upscaled
+
+    def boxed(self, logits: npt.NDArray[np.float32]) -> BoxedMask:
+        """Upscale one mask only where it can be.
+
+        Parameters
+        ----------
+        logits : numpy.ndarray
+            (256, 256).
+
+        Returns
+        -------
+        BoxedMask
+            The mask's pixels, in the smallest rectangle that holds them. A bilinear interpolation
+            is never above its taps, so rows and columns without a positive tap are left out.
+        """
+        positive = logits > MASK_THRESHOLD
+        wy, wx = self.weights
+        ys = _span(wy, positive.any(axis=1))
+        xs = _span(wx, positive.any(axis=0))
+        if ys is None or xs is None:
+            return BoxedMask(np.zeros((0, 0), bool), 0, 0, self.original_size)
+        wy, wx = wy[ys], wx[xs]
+        low_y, low_x = _used(wy), _used(wx)
+        cut = wy[:, low_y] @ logits[low_y, low_x] @ wx[:, low_x].T
+        box = BoxedMask(cut > MASK_THRESHOLD, ys.start, xs.start, self.original_size)
+        return box.trimmed()
+
+
+def _span(
+    weights: npt.NDArray[np.float32], taps: npt.NDArray[np.bool_]
+) -> slice | None:
+    """Rows of `weights` that read any of the `taps`, as one slice."""
+    reading = np.flatnonzero(weights @ taps.astype(np.float32) > 0)
+    if not reading.size:
+        return None
+    return slice(int(reading[0]), int(reading[-1]) + 1)
+
+
+def _used(weights: npt.NDArray[np.float32]) -> slice:
+    """Columns of `weights` that are not all zero, as one slice."""
+    columns = np.flatnonzero(weights.any(axis=0))
+    return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def mask_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """(x0, y0, x1, y1) of a mask's first and last pixels; None for an empty mask."""
+    boxed = BoxedMask.from_full(mask)
+    if not boxed.area:
+        return None
+    height, width = boxed.mask.shape
+    return boxed.x0, boxed.y0, boxed.x0 + width - 1, boxed.y0 + height - 1
+
+
+def mask_iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one shape; 1 if both are empty."""
+    union = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b) / union) if union else 1.0
