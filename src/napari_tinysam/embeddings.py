@@ -1,0 +1,48 @@
+"""The cache of embeddings: those of recently visited planes, in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tinysam.predictor import Embedding
+
+
+class EmbeddingCache:
+    """Keeps the most recently used embeddings.
+
+    Parameters
+    ----------
+    capacity : int
+        How many to keep. One is 4 MB, plus about 1 kB a pixel row of the image.
+    """
+
+    def __init__(self, capacity: int = 64) -> None:
+        if capacity < 1:
+            raise ValueError("The cache must hold at least one embedding.")
+        self.capacity = capacity
+        self._entries: OrderedDict[Hashable, Embedding] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many are held."""
+        return len(self._entries)
+
+    def get(self, key: Hashable) -> Embedding | None:
+        """Find an embedding and count it as used now."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: Hashable, embedding: Embedding) -> None:
+        """Keep an embedding; the least recently used goes if there are too many."""
+        self._entries[key] = embedding
+        self._entries.move_to_end(key)
+        while len(self._entries) > self.capacity:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()

@@ -1,0 +1,341 @@
+"""Images to embeddings, embeddings and prompts to masks. Stateless, thread-safe, no GUI.
+
+An image is encoded once (a second or so on a laptop); after that every prompt costs a fraction of
+that. Nothing here remembers anything: the embedding carries all that `Predictor.predict` needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from napari_tinysam.image import to_rgb
+from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
+from napari_tinysam.prompts import LOGITS_SIZE, Prompts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.runtime import Runtime
+
+RuntimeName = Literal["auto", "torch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One encoded image.
+
+    Parameters
+    ----------
+    features : object
+        What the predictor's runtime computed; opaque.
+    original_size : (int, int)
+        Height and width of the image.
+    input_size : (int, int)
+        Height and width it was resized to inside the model's frame.
+    frame_size : int
+        Side of the model's frame in pixels.
+    model_id : str
+        The predictor that made it, the only one that can read it.
+    """
+
+    features: Any
+    original_size: tuple[int, int]
+    input_size: tuple[int, int]
+    frame_size: int
+    model_id: str
+
+    @cached_property
+    def upscaler(self) -> Upscaler:
+        """Maps low-resolution logits to this image."""
+        return Upscaler(self.input_size, self.original_size, self.frame_size)
+
+    def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""
+        scale = np.array(self.input_size[::-1]) / np.array(self.original_size[::-1])
+        return (xy.astype(np.float64) * scale).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Three candidate masks for each of N objects, in the model's own order.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        (N, 3, 256, 256) float32, over the model's frame; fit for `Prompts.masks`.
+    scores : numpy.ndarray
+        (N, 3) float32, the IoU that the model predicts for its own masks.
+    upscaler : Upscaler
+        From the embedding.
+    """
+
+    logits: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    upscaler: Upscaler
+
+    def __len__(self) -> int:
+        """Return the number of objects, N."""
+        return len(self.logits)
+
+    @cached_property
+    def stability(self) -> npt.NDArray[np.float32]:
+        """(N, 3) float32 in 0–1: how little each mask depends on the threshold.
+
+        Computed on the low-resolution logits over the image, which differs from Segment Anything's
+        full-size score by a few thousandths.
+        """
+        height, width = self.upscaler.valid_size
+        return stability_scores(self.logits[..., :height, :width])
+
+    @property
+    def best(self) -> npt.NDArray[np.intp]:
+        """(N,) which candidate has the highest predicted IoU."""
+        return self.scores.argmax(axis=1)
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """(N, 3, H, W) bool, all candidates at the size of the image, computed at each access."""
+        height, width = self.upscaler.original_size
+        full = np.empty((*self.scores.shape, height, width), bool)
+        for index in np.ndindex(*self.scores.shape):  # one at a time: memory
+            full[index] = self.upscaler.full(self.logits[index]) > 0
+        return full
+
+    def full_logits(self, index: int, candidate: int) -> npt.NDArray[np.float32]:
+        """Return the (H, W) float32 logits of one candidate at the size of the image."""
+        return self.upscaler.full(self.logits[index, candidate])
+
+    def boxed(self, index: int = 0, candidate: int | None = None) -> BoxedMask:
+        """Return one mask at the size of the image, computed only where it is.
+
+        Parameters
+        ----------
+        index : int
+            Which object.
+        candidate : int, optional
+            Which of its three masks; the one with the highest score if left out.
+        """
+        if candidate is None:
+            candidate = int(self.best[index])
+        return self.upscaler.boxed(self.logits[index, candidate])
+
+
+class Predictor:
+    """A loaded model. Get one from `load_model`.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        Runs the network.
+    name : str
+        Registry name or file of the checkpoint, for messages.
+    model_id : str
+        Identifies weights and preprocessing; embeddings of another are refused.
+    """
+
+    def __init__(self, runtime: Runtime, *, name: str, model_id: str) -> None:
+        self._runtime = runtime
+        self.name = name
+        self.model_id = model_id
+
+    def __repr__(self) -> str:
+        """Return name and runtime."""
+        return f"<Predictor {self.name!r}, {self._runtime.name}>"
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs the model, for messages: "torch on cpu"."""
+        return self._runtime.name
+
+    def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
+        """Encode one image plane.
+
+        Parameters
+        ----------
+        image : array-like
+            (H, W, 3) uint8 RGB goes to the model unchanged, as in Segment Anything's predictor.
+            Anything else, gray, multichannel, RGBA, 16-bit, float, dask or zarr, goes through
+            `napari_tinysam.image.to_rgb`.
+        **to_rgb_options
+            Keyword arguments of `napari_tinysam.image.to_rgb`: `channel`, `channel_axis`,
+            `contrast_limits`, `percentiles`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not an image; see `to_rgb`.
+        """
+        rgb = to_rgb(image, **to_rgb_options)
+        height, width = rgb.shape[:2]
+        resized = resize_longest_side(rgb, self._runtime.image_size)
+        return Embedding(
+            features=self._runtime.encode(resized),
+            original_size=(height, width),
+            input_size=(resized.shape[0], resized.shape[1]),
+            frame_size=self._runtime.image_size,
+            model_id=self.model_id,
+        )
+
+    def predict(self, embedding: Embedding, prompts: Prompts) -> Masks:
+        """Predict three masks for each object.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+        prompts : Prompts
+            N objects, in pixels of the image. Objects may differ in their kinds and numbers of
+            prompts; each is decoded as if it were alone.
+
+        Returns
+        -------
+        Masks
+            (N, 3) candidates.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        if embedding.model_id != self.model_id:
+            raise ValueError(
+                "This embedding was made by another model. Encode the image again with "
+                f"{self.name!r}."
+            )
+        logits = np.empty((len(prompts), 3, LOGITS_SIZE, LOGITS_SIZE), np.float32)
+        scores = np.empty((len(prompts), 3), np.float32)
+        for rows, group in _alike(prompts):
+            points, boxes = group.points, group.boxes
+            logits[rows], scores[rows] = self._runtime.decode(
+                embedding.features,
+                points=None if points is None else embedding.to_frame(points),
+                labels=group.labels,
+                boxes=None
+                if boxes is None
+                else embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+                masks=group.masks,
+            )
+        return Masks(logits, scores, embedding.upscaler)
+
+
+def resize_longest_side(rgb: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Resize so that the longer side has `size` pixels.
+
+    Equal to Segment Anything's ``ResizeLongestSide.apply_image`` (antialiased bilinear, sizes
+    rounded half up), except that a side never becomes 0.
+
+    Parameters
+    ----------
+    rgb : numpy.ndarray
+        (H, W, 3) uint8.
+    size : int
+        In pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, 3) uint8.
+    """
+    height, width = rgb.shape[:2]
+    scale = size * 1.0 / max(height, width)
+    new_height = max(1, int(height * scale + 0.5))
+    new_width = max(1, int(width * scale + 0.5))
+    if (new_height, new_width) == (height, width):
+        return rgb
+    resized = Image.fromarray(rgb).resize(
+        (new_width, new_height), Image.Resampling.BILINEAR
+    )
+    return np.asarray(resized)
+
+
+def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
+    """Group objects that can share a batch: as many points, and a box or mask or not.
+
+    Filling rows up with dummy points instead would change the masks: the prompt encoder gives them
+    tokens that all others attend to.
+    """
+    kinds = np.stack(
+        [prompts.point_counts, prompts.has_box, prompts.has_mask], axis=1
+    ).astype(np.intp)
+    groups = []
+    for kind in np.unique(kinds, axis=0):
+        rows = np.flatnonzero((kinds == kind).all(axis=1))
+        count, has_box, has_mask = (int(k) for k in kind)
+        points, labels = _real_points(prompts, rows, count)
+        group = Prompts(
+            points=points,
+            labels=labels,
+            boxes=prompts.boxes[rows]
+            if has_box and prompts.boxes is not None
+            else None,
+            masks=prompts.masks[rows]
+            if has_mask and prompts.masks is not None
+            else None,
+        )
+        groups.append((rows, group))
+    return groups
+
+
+def _real_points(
+    prompts: Prompts, rows: npt.NDArray[np.intp], count: int
+) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int32] | None]:
+    """(n, count, 2) points and (n, count) labels of `rows` without the fillers."""
+    if count == 0 or prompts.points is None or prompts.labels is None:
+        return None, None
+    real = prompts.labels[rows] != -1
+    points = prompts.points[rows][real].reshape(len(rows), count, 2)
+    return points, prompts.labels[rows][real].reshape(len(rows), count)
+
+
+def load_model(
+    name_or_path: str | Path = "default",
+    *,
+    device: str = "auto",
+    runtime: RuntimeName = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictor:
+    """Load a checkpoint.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `napari_tinysam.checkpoints.REGISTRY` ("default" is bundled, others are downloaded
+        once) or a checkpoint file.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    runtime : {"auto", "torch"}
+        What runs the network.
+    progress : callable, optional
+        Called with the bytes downloaded so far and in total.
+
+    Returns
+    -------
+    Predictor
+        Ready to encode.
+
+    Raises
+    ------
+    napari_tinysam.checkpoints.CheckpointError
+        If the file cannot be had or is not a checkpoint this project reads.
+    ValueError
+        If the device or the runtime is not available.
+    """
+    from napari_tinysam import checkpoints
+    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
+
+    if runtime not in ("auto", "torch"):
+        raise ValueError(f'Unknown runtime {runtime!r}; use "auto" or "torch".')
+    chosen = choose_device(device)
+    loaded = checkpoints.load(name_or_path, progress=progress)
+    return Predictor(
+        TorchRuntime(loaded.model, chosen),
+        name=loaded.name,
+        model_id=f"{loaded.fingerprint}/{chosen.type}",
+    )

@@ -1,0 +1,68 @@
+"""The runtime protocol: arrays in, arrays out, whatever computes in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class DecodedPrompts(NamedTuple):
+    """Masks of N objects as the decoder gives them."""
+
+    #: (N, 3, 256, 256) float32 mask logits.
+    logits: npt.NDArray[np.float32]
+    #: (N, 3) float32 predicted IoU.
+    scores: npt.NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """Runs one model. Implementations keep no state between calls and are thread-safe."""
+
+    #: For messages: "torch on cpu".
+    name: str
+    #: Side of the model's square frame in pixels.
+    image_size: int
+
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
+        """Embed an image that is already resized.
+
+        Parameters
+        ----------
+        rgb : numpy.ndarray
+            (h, w, 3) uint8, the longer side `image_size`.
+
+        Returns
+        -------
+        object
+            Features in whatever form `decode` of the same runtime reads.
+        """
+        ...
+
+    def decode(
+        self,
+        features: Any,
+        *,
+        points: npt.NDArray[np.float32] | None,
+        labels: npt.NDArray[np.int32] | None,
+        boxes: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.float32] | None,
+    ) -> DecodedPrompts:
+        """Decode N objects with the same kinds and numbers of prompts.
+
+        Parameters
+        ----------
+        features : object
+            From `encode`.
+        points : numpy.ndarray or None
+            (N, P, 2), (x, y) in pixels of the model's frame.
+        labels : numpy.ndarray or None
+            (N, P), 1 or 0.
+        boxes : numpy.ndarray or None
+            (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
+        masks : numpy.ndarray or None
+            (N, 256, 256) logits.
+        """
+        ...

@@ -1,0 +1,110 @@
+"""The reference runtime: torch on a CPU, CUDA or Apple GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_tinysam.runtime.protocol import DecodedPrompts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.model import SegmentAnything
+
+#: Prompt sets decoded at once. Larger batches are slower per prompt on a CPU, faster on a GPU.
+_CPU_BATCH = 8
+_GPU_BATCH = 64
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Turn a user's choice of device into a torch device that exists here.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (CUDA, then Apple's MPS, then the CPU) or a torch device name.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known or not available on this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"The device {device!r} is not available on this machine. "
+            'Use "auto" or "cpu".'
+        ) from error
+    return chosen
+
+
+class TorchRuntime:
+    """Runs a `SegmentAnything` module.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        Taken over: moved to the device and put in eval mode.
+    device : torch.device
+        Where to run.
+    """
+
+    def __init__(self, model: SegmentAnything, device: torch.device) -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+        self._batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+        self.name = f"torch on {device}"
+        self.image_size = model.image_size
+
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor."""
+        with torch.inference_mode():
+            # (h, w, 3) → (1, 3, h, w)
+            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
+            return self._model.encode(image.to(self._device).float())
+
+    def decode(
+        self,
+        features: torch.Tensor,
+        *,
+        points: npt.NDArray[np.float32] | None,
+        labels: npt.NDArray[np.int32] | None,
+        boxes: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.float32] | None,
+    ) -> DecodedPrompts:
+        """Decode N objects; see `Runtime.decode`."""
+        count = next(len(p) for p in (points, boxes, masks) if p is not None)
+        logits, scores = [], []
+        with torch.inference_mode():
+            for start in range(0, count, self._batch):
+                part = slice(start, start + self._batch)
+                found = self._model.decode(
+                    features,
+                    points=self._tensor(points, part),
+                    labels=self._tensor(labels, part),
+                    boxes=self._tensor(boxes, part),
+                    masks=None
+                    if masks is None
+                    else self._tensor(masks[:, np.newaxis], part),
+                )
+                logits.append(found[0].float().cpu().numpy())
+                scores.append(found[1].float().cpu().numpy())
+        return DecodedPrompts(np.concatenate(logits), np.concatenate(scores))
+
+    def _tensor(
+        self, array: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None, part: slice
+    ) -> torch.Tensor | None:
+        if array is None:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(array[part])).to(self._device)
