@@ -1,0 +1,282 @@
+"""Loading the model and embedding the shown plane, in the background."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.embeddings import EmbeddingCache
+from napari_tinysam.ui._inference import Inference, Lane
+
+if TYPE_CHECKING:
+    from napari_tinysam.predictor import Embedding, Predictor
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+LoadPredictor = Callable[[str, str, Progress], "Predictor"]
+Notify = Callable[[str, str], None]
+
+
+class StatusKind(Enum):
+    """What the annotator is doing or waiting for."""
+
+    NO_IMAGE = "no image"
+    LOADING_MODEL = "loading the model"
+    DOWNLOADING = "downloading"
+    EMBEDDING = "embedding"
+    READY = "ready"
+    CANCELLED = "cancelled"
+    VIEW_3D = "3D view"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+
+
+_BUSY = (StatusKind.LOADING_MODEL, StatusKind.DOWNLOADING, StatusKind.EMBEDDING)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What to tell the user.
+
+    Parameters
+    ----------
+    kind : StatusKind
+        For programs.
+    text : str
+        For people.
+    fraction : float, optional
+        How much is done, 0–1, where that is known.
+    """
+
+    kind: StatusKind
+    text: str = ""
+    fraction: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs that the user waits for."""
+        return self.kind in _BUSY
+
+
+class Cancelled(Exception):  # noqa: N818 - a request, not an error
+    """Raised inside a download that the user stopped."""
+
+
+def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
+    """Load a checkpoint; the first call imports torch, so call it from the inference thread."""
+    from napari_tinysam.predictor import load_model
+
+    return load_model(name, device=device, progress=progress)
+
+
+class Embedder:
+    """Keeps a model and the embedding of the plane that is wanted.
+
+    Parameters
+    ----------
+    inference : Inference
+        Where models are loaded and images embedded.
+    load : callable
+        ``load(name, device, progress)`` returns a `Predictor`.
+    on_status : callable
+        Called with each new `Status`.
+    on_ready : callable
+        Called when the embedding of the wanted plane is there.
+    notify : callable
+        Called with "error" and a sentence when something failed.
+    cache : EmbeddingCache
+        Of planes visited before.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        load: LoadPredictor,
+        *,
+        on_status: Callable[[Status], None],
+        on_ready: Callable[[], None],
+        notify: Notify,
+        cache: EmbeddingCache,
+    ) -> None:
+        self._inference = inference
+        self._load = load
+        self._on_status = on_status
+        self._on_ready = on_ready
+        self._notify = notify
+        self._cache = cache
+        self._stop_download = False
+        self._generation = 0  # of the model: what an older one returns is dropped
+        self._loading = False
+        self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
+        self._running: Hashable | None = None
+        self.name = "default"
+        self.device = "auto"
+        self.predictor: Predictor | None = None
+        self.embedding: Embedding | None = None
+
+    def set_model(self, name: str, device: str = "auto") -> None:
+        """Choose a model; it is loaded at once, and the wanted plane embedded again."""
+        self.name, self.device = name, device
+        self.predictor = self.embedding = None
+        self._generation += 1
+        self._loading = False
+        self.start()
+
+    def start(self) -> None:
+        """Load the model if it is not there yet."""
+        if self.predictor is not None or self._loading:
+            return
+        self._loading = True
+        self._stop_download = False
+        generation, name, device = self._generation, self.name, self.device
+
+        def job() -> Predictor:
+            return self._load(name, device, progress)
+
+        def progress(done: int, total: int) -> None:
+            if self._stop_download or generation != self._generation:
+                raise Cancelled
+            fraction = done / total if total else None
+            text = f"Downloading {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+            self._inference.post(
+                lambda: self._report(generation, StatusKind.DOWNLOADING, text, fraction)
+            )
+
+        self._on_status(Status(StatusKind.LOADING_MODEL, "Loading the model…"))
+        self._inference.submit(
+            Lane.MODEL,
+            job,
+            lambda predictor: self._model_loaded(generation, predictor),
+            lambda error: self._model_failed(generation, error),
+        )
+
+    def want(
+        self, key: Hashable, embed: Callable[[Predictor], Embedding] | None
+    ) -> None:
+        """Ask for the embedding of a plane, in place of the one before.
+
+        Parameters
+        ----------
+        key : hashable
+            Identifies image, plane and preprocessing.
+        embed : callable or None
+            Makes the embedding in the inference thread. None: nothing is wanted.
+        """
+        self.embedding = None
+        if embed is None:
+            self._wanted = None
+            self._inference.drop(Lane.EMBED)
+            return
+        self._wanted = (key, embed)
+        self._serve()
+
+    def cancel(self) -> None:
+        """Stop waiting. What runs cannot be stopped halfway; its result is only kept."""
+        self._stop_download = True
+        self._inference.drop(Lane.EMBED)
+        self._inference.drop(Lane.MODEL)
+        self._loading = False
+        self._generation += self.predictor is None
+        self._wanted = None
+        self._on_status(Status(StatusKind.CANCELLED, "Cancelled"))
+
+    def _serve(self) -> None:
+        """Bring what is wanted one step nearer."""
+        if self._wanted is None:
+            return
+        predictor = self.predictor
+        if predictor is None:
+            self.start()
+            return
+        wanted, embed = self._wanted
+        key = (wanted, predictor.model_id)
+        found = self._cache.get(key)
+        if found is not None:
+            self._inference.drop(Lane.EMBED)
+            self._ready(found)
+            return
+        self._on_status(Status(StatusKind.EMBEDDING, "Reading the image…"))
+        if self._running == key:  # asked for again while it is computed
+            self._inference.drop(Lane.EMBED)
+            return
+
+        def job() -> Embedding:
+            self._running = key
+            return embed(predictor)
+
+        self._inference.submit(
+            Lane.EMBED,
+            job,
+            lambda embedding: self._embedded(key, embedding),
+            lambda error: self._embedding_failed(key, error),
+        )
+
+    def _ready(self, embedding: Embedding) -> None:
+        self.embedding = embedding
+        self._on_status(Status(StatusKind.READY))
+        self._on_ready()
+
+    def _model_loaded(self, generation: int, predictor: Predictor) -> None:
+        if generation != self._generation:
+            return
+        self._loading = False
+        self.predictor = predictor
+        if self._wanted is None:
+            self._on_status(Status(StatusKind.READY))
+        self._serve()
+
+    def _model_failed(self, generation: int, error: Exception) -> None:
+        if generation != self._generation or isinstance(error, Cancelled):
+            return
+        self._loading = False
+        self._fail("The model could not be loaded", error)
+
+    def _embedded(self, key: Hashable, embedding: Embedding) -> None:
+        self._running = None
+        self._cache.put(key, embedding)
+        if self._is_wanted(key):
+            self._ready(embedding)
+
+    def _embedding_failed(self, key: Hashable, error: Exception) -> None:
+        self._running = None
+        if self._is_wanted(key):
+            self._fail("The image could not be read", error)
+
+    def _is_wanted(self, key: Hashable) -> bool:
+        return (
+            self._wanted is not None
+            and self.predictor is not None
+            and key == (self._wanted[0], self.predictor.model_id)
+        )
+
+    def _fail(self, what: str, error: Exception) -> None:
+        logger.debug("%s", what, exc_info=error)
+        text = f"{what}: {_first_line(error)}"
+        self._on_status(Status(StatusKind.FAILED, text))
+        self._notify("error", text)
+
+    def _report(
+        self, generation: int, kind: StatusKind, text: str, fraction: float | None
+    ) -> None:
+        if generation == self._generation and self._loading:
+            self._on_status(Status(kind, text, fraction))
+
+
+def _first_line(error: Any) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory."
+    return str(error).strip() or type(error).__name__
+
+
+__all__ = [
+    "Embedder",
+    "LoadPredictor",
+    "Notify",
+    "Status",
+    "StatusKind",
+    "load_predictor",
+]

@@ -1,0 +1,75 @@
+"""Undo and redo of everything the annotator does, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui._drafts import PlaneDrafts
+    from napari_tinysam.ui._labels import LabelEdit
+    from napari_tinysam.ui._planes import Plane
+
+#: Steps kept. A step is a few hundred bytes, or the rectangle of one object.
+_LEVELS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One thing that can be taken back.
+
+    Parameters
+    ----------
+    text : str
+        What was done, for the button: "point", "commit".
+    plane : Plane
+        Where.
+    before, after : PlaneDrafts
+        The drafts of that plane.
+    edit : LabelEdit, optional
+        What it wrote into a labels layer.
+    """
+
+    text: str
+    plane: Plane
+    before: PlaneDrafts
+    after: PlaneDrafts
+    edit: LabelEdit | None = None
+
+
+class History:
+    """Steps done and steps taken back."""
+
+    def __init__(self) -> None:
+        self._done: deque[Step] = deque(maxlen=_LEVELS)
+        self._undone: list[Step] = []
+
+    def push(self, step: Step) -> None:
+        """Remember a step that was just done; what was taken back before is forgotten."""
+        self._done.append(step)
+        self._undone.clear()
+
+    def undo(self) -> Step | None:
+        """Move the last step to those taken back and return it."""
+        if not self._done:
+            return None
+        self._undone.append(self._done.pop())
+        return self._undone[-1]
+
+    def redo(self) -> Step | None:
+        """Move the step taken back last to those done and return it."""
+        if not self._undone:
+            return None
+        self._done.append(self._undone.pop())
+        return self._done[-1]
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` would take back; empty if nothing."""
+        return self._done[-1].text if self._done else ""
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` would do again; empty if nothing."""
+        return self._undone[-1].text if self._undone else ""

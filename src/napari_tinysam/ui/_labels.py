@@ -1,0 +1,441 @@
+"""Writing objects into a Labels layer: ids, overlaps, merging, splitting, and taking it back.
+
+Every change is a `LabelEdit`: a rectangle of one plane before and after. It is written with
+`Labels.data_setitem`, which redraws only what changed and lets napari's own undo know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.masks import BoxedMask
+from napari_tinysam.ui._planes import PlaneError, full_shape
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_tinysam.ui._drafts import EditedObject
+    from napari_tinysam.ui._planes import Plane
+
+#: Name of the layer that is made where the user chose none (the name micro-sam uses).
+COMMITTED = "committed_objects"
+
+
+class Overlap(Enum):
+    """What happens to objects that are already there."""
+
+    KEEP = "keep existing"
+    OVERWRITE = "overwrite"
+    MERGE = "merge into selected"
+
+
+class LabelsError(ValueError):
+    """A labels layer cannot take the change; the message says why, to the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelEdit:
+    """A reversible change of one rectangle of one plane.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        The layer that was changed.
+    plane : Plane
+        Of that layer.
+    y0, x0 : int
+        First row and column of the rectangle.
+    before, after : numpy.ndarray
+        (h, w), ids down and across the screen.
+    """
+
+    layer: Labels
+    plane: Plane
+    y0: int
+    x0: int
+    before: npt.NDArray[Any]
+    after: npt.NDArray[Any]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs."""
+        return bool((self.before != self.after).any())
+
+    def apply(self) -> None:
+        """Write the new ids, but only where the old ones still stand."""
+        self._replace(self.before, self.after)
+
+    def revert(self) -> None:
+        """Write the old ids, but only where the new ones still stand: later painting stays.
+
+        After napari's own undo there is nothing left to do, and nothing is done.
+        """
+        self._replace(self.after, self.before)
+
+    def _replace(self, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> None:
+        self._write((old != new) & (self._read() == old), new)
+
+    def _read(self) -> npt.NDArray[Any]:
+        height, width = self.before.shape
+        ys, xs = slice(self.y0, self.y0 + height), slice(self.x0, self.x0 + width)
+        return read_ids(self.layer, self.plane, ys, xs)
+
+    def _write(self, where: npt.NDArray[np.bool_], ids: npt.NDArray[Any]) -> None:
+        rows, columns = np.nonzero(where)
+        if not rows.size:
+            return
+        axes = self.plane.axes
+        indices: list[npt.NDArray[np.intp]] = [
+            np.full(rows.size, 0 if at is None else at, np.intp)
+            for at in self.plane.index
+        ]
+        indices[axes[0]] = rows + self.y0
+        indices[axes[1]] = columns + self.x0
+        with self.layer.block_history():  # one step of napari's own undo
+            self.layer.data_setitem(tuple(indices), ids[where])
+
+
+def read_ids(
+    layer: Labels, plane: Plane, y: slice = slice(None), x: slice = slice(None)
+) -> npt.NDArray[Any]:
+    """Read a rectangle of a plane of labels, rows down the screen; a copy."""
+    ids = np.array(layer.data[plane.cut(y, x)])
+    return ids.T if plane.transposed else ids
+
+
+def plane_in(layer: Labels, plane: Plane) -> Plane:
+    """Find the plane of a labels layer that belongs to a plane of the image.
+
+    Raises
+    ------
+    LabelsError
+        If the layer cannot be edited, or has another size than the image.
+    """
+    if layer.multiscale:
+        raise LabelsError(
+            f"{layer.name} is a pyramid, which napari cannot edit. Choose another layer."
+        )
+    flags = getattr(layer.data, "flags", None)
+    if flags is not None and not flags.writeable:
+        raise LabelsError(
+            f"{layer.name} is read-only. Duplicate it and choose the copy."
+        )
+    try:
+        found = plane.for_ndim(layer.ndim)
+    except PlaneError:
+        raise LabelsError(_misfit(layer, plane)) from None
+    shape = full_shape(layer)
+    fits = (shape[found.axes[0]], shape[found.axes[1]]) == plane.shape and all(
+        at is None or at < shape[axis] for axis, at in enumerate(found.index)
+    )
+    if not fits:
+        raise LabelsError(_misfit(layer, plane))
+    return found
+
+
+def _misfit(layer: Labels, plane: Plane) -> str:
+    height, width = plane.shape
+    return (
+        f"{layer.name} has the shape {full_shape(layer)}, which does not fit the image "
+        f"({height} × {width} pixels a plane). Choose another layer for the results."
+    )
+
+
+def id_at(layer: Labels, plane: Plane, xy_plane: tuple[float, float]) -> int:
+    """Id under (x, y) of a plane of this layer; 0 outside it."""
+    if not plane.contains(xy_plane):
+        return 0
+    x, y = (int(np.floor(v + 0.5)) for v in xy_plane)
+    return int(read_ids(layer, plane, slice(y, y + 1), slice(x, x + 1))[0, 0])
+
+
+def object_mask(layer: Labels, plane: Plane, label: int) -> BoxedMask:
+    """All pixels of an id on a plane."""
+    return BoxedMask.from_full(read_ids(layer, plane) == label)
+
+
+class LabelIds:
+    """Hands out ids that a labels layer does not use.
+
+    The layer's maximum is read once, and again only after somebody else changed the layer: on a
+    large layer it costs more than a commit.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        To hand out ids for.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = layer
+        self._highest: int | None = None
+        self._handed_out = 0
+        layer.events.data.connect(self._forget)
+        layer.events.paint.connect(self._forget)
+
+    def close(self) -> None:
+        """Stop listening to the layer."""
+        self._layer.events.data.disconnect(self._forget)
+        self._layer.events.paint.disconnect(self._forget)
+
+    def _forget(self, event: Any = None) -> None:
+        self._highest = None
+
+    def next(self, count: int = 1) -> list[int]:
+        """Return `count` unused ids.
+
+        Raises
+        ------
+        LabelsError
+            If the layer's type holds no larger id.
+        """
+        if count == 0:
+            return []
+        if self._highest is None:
+            data = self._layer.data
+            self._highest = int(np.asarray(data.max())) if data.size else 0
+        first = max(self._highest, self._handed_out) + 1
+        dtype = np.dtype(self._layer.data.dtype)
+        if first + count - 1 > np.iinfo(dtype).max:
+            raise LabelsError(
+                f"{self._layer.name} is {dtype} and has no id left. Convert it to a larger type "
+                "(right click on the layer, Convert data type) or choose another layer."
+            )
+        return list(range(first, first + count))
+
+    def used(self, label: int) -> None:
+        """Remember an id that was written, without reading the layer again."""
+        self._handed_out = max(self._handed_out, label)
+        if self._highest is None:
+            return
+        self._highest = max(self._highest, label)
+
+    def write(self, edit: LabelEdit) -> None:
+        """Apply an edit of ours, which is no reason to read the maximum again."""
+        highest = self._highest
+        edit.apply()
+        self._highest = highest
+        self.used(int(edit.after.max(initial=0)))
+
+
+def commit_edit(
+    layer: Labels,
+    plane: Plane,
+    objects: Sequence[tuple[BoxedMask, EditedObject | None]],
+    overlap: Overlap,
+    ids: LabelIds,
+) -> tuple[LabelEdit, list[int]]:
+    """Write objects into a labels layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Where to.
+    plane : Plane
+        Of that layer, from `plane_in`.
+    objects : sequence of (BoxedMask, EditedObject or None)
+        What to write, earlier ones first; an edited object gives up its old pixels and keeps its id.
+    overlap : Overlap
+        What happens to other objects. With the layer's own "preserve labels" on, they stay.
+    ids : LabelIds
+        Of the layer.
+
+    Returns
+    -------
+    edit : LabelEdit
+        Not applied yet.
+    labels : list of int
+        The ids of the objects.
+
+    Raises
+    ------
+    LabelsError
+        If nothing would be written, or an object has no id to go to.
+    """
+    masks = [mask for mask, _ in objects] + [
+        e.mask for _, e in objects if e is not None
+    ]
+    ys, xs = _bounding_slices(masks)
+    before = read_ids(layer, plane, ys, xs)
+    after = before.copy()
+    merging = overlap is Overlap.MERGE
+    fresh = iter(ids.next(sum(e is None and not merging for _, e in objects)))
+    keep = overlap is not Overlap.OVERWRITE or layer.preserve_labels
+    labels = []
+    for mask, edited in objects:
+        label = _label_for(layer, edited, overlap, fresh)
+        if edited is not None:
+            after[after == label] = 0
+        place = _place(mask, ys.start, xs.start, after.shape)
+        free = (after == 0) | (after == label) if keep else np.ones(after.shape, bool)
+        if not (place & free).any():
+            raise LabelsError(
+                "Nothing to commit: other objects cover it all. Choose “overwrite” to replace "
+                "them."
+                if mask.area
+                else "Nothing to commit: the mask is empty."
+            )
+        after[place & free] = label
+        labels.append(label)
+    return LabelEdit(layer, plane, ys.start, xs.start, before, after), labels
+
+
+def _label_for(
+    layer: Labels, edited: EditedObject | None, overlap: Overlap, fresh: Any
+) -> int:
+    if edited is not None:
+        return edited.label
+    if overlap is not Overlap.MERGE:
+        return int(next(fresh))
+    if layer.selected_label == 0:
+        raise LabelsError(
+            f"Nothing to merge into: select a label of {layer.name} first (its label spin box)."
+        )
+    return int(layer.selected_label)
+
+
+def delete_edit(layer: Labels, plane: Plane, label: int) -> LabelEdit:
+    """Remove an object from a plane."""
+    return relabel_edit(layer, plane, label, 0)
+
+
+def relabel_edit(layer: Labels, plane: Plane, label: int, new: int) -> LabelEdit:
+    """Give all pixels of an id on a plane another id (merging), or 0.
+
+    Raises
+    ------
+    LabelsError
+        If the id is not on this plane.
+    """
+    mask = object_mask(layer, plane, label)
+    if not mask.area:
+        raise LabelsError(f"Object {label} is not on this plane any more.")
+    ys, xs = mask.slices
+    before = read_ids(layer, plane, ys, xs)
+    after = np.where(mask.mask, np.array(new, before.dtype), before)
+    return LabelEdit(layer, plane, mask.y0, mask.x0, before, after)
+
+
+def split_edit(
+    layer: Labels,
+    plane: Plane,
+    label: int,
+    seeds: Sequence[tuple[float, float]],
+    ids: LabelIds,
+) -> tuple[LabelEdit, int]:
+    """Split an object.
+
+    With two or more seeds inside it, each becomes one object (watershed of the distance to the
+    object's border). Without, its separate pieces become objects, or, if it is one piece, its two
+    deepest parts.
+
+    Parameters
+    ----------
+    layer, plane : Labels, Plane
+        Where the object is.
+    label : int
+        Its id; the largest part keeps it.
+    seeds : sequence of (float, float)
+        (x, y) on the plane.
+    ids : LabelIds
+        Of the layer.
+
+    Returns
+    -------
+    edit : LabelEdit
+        Not applied yet.
+    count : int
+        How many parts.
+
+    Raises
+    ------
+    LabelsError
+        If there is nothing to split.
+    """
+    mask = object_mask(layer, plane, label)
+    parts = _parts(mask, seeds)
+    count = int(parts.max(initial=0))
+    if count < 2:
+        raise LabelsError(
+            "This object looks like one. Click once in each part, then press Split."
+        )
+    sizes = np.bincount(parts.ravel())[1:]
+    keeper = int(sizes.argmax()) + 1
+    ys, xs = mask.slices
+    before = read_ids(layer, plane, ys, xs)
+    after = before.copy()
+    fresh = iter(ids.next(count - 1))
+    for part in range(1, count + 1):
+        if part != keeper:
+            after[parts == part] = next(fresh)
+    return LabelEdit(layer, plane, mask.y0, mask.x0, before, after), count
+
+
+def _parts(
+    mask: BoxedMask, seeds: Sequence[tuple[float, float]]
+) -> npt.NDArray[np.int32]:
+    """(h, w) numbers 1… of the parts of a mask, 0 outside."""
+    from scipy import ndimage
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed
+
+    inside = [
+        (int(round(y)) - mask.y0, int(round(x)) - mask.x0)
+        for x, y in seeds
+        if _holds(mask, x, y)
+    ]
+    depth = ndimage.distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
+    if len(inside) < 2:
+        pieces, count = ndimage.label(mask.mask, np.ones((3, 3)))
+        if count > 1:
+            return np.asarray(pieces, np.int32)
+        apart = max(2, int(depth.max(initial=0)))
+        inside = [
+            (int(y), int(x))
+            for y, x in peak_local_max(
+                ndimage.gaussian_filter(depth, 1),
+                min_distance=apart,
+                num_peaks=2,
+                labels=mask.mask.astype(np.int32),
+                exclude_border=False,
+            )
+        ]
+    markers = np.zeros(mask.mask.shape, np.int32)
+    for number, (y, x) in enumerate(dict.fromkeys(inside), start=1):
+        markers[y, x] = number
+    return np.asarray(watershed(-depth, markers, mask=mask.mask), np.int32)
+
+
+def _holds(mask: BoxedMask, x: float, y: float) -> bool:
+    row, column = int(round(y)) - mask.y0, int(round(x)) - mask.x0
+    height, width = mask.mask.shape
+    return 0 <= row < height and 0 <= column < width and bool(mask.mask[row, column])
+
+
+def _bounding_slices(masks: Sequence[BoxedMask]) -> tuple[slice, slice]:
+    """Rectangle around masks that are not empty; an empty one if all are."""
+    filled = [mask.slices for mask in masks if mask.mask.size]
+    if not filled:
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(min(y.start for y, _ in filled), max(y.stop for y, _ in filled)),
+        slice(min(x.start for _, x in filled), max(x.stop for _, x in filled)),
+    )
+
+
+def _place(
+    mask: BoxedMask, y0: int, x0: int, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    """Put a mask into a rectangle of `shape` that begins at (y0, x0)."""
+    placed = np.zeros(shape, bool)
+    height, width = mask.mask.shape
+    placed[
+        mask.y0 - y0 : mask.y0 - y0 + height, mask.x0 - x0 : mask.x0 - x0 + width
+    ] = mask.mask
+    return placed

@@ -1,0 +1,108 @@
+"""The mouse on the canvas: hover, click, Ctrl+click, right click, Shift+drag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_tinysam.prompts import NEGATIVE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_LEFT, _RIGHT = 1, 2
+
+#: Canvas pixels that a click may wander before it is a drag.
+_DRAG_DISTANCE = 4.0
+
+Position = Any  # a position in the world of the viewer, (ndim,)
+
+
+class MouseTarget(Protocol):
+    """What the mouse acts on."""
+
+    def hover_at(self, position: Position) -> None: ...
+
+    def stop_hover(self) -> None: ...
+
+    def click_at(self, position: Position, label: int | None = None) -> None: ...
+
+    def drag_box(self, start: Position, end: Position, *, done: bool) -> None: ...
+
+
+class MouseTool:
+    """Connects the viewer's mouse callbacks to a target while armed.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Whose canvas is listened to.
+    target : MouseTarget
+        What clicks mean.
+    """
+
+    def __init__(self, viewer: ViewerModel, target: MouseTarget) -> None:
+        self._viewer = viewer
+        self._target = target
+        self._armed = False
+        self._pressed = False
+        # napari keeps these lists by strong reference: one object each, to be found again.
+        self._move: Callable[..., None] = self._on_move
+        self._drag: Callable[..., Iterator[None]] = self._on_drag
+
+    def arm(self) -> None:
+        """Start listening."""
+        if not self._armed:
+            self._viewer.mouse_move_callbacks.append(self._move)
+            self._viewer.mouse_drag_callbacks.append(self._drag)
+            self._armed = True
+
+    def disarm(self) -> None:
+        """Stop listening."""
+        if self._armed:
+            self._viewer.mouse_move_callbacks.remove(self._move)
+            self._viewer.mouse_drag_callbacks.remove(self._drag)
+            self._armed = False
+
+    @property
+    def _layer_is_busy(self) -> bool:
+        """Whether the active layer uses the mouse itself: painting, adding points, …"""
+        active = self._viewer.layers.selection.active
+        return active is not None and str(active.mode) != "pan_zoom"
+
+    def _on_move(self, viewer: Any, event: Any) -> None:
+        if self._pressed or self._layer_is_busy:
+            self._target.stop_hover()
+        else:
+            self._target.hover_at(event.position)
+
+    def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
+        modifiers = {str(modifier) for modifier in event.modifiers}
+        ours = not modifiers or modifiers in ({"Shift"}, {"Control"})
+        if event.button not in (_LEFT, _RIGHT) or not ours or self._layer_is_busy:
+            return
+        boxing = modifiers == {"Shift"} and event.button == _LEFT
+        start, start_pos = tuple(event.position), np.asarray(event.pos, float)
+        if boxing:
+            event.handled = True  # no panning
+        self._pressed, dragged = True, False
+        try:
+            yield
+            while event.type == "mouse_move":
+                moved = np.abs(np.asarray(event.pos, float) - start_pos).max()
+                dragged = dragged or bool(moved > _DRAG_DISTANCE)
+                if boxing:
+                    event.handled = True
+                    if dragged:
+                        self._target.drag_box(start, event.position, done=False)
+                yield
+        finally:
+            self._pressed = False
+        if boxing:
+            if dragged:
+                self._target.drag_box(start, event.position, done=True)
+        elif not dragged:
+            negative = modifiers == {"Control"} or event.button == _RIGHT
+            self._target.click_at(start, NEGATIVE if negative else None)

@@ -1,0 +1,302 @@
+"""Prompts as napari layers: `point_prompts` (Points) and `prompts` (Shapes), read and written.
+
+The drafts are the truth. What the user adds, moves or deletes in the layers is read back into them;
+what happens in the drafts (clicks, undo, commit, another plane) is written into the layers.
+Names and colours are micro-sam's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Points, Shapes
+
+from napari_tinysam.prompts import NEGATIVE, POSITIVE
+from napari_tinysam.ui._drafts import PointPrompt
+from napari_tinysam.ui._planes import transform_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from napari_tinysam.ui._drafts import PlaneDrafts
+    from napari_tinysam.ui._planes import Plane
+
+POINT_PROMPTS = "point_prompts"
+BOX_PROMPTS = "prompts"
+
+_NAMES = {POSITIVE: "positive", NEGATIVE: "negative"}
+_COLORS = ["#00FF00", "#FF0000"]  # positive, negative
+_SETTLED = ("added", "removed", "changed")
+
+#: A box needs at least this many pixels a side; less is a slip of the mouse.
+_SMALLEST_BOX = 2.0
+
+#: Positions closer than this are the same prompt (layers may store float32).
+_SAME = 1e-3
+
+Box = tuple[float, float, float, float]
+
+
+class PromptLayers:
+    """Keeps the two prompt layers of one viewer in step with the drafts.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where the layers go.
+    on_points, on_boxes : callable
+        Called with what the user made of the points, the boxes.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        on_points: Callable[[list[PointPrompt]], None],
+        on_boxes: Callable[[list[Box]], None],
+    ) -> None:
+        self._viewer = viewer
+        self._on_points = on_points
+        self._on_boxes = on_boxes
+        self._image: Image | None = None
+        self._plane: Plane | None = None
+        self._drafts: PlaneDrafts | None = None
+        self._writing = False
+        self.points: Points | None = None
+        self.boxes: Shapes | None = None
+
+    def show(self, image: Image, plane: Plane, drafts: PlaneDrafts) -> None:
+        """Write the prompts of a plane into the layers, which are made when first needed."""
+        self._image, self._plane, self._drafts = image, plane, drafts
+        self._adopt(image)
+        points = [point for draft in drafts.objects for point in draft.points]
+        boxes = [draft.box for draft in drafts.objects if draft.box is not None]
+        if points and self.points is None:
+            self.make_points(image)
+        if boxes and self.boxes is None:
+            self.make_boxes(image)
+        self._writing = True
+        try:
+            self._write_points(points)
+            self._write_boxes(boxes)
+        finally:
+            self._writing = False
+
+    def set_sign(self, label: int) -> None:
+        """Give points that are added from now on a sign."""
+        if self.points is not None:
+            self._writing = True
+            try:
+                self.points.feature_defaults = {"label": _NAMES[label]}
+                self.points.current_border_color = _COLORS[label != POSITIVE]
+            finally:
+                self._writing = False
+
+    def make_points(self, image: Image) -> Points:
+        """Add the Points layer, empty."""
+        layer = Points(
+            np.empty((0, image.ndim)),
+            name=POINT_PROMPTS,
+            features={"label": np.array([], dtype=object)},
+            feature_defaults={"label": _NAMES[POSITIVE]},
+            border_color="label",
+            border_color_cycle=_COLORS,
+            face_color="transparent",
+            border_width=0.3,
+            symbol="o",
+            size=12,
+            canvas_size_limits=(9, 16),
+            **transform_of(image),
+        )
+        layer.current_border_color = _COLORS[0]
+        self._insert(layer)
+        self._follow_points(layer)
+        return layer
+
+    def make_boxes(self, image: Image) -> Shapes:
+        """Add the Shapes layer, empty."""
+        layer = Shapes(
+            ndim=image.ndim,
+            name=BOX_PROMPTS,
+            edge_color="#00FF00",
+            face_color="transparent",
+            edge_width=max(1.0, max(image.data.shape[:2]) / 500)
+            if not image.multiscale
+            else 4,
+            **transform_of(image),
+        )
+        self._insert(layer)
+        self._follow_boxes(layer)
+        return layer
+
+    def layer_removed(self, layer: Layer) -> None:
+        """Let go of a layer that left the viewer; its prompts stay in the drafts."""
+        if layer is self.points:
+            self._unfollow_points()
+        elif layer is self.boxes:
+            self._unfollow_boxes()
+
+    def remove(self) -> None:
+        """Take both layers out of the viewer."""
+        for layer in (self.points, self.boxes):
+            if layer is not None and layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._unfollow_points()
+        self._unfollow_boxes()
+
+    def _insert(self, layer: Layer) -> None:
+        """Add a layer without taking the user's selection away."""
+        selection = self._viewer.layers.selection
+        chosen, active = set(selection), selection.active
+        self._viewer.layers.append(layer)
+        self._viewer.layers.selection = chosen
+        self._viewer.layers.selection.active = active
+
+    def _adopt(self, image: Image) -> None:
+        """Use layers of these names that the user made; drop ours where the axes differ."""
+        for layer in (self.points, self.boxes):
+            if layer is not None and layer.ndim != image.ndim:
+                self._viewer.layers.remove(layer)
+                self.layer_removed(layer)
+        for layer in self._viewer.layers:
+            if layer.ndim != image.ndim:
+                continue
+            if self.points is None and isinstance(layer, Points):
+                if layer.name == POINT_PROMPTS:
+                    self._follow_points(layer)
+            elif self.boxes is None and isinstance(layer, Shapes):
+                if layer.name == BOX_PROMPTS:
+                    self._follow_boxes(layer)
+
+    def _follow_points(self, layer: Points) -> None:
+        self.points = layer
+        layer.events.data.connect(self._points_changed)
+        layer.events.features.connect(self._points_changed)
+
+    def _unfollow_points(self) -> None:
+        if self.points is not None:
+            self.points.events.data.disconnect(self._points_changed)
+            self.points.events.features.disconnect(self._points_changed)
+        self.points = None
+
+    def _follow_boxes(self, layer: Shapes) -> None:
+        self.boxes = layer
+        layer.events.data.connect(self._boxes_changed)
+
+    def _unfollow_boxes(self) -> None:
+        if self.boxes is not None:
+            self.boxes.events.data.disconnect(self._boxes_changed)
+        self.boxes = None
+
+    def _points_changed(self, event: Any) -> None:
+        action = getattr(event, "action", "changed")
+        if self._writing or self._drafts is None or str(action) not in _SETTLED:
+            return
+        known = [point for draft in self._drafts.objects for point in draft.points]
+        read = self._read_points()
+        settled = [_known_point(point, known) for point in read]
+        if sorted(settled, key=_order) != sorted(known, key=_order):
+            self._on_points(settled)
+
+    def _boxes_changed(self, event: Any) -> None:
+        action = getattr(event, "action", "changed")
+        if self._writing or self._drafts is None or str(action) not in _SETTLED:
+            return
+        known = [d.box for d in self._drafts.objects if d.box is not None]
+        settled = [_known_box(box, known) for box in self._read_boxes()]
+        if sorted(settled) != sorted(known):
+            self._on_boxes(settled)
+
+    def _read_points(self) -> list[PointPrompt]:
+        layer, plane = self.points, self._plane
+        if layer is None or plane is None:
+            return []
+        names = layer.features.get("label", [_NAMES[POSITIVE]] * len(layer.data))
+        return [
+            PointPrompt(
+                *plane.xy_plane(position),
+                NEGATIVE if name == _NAMES[NEGATIVE] else POSITIVE,
+            )
+            for position, name in zip(layer.data, names, strict=True)
+            if _on_plane(position, plane)
+        ]
+
+    def _read_boxes(self) -> list[Box]:
+        layer, plane = self.boxes, self._plane
+        if layer is None or plane is None:
+            return []
+        boxes = []
+        for corners in layer.data:
+            if not _on_plane(corners[0], plane):
+                continue
+            xy = np.array([plane.xy_plane(corner) for corner in corners])
+            (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
+            if min(x1 - x0, y1 - y0) >= _SMALLEST_BOX:
+                boxes.append((float(x0), float(y0), float(x1), float(y1)))
+        return boxes
+
+    def _write_points(self, points: Sequence[PointPrompt]) -> None:
+        layer, plane = self.points, self._plane
+        if layer is None or plane is None:
+            return
+        if sorted(self._read_points(), key=_order) == sorted(
+            points, key=_order
+        ) and len(layer.data) == len(points):
+            return
+        layer.selected_data = set()
+        layer.data = np.array(
+            [plane.data_position((p.x, p.y)) for p in points]
+        ).reshape(-1, layer.ndim)
+        layer.features = {
+            "label": np.array([_NAMES[p.label] for p in points], dtype=object)
+        }
+        if points:
+            layer.border_color = [_COLORS[p.label != POSITIVE] for p in points]
+            layer.size = 12
+
+    def _write_boxes(self, boxes: Sequence[Box]) -> None:
+        layer, plane = self.boxes, self._plane
+        if layer is None or plane is None:
+            return
+        if sorted(self._read_boxes()) == sorted(boxes) and len(layer.data) == len(
+            boxes
+        ):
+            return
+        layer.selected_data = set()
+        layer.data = []
+        corners = [
+            [plane.data_position(xy) for xy in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+            for x0, y0, x1, y1 in boxes
+        ]
+        if corners:
+            layer.add_rectangles([np.array(c) for c in corners])
+
+
+def _on_plane(position: Any, plane: Plane) -> bool:
+    return all(
+        at is None or round(float(position[axis])) == at
+        for axis, at in enumerate(plane.index)
+    )
+
+
+def _order(point: PointPrompt) -> tuple[float, float, int]:
+    return point.x, point.y, point.label
+
+
+def _known_point(point: PointPrompt, known: Sequence[PointPrompt]) -> PointPrompt:
+    """Return the known prompt at this place, else the point itself."""
+    for other in known:
+        near = max(abs(point.x - other.x), abs(point.y - other.y)) < _SAME
+        if near and point.label == other.label:
+            return other
+    return point
+
+
+def _known_box(box: Box, known: Sequence[Box]) -> Box:
+    """Return the known box at this place, else the box itself."""
+    for other in known:
+        if max(abs(a - b) for a, b in zip(box, other, strict=True)) < _SAME:
+            return other
+    return box
