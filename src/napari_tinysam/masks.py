@@ -93,9 +93,8 @@ def stability_scores(
     """
     high = np.count_nonzero(logits > MASK_THRESHOLD + offset, axis=(-2, -1))
     low = np.count_nonzero(logits > MASK_THRESHOLD - offset, axis=(-2, -1))
-    return np.divide(high, low, out=np.zeros(np.shape(high)), where=low > 0).astype(
-        np.float32
-    )
+    ratio = np.divide(high, low, out=np.zeros(np.shape(high)), where=low > 0)
+    return np.asarray(ratio, np.float32)
 
 
 def upscale_weights(
@@ -130,12 +129,17 @@ def upscale_weights(
 def _bilinear_taps(
     source: int, target: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Two source indices and the second's weight for each target (``align_corners=False``)."""
-    position = (np.arange(target) + 0.5) * (source / target) - 0.5
-    position = np.maximum(position, 0.0)
+    """Two source indices and the second's weight for each target (``align_corners=False``).
+
+    Positions are computed in float32 because torch does so: the rounding moves logits of a steep
+    edge by a few 1e-4, which exact positions would not reproduce.
+    """
+    scale = np.float32(source) / np.float32(target)
+    position = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale
+    position = np.maximum(position - np.float32(0.5), np.float32(0))
     first = np.minimum(position.astype(np.intp), source - 1)
     second = np.minimum(first + 1, source - 1)
-    return first, second, position - first
+    return first, second, position.astype(np.float64) - first
 
 
 def _bilinear_matrix(source: int, target: int) -> npt.NDArray[np.float64]:
@@ -189,8 +193,7 @@ class Upscaler:
     def full(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Upscale logits, (..., 256, 256), to the image: (..., H, W) float32."""
         wy, wx = self.weights
-        upscaled: npt.NDArray[np.float32] = wy @ logits @ wx.T
-        return upscaled
+        return np.asarray(wy @ logits @ wx.T, np.float32)
 
     def boxed(self, logits: npt.NDArray[np.float32]) -> BoxedMask:
         """Upscale one mask only where it can be.
@@ -208,8 +211,8 @@ class Upscaler:
         """
         positive = logits > MASK_THRESHOLD
         wy, wx = self.weights
-        ys = _span(wy, positive.any(axis=1))
-        xs = _span(wx, positive.any(axis=0))
+        ys = _span(wy, np.any(positive, axis=1))
+        xs = _span(wx, np.any(positive, axis=0))
         if ys is None or xs is None:
             return BoxedMask(np.zeros((0, 0), bool), 0, 0, self.original_size)
         wy, wx = wy[ys], wx[xs]
@@ -220,10 +223,10 @@ class Upscaler:
 
 
 def _span(
-    weights: npt.NDArray[np.float32], taps: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float32], taps: npt.ArrayLike
 ) -> slice | None:
     """Rows of `weights` that read any of the `taps`, as one slice."""
-    reading = np.flatnonzero(weights @ taps.astype(np.float32) > 0)
+    reading = np.flatnonzero(weights @ np.asarray(taps, np.float32) > 0)
     if not reading.size:
         return None
     return slice(int(reading[0]), int(reading[-1]) + 1)

@@ -59,7 +59,7 @@ class Embedding:
     def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""
         scale = np.array(self.input_size[::-1]) / np.array(self.original_size[::-1])
-        return (xy.astype(np.float64) * scale).astype(np.float32)
+        return np.asarray(xy.astype(np.float64) * scale, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Masks:
     @property
     def best(self) -> npt.NDArray[np.intp]:
         """(N,) which candidate has the highest predicted IoU."""
-        return self.scores.argmax(axis=1)
+        return np.asarray(self.scores.argmax(axis=1), np.intp)
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:

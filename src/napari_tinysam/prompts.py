@@ -101,21 +101,21 @@ class Prompts:
         """(N,) how many points each object has, fillers not counted."""
         if self.labels is None:
             return np.zeros(len(self), np.intp)
-        return np.count_nonzero(self.labels != IGNORED, axis=1)
+        return np.asarray(np.count_nonzero(self.labels != IGNORED, axis=1), np.intp)
 
     @property
     def has_box(self) -> npt.NDArray[np.bool_]:
         """(N,) whether an object has a box."""
         if self.boxes is None:
             return np.zeros(len(self), bool)
-        return ~np.isnan(self.boxes).any(axis=1)
+        return np.asarray(~np.isnan(self.boxes).any(axis=1))
 
     @property
     def has_mask(self) -> npt.NDArray[np.bool_]:
         """(N,) whether an object has a mask prompt."""
         if self.masks is None:
             return np.zeros(len(self), bool)
-        return ~np.isnan(self.masks).any(axis=(1, 2))
+        return np.asarray(~np.isnan(self.masks).any(axis=(1, 2)))
 
 
 def _rows(

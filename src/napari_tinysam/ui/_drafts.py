@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
+    from napari_tinysam.masks import BoxedMask
     from collections.abc import Sequence
 
     import numpy.typing as npt
@@ -254,7 +254,7 @@ def _row(
 
 def _in_rectangle(point: PointPrompt, mask: BoxedMask) -> bool:
     height, width = mask.mask.shape
-    return (
+    return bool(
         mask.x0 - 0.5 <= point.x < mask.x0 + width - 0.5
         and mask.y0 - 0.5 <= point.y < mask.y0 + height - 0.5
     )
@@ -276,7 +276,7 @@ def mask_prompt(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32
     inside = wy[ys].T @ mask.mask.astype(np.float32) @ wx[xs]
     covered = np.outer(wy.sum(axis=0), wx.sum(axis=0))
     share = np.divide(inside, covered, out=np.zeros_like(inside), where=covered > 0)
-    return (2 * _MASK_PROMPT_LOGIT * share - _MASK_PROMPT_LOGIT).astype(np.float32)
+    return np.asarray(_MASK_PROMPT_LOGIT * (2 * share - 1), np.float32)
 
 
 __all__ = [

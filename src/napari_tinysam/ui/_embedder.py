@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.embeddings import EmbeddingCache
 from napari_tinysam.ui._inference import Inference, Lane
 
 if TYPE_CHECKING:
+    from napari_tinysam.embeddings import EmbeddingCache
     from napari_tinysam.predictor import Embedding, Predictor
 
 logger = logging.getLogger(__name__)

@@ -129,7 +129,7 @@ class OutputLayer:
         self._ids = None if layer is None else LabelIds(layer)
 
     def plane(self, plane: Plane) -> tuple[Labels, Plane] | None:
-        """Return the layer and its plane that belongs to a plane of the image; None without a layer.
+        """Return the layer and its plane that belongs to the image's; None without a layer.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """One thread for everything slow: loading the model, embedding, decoding.
 
-Jobs wait in lanes. A lane holds one waiting job: a newer one replaces it, so hovering never builds a
-queue, but a job that has started is finished and delivered. (Delivering only if nothing newer waits
+Jobs wait in lanes. A lane holds one waiting job: a newer one replaces it, so hovering never builds
+a queue, but a job that has started is finished and delivered. (Delivering only if nothing newer waits
 would starve the hover preview.) What is outdated when it arrives is the receiver's to judge.
 """
 
@@ -73,9 +73,11 @@ class InferenceThread:
     deliver : callable
         Runs a callable later on the session's thread (for Qt, the GUI thread). Called from the
         inference thread.
+    start : bool
+        Run jobs at once; if not, they wait for `start`.
     """
 
-    def __init__(self, deliver: Deliver) -> None:
+    def __init__(self, deliver: Deliver, *, start: bool = True) -> None:
         self._deliver = deliver
         self._waiting: dict[Lane, _Job] = {}
         self._changed = threading.Condition()
@@ -84,6 +86,11 @@ class InferenceThread:
         self._thread = threading.Thread(
             target=self._run, name="tinysam-inference", daemon=True
         )
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Begin to run jobs. Once only, and not after `shutdown`."""
         _alive.add(self)
         self._thread.start()
 
@@ -122,7 +129,8 @@ class InferenceThread:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread to end, after `shutdown`."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

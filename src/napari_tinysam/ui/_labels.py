@@ -240,7 +240,7 @@ def commit_edit(
     plane : Plane
         Of that layer, from `plane_in`.
     objects : sequence of (BoxedMask, EditedObject or None)
-        What to write, earlier ones first; an edited object gives up its old pixels and keeps its id.
+        What to write, earlier first; an edited object gives up its old pixels and keeps its id.
     overlap : Overlap
         What happens to other objects. With the layer's own "preserve labels" on, they stay.
     ids : LabelIds

@@ -10,6 +10,7 @@ import numpy as np
 from napari_tinysam.prompts import NEGATIVE
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
 
 _LEFT, _RIGHT = 1, 2
@@ -79,20 +80,20 @@ class MouseTool:
             self._target.hover_at(event.position)
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
-        modifiers = {str(modifier) for modifier in event.modifiers}
+        # vispy's keys equal their names, but are not written as them.
+        modifiers = {getattr(key, "name", key) for key in event.modifiers}
         ours = not modifiers or modifiers in ({"Shift"}, {"Control"})
         if event.button not in (_LEFT, _RIGHT) or not ours or self._layer_is_busy:
             return
         boxing = modifiers == {"Shift"} and event.button == _LEFT
-        start, start_pos = tuple(event.position), np.asarray(event.pos, float)
+        start, start_pos = tuple(event.position), np.array(event.pos, float)
         if boxing:
             event.handled = True  # no panning
         self._pressed, dragged = True, False
         try:
             yield
             while event.type == "mouse_move":
-                moved = np.abs(np.asarray(event.pos, float) - start_pos).max()
-                dragged = dragged or bool(moved > _DRAG_DISTANCE)
+                dragged = dragged or _is_drag(start_pos, event.pos)
                 if boxing:
                     event.handled = True
                     if dragged:
@@ -100,9 +101,16 @@ class MouseTool:
                 yield
         finally:
             self._pressed = False
+        # Moves can be lost while the window is busy; where the button was released is not.
+        dragged = dragged or _is_drag(start_pos, event.pos)
         if boxing:
             if dragged:
                 self._target.drag_box(start, event.position, done=True)
         elif not dragged:
             negative = modifiers == {"Control"} or event.button == _RIGHT
             self._target.click_at(start, NEGATIVE if negative else None)
+
+
+def _is_drag(start: npt.NDArray[np.float64], end: Any) -> bool:
+    """Whether two places on the canvas, in its pixels, are too far apart for a click."""
+    return bool(np.abs(np.asarray(end, float) - start).max() > _DRAG_DISTANCE)

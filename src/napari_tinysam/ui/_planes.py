@@ -1,8 +1,8 @@
 """Where the shown plane lies in a layer's data, and how to get from the cursor to its pixels.
 
 Three spaces: `world` (the viewer's), `data` (indices of the layer's full-resolution array, without
-the colour axis) and `yx_plane` / `xy_plane` (pixels of the shown plane at full resolution). The model
-works on a plane, prompts are kept in `xy_plane`.
+the colour axis) and `xy_plane` (pixels of the shown plane at full resolution). The model works on a
+plane, prompts are kept in `xy_plane`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ mouse, keys and prompt layers call the same methods. Everything slow goes throug
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,7 @@ from psygnal import Signal
 
 from napari_tinysam.embeddings import EmbeddingCache
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
-from napari_tinysam.ui import _labels
-from napari_tinysam.ui._candidates import Candidates, predict
-from napari_tinysam.ui._drafts import (
-    EditedObject,
-    ObjectDraft,
-    PlaneDrafts,
-    PointPrompt,
-)
+from napari_tinysam.ui._drafts import ObjectDraft, PlaneDrafts, PointPrompt
 from napari_tinysam.ui._embedder import (
     Embedder,
     LoadPredictor,
@@ -34,10 +26,10 @@ from napari_tinysam.ui._embedder import (
     load_predictor,
 )
 from napari_tinysam.ui._history import Step
-from napari_tinysam.ui._images import ImageState, OutputLayer, embedding_job
-from napari_tinysam.ui._inference import Inference, Lane
+from napari_tinysam.ui._images import ImageState, embedding_job
 from napari_tinysam.ui._keys import KeyBinder
-from napari_tinysam.ui._labels import LabelEdit, LabelsError, Overlap
+from napari_tinysam.ui._label_editor import LabelEditor
+from napari_tinysam.ui._labels import LabelEdit, Overlap
 from napari_tinysam.ui._mouse import MouseTool
 from napari_tinysam.ui._planes import (
     Contrast,
@@ -47,22 +39,22 @@ from napari_tinysam.ui._planes import (
     default_channel,
     shown_plane,
 )
+from napari_tinysam.ui._predictions import Predictions
 from napari_tinysam.ui._preview import CURRENT, Preview
 from napari_tinysam.ui._prompt_layers import Box, PromptLayers
+from napari_tinysam.ui._viewer_events import ViewerEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Hashable
 
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.ui._candidates import Candidates
+    from napari_tinysam.ui._inference import Inference
 
-#: Objects whose masks are kept, so that undo shows them at once; 0.8 MB each.
-_PREDICTIONS = 64
-
-#: Events of an image layer after which masks lie elsewhere.
-_TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
+_NO_IMAGE = Status(StatusKind.NO_IMAGE, "Open an image to begin")
 
 
 def _notify(level: str, text: str) -> None:
@@ -111,27 +103,26 @@ class AnnotationSession:
             inference,
             load_predictor,
             on_status=self._set_status,
-            on_ready=self._embedding_ready,
+            on_ready=self._show_masks,
             notify=notify,
             cache=EmbeddingCache(cache_planes),
         )
         self._embedder.name, self._embedder.device = model_name, device
         self._preview = Preview(viewer)
         self._layers = PromptLayers(viewer, self._points_edited, self._boxes_edited)
-        self._output = OutputLayer(viewer)
+        self._editor = LabelEditor(viewer, notify, self.layers_changed.emit)
+        self._predictions = Predictions(
+            inference, self._masks_found, self._decoding_failed
+        )
         self._mouse = MouseTool(viewer, self)
         self._keys = KeyBinder(viewer, self._key_pressed)
         self._states: weakref.WeakKeyDictionary[Image, ImageState] = (
             weakref.WeakKeyDictionary()
         )
-        self._predictions: OrderedDict[tuple[Any, ObjectDraft], Candidates] = (
-            OrderedDict()
-        )
-        self._asked: set[tuple[Any, ObjectDraft]] = set()
         self._hovered: tuple[float, float] | None = None
         self._commit_waits = False
         self._plane: Plane | None = None
-        self._plane_key: Any = None
+        self._plane_key: Hashable = None
         self._closed = False
         self.image: Image | None = None
         self.active = False
@@ -141,8 +132,17 @@ class AnnotationSession:
         self.hover_enabled = True
         self.edit_mode = False
         self.merge_mode = False
-        self.status = Status(StatusKind.NO_IMAGE, "Open an image to begin")
-        self._connect_viewer()
+        self.status = _NO_IMAGE
+        self._events = ViewerEvents(
+            viewer,
+            on_inserted=self._layer_inserted,
+            on_removed=self._layer_removed,
+            on_listed=self.layers_changed.emit,
+            on_plane=self._refresh_plane,
+            on_data=self._data_changed,
+            on_contrast=self._contrast_changed,
+            on_moved=self._show_masks,
+        )
         _sessions[id(viewer)] = self
         self._choose_first_image()
 
@@ -163,7 +163,7 @@ class AnnotationSession:
     @property
     def target(self) -> Labels | None:
         """The labels layer that objects are committed to; None: made at the first commit."""
-        return self._output.layer
+        return self._editor.output.layer
 
     @property
     def model_name(self) -> str:
@@ -259,18 +259,15 @@ class AnnotationSession:
         """Segment this layer from now on; its embedding starts by itself."""
         if layer is self.image:
             return
-        if self.image is not None:
-            self._disconnect_image(self.image)
         self.image = layer
-        if layer is not None:
-            self._connect_image(layer)
+        self._events.follow(layer)
         self._plane = self._plane_key = None
         self._refresh_plane()
         self.layers_changed.emit()
 
     def set_target(self, layer: Labels | None) -> None:
         """Commit to this layer from now on; None: make `committed_objects` when needed."""
-        self._output.choose(layer)
+        self._editor.output.choose(layer)
         self.changed.emit()
 
     def set_active(self, active: bool) -> None:
@@ -326,7 +323,6 @@ class AnnotationSession:
     def set_model(self, name: str, device: str = "auto") -> None:
         """Use another model: a registry name or a file."""
         self._predictions.clear()
-        self._asked.clear()
         self._embedder.set_model(name, device)
         self.changed.emit()
 
@@ -353,18 +349,18 @@ class AnnotationSession:
         if embedding is None or predictor is None or xy == self._hovered:
             return
         self._hovered = xy
-        draft = ObjectDraft(points=(PointPrompt(*xy, POSITIVE),))
         key = self._plane_key
-        self._inference.submit(
-            Lane.HOVER,
-            lambda: predict(predictor, embedding, [draft]),
-            lambda found: self._hover_found(key, draft, found[0]),
-            self._decoding_failed,
+        self._predictions.hover(
+            key,
+            predictor,
+            embedding,
+            ObjectDraft(points=(PointPrompt(*xy, POSITIVE),)),
+            lambda found: self._hover_found(key, found),
         )
 
     def stop_hover(self) -> None:
         """Show nothing under the cursor."""
-        self._inference.drop(Lane.HOVER)
+        self._predictions.stop_hover()
         if self._hovered is not None:
             self._hovered = None
             self._show_masks()
@@ -379,13 +375,13 @@ class AnnotationSession:
         label : int, optional
             1 on the object, 0 beside it; what `sign` says if left out.
         """
-        xy = self._xy(position)
-        if xy is None or self.image is None:
+        xy, plane = self._xy(position), self._plane
+        if xy is None or plane is None:
             return
         if self.merge_mode:
-            self._merge_at(xy)
+            self._merge_at(plane, xy)
         elif self.edit_mode and self.drafts.current.edited is None:
-            self._select_at(xy)
+            self._select_at(plane, xy)
         else:
             self._add_point(PointPrompt(*xy, self.sign if label is None else label))
 
@@ -465,20 +461,17 @@ class AnnotationSession:
             for draft, candidates in zip(drafts, found, strict=True)
             if candidates is not None
         ]
-        self._write_labels(
-            "commit",
-            lambda layer, plane: _labels.commit_edit(
-                layer, plane, objects, self.overlap, self._output.ids
-            )[0],
-        )
+        if self.image is not None and self._plane is not None:
+            edit = self._editor.commit(
+                self.image, self._plane, self.channel, objects, self.overlap
+            )
+            self._labels_written("commit", edit)
 
     def delete_object(self) -> None:
         """Remove the object that is being edited."""
-        label = self.edited_id
-        if label is not None:
-            self._write_labels(
-                "delete", lambda layer, plane: _labels.delete_edit(layer, plane, label)
-            )
+        if self.edited_id is not None and self._plane is not None:
+            edit = self._editor.delete(self._plane, self.edited_id)
+            self._labels_written("delete", edit)
 
     def merge_objects(self) -> None:
         """Let the next click merge another object into the one that is being edited."""
@@ -487,18 +480,12 @@ class AnnotationSession:
             self.changed.emit()
 
     def split_object(self) -> None:
-        """Split the object that is being edited, at the positive points inside it if there are two."""
-        draft = self.drafts.current
-        if draft.edited is None:
-            return
-        label = draft.edited.label
-        seeds = [(p.x, p.y) for p in draft.points if p.label == POSITIVE]
-        self._write_labels(
-            "split",
-            lambda layer, plane: _labels.split_edit(
-                layer, plane, label, seeds, self._output.ids
-            )[0],
-        )
+        """Split the object that is being edited, at the clicks inside it if there are two."""
+        if self.edited_id is not None and self._plane is not None:
+            points = self.drafts.current.points
+            seeds = [(p.x, p.y) for p in points if p.label == POSITIVE]
+            edit = self._editor.split(self._plane, self.edited_id, seeds)
+            self._labels_written("split", edit)
 
     def undo(self) -> None:
         """Take back the last step, wherever it was."""
@@ -519,10 +506,8 @@ class AnnotationSession:
         self.set_active(False)
         self._closed = True
         self._inference.shutdown()
-        self._disconnect_viewer()
-        if self.image is not None:
-            self._disconnect_image(self.image)
-        self._output.choose(None)
+        self._events.close()
+        self._editor.output.choose(None)
         self._preview.remove()
         self._layers.remove()
         self._predictions.clear()
@@ -540,13 +525,13 @@ class AnnotationSession:
             self._states[self.image] = ImageState(channel=default_channel(self.image))
         return self._states[self.image]
 
-    def _refresh_plane(self, event: Any = None, *, force: bool = False) -> None:
+    def _refresh_plane(self, *, force: bool = False) -> None:
         """Follow what the viewer shows: its embedding, its prompts, its masks."""
         if self._closed:
             return
         image = self.image
         if image is None or image not in self._viewer.layers:
-            self._no_plane(Status(StatusKind.NO_IMAGE, "Open an image to begin"))
+            self._no_plane(_NO_IMAGE)
             return
         try:
             plane = shown_plane(image, self._viewer.dims, self._state.channel)
@@ -558,9 +543,7 @@ class AnnotationSession:
         key, embed = embedding_job(image, self._state, plane, self.contrast)
         if key == self._plane_key and not force:
             return
-        self._inference.drop(Lane.HOVER)
-        self._inference.drop(Lane.PROMPT)
-        self._asked.clear()
+        self._predictions.stop()
         self._hovered, self._commit_waits = None, False
         self._plane, self._plane_key = plane, key
         self._layers.show(image, plane, self.drafts)
@@ -574,14 +557,11 @@ class AnnotationSession:
         self._set_status(status)
         self.changed.emit()
 
-    def _embedding_ready(self) -> None:
-        self._show_masks()
-
     def _set_status(self, status: Status) -> None:
         if self._closed:
             return
         if self.image is None and status.kind is StatusKind.READY:
-            status = Status(StatusKind.NO_IMAGE, "Open an image to begin")
+            status = _NO_IMAGE
         self.status = status
         self.status_changed.emit(status)
         self.changed.emit()
@@ -622,32 +602,36 @@ class AnnotationSession:
         if self.image is None or self._plane is None:
             return
         self._hovered = None
-        self._inference.drop(Lane.HOVER)
+        self._predictions.stop_hover()
         self._layers.show(self.image, self._plane, self.drafts)
         self._show_masks()
 
     def _candidates(self, draft: ObjectDraft) -> Candidates | None:
-        return self._predictions.get((self._plane_key, draft.prompts_key))
+        return self._predictions.get(self._plane_key, draft)
 
     def _show_masks(self) -> None:
         """Show the masks of all drafts that have one, and ask for those that are missing."""
         image, plane = self.image, self._plane
         if image is None or plane is None or self._closed:
             return
-        masks: list[BoxedMask] = []
-        waits = False
+        masks = self._known_masks()
+        waits = any(self._candidates(d) is None for d in self.drafts.predictable)
+        if waits:
+            self._ask()
+        if masks or not waits:  # while a mask is computed, the last one stays
+            self._preview.show(image, plane, masks)
+        self.changed.emit()
+
+    def _known_masks(self) -> list[BoxedMask]:
+        """Return the masks of all drafts that have one; an edited object has its own."""
+        masks = []
         for draft in self.drafts.filled:
             found = self._candidates(draft)
             if found is not None:
                 masks.append(found.mask(draft.candidate))
             elif draft.edited is not None:
                 masks.append(draft.edited.mask)
-            waits = waits or (found is None and draft.is_predictable)
-        if waits:
-            self._ask()
-        if masks or not waits:  # while a mask is computed, the last one stays
-            self._preview.show(image, plane, masks)
-        self.changed.emit()
+        return masks
 
     def _ask(self) -> None:
         """Ask the model about the drafts that have no mask yet."""
@@ -657,58 +641,27 @@ class AnnotationSession:
             return
         if embedding is None or predictor is None:
             return  # comes back when it is ready
-        key = self._plane_key
-        missing = [
-            draft
-            for draft in self.drafts.predictable
-            if self._candidates(draft) is None
-        ]
-        wanted = {(key, draft.prompts_key) for draft in missing}
-        if wanted <= self._asked:
-            return
-        self._asked = wanted
-        self._inference.submit(
-            Lane.PROMPT,
-            lambda: predict(predictor, embedding, missing),
-            lambda found: self._masks_found(key, missing, found),
-            self._decoding_failed,
+        self._predictions.ask(
+            self._plane_key, predictor, embedding, self.drafts.predictable
         )
 
-    def _masks_found(
-        self, key: Any, drafts: list[ObjectDraft], found: list[Candidates]
-    ) -> None:
-        for draft, candidates in zip(drafts, found, strict=True):
-            self._predictions[key, draft.prompts_key] = candidates
-            self._asked.discard((key, draft.prompts_key))
-        while len(self._predictions) > max(_PREDICTIONS, len(drafts)):
-            self._predictions.popitem(last=False)
+    def _masks_found(self, key: Hashable) -> None:
         if self._closed or key != self._plane_key:
             return
         self._show_masks()
-        if self._commit_waits and not self._asked:
+        if self._commit_waits and not self._predictions.pending:
             self._commit_waits = False
             self.commit()
 
-    def _hover_found(self, key: Any, draft: ObjectDraft, found: Candidates) -> None:
+    def _hover_found(self, key: Hashable, found: Candidates) -> None:
         image, plane = self.image, self._plane
         outdated = key != self._plane_key or self._hovered is None or self._closed
         if outdated or image is None or plane is None:
             return
-        if not self.drafts.current.is_empty:
-            return
-        # A click on this very pixel needs no second prediction.
-        self._predictions[key, draft.prompts_key] = found
-        masks = [found.mask()]
-        others = [
-            candidates.mask(other.candidate)
-            for other in self.drafts.filled
-            if (candidates := self._candidates(other)) is not None
-        ]
-        self._preview.show(image, plane, others, hover=masks)
+        self._preview.show(image, plane, self._known_masks(), hover=[found.mask()])
         self._keys_follow_preview()
 
     def _decoding_failed(self, error: Exception) -> None:
-        self._asked.clear()
         self._commit_waits = False
         self._notify("error", f"The model could not segment this: {error}")
 
@@ -731,69 +684,25 @@ class AnnotationSession:
 
     # --- labels ------------------------------------------------------------------------------
 
-    def _write_labels(
-        self, text: str, make: Callable[[Labels, Plane], LabelEdit]
-    ) -> None:
-        """Change the labels layer and clear the drafts, as one step that can be taken back."""
-        if self.image is None or self._plane is None:
-            return
-        try:
-            if self._output.layer is None:
-                self._output.make(self.image, self._state.channel)
-                self.layers_changed.emit()
-            found = self._output.plane(self._plane)
-            if found is None:
-                return
-            edit = make(*found)
-            self._output.ids.write(edit)
-        except LabelsError as error:
-            self._notify("warning", str(error))
-            return
-        self.merge_mode = False
-        self._set_drafts(PlaneDrafts(), text, edit)
+    def _labels_written(self, text: str, edit: LabelEdit | None) -> None:
+        """Clear the drafts after a change of the labels, as one step that can be taken back."""
+        if edit is not None:
+            self.merge_mode = False
+            self._set_drafts(PlaneDrafts(), text, edit)
 
-    def _select_at(self, xy: tuple[float, float]) -> None:
+    def _select_at(self, plane: Plane, xy: tuple[float, float]) -> None:
         """Make the object under (x, y) the current one."""
-        found = self._labels_plane()
-        if found is None:
-            return
-        label = _labels.id_at(*found, xy)
-        if label == 0:
-            self._notify("info", "There is no object here. Click on a labelled object.")
-            return
-        edited = EditedObject(label, _labels.object_mask(*found, label))
-        draft = ObjectDraft(edited=edited)
-        self._set_drafts(self.drafts.with_next().with_current(draft), "selection")
-        self._focus_preview()
+        edited = self._editor.select(plane, xy)
+        if edited is not None:
+            draft = ObjectDraft(edited=edited)
+            self._set_drafts(self.drafts.with_next().with_current(draft), "selection")
+            self._focus_preview()
 
-    def _merge_at(self, xy: tuple[float, float]) -> None:
+    def _merge_at(self, plane: Plane, xy: tuple[float, float]) -> None:
         """Merge the object under (x, y) into the one that is being edited."""
-        found, label = self._labels_plane(), self.edited_id
-        if found is None or label is None:
-            return
-        other = _labels.id_at(*found, xy)
-        if other in (0, label):
-            self._notify("info", "Click on another object to merge it.")
-            return
-        self._write_labels(
-            "merge",
-            lambda layer, plane: _labels.relabel_edit(layer, plane, other, label),
-        )
-
-    def _labels_plane(self) -> tuple[Labels, Plane] | None:
-        """Return the labels layer and its shown plane, or tell the user why there is none."""
-        if self._plane is None:
-            return None
-        try:
-            found = self._output.plane(self._plane)
-        except LabelsError as error:
-            self._notify("warning", str(error))
-            return None
-        if found is None:
-            self._notify(
-                "info", "Choose the labels layer that holds the objects first."
-            )
-        return found
+        if self.edited_id is not None:
+            edit = self._editor.merge(plane, xy, self.edited_id)
+            self._labels_written("merge", edit)
 
     def _step_back_or_forth(self, *, back: bool) -> None:
         if self.image is None:
@@ -804,16 +713,7 @@ class AnnotationSession:
             return
         self.merge_mode = self._commit_waits = False
         if step.edit is not None:
-            if step.edit.layer not in self._viewer.layers:
-                self._notify(
-                    "warning", f"The labels layer of this {step.text} is gone."
-                )
-            elif back:
-                step.edit.revert()
-            else:
-                self._output.ids.write(step.edit) if (
-                    step.edit.layer is self._output.layer
-                ) else step.edit.apply()
+            (self._editor.take_back if back else self._editor.repeat)(step)
         self._state.set_drafts(step.plane, step.before if back else step.after)
         self._go_to(step.plane)
         self._drafts_changed()
@@ -830,39 +730,7 @@ class AnnotationSession:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _connect_viewer(self) -> None:
-        layers, dims = self._viewer.layers.events, self._viewer.dims.events
-        layers.inserted.connect(self._layer_inserted)
-        layers.removed.connect(self._layer_removed)
-        layers.reordered.connect(self._emit_layers_changed)
-        for name in ("point", "order", "ndisplay", "ndim"):
-            getattr(dims, name).connect(self._refresh_plane)
-
-    def _disconnect_viewer(self) -> None:
-        layers, dims = self._viewer.layers.events, self._viewer.dims.events
-        layers.inserted.disconnect(self._layer_inserted)
-        layers.removed.disconnect(self._layer_removed)
-        layers.reordered.disconnect(self._emit_layers_changed)
-        for name in ("point", "order", "ndisplay", "ndim"):
-            getattr(dims, name).disconnect(self._refresh_plane)
-        for layer in self._viewer.layers:
-            layer.events.name.disconnect(self._emit_layers_changed)
-
-    def _connect_image(self, layer: Image) -> None:
-        layer.events.data.connect(self._data_changed)
-        layer.events.contrast_limits.connect(self._contrast_changed)
-        for name in _TRANSFORMS:
-            getattr(layer.events, name).connect(self._image_moved)
-
-    def _disconnect_image(self, layer: Image) -> None:
-        layer.events.data.disconnect(self._data_changed)
-        layer.events.contrast_limits.disconnect(self._contrast_changed)
-        for name in _TRANSFORMS:
-            getattr(layer.events, name).disconnect(self._image_moved)
-
     def _choose_first_image(self) -> None:
-        for layer in self._viewer.layers:
-            layer.events.name.connect(self._emit_layers_changed)
         active = self._viewer.layers.selection.active
         images = self.image_layers()
         if images:
@@ -870,38 +738,28 @@ class AnnotationSession:
         else:
             self._embedder.start()
 
-    def _layer_inserted(self, event: Any) -> None:
-        layer = event.value
-        layer.events.name.connect(self._emit_layers_changed)
+    def _layer_inserted(self, layer: Layer) -> None:
         if self.image is None and isinstance(layer, Image):
             self.set_image(layer)
         elif layer.name != CURRENT:
             self.layers_changed.emit()
 
-    def _layer_removed(self, event: Any) -> None:
-        layer = event.value
-        layer.events.name.disconnect(self._emit_layers_changed)
+    def _layer_removed(self, layer: Layer) -> None:
         self._layers.layer_removed(layer)
-        if layer is self._output.layer:
-            self._output.choose(None)
+        if layer is self._editor.output.layer:
+            self._editor.output.choose(None)
         if layer is self.image:
             images = self.image_layers()
             self.set_image(images[-1] if images else None)
         self.layers_changed.emit()
 
-    def _emit_layers_changed(self, event: Any = None) -> None:
-        self.layers_changed.emit()
-
-    def _data_changed(self, event: Any = None) -> None:
+    def _data_changed(self) -> None:
         self._state.touch()
         self._refresh_plane()
 
-    def _contrast_changed(self, event: Any = None) -> None:
+    def _contrast_changed(self) -> None:
         if self.contrast is Contrast.DISPLAYED:
             self._refresh_plane()
-
-    def _image_moved(self, event: Any = None) -> None:
-        self._show_masks()
 
 
 _sessions: weakref.WeakValueDictionary[int, AnnotationSession] = (
