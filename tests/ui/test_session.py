@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_inference import ImmediateInference, SteppedInference
-from fake_predictor import disc_predictor
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
+from fake_inference import ImmediateInference, SteppedInference
+from fake_predictor import disc_predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
 from napari_tinysam.ui._session import AnnotationSession, StatusKind, session_of
-
-RIGHT = np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
 @dataclass
@@ -159,9 +157,7 @@ def test_the_mask_lies_where_it_was_clicked_whatever_the_layer_transform() -> No
     for name in ("scale", "translate", "shear"):
         np.testing.assert_allclose(getattr(labels, name), getattr(image, name))
     np.testing.assert_allclose(labels.rotate, image.rotate)
-    np.testing.assert_allclose(
-        labels.affine.affine_matrix, image.affine.affine_matrix
-    )
+    np.testing.assert_allclose(labels.affine.affine_matrix, image.affine.affine_matrix)
     assert labels.units == image.units
     assert labels.get_value(desk.world(220, 60), world=True) == 1
 
@@ -545,9 +541,7 @@ def test_several_boxes_in_the_shapes_layer_are_several_objects() -> None:
     desk.session.make_prompt_layers()
     boxes = desk.viewer.layers["prompts"]
     for x in (20, 100, 180):
-        boxes.add_rectangles(
-            [np.array([[40, x], [40, x + 50], [80, x + 50], [80, x]])]
-        )
+        boxes.add_rectangles([np.array([[40, x], [40, x + 50], [80, x + 50], [80, x]])])
     assert desk.session.object_count == 3
     desk.click(125, 60)  # belongs to the box around it
     assert [len(d.points) for d in desk.session.drafts.objects] == [0, 0, 1]
