@@ -1,0 +1,1 @@
+"""The dock widget, its session and all that knows napari and Qt."""

@@ -1,0 +1,57 @@
+"""Commands of the palette and the menus: thin calls to the session of the open dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+
+from napari_tinysam.ui._session import session_of
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_tinysam.ui._session import AnnotationSession
+
+
+def segment_object(viewer: napari.viewer.Viewer) -> None:
+    """Segment the current object from its prompts."""
+    if session := _open_session(viewer):
+        session.segment()
+
+
+def commit_object(viewer: napari.viewer.Viewer) -> None:
+    """Write the current object into the Labels layer."""
+    if session := _open_session(viewer):
+        session.commit()
+
+
+def next_object(viewer: napari.viewer.Viewer) -> None:
+    """Start the next object."""
+    if session := _open_session(viewer):
+        session.next_object()
+
+
+def clear_prompts(viewer: napari.viewer.Viewer) -> None:
+    """Remove the prompts of the current object."""
+    if session := _open_session(viewer):
+        session.clear()
+
+
+def undo(viewer: napari.viewer.Viewer) -> None:
+    """Take the last step back."""
+    if session := _open_session(viewer):
+        session.undo()
+
+
+def redo(viewer: napari.viewer.Viewer) -> None:
+    """Repeat the step that was taken back last."""
+    if session := _open_session(viewer):
+        session.redo()
+
+
+def _open_session(viewer: napari.viewer.Viewer) -> AnnotationSession | None:
+    session = session_of(viewer)
+    if session is None:
+        show_info("Open the TinySAM dock first: Layers → Segment → TinySAM.")
+    return session

@@ -1,0 +1,75 @@
+"""Every test: its own settings and folders, no network, a screen or a clear word about it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Read when napari, pooch and Hugging Face are imported, so set before any of them.
+_HOME = tempfile.TemporaryDirectory(prefix="napari-tinysam-tests-")
+os.environ["NAPARI_CONFIG"] = str(Path(_HOME.name) / "napari" / "settings.yaml")
+os.environ["XDG_CACHE_HOME"] = str(Path(_HOME.name) / "cache")
+os.environ["XDG_CONFIG_HOME"] = str(Path(_HOME.name) / "config")
+os.environ["XDG_DATA_HOME"] = str(Path(_HOME.name) / "data")
+os.environ["HF_HUB_OFFLINE"] = "1"
+# A napari layer changed outside the GUI's thread is an error, not a rare crash.
+os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+_HAS_SCREEN = sys.platform != "linux" or bool(os.environ.get("DISPLAY"))
+if not _HAS_SCREEN:  # Qt would abort the whole run
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where there is no CUDA device."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say what is missing where napari would fail at an OpenGL call without a screen.
+
+    Left alone, `glGetParameter` returns None there, and later tests fail with it.
+    """
+    needs_screen = "make_napari_viewer" in getattr(
+        item, "fixturenames", ()
+    ) or item.get_closest_marker("gl")
+    if needs_screen and not _HAS_SCREEN:
+        pytest.fail(
+            "This test opens a napari viewer and needs a screen: run script/test, or "
+            "xvfb-run -a .venv/bin/python -m pytest.",
+            pytrace=False,
+        )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Refuse connections to other machines."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: object) -> None:
+        local = ("127.0.0.1", "::1", "localhost")
+        if self.family in (socket.AF_INET, socket.AF_INET6) and (
+            not isinstance(address, tuple) or address[0] not in local
+        ):
+            raise ConnectionRefusedError(f"Tests have no network ({address}).")
+        connect(self, address)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        yield
