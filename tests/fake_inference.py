@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.ui._inference import Lane
+if TYPE_CHECKING:
+    from napari_tinysam.ui._inference import Lane
 
 Callback = Callable[[Any], None]
 

@@ -20,6 +20,9 @@ PERCENTILES = (0.1, 99.9)
 #: Percentiles are read from at most about this many pixels, on a regular lattice.
 _PERCENTILE_SAMPLE = 2_000_000
 
+#: Pixels whose contrast is stretched at once.
+_STRETCH_PART = 4_000_000
+
 #: A first axis up to this long, shorter than the others, is read as channels.
 _MAX_CHANNELS = 16
 
@@ -106,6 +109,8 @@ def _as_plane(image: Any, channel_axis: int | None) -> npt.NDArray[Any]:
     known = channel_axis is not None and array.ndim == 3  # its axes have their meaning
     while array.ndim > 2 and 1 in array.shape and not known:
         # The outermost first: a plane one pixel high keeps its own axes.
+        if array.ndim == 3 and array.shape[-1] in (3, 4):
+            break  # (1, X, 3): colours, one pixel high
         if array.ndim == 3 and array.shape[0] != 1 and array.shape[-1] != 1:
             break  # (Y, 1, C): one pixel wide
         array = array.squeeze(axis=array.shape.index(1))
@@ -153,7 +158,7 @@ def _is_unit_interval(rgb: npt.NDArray[Any]) -> bool:
     if rgb.dtype.kind != "f":
         return False
     finite = rgb[np.isfinite(rgb)]
-    return finite.size > 0 and finite.min() >= 0 and finite.max() <= 1
+    return bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
 
 def _chosen_channels(channel: Channels | None, count: int) -> list[int]:
@@ -177,33 +182,50 @@ def _stretch(
 ) -> npt.NDArray[np.uint8]:
     """Scale values linearly so that the limits become 0 and 255."""
     if plane.dtype == np.bool_:
-        plane = plane.view(np.uint8) if plane.flags.c_contiguous else plane + np.uint8(0)
+        plane = plane.astype(np.uint8)
     low, high = contrast_limits or _percentile_limits(plane, percentiles)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"Contrast limits must be finite; got {(low, high)}.")
+    stretched = np.zeros(plane.shape, np.uint8)
     if high <= low:
-        return np.zeros(plane.shape, np.uint8)
-    if plane.dtype.kind in "ui" and plane.dtype.itemsize <= 2:
-        return _stretch_by_table(plane, low, high)
+        return stretched
+    # A part at a time: the values in between take up to eight times the memory of the result.
+    rows = max(1, _STRETCH_PART // max(1, plane[0].size))
+    for first in range(0, len(plane), rows):
+        part = slice(first, first + rows)
+        stretched[part] = _stretch_part(plane[part], low, high)
+    return stretched
+
+
+def _stretch_part(
+    part: npt.NDArray[Any], low: float, high: float
+) -> npt.NDArray[np.uint8]:
+    if part.dtype.kind in "ui" and part.dtype.itemsize <= 2:
+        return _stretch_by_table(part, low, high)
     # float64 only where float32 could not tell neighbouring values apart
-    exact = np.float32 if plane.dtype in (np.float16, np.float32) else np.float64
+    exact: type[np.floating[Any]]
+    exact = np.float32 if part.dtype in (np.float16, np.float32) else np.float64
+    # and a quarter of everything where differences would exceed the type's range
+    unit = 0.25 if high - low > float(np.finfo(exact).max) else 1.0
+    low, high = low * unit, high * unit
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = plane.astype(exact)
-        scaled -= exact(low)
-        scaled *= exact(255.0 / (high - low))
+        scaled: npt.NDArray[np.floating[Any]] = part.astype(exact)
+        if unit != 1.0:
+            scaled = scaled * exact(unit)
+        scaled = (scaled - exact(low)) * exact(255.0 / (high - low))
     scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-    np.clip(scaled, 0.0, 255.0, out=scaled)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(scaled, 0.0, 255.0)), np.uint8)
 
 
 def _stretch_by_table(
-    plane: npt.NDArray[Any], low: float, high: float
+    part: npt.NDArray[Any], low: float, high: float
 ) -> npt.NDArray[np.uint8]:
     """`_stretch` of 8- and 16-bit integers through a table of their 256 or 65,536 values."""
-    info = np.iinfo(plane.dtype)
+    info = np.iinfo(part.dtype)
     values = np.arange(info.min, info.max + 1, dtype=np.float64)
     table = np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255))
-    return table.astype(np.uint8)[plane.astype(np.int64) - info.min]
+    found = table.astype(np.uint8)[part.astype(np.int64) - info.min]
+    return np.asarray(found, np.uint8)
 
 
 def _percentile_limits(
@@ -216,9 +238,9 @@ def _percentile_limits(
         sample = sample[np.isfinite(sample)]
         if sample.size == 0:
             return 0.0, 0.0
-    if sample.dtype == np.float16:
-        sample = sample.astype(np.float32)
-    low, high = (float(v) for v in np.percentile(sample, percentiles))
+    # A quarter, because the difference of two values must not exceed the range of float64.
+    quarter = sample.astype(np.float64) * 0.25
+    low, high = (4.0 * float(v) for v in np.percentile(quarter, percentiles))
     if low < high:
         return low, high
     finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane

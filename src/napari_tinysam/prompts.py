@@ -78,7 +78,10 @@ class Prompts:
                 raise ValueError("Points must be finite.")
             points = np.where(real[..., np.newaxis], points, np.float32(0))
         if boxes is not None:
+            _check_rows(boxes, "Boxes")
             boxes = _ordered_boxes(boxes)
+        if masks is not None:
+            _check_rows(masks.reshape(len(masks), -1), "Masks")
         for name, value in (
             ("points", points),
             ("labels", labels),
@@ -156,10 +159,16 @@ def _labels(
     return array.astype(np.int32)
 
 
+def _check_rows(rows: npt.NDArray[np.float32], name: str) -> None:
+    """Refuse rows, (N, M), that are neither all finite nor all NaN."""
+    if not (np.isfinite(rows).all(axis=1) | np.isnan(rows).all(axis=1)).all():
+        raise ValueError(
+            f"{name} must be finite, or NaN throughout where there is none."
+        )
+
+
 def _ordered_boxes(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Corners sorted, so that a box dragged in any direction is the same box."""
-    if np.isinf(boxes).any():
-        raise ValueError("Boxes must be finite.")
     x0, y0, x1, y1 = boxes.T
     return np.stack(
         [

@@ -10,9 +10,9 @@ import numpy as np
 from napari_tinysam.ui._drafts import to_prompts
 
 if TYPE_CHECKING:
-    from napari_tinysam.masks import BoxedMask, Upscaler
     import numpy.typing as npt
 
+    from napari_tinysam.masks import BoxedMask, Upscaler
     from napari_tinysam.predictor import Embedding, Predictor
     from napari_tinysam.ui._drafts import ObjectDraft
 

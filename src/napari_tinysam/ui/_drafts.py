@@ -10,11 +10,11 @@ import numpy as np
 from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
-    from napari_tinysam.masks import BoxedMask
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
+    from napari_tinysam.masks import BoxedMask
     from napari_tinysam.predictor import Embedding
 
 #: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.

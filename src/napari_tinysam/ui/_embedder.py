@@ -62,7 +62,7 @@ class Status:
         return self.kind in _BUSY
 
 
-class Cancelled(Exception):  # noqa: N818 - a request, not an error
+class Cancelled(Exception):
     """Raised inside a download that the user stopped."""
 
 

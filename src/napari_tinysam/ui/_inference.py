@@ -1,8 +1,8 @@
 """One thread for everything slow: loading the model, embedding, decoding.
 
 Jobs wait in lanes. A lane holds one waiting job: a newer one replaces it, so hovering never builds
-a queue, but a job that has started is finished and delivered. (Delivering only if nothing newer waits
-would starve the hover preview.) What is outdated when it arrives is the receiver's to judge.
+a queue, but a job that has started is finished and delivered. (Delivering only if nothing newer
+waits would starve the hover preview.) What is outdated when it arrives is the receiver's to judge.
 """
 
 from __future__ import annotations

@@ -386,7 +386,7 @@ def _parts(
     from skimage.segmentation import watershed
 
     inside = [
-        (int(round(y)) - mask.y0, int(round(x)) - mask.x0)
+        (round(y) - mask.y0, round(x) - mask.x0)
         for x, y in seeds
         if _holds(mask, x, y)
     ]
@@ -413,7 +413,7 @@ def _parts(
 
 
 def _holds(mask: BoxedMask, x: float, y: float) -> bool:
-    row, column = int(round(y)) - mask.y0, int(round(x)) - mask.x0
+    row, column = round(y) - mask.y0, round(x) - mask.x0
     height, width = mask.mask.shape
     return 0 <= row < height and 0 <= column < width and bool(mask.mask[row, column])
 

@@ -69,7 +69,7 @@ class MouseTool:
 
     @property
     def _layer_is_busy(self) -> bool:
-        """Whether the active layer uses the mouse itself: painting, adding points, …"""
+        """Whether the active layer uses the mouse itself: painting, adding points, …."""
         active = self._viewer.layers.selection.active
         return active is not None and str(active.mode) != "pan_zoom"
 

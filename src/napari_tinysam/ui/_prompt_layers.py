@@ -163,11 +163,12 @@ class PromptLayers:
         for layer in self._viewer.layers:
             if layer.ndim != image.ndim:
                 continue
-            if self.points is None and isinstance(layer, Points):
-                if layer.name == POINT_PROMPTS:
+            named = layer.name
+            if isinstance(layer, Points) and named == POINT_PROMPTS:
+                if self.points is None:
                     self._follow_points(layer)
-            elif self.boxes is None and isinstance(layer, Shapes):
-                if layer.name == BOX_PROMPTS:
+            elif isinstance(layer, Shapes) and named == BOX_PROMPTS:
+                if self.boxes is None:
                     self._follow_boxes(layer)
 
     def _follow_points(self, layer: Points) -> None:

@@ -499,8 +499,14 @@ class AnnotationSession:
         """Stop waiting for a download, a model or an embedding; a click asks again."""
         self._embedder.cancel()
 
-    def close(self) -> None:
-        """Let go of the viewer. Idempotent."""
+    def close(self, *, window_is_gone: bool = False) -> None:
+        """Let go of the viewer. Idempotent.
+
+        Parameters
+        ----------
+        window_is_gone : bool
+            Leave the viewer's layers alone: what draws them does not exist any more.
+        """
         if self._closed:
             return
         self.set_active(False)
@@ -508,8 +514,9 @@ class AnnotationSession:
         self._inference.shutdown()
         self._events.close()
         self._editor.output.choose(None)
-        self._preview.remove()
-        self._layers.remove()
+        if not window_is_gone:
+            self._preview.remove()
+            self._layers.remove()
         self._predictions.clear()
         self._embedder.predictor = self._embedder.embedding = None
         _sessions.pop(id(self._viewer), None)

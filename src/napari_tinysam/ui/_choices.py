@@ -1,0 +1,73 @@
+"""The user's choices, kept by napari between sessions (Preferences, and napari's own files)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from napari_tinysam.ui._labels import Overlap
+
+_PLUGIN = "napari-tinysam"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the dock starts with.
+
+    Parameters
+    ----------
+    model : str
+        Name in the registry, or a file.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    hover : bool
+        Whether the mask under the cursor is shown.
+    overlap : Overlap
+        What a committed object does to those it overlaps.
+    """
+
+    model: str = "default"
+    device: str = "auto"
+    hover: bool = True
+    overlap: Overlap = Overlap.KEEP
+
+
+def read_choices() -> Choices:
+    """Read what napari kept; the defaults where it keeps nothing."""
+    settings = _settings()
+    if settings is None:
+        return Choices()
+    return Choices(
+        model=str(settings.model.name),
+        device=str(_plain(settings.model.device)),
+        hover=bool(settings.preview.enabled),
+        overlap=Overlap(_plain(settings.labels.overlap)),
+    )
+
+
+def keep_choice(section: str, name: str, value: object) -> None:
+    """Have napari keep one choice, under its name in the manifest."""
+    settings = _settings()
+    if settings is None:
+        return
+    group = getattr(settings, section)
+    if _plain(getattr(group, name)) != value:
+        setattr(group, name, value)
+
+
+def _settings() -> Any | None:
+    """Our settings; None where the plugin is not registered or its file is broken."""
+    from napari.settings import get_plugin_settings
+
+    try:
+        return get_plugin_settings(_PLUGIN)
+    except (KeyError, ValueError, OSError) as error:
+        _log.info("Settings are not kept: %s", error)
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Value of an enum member, anything else unchanged."""
+    return getattr(value, "value", value)

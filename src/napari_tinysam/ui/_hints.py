@@ -1,0 +1,54 @@
+"""What to do next, in plain words. No Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui._session import StatusKind
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui._session import AnnotationSession
+
+_BY_STATUS = {
+    StatusKind.NO_IMAGE: (
+        "Open an image: drop a file on the window, or File → Open Sample → TinySAM."
+    ),
+    StatusKind.LOADING_MODEL: "This takes a few seconds, once. You can click already.",
+    StatusKind.DOWNLOADING: "Only the first time; it is kept on this computer.",
+    StatusKind.EMBEDDING: "You can click already: the masks follow in a moment.",
+    StatusKind.CANCELLED: "Click on a cell, or press Segment, to go on.",
+    StatusKind.VIEW_3D: "Press Ctrl+Y, or the 2D/3D button below the layer list.",
+    StatusKind.UNSUPPORTED: "Choose another image.",
+    StatusKind.FAILED: "Press Segment to try again, or choose a model under Settings.",
+}
+
+
+def hint(session: AnnotationSession) -> str:
+    """Say what the user can do next."""
+    kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
+    if kind in _BY_STATUS:
+        return _BY_STATUS[kind]
+    if not session.active:
+        return "Switch on “Click to segment” to begin."
+    if session.merge_mode:
+        return f"Click on the object to join with object {session.edited_id}."
+    if session.edited_id is not None:
+        return "Click to add, Ctrl+click to remove, then Commit (C)."
+    if session.edit_mode:
+        return "Click on the object that you want to change."
+    if session.can_commit:
+        return "C keeps it. Click what is missing, Ctrl+click what is too much."
+    if session.can_clear:
+        return "Click on the cell, or drag a box around it with Shift."
+    return "Move over a cell and click it. Shift+drag draws a box."
+
+
+def blocked(session: AnnotationSession) -> str:
+    """Say why nothing can be clicked at the moment; "" if it can."""
+    if session.image is None:
+        return "There is no image yet."
+    if session.status.kind in (StatusKind.VIEW_3D, StatusKind.UNSUPPORTED):
+        return session.status.text
+    if not session.active:
+        return "“Click to segment” is switched off."
+    return ""

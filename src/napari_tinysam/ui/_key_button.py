@@ -1,0 +1,152 @@
+"""A push button that shows its key."""
+
+from __future__ import annotations
+
+import sys
+
+from qtpy.QtCore import QRect, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QPushButton,
+    QStyle,
+    QStyleOptionButton,
+    QStylePainter,
+    QWidget,
+)
+
+_PADDING = 8  # px between the button's edge and its text
+_GAP = 8  # px between text and key
+_KEY_PADDING = 4  # px left and right of the key inside its frame
+
+
+def shown_key(key: str, *, mac: bool | None = None) -> str:
+    """Write a napari key binding as it stands on the keyboard.
+
+    Parameters
+    ----------
+    key : str
+        "S", "Shift-C", "Control-Shift-Z".
+    mac : bool, optional
+        Whether the keyboard is Apple's, where napari's Control is ⌘; this machine's if left out.
+
+    Returns
+    -------
+    str
+        "S", "⇧C", "Ctrl+⇧Z" (on a Mac "⌘⇧Z").
+    """
+    if mac is None:
+        mac = sys.platform == "darwin"
+    *modifiers, last = key.replace("+", "-").split("-")
+    control = "⌘" if mac else "Ctrl+"
+    alt = "⌥" if mac else "Alt+"
+    names = {"Control": control, "Ctrl": control, "Shift": "⇧", "Alt": alt}
+    return "".join(names.get(modifier, f"{modifier}+") for modifier in modifiers) + last
+
+
+class KeyButton(QPushButton):
+    """A button with its text on the left and its key, in a small frame, on the right.
+
+    Clicking it leaves the keyboard focus where it is, so that the keys keep working on the canvas;
+    it can still be reached with the Tab key.
+
+    Parameters
+    ----------
+    text : str
+        What it does.
+    key : str
+        The key that does the same, as `shown_key` writes it; "" for none.
+    role : str
+        For the style sheet: "" for a plain button, "primary" for the one that is pressed most,
+        "positive" and "negative" for the sign of the next click.
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        key: str = "",
+        *,
+        role: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(text, parent)
+        self._key = key
+        self.setProperty("role", role)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+
+    @property
+    def key(self) -> str:
+        """The key that is shown."""
+        return self._key
+
+    def set_role(self, role: str) -> None:
+        """Change the colours; see `role`."""
+        if self.property("role") == role:
+            return
+        self.setProperty("role", role)
+        style = self.style()
+        if style is not None:  # a style sheet reads properties only when it is applied
+            style.unpolish(self)
+            style.polish(self)
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return room for text and key."""
+        text = self.fontMetrics().horizontalAdvance(self.text())
+        key = self._key_width() + (_GAP if text else 0) if self._key else 0
+        height = max(self.fontMetrics().height() + 10, super().sizeHint().height())
+        return QSize(text + key + 2 * _PADDING, height)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the same as `sizeHint`: a button with half its text helps nobody."""
+        return self.sizeHint()
+
+    def paintEvent(self, a0: QPaintEvent | None) -> None:
+        """Draw the button of the style, then text and key on it."""
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        text, option.text = option.text, ""
+        painter = QStylePainter(self)
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        colour = self.palette().color(self.foregroundRole())
+        painter.setPen(colour)
+        inside = self.rect().adjusted(_PADDING, 0, -_PADDING, 0)
+        if self._key:
+            self._draw_key(painter, inside, colour)
+            inside.setRight(inside.right() - self._key_width() - _GAP // 2)
+            align = Qt.AlignmentFlag.AlignLeft
+        else:
+            align = Qt.AlignmentFlag.AlignHCenter
+        painter.setFont(self.font())
+        painter.setPen(colour)
+        painter.drawText(inside, int(align | Qt.AlignmentFlag.AlignVCenter), text)
+
+    def _key_font(self) -> QFont:
+        font = QFont(self.font())
+        font.setPointSizeF(max(6.0, font.pointSizeF() - 1.5))
+        return font
+
+    def _key_width(self) -> int:
+        metrics = QFontMetrics(self._key_font())
+        width = metrics.horizontalAdvance(self._key) + 2 * _KEY_PADDING
+        return max(width, metrics.height())
+
+    def _draw_key(self, painter: QPainter, inside: QRect, colour: QColor) -> None:
+        font = self._key_font()
+        width, height = self._key_width(), QFontMetrics(font).height() + 1
+        frame = QRect(0, 0, width, height)
+        frame.moveCenter(inside.center())
+        frame.moveRight(inside.right())
+        ground, edge = QColor(colour), QColor(colour)
+        ground.setAlphaF(colour.alphaF() * 0.10)
+        edge.setAlphaF(colour.alphaF() * 0.30)
+        painter.setPen(edge)
+        painter.setBrush(ground)
+        painter.drawRoundedRect(frame, 3, 3)
+        letters = QColor(colour)
+        letters.setAlphaF(colour.alphaF() * 0.85)
+        painter.setFont(font)
+        painter.setPen(letters)
+        painter.drawText(frame, int(Qt.AlignmentFlag.AlignCenter), self._key)

@@ -1,0 +1,133 @@
+"""Buttons for the object in the making, each with its key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QGridLayout, QWidget
+
+from napari_tinysam.ui._candidate_slider import CandidateSlider
+from napari_tinysam.ui._key_button import KeyButton, shown_key
+from napari_tinysam.ui._keys import action
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui._session import AnnotationSession
+
+
+def action_button(
+    method: str, text: str, session: AnnotationSession, *, role: str = ""
+) -> KeyButton:
+    """Make the button that does what a key does."""
+    button = KeyButton(text, shown_key(action(method).label), role=role)
+    button.clicked.connect(lambda: getattr(session, method)())
+    return button
+
+
+def explain(widget: QWidget, enabled: bool, text: str, reason: str) -> None:
+    """Enable or disable a widget; its tooltip says what it does, and why it cannot now."""
+    if widget.isEnabled() != enabled:
+        widget.setEnabled(enabled)
+    tip = text if enabled else f"{text}.\n{reason}"
+    if widget.toolTip() != tip:
+        widget.setToolTip(tip)
+
+
+class PromptButtons(QWidget):
+    """Segment, sign, next, clear, the three candidates, commit, undo and redo.
+
+    Parameters
+    ----------
+    session : AnnotationSession
+        What the buttons act on.
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    def __init__(
+        self, session: AnnotationSession, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self.segment = action_button("segment", "Segment", session)
+        self.sign = action_button("toggle_sign", "Add", session, role="positive")
+        self.next = action_button("next_object", "Next object", session)
+        self.clear = action_button("clear", "Clear", session)
+        self.commit = action_button("commit", "Commit", session, role="primary")
+        self.undo = action_button("undo", "Undo", session)
+        self.redo = action_button("redo", "Redo", session)
+        self.candidates = CandidateSlider(shown_key(action("cycle_candidate").label))
+        self.candidates.chosen.connect(session.set_candidate)
+        self.candidates.cycled.connect(session.cycle_candidate)
+
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(6)
+        grid.setVerticalSpacing(6)
+        for column in (0, 1):
+            grid.setColumnStretch(column, 1)
+        grid.addWidget(self.segment, 0, 0)
+        grid.addWidget(self.sign, 0, 1)
+        grid.addWidget(self.next, 1, 0)
+        grid.addWidget(self.clear, 1, 1)
+        grid.addWidget(self.candidates, 2, 0, 1, 2)
+        grid.addWidget(self.commit, 3, 0, 1, 2)
+        grid.addWidget(self.undo, 4, 0)
+        grid.addWidget(self.redo, 4, 1)
+        self.refresh("")
+
+    def refresh(self, blocked: str) -> None:
+        """Show the session's state.
+
+        Parameters
+        ----------
+        blocked : str
+            Why nothing can be clicked at all at the moment; "" if it can.
+        """
+        session = self._session
+        free = not blocked
+        first = blocked or "Click on a cell first."
+        explain(self.segment, free, action("segment").text, blocked or first)
+        positive = session.sign == 1
+        self.sign.setText("+  Add" if positive else "−  Remove")
+        self.sign.set_role("positive" if positive else "negative")
+        meaning = (
+            "A click adds to the object (Ctrl+click or right click: removes)"
+            if positive
+            else "A click removes from the object (Ctrl+click or right click: adds)"
+        )
+        explain(self.sign, free, f"{meaning}.\n{action('toggle_sign').text}", blocked)
+        explain(
+            self.next, free and session.can_clear, action("next_object").text, first
+        )
+        explain(self.clear, free and session.can_clear, action("clear").text, first)
+        self._refresh_commit(free, first)
+        self.candidates.show_candidates(
+            session.candidate_scores if free else (), session.candidate, first
+        )
+        explain(
+            self.undo,
+            session.can_undo,
+            _sentence("Undo", session.undo_text),
+            "There is nothing to undo.",
+        )
+        explain(
+            self.redo,
+            session.can_redo,
+            _sentence("Redo", session.redo_text),
+            "There is nothing to redo.",
+        )
+
+    def _refresh_commit(self, free: bool, reason: str) -> None:
+        session = self._session
+        if session.edited_id is not None:
+            text = f"Commit changes to object {session.edited_id}"
+        elif session.object_count > 1:
+            text = f"Commit {session.object_count} objects"
+        else:
+            text = "Commit"
+        self.commit.setText(text)
+        explain(self.commit, free and session.can_commit, action("commit").text, reason)
+
+
+def _sentence(verb: str, what: str) -> str:
+    return f"{verb}: {what}" if what else verb

@@ -1,0 +1,206 @@
+"""What the session is doing, what to do next, progress and a way to stop it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils import progress
+from qtpy.QtCore import QRectF, Qt, QTimer, Signal
+from qtpy.QtGui import QColor, QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui._session import Status
+
+#: Work shorter than this shows no progress: bars that flash up and vanish only disturb.
+_PATIENCE_MS = 300
+
+_STEPS = 100  # of a bar whose end is known
+
+_READY, _BUSY, _PROBLEM, _IDLE = "#35a26b", "#2f7fd1", "#d9822b", "#8a8f98"
+
+
+class StatusBar(QFrame):
+    """Status line, hint, progress bar and Cancel button.
+
+    While the session is busy for longer than a moment, napari's own progress (the activity dialog
+    at the lower right of the window) shows the same.
+    """
+
+    cancelled = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("TinySAMStatus")
+        self._status: Status | None = None
+        self._napari_progress: progress | None = None
+        self._shows_progress = False
+        self._in_napari_progress = False
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(_PATIENCE_MS)
+        self._patience.timeout.connect(self._show_progress)
+
+        self._light = _Light(self)
+        self.text = QLabel(self)
+        self.text.setWordWrap(True)
+        self.cancel = QPushButton("Cancel", self)
+        self.cancel.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.cancel.setToolTip("Stop waiting for this")
+        self.cancel.clicked.connect(self.cancelled)
+        self.bar = QProgressBar(self)
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(4)
+        self.hint = QLabel(self)
+        self.hint.setObjectName("TinySAMHint")
+        self.hint.setWordWrap(True)
+        # Two lines whatever it says: nothing below moves when the hint changes.
+        self.hint.setMinimumHeight(2 * self.hint.fontMetrics().lineSpacing() + 4)
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        for keeps_its_place in (self.bar, self.cancel):
+            policy = keeps_its_place.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            keeps_its_place.setSizePolicy(policy)
+            keeps_its_place.hide()
+        self.text.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred
+        )
+
+        line = QHBoxLayout()
+        line.setSpacing(6)
+        line.addWidget(self._light)
+        line.addWidget(self.text, 1)
+        line.addWidget(self.cancel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 6, 8, 6)
+        column.setSpacing(4)
+        column.addLayout(line)
+        column.addWidget(self.hint)
+        column.addWidget(self.bar)
+
+    def set_hint(self, text: str) -> None:
+        """Say what to do next."""
+        self.hint.setText(text)
+
+    def set_status(self, status: Status) -> None:
+        """Show a status; progress only if it lasts."""
+        self._status = status
+        self.text.setText(status.text or status.kind.value.capitalize())
+        self._light.set_colour(_colour(status))
+        if not status.busy:
+            self._patience.stop()
+            self._hide_progress()
+        elif not self._shows_progress:
+            if not self._patience.isActive():
+                self._patience.start()
+        else:
+            self._update_progress()
+
+    def close_progress(self) -> None:
+        """Take the progress away, also from napari's activity dialog. Idempotent."""
+        self._patience.stop()
+        self._hide_progress()
+
+    def _show_progress(self) -> None:
+        status = self._status
+        if status is None or not status.busy:
+            return
+        self._shows_progress = True
+        self.bar.show()
+        self.cancel.show()
+        self._update_progress()
+
+    def _update_progress(self) -> None:
+        status = self._status
+        if status is None:
+            return
+        total = 0 if status.fraction is None else _STEPS
+        done = 0 if status.fraction is None else round(_STEPS * status.fraction)
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        if self._in_napari_progress:
+            return  # napari's bars run the event loop, which came back here
+        self._in_napari_progress = True
+        try:
+            self._update_napari_progress(status.text, done, total)
+        finally:
+            self._in_napari_progress = False
+        if not self._shows_progress:  # all was done before that event loop returned
+            self._close_napari_progress()
+
+    def _update_napari_progress(self, text: str, done: int, total: int) -> None:
+        bar = self._napari_progress
+        if bar is not None and bar.total != total:
+            self._close_napari_progress()
+            bar = None
+        if bar is None:
+            # Not in the terminal too: a window has no terminal on most desks.
+            self._napari_progress = progress(total=total, desc=text, file=_Silence())
+            return
+        if bar.desc != f"{text}: ":
+            bar.set_description(text)
+        if done > bar.n:
+            bar.update(done - bar.n)
+
+    def _hide_progress(self) -> None:
+        self._shows_progress = False
+        self.bar.hide()
+        self.cancel.hide()
+        self._close_napari_progress()
+
+    def _close_napari_progress(self) -> None:
+        bar, self._napari_progress = self._napari_progress, None
+        if bar is not None:
+            bar.close()
+
+
+class _Silence:
+    """A file that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+class _Light(QWidget):
+    """A coloured dot; the text beside it says the same in words."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._colour = QColor(_IDLE)
+        self.setFixedSize(10, 10)
+
+    def set_colour(self, colour: str) -> None:
+        if self._colour != QColor(colour):
+            self._colour = QColor(colour)
+            self.update()
+
+    def paintEvent(self, a0: QPaintEvent | None) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(self._colour)
+        painter.drawEllipse(QRectF(1, 1, 8, 8))
+
+
+def _colour(status: Status) -> str:
+    """Colour of the light. By name, so that this module needs nothing of the session's."""
+    if status.busy:
+        return _BUSY
+    return {
+        "READY": _READY,
+        "FAILED": _PROBLEM,
+        "UNSUPPORTED": _PROBLEM,
+        "VIEW_3D": _PROBLEM,
+    }.get(status.kind.name, _IDLE)

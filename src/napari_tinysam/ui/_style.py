@@ -1,0 +1,56 @@
+"""Colours and sizes of the dock, on top of napari's theme (light or dark)."""
+
+from __future__ import annotations
+
+ACCENT = "#2f7fd1"  # legible under white text, on a light and on a dark ground
+POSITIVE = "#2c8f5a"
+NEGATIVE = "#c2473d"
+
+_COLOURED = """
+KeyButton[role="{role}"] {{ background-color: {ground}; color: white; }}
+KeyButton[role="{role}"]:hover {{ background-color: {hover}; }}
+KeyButton[role="{role}"]:pressed {{ background-color: {pressed}; }}
+KeyButton[role="{role}"]:disabled {{
+    background-color: rgba(128, 128, 128, 40); color: rgba(128, 128, 128, 160);
+}}
+"""
+
+STYLE = (
+    """
+KeyButton:disabled { color: rgba(128, 128, 128, 160); }
+KeyButton[role="primary"] { font-weight: bold; padding: 7px; }
+QLabel#TinySAMSection { color: rgba(128, 128, 128, 255); font-weight: bold; }
+QLabel { background: transparent; }
+QFrame#TinySAMStatus {
+    background-color: rgba(128, 128, 128, 28);
+    border-radius: 4px;
+}
+QFrame#TinySAMStatus QProgressBar {
+    background-color: rgba(128, 128, 128, 60);
+    border: 0px;
+    border-radius: 2px;
+}
+QFrame#TinySAMStatus QProgressBar::chunk {
+    background-color: #2f7fd1;
+    border-radius: 2px;
+}
+QScrollArea { border: 0px; }
+QToggleSwitch { font-weight: bold; }
+QCollapsible > QPushButton, QCollapsible > QPushButton:checked {
+    background-color: transparent;
+    color: rgba(128, 128, 128, 255);
+    font-weight: bold;
+    padding: 2px 0px;
+}
+QCollapsible > QPushButton:hover { color: rgba(160, 160, 160, 255); }
+"""
+    + _COLOURED.format(
+        role="primary", ground=ACCENT, hover="#4590dd", pressed="#2568ad"
+    )
+    + _COLOURED.format(
+        role="positive", ground=POSITIVE, hover="#38a56b", pressed="#237549"
+    )
+    + _COLOURED.format(
+        role="negative", ground=NEGATIVE, hover="#d55b51", pressed="#a3392f"
+    )
+)

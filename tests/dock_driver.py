@@ -1,0 +1,61 @@
+"""An open dock, as the fixture of that name gives it to GUI tests."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from pytestqt.qtbot import QtBot
+
+    from canvas_mouse import CanvasMouse
+    from fake_predictor import DiscRuntime
+    from napari_tinysam.ui._widget import TinySAMWidget
+
+_PATIENCE_MS = 10_000  # until a test gives up; the machine may be busy
+
+
+@dataclass
+class OpenDock:
+    """A viewer on the screen, the dock in it, and the ways to use both."""
+
+    viewer: napari.viewer.Viewer
+    widget: TinySAMWidget
+    mouse: CanvasMouse
+    runtime: DiscRuntime
+    qtbot: QtBot
+
+    @property
+    def session(self) -> Any:
+        return self.widget.session
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Run the event loop until something holds."""
+        self.qtbot.waitUntil(lambda: bool(condition()), timeout=_PATIENCE_MS)
+
+    def until_ready(self) -> None:
+        self.until(lambda: self.session.status.kind.name == "READY")
+
+    @property
+    def preview(self) -> Any:
+        """The preview's layer."""
+        return self.viewer.layers["current_object"]
+
+    def shows_preview(self) -> bool:
+        return "current_object" in self.viewer.layers and self.preview.data.any()
+
+
+OpenDockFactory = Callable[..., OpenDock]
+
+
+def collect() -> None:
+    """Let Qt delete what it was asked to, and Python what nobody holds."""
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    for _ in range(3):
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        QCoreApplication.processEvents()
+        gc.collect()

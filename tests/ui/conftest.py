@@ -1,0 +1,70 @@
+"""A viewer with the dock in it, and a predictor that needs no network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from canvas_mouse import CanvasMouse
+from dock_driver import OpenDock, OpenDockFactory
+from fake_predictor import disc_predictor
+
+if TYPE_CHECKING:
+    from pytestqt.qtbot import QtBot
+
+
+@pytest.fixture
+def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory]:
+    """Open a viewer with layers and the dock; wait until the image is ready unless told not to."""
+    from napari_tinysam.ui._widget import TinySAMWidget
+
+    gates = []
+
+    def open_(
+        *layers: Any,
+        gate: threading.Event | None = None,
+        wait: bool = True,
+        show: bool = True,
+    ) -> OpenDock:
+        if gate is not None:
+            gates.append(gate)
+        viewer = make_napari_viewer(show=show)
+        viewer.window.resize(1100, 800)
+        for layer in layers:
+            viewer.add_layer(layer)
+        predictor, runtime = disc_predictor(gate)
+        widget = TinySAMWidget(viewer, load_predictor=lambda *_: predictor)
+        viewer.window.add_dock_widget(widget, name="TinySAM", area="right")
+        viewer.fit_to_view()
+        dock = OpenDock(viewer, widget, CanvasMouse(viewer), runtime, qtbot)
+        if not show:
+            widget._start()  # what showing it does
+        if wait:
+            dock.until_ready()
+        return dock
+
+    yield open_
+    for gate in gates:
+        gate.set()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a GUI test no inference thread of ours goes on."""
+    yield
+    if "open_dock" not in request.fixturenames:
+        return
+    for thread in threading.enumerate():
+        if thread.name == "tinysam-inference":
+            thread.join(timeout=5)
+            assert not thread.is_alive(), "an inference thread outlived its viewer"
+
+
+@pytest.fixture
+def blobs() -> np.ndarray:
+    """(200, 300) uint8 noise: an image that is not square, so that swapped axes show."""
+    return np.random.default_rng(0).integers(0, 255, (200, 300), np.uint8)

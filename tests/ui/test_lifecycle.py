@@ -1,0 +1,307 @@
+"""The dock comes and goes: nothing of it stays behind, and nothing it needs goes too early."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from napari.utils import progress
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget
+
+from dock_driver import collect
+from napari_tinysam.ui._qt_delivery import GuiDelivery
+from napari_tinysam.ui._session import session_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from pytestqt.qtbot import QtBot
+
+    from dock_driver import OpenDock, OpenDockFactory
+
+pytestmark = pytest.mark.gl
+
+
+def inference_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "tinysam-inference"]
+
+
+def assert_thread_ends(dock: OpenDock) -> None:
+    dock.until(lambda: not inference_threads())
+
+
+def connections(viewer: ViewerModel) -> dict[str, int]:
+    """Count who listens to what in a viewer."""
+    layers, dims = viewer.layers.events, viewer.dims.events
+    counts = {
+        f"layers.{name}": len(getattr(layers, name).callbacks)
+        for name in ("inserted", "removed", "reordered")
+    }
+    for name in ("point", "order", "ndisplay", "ndim"):
+        counts[f"dims.{name}"] = len(getattr(dims, name).callbacks)
+    for layer in viewer.layers:
+        for name in ("name", "data", "contrast_limits", "scale", "affine"):
+            if hasattr(layer.events, name):
+                counts[f"{layer}.{name}"] = len(getattr(layer.events, name).callbacks)
+    counts["mouse_move"] = len(viewer.mouse_move_callbacks)
+    counts["mouse_drag"] = len(viewer.mouse_drag_callbacks)
+    counts["keys"] = len(viewer.keymap)
+    return counts
+
+
+def dock_of(dock: OpenDock) -> Any:
+    """Find napari's frame around the widget."""
+    holder = dock.widget.parent()
+    while not isinstance(holder, QDockWidget):
+        holder = holder.parent()
+    return holder
+
+
+def close_dock(dock: OpenDock) -> None:
+    """Press the X of the dock."""
+    dock_of(dock).destroyOnClose()
+
+
+def test_closing_the_dock_leaves_the_viewer_as_it_was(
+    open_dock: OpenDockFactory, blobs: np.ndarray, make_napari_viewer: Any
+) -> None:
+    untouched = make_napari_viewer(show=True)
+    untouched.add_layer(Image(blobs, name="cells"))
+    before = connections(untouched)
+    image = Image(blobs, name="cells")
+    dock = open_dock(image)
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+    assert connections(dock.viewer) != before
+
+    close_dock(dock)
+
+    assert_thread_ends(dock)
+    assert connections(dock.viewer) == before
+    assert [layer.name for layer in dock.viewer.layers] == ["cells"]
+    assert session_of(dock.viewer) is None
+
+
+def test_a_closed_dock_is_freed(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+    parts = [
+        weakref.ref(part)
+        for part in (dock.widget, dock.session, dock.widget.prompts, dock.runtime)
+    ]
+
+    close_dock(dock)
+    assert_thread_ends(dock)
+    del dock.widget, dock.runtime
+    collect()
+
+    assert [part() for part in parts] == [None] * len(parts)
+
+
+def test_the_x_in_the_middle_of_an_embedding(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    gate = threading.Event()
+    dock = open_dock(Image(blobs), gate=gate, wait=False)
+    dock.until(dock.runtime.encoding.is_set)
+    dock.until(lambda: dock.widget.status_bar.bar.isVisible())
+
+    close_dock(dock)
+    assert not progress._all_instances
+    gate.set()
+
+    assert_thread_ends(dock)
+    dock.qtbot.wait(50)  # what it would deliver
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["embedding", "idle"])
+def test_closing_the_viewer(
+    open_dock: OpenDockFactory, blobs: np.ndarray, busy: bool
+) -> None:
+    gate = threading.Event()
+    image = Image(blobs)
+    dock = open_dock(image, gate=gate, wait=False)
+    dock.until(dock.runtime.encoding.is_set)
+    if not busy:
+        gate.set()
+        dock.until_ready()
+        dock.mouse.click(image, (60, 60))
+
+    dock.viewer.close()
+    gate.set()
+
+    assert_thread_ends(dock)
+    assert session_of(dock.viewer) is None
+    dock.qtbot.wait(50)
+
+
+def test_a_hidden_dock_lets_go_and_takes_up_again(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    free = len(dock.viewer.keymap)
+    holder = dock_of(dock)
+
+    holder.setVisible(False)  # the eye button
+    assert not dock.session.active
+    assert len(dock.viewer.keymap) < free
+    dock.mouse.click(image, (60, 60))
+    assert not dock.session.can_clear
+
+    holder.setVisible(True)
+    dock.until(lambda: dock.session.active)
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+
+
+def test_a_dock_that_was_switched_off_stays_off(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    dock.qtbot.mouseClick(dock.widget.switch, Qt.MouseButton.LeftButton)
+    assert not dock.session.active
+
+    dock.widget.hide()
+    dock.widget.show()
+
+    assert not dock.session.active
+    assert not dock.widget.switch.isChecked()
+
+
+def test_floating_and_docking_change_nothing(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    holder = dock_of(dock)
+
+    for floating in (True, False):
+        holder.setFloating(floating)
+        dock.until(lambda: dock.session.active)
+    dock.mouse.click(image, (60, 60))
+
+    dock.until(lambda: dock.session.candidate_scores)
+
+
+def test_the_image_is_removed(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    image = Image(blobs, name="cells")
+    dock = open_dock(image)
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+
+    dock.viewer.layers.remove(image)
+
+    assert dock.session.image is None
+    assert dock.widget.image.currentText() == "no image"
+    assert not dock.widget.prompts.commit.isEnabled()
+    assert "no image" in dock.widget.prompts.commit.toolTip()
+    dock.viewer.add_image(blobs, name="more cells")
+    dock.until_ready()
+    assert dock.widget.image.currentText() == "more cells"
+
+
+def test_the_image_is_removed_while_it_is_embedded(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    gate = threading.Event()
+    image = Image(blobs)
+    dock = open_dock(image, gate=gate, wait=False)
+    dock.until(dock.runtime.encoding.is_set)
+
+    dock.viewer.layers.remove(image)
+    gate.set()
+
+    dock.until(lambda: dock.session.status.kind.name == "NO_IMAGE")
+
+
+def test_layers_are_renamed(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    image = Image(blobs, name="cells")
+    dock = open_dock(image)
+    dock.viewer.add_labels(np.zeros(blobs.shape, int), name="mine")
+
+    image.name = "membranes"
+    dock.viewer.layers["mine"].name = "yours"
+
+    assert dock.widget.image.currentText() == "membranes"
+    labels = dock.widget.output.labels
+    texts = [labels.itemText(i) for i in range(labels.count())]
+    assert texts == ["new: committed_objects", "yours"]
+
+
+def test_two_viewers_at_once(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    # Not on the screen: vispy cannot draw two viewers of one process with software OpenGL.
+    images = Image(blobs, name="one"), Image(blobs, name="two")
+    first, second = (open_dock(image, show=False) for image in images)
+    assert session_of(first.viewer) is first.session
+    assert session_of(second.viewer) is second.session
+
+    for dock, at in ((first, (60, 60)), (second, (140, 220))):
+        dock.session.click_at(at)
+        dock.until(lambda dock=dock: dock.session.candidate_scores)
+    first.session.commit()
+    assert "committed_objects" not in second.viewer.layers
+
+    first.viewer.close()
+    second.session.commit()
+    assert second.viewer.layers["committed_objects"].data[140, 220] == 1
+    assert session_of(first.viewer) is None
+
+
+def test_teardown_twice(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    dock = open_dock(Image(blobs))
+    dock.widget.teardown()
+    dock.widget.teardown()
+    dock.widget.close()
+    assert_thread_ends(dock)
+    assert not dock.widget.isEnabled()
+
+
+def test_closing_before_the_start(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs), wait=False)
+    close_dock(dock)
+    dock.qtbot.wait(100)
+    assert not inference_threads()
+
+
+def test_a_failed_model_is_reported_and_asked_for_again(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs), wait=False)
+    dock.runtime.failure = RuntimeError("the disk is full")
+    dock.until(lambda: dock.session.status.kind.name == "FAILED")
+    assert "the disk is full" in dock.widget.status_bar.text.text()
+
+    dock.runtime.failure = None
+    dock.session.segment()
+
+    dock.until_ready()
+
+
+def test_delivery_runs_on_the_gui_thread_and_stops_when_closed(qtbot: QtBot) -> None:
+    deliver, ran = GuiDelivery(), []
+
+    def post() -> None:
+        deliver(lambda: ran.append(threading.current_thread()))
+
+    worker = threading.Thread(target=post)
+    worker.start()
+    worker.join()
+    qtbot.waitUntil(lambda: len(ran) == 1)
+    assert ran == [threading.main_thread()]
+
+    post()
+    assert len(ran) == 1  # never inside the caller
+    deliver.close()
+    deliver.close()
+    post()
+    qtbot.wait(50)
+    assert len(ran) == 1

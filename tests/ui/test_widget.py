@@ -1,0 +1,358 @@
+"""What the dock shows, what its controls do, and that it opens without the slow libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton, QApplication, QFileDialog
+
+from napari_tinysam.checkpoints import REGISTRY
+from napari_tinysam.ui._key_button import KeyButton, shown_key
+from napari_tinysam.ui._keys import KEYS
+from napari_tinysam.ui._labels import Overlap
+from napari_tinysam.ui._planes import Contrast
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytestqt.qtbot import QtBot
+
+    from dock_driver import OpenDock, OpenDockFactory
+
+
+def press(dock: OpenDock, button: QAbstractButton) -> None:
+    dock.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def choose(combo: Any, at: int) -> None:
+    """Choose an entry as the user does."""
+    combo.setCurrentIndex(at)
+    combo.activated.emit(at)
+
+
+def test_importing_the_dock_imports_nothing_slow() -> None:
+    code = (
+        "import sys, napari_tinysam.ui._widget\n"
+        "slow = {'torch', 'torchvision', 'timm', 'segment_anything', 'openvino'}\n"
+        "print(*sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "mac", "shown"),
+    [
+        ("S", False, "S"),
+        ("Shift+C", False, "⇧C"),
+        ("Ctrl+Shift+Z", False, "Ctrl+⇧Z"),
+        ("Ctrl+Shift+Z", True, "⌘⇧Z"),
+        ("Control-Z", True, "⌘Z"),
+    ],
+)
+def test_keys_are_written_as_on_the_keyboard(key: str, mac: bool, shown: str) -> None:
+    assert shown_key(key, mac=mac) == shown
+
+
+def test_every_key_has_a_button(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    dock = open_dock(Image(blobs))
+    keys = {button.key for button in dock.widget.findChildren(KeyButton)}
+    assert {shown_key(action.label) for action in KEYS} <= keys
+
+
+def test_every_disabled_button_says_why(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    disabled = [
+        button
+        for button in dock.widget.findChildren(KeyButton)
+        if button.isVisible() and not button.isEnabled()
+    ]
+    assert dock.widget.prompts.commit in disabled
+    for button in disabled:
+        where = button
+        while not where.toolTip():
+            where = where.parentWidget()
+        last = where.toolTip().splitlines()[-1]
+        assert last.endswith("."), f"{button.text()}: {where.toolTip()}"
+
+
+def test_the_hint_follows_the_work(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(wait=False)
+    hint = dock.widget.status_bar.hint.text
+    dock.until(lambda: dock.session.status.kind.name == "NO_IMAGE")
+    assert "Open an image" in hint()
+
+    image = dock.viewer.add_image(blobs)
+    dock.until_ready()
+    assert "click it" in hint()
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+    assert "C keeps it" in hint()
+    press(dock, dock.widget.switch)
+    assert "Switch on" in hint()
+    dock.viewer.dims.ndisplay = 3
+    assert dock.session.status.kind.name == "VIEW_3D"
+    assert "2D" in hint()
+
+
+def test_buttons_do_what_keys_do(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    session, prompts = dock.session, dock.widget.prompts
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: session.candidate_scores)
+
+    press(dock, prompts.sign)
+    assert session.sign == 0
+    assert "Remove" in prompts.sign.text()
+    press(dock, prompts.sign)
+    prompts.candidates.slider.setValue(2)
+    assert session.candidate == 2
+    press(dock, prompts.candidates.next)
+    assert session.candidate == 0
+    assert "60 %" in prompts.candidates.score.text()
+    press(dock, prompts.next)
+    assert session.object_count == 1
+    press(dock, prompts.clear)
+    assert session.object_count == 0
+    press(dock, prompts.undo)
+    assert session.object_count == 1
+    press(dock, prompts.commit)
+    assert session.target is not None
+    assert session.target.data.any()
+    press(dock, prompts.undo)
+    assert not session.target.data.any()
+    press(dock, prompts.redo)
+    assert session.target.data.any()
+
+
+def test_the_focus_goes_back_to_the_canvas(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    dock.viewer.window.activate()
+    overlap = dock.widget.output.overlap
+    overlap.setFocus()
+    dock.until(overlap.hasFocus)
+
+    choose(overlap, 1)
+
+    assert dock.session.overlap is Overlap.OVERWRITE
+    assert not overlap.hasFocus()
+    QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_T)
+    assert dock.session.sign == 0
+
+
+def test_keys_are_ours_only_while_the_switch_is_on(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    bound = set(dock.viewer.keymap)
+    press(dock, dock.widget.switch)
+    free = set(dock.viewer.keymap)
+    assert len(bound - free) >= len(KEYS)
+
+    dock.mouse.key(Qt.Key.Key_T)
+    assert dock.session.sign == 1
+    press(dock, dock.widget.switch)
+    assert set(dock.viewer.keymap) == bound
+
+
+def test_no_key_of_napari_is_shadowed(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    from napari.utils.shortcuts import default_shortcuts
+
+    dock = open_dock(Image(blobs))
+    ours = {key for action in KEYS for key in action.keys}
+    viewers = {
+        int(key)
+        for name, keys in default_shortcuts.items()
+        if not name.partition(":")[2].startswith(("activate_", "new_label"))
+        and name in _viewer_actions(dock.viewer)
+        for key in keys
+    }
+    assert not ours & viewers
+
+
+def _viewer_actions(viewer: Any) -> set[str]:
+    """Names of the actions that napari binds on the viewer itself."""
+    from napari.utils.action_manager import action_manager
+
+    return {
+        name
+        for name, action in action_manager._actions.items()
+        if action.keymapprovider is type(viewer).__mro__[1]
+    }
+
+
+def test_channels(open_dock: OpenDockFactory) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (3, 100, 120), np.uint8)
+    dock = open_dock(Image(noise, axis_labels=("c", "y", "x")))
+    channel = dock.widget.channel
+    assert channel.isVisible()
+    assert channel.currentText() == "0"
+
+    choose(channel, 3)
+
+    assert dock.session.channel == 2
+    dock.until_ready()
+
+
+def test_a_plane_has_no_channels(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    dock = open_dock(Image(blobs))
+    assert not dock.widget.channel.isVisible()
+
+
+def test_progress_and_cancel(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+    import threading
+
+    from napari.utils import progress
+
+    gate = threading.Event()
+    dock = open_dock(Image(blobs), gate=gate, wait=False)
+    status = dock.widget.status_bar
+    dock.until(status.cancel.isVisible)
+    assert len(progress._all_instances) == 1
+
+    press(dock, status.cancel)
+
+    assert dock.session.status.kind.name == "CANCELLED"
+    assert not status.bar.isVisible()
+    assert not progress._all_instances
+    gate.set()
+
+
+def test_quick_work_shows_no_progress(
+    open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_tinysam.ui import _status_bar
+
+    made = []
+    monkeypatch.setattr(_status_bar, "_PATIENCE_MS", 60_000)
+    monkeypatch.setattr(_status_bar, "progress", lambda **_: made.append(1))
+    open_dock(Image(blobs))
+    assert not made
+
+
+def test_settings_go_to_the_session(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    models = dock.widget.models
+    assert not models.isVisible()
+    dock.widget.settings.expand()
+    assert models.isVisible()
+
+    choose(models.contrast, 1)
+    assert dock.session.contrast is Contrast.DISPLAYED
+    models.hover.click()
+    assert not dock.session.hover_enabled
+    choose(models.device, models.device.findData("cpu"))
+    assert dock.session.device == "cpu"
+    choose(models.model, list(REGISTRY).index("mobile_sam"))
+    assert dock.session.model_name == "mobile_sam"
+    dock.until_ready()
+
+
+def test_models_say_whether_they_are_here(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NAPARI_TINYSAM_WEIGHTS", str(tmp_path))
+    (tmp_path / REGISTRY["mobile_sam"].filename).touch()
+    dock = open_dock(Image(blobs))
+    dock.widget.settings.expand()
+    model = dock.widget.models.model
+    texts = [model.itemText(i) for i in range(model.count())]
+    assert "bundled" in texts[0]
+    assert any("MobileSAM" in text and "downloaded" in text for text in texts)
+    assert any("SAM ViT-B" in text and "375 MB download" in text for text in texts)
+    assert texts[-1] == "Choose file…"
+
+
+def test_a_model_from_a_file(
+    open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = open_dock(Image(blobs))
+    model = dock.widget.models.model
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileName", lambda *_: ("/here/ours.safetensors", "")
+    )
+    choose(model, model.count() - 1)
+    assert dock.session.model_name == "/here/ours.safetensors"
+    assert model.currentText() == "ours.safetensors"
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
+    choose(model, model.count() - 1)  # changed one's mind
+    assert dock.session.model_name == "/here/ours.safetensors"
+    assert model.currentText() == "ours.safetensors"
+
+
+def test_choices_are_kept(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    plugin_settings: None,
+    npe2pm: Any,
+) -> None:
+    from napari.settings import get_plugin_settings
+    from npe2 import PluginManifest
+
+    if "napari-tinysam" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("napari-tinysam"))
+    dock = open_dock(Image(blobs))
+    dock.widget.models.hover.click()
+    choose(dock.widget.models.device, 1)
+    choose(dock.widget.output.overlap, 1)
+    kept = get_plugin_settings("napari-tinysam")
+    assert kept.preview.enabled is False
+    assert kept.model.device == "cpu"
+
+    again = open_dock(Image(blobs))
+    assert not again.session.hover_enabled
+    assert again.session.device == "cpu"
+    assert again.session.overlap is Overlap.OVERWRITE
+
+
+def test_a_narrow_dock_scrolls_instead_of_widening(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(
+        Image(blobs, name="a name as long as file names are in labs.ome.tif")
+    )
+    dock.widget.settings.expand()
+    assert dock.widget.minimumSizeHint().width() <= 260
+    assert dock.widget.width() <= 320
+
+
+def test_it_is_the_plugin_s_widget(
+    make_napari_viewer: Any, qtbot: QtBot, npe2pm: Any, blobs: np.ndarray
+) -> None:
+    """Opened from the menu it gets napari's proxy of the viewer."""
+    from npe2 import PluginManifest
+
+    from napari_tinysam.ui._session import session_of
+    from napari_tinysam.ui._widget import TinySAMWidget
+
+    if "napari-tinysam" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("napari-tinysam"))
+    viewer = make_napari_viewer()
+    viewer.add_image(blobs)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tinysam", "TinySAM")
+    assert isinstance(widget, TinySAMWidget)
+    assert session_of(viewer) is widget.session
