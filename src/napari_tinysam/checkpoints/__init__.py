@@ -1,0 +1,163 @@
+"""Checkpoints: which there are, where they come from, and how they are loaded and saved.
+
+The bundled model is there after installation. The others are downloaded on first use into the
+user's data folder, or read from a folder that the environment variable ``NAPARI_TINYSAM_WEIGHTS``
+names: the way for machines without a network. Importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_tinysam.checkpoints.downloads import (
+    Progress,
+    check_unchanged,
+    download,
+    file_sha256,
+)
+from napari_tinysam.checkpoints.registry import (
+    ENVIRONMENT_VARIABLE,
+    REGISTRY,
+    Checkpoint,
+    find,
+    registered,
+    unknown,
+    weights_folder,
+)
+from napari_tinysam.checkpoints.weight_files import CheckpointError, read, write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_tinysam.model import SegmentAnything
+
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "REGISTRY",
+    "Checkpoint",
+    "CheckpointError",
+    "LoadedCheckpoint",
+    "fetch",
+    "is_available_offline",
+    "load",
+    "save",
+    "weights_folder",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedCheckpoint:
+    """A model and where it came from.
+
+    Attributes
+    ----------
+    model : SegmentAnything
+        On the CPU, float32, in eval mode.
+    name : str
+        Name in the registry, or of the file.
+    path : Path
+        The file.
+    fingerprint : str
+        16 hexadecimal digits that change with the file's content.
+    """
+
+    model: SegmentAnything
+    name: str
+    path: Path
+    fingerprint: str
+
+
+def load(
+    name_or_path: str | Path = "default", *, progress: Progress | None = None
+) -> LoadedCheckpoint:
+    """Load a checkpoint, after downloading it if need be.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `REGISTRY`, or any file of weights with official tensor names.
+    progress : callable, optional
+        Called with the bytes downloaded so far and in total (0 if not known). What it raises ends
+        the download and is passed on.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be had, is not what was published, or is not a file of weights.
+    """
+    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
+        path = fetch(name_or_path, progress=progress)
+        published = REGISTRY[name_or_path]
+        fingerprint = file_sha256(path)
+        check_unchanged(path, fingerprint, published)
+        return LoadedCheckpoint(read(path), published.name, path, fingerprint[:16])
+    path = Path(name_or_path).expanduser()
+    if not path.exists() and path.name == str(name_or_path) and not path.suffix:
+        raise unknown(path.name)
+    # Read before the fingerprint is taken, for the better message about unfit files.
+    model = read(path)
+    return LoadedCheckpoint(model, path.name, path, file_sha256(path)[:16])
+
+
+def save(
+    model: SegmentAnything,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Save a model so that official code reads it: flat, under the official tensor names.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On any device, in any precision.
+    path : str or Path
+        Ending in .safetensors, .pth or .pt. An existing file is replaced, and only once the new
+        one is complete.
+    metadata : mapping of str to str, optional
+        Notes for the header of a .safetensors file. A .pth file has no place for them.
+    half : bool
+        Save in 16 instead of 32 bits.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written, or values are not finite.
+    """
+    write(model, Path(path).expanduser(), metadata, half=half)
+
+
+def fetch(name: str, *, progress: Progress | None = None) -> Path:
+    """Find the file of a checkpoint, or download it.
+
+    Parameters
+    ----------
+    name : str
+        A name of `REGISTRY`.
+    progress : callable, optional
+        As for `load`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not here and cannot be downloaded; the message says from where, and where to put
+        it by hand.
+    """
+    checkpoint = registered(name)
+    found = find(checkpoint)
+    if found is not None:
+        return found
+    if checkpoint.url is None:
+        raise CheckpointError(
+            f"The bundled model {checkpoint.filename} is missing from this installation; "
+            "install napari-tinysam again."
+        )
+    return download(checkpoint, checkpoint.url, weights_folder(), progress)
+
+
+def is_available_offline(name: str) -> bool:
+    """Whether a checkpoint of `REGISTRY` is on this machine already."""
+    return find(registered(name)) is not None

@@ -1,0 +1,236 @@
+"""Downloads: a file arrives whole and checked under its name, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from napari_tinysam.checkpoints.registry import ENVIRONMENT_VARIABLE, Checkpoint
+from napari_tinysam.checkpoints.weight_files import (
+    UNFINISHED,
+    CheckpointError,
+    describe,
+    read,
+    replacing,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Progress = Callable[[int, int], None]
+
+_CHUNK_BYTES = 1 << 18
+
+# A download that stalls ends after half a minute, so that an unfinished file which nobody has
+# written to for this long (seconds) is what a killed process left behind.
+_ABANDONED_AFTER = 600.0
+
+
+def download(
+    checkpoint: Checkpoint, url: str, folder: Path, progress: Progress | None = None
+) -> Path:
+    """Download a checkpoint under a temporary name, check it, rename it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What to download.
+    url : str
+        From where.
+    folder : Path
+        Where to; made if need be.
+    progress : callable, optional
+        Called with the bytes done and in total (0 if not known). What it raises ends the download
+        and is passed on.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no network, the folder cannot be written to, or something else was delivered.
+    """
+    path = folder / checkpoint.filename
+    meter = _Meter(progress, checkpoint.size or 0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        with replacing(path) as temporary:
+            _transfer(checkpoint, url, temporary, meter)
+            _check_download(checkpoint, url, temporary, path)
+    except OSError as error:
+        if error is meter.interruption:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.title} cannot be stored in {folder}: {error.strerror or error}. "
+            f"The environment variable {ENVIRONMENT_VARIABLE} can name another folder."
+        ) from error
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+
+
+def _memory(path: Path) -> Path:
+    """Where the hash of a download is kept whose authors publish none."""
+    return path.with_name(path.name + ".json")
+
+
+def check_unchanged(path: Path, sha256: str, checkpoint: Checkpoint) -> None:
+    """Compare a file with the published hash, or with that of its download.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another file.
+    """
+    expected = checkpoint.sha256
+    if expected is None:
+        try:
+            expected = json.loads(_memory(path).read_text("utf-8"))["sha256"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return  # put there by hand, or bundled
+    if sha256 != expected:
+        raise CheckpointError(
+            f"{path} is {describe(path)}, but not the {checkpoint.title} checkpoint that was "
+            f"published or downloaded (SHA-256 {sha256[:12]}… instead of {expected[:12]}…); "
+            "delete it to download it again."
+        )
+
+
+def _transfer(checkpoint: Checkpoint, url: str, temporary: Path, meter: _Meter) -> None:
+    import requests
+    from pooch import HTTPDownloader
+
+    opened: list[requests.Response] = []
+
+    def keep(response: requests.Response, **options: object) -> None:
+        opened.append(response)
+
+    download = HTTPDownloader(
+        progressbar=meter, chunk_size=_CHUNK_BYTES, hooks={"response": keep}
+    )
+    try:
+        download(url, str(temporary), None)
+    except requests.RequestException as error:
+        if error is meter.interruption:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.title} could not be downloaded from {url} ({_reason(error)}). Where "
+            f"there is no network, put the file {checkpoint.filename} into the folder "
+            f"{temporary.parent}, or into one that the environment variable "
+            f"{ENVIRONMENT_VARIABLE} names, or choose the file itself as the model."
+        ) from error
+    finally:
+        for response in opened:  # pooch leaves a cancelled one to the garbage collector
+            response.close()
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a download failed."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return (
+            f"the server answered {error.response.status_code} {error.response.reason}"
+        )
+    if isinstance(error, requests.Timeout):
+        return "the server did not answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate was not accepted"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return "no connection to the server"
+
+
+def _check_download(
+    checkpoint: Checkpoint, url: str, temporary: Path, path: Path
+) -> None:
+    """Check a download before it gets its name; remember a hash that nobody published."""
+    sha256 = file_sha256(temporary)
+    if checkpoint.sha256 is not None:
+        if sha256 != checkpoint.sha256:
+            raise CheckpointError(
+                f"What {url} delivered is {describe(temporary)}, but not the published file "
+                f"(SHA-256 {sha256[:12]}… instead of {checkpoint.sha256[:12]}…), and was deleted. "
+                "Try again later."
+            )
+        return
+    try:
+        read(temporary)
+    except CheckpointError as error:
+        reason = str(error).replace(temporary.name, checkpoint.filename)
+        raise CheckpointError(
+            f"What {url} delivered cannot be used and was deleted: {reason}"
+        ) from error
+    with replacing(_memory(path)) as memory:
+        record = {"url": url, "sha256": sha256, "size": temporary.stat().st_size}
+        memory.write_text(json.dumps(record, indent=1), "utf-8")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what downloads left behind that were killed."""
+    for path in folder.glob(f"*{UNFINISHED}"):
+        with suppress(OSError):  # another process was quicker, or still has it open
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+                path.unlink()
+
+
+class _Meter:
+    """Passes pooch's progress on as (bytes done, bytes in total).
+
+    Parameters
+    ----------
+    report : callable or None
+        Told about progress.
+    expected : int
+        Bytes in total, for servers that do not say; 0 if not known.
+    """
+
+    total: int  # set by pooch, from the server's answer; 0 if that does not say
+
+    def __init__(self, report: Progress | None, expected: int) -> None:
+        self.total = 0
+        self.interruption: BaseException | None = None
+        self._report = report
+        self._expected = expected
+        self._done = 0
+
+    def update(self, count: int) -> None:
+        """Count bytes. pooch always says a whole chunk, so the last one counts too much."""
+        self._done += count
+        if self._report is None:
+            return
+        total = self.total or self._expected
+        try:
+            self._report(min(self._done, total) if total else self._done, total)
+        except BaseException as error:
+            self.interruption = error  # the caller's own, to be passed on as it is
+            raise
+
+    def reset(self) -> None:
+        """Do nothing: pooch fills the bar up afterwards, which `update` stands."""
+
+    def close(self) -> None:
+        """Do nothing: pooch says that it is done."""

@@ -1,0 +1,389 @@
+"""Files of weights: what they are, what they hold, how they are written.
+
+A file is recognised by its content, never by its name, and nothing in it is ever executed: pickled
+objects other than plain tensors are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_tinysam.model import Architecture, SegmentAnything
+
+#: What error messages say is accepted.
+ACCEPTED = (
+    "Accepted are .safetensors files and PyTorch weight files (.pth, .pt) of TinySAM, MobileSAM "
+    "or SAM ViT-B/L/H"
+)
+
+#: How names of files end that are still being written.
+UNFINISHED = ".part"
+
+#: Heads of other models of this project, which the segmentation itself does not need.
+EXTRA_HEADS = ("object_head.",)
+
+# Under which keys training scripts put the weights beside other things.
+_WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights")
+
+# Never used when segmenting, so files without them are whole enough: the ImageNet classifier that
+# TinyViT files carry along, and how many batches a BatchNorm has seen.
+_UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked$")
+
+# Width of the position embedding tells the plain ViTs apart (segment-anything, `build_sam.py`).
+_VIT_WIDTHS: dict[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+# Files larger than this are mapped instead of read: ViT-H would need 5 GB otherwise.
+_MAP_ABOVE_BYTES = 1 << 28
+
+# The format's own limit on the length of its header.
+_SAFETENSORS_HEADER_LIMIT = 100_000_000
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be had, read or written. The message is meant for users."""
+
+
+def read(path: Path) -> SegmentAnything:
+    """Build the model that a file of weights holds.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file, or a zip file of `torch.save`, with the official tensor names, of any
+        float type and saved on any device. A wrapping such as ``{"model": …}``, a common prefix
+        such as ``module.`` and heads of other models of this project are taken off.
+
+    Returns
+    -------
+    SegmentAnything
+        On the CPU, float32, in eval mode.
+
+    Raises
+    ------
+    CheckpointError
+        If it is anything else; the message says what it is and what is accepted.
+    """
+    from napari_tinysam.model import SegmentAnything, from_official
+
+    if path.is_dir():
+        raise _refusal(path, "is a folder, not a file of weights")
+    head = _head(path)
+    kind = _kind_of_file(head)
+    if kind is None:
+        raise _refusal(path, f"is {_name_unusable(head)}, not a file of weights")
+    weights = _official_weights(_READERS[kind](path), path)
+    model = SegmentAnything.uninitialized(_architecture(weights, path))
+    complete = _complete(weights, model, path)
+    model.load_state_dict(from_official(complete))  # copies, converting to float32
+    _check_finite(model, path)
+    return model.eval()
+
+
+def write(
+    model: SegmentAnything,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Write a model under the official tensor names; see `save`."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from napari_tinysam.model import to_official
+
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise CheckpointError(
+            f"Weights are saved as .safetensors or .pth, not as {path.name!r}."
+        )
+    dtype = torch.float16 if half else torch.float32
+    weights = {
+        name: _portable(tensor, dtype, name)
+        for name, tensor in to_official(model.state_dict()).items()
+    }
+    try:
+        with replacing(path) as temporary:
+            if path.suffix == ".safetensors":
+                mode = temporary.stat().st_mode
+                notes = {key: str(value) for key, value in (metadata or {}).items()}
+                save_file(weights, str(temporary), {"format": "pt", **notes})
+                temporary.chmod(mode)  # safetensors lets only the owner read its files
+            else:
+                torch.save(weights, temporary)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The model cannot be saved as {path}: {error}."
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` that takes its place if nothing is raised."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def describe(path: Path) -> str:
+    """Say in a few words what a file is, by its first bytes."""
+    head = _head(path)
+    kind = _kind_of_file(head)
+    return f"a {kind} file" if kind else _name_unusable(head)
+
+
+def _portable(tensor: Tensor, dtype: Any, name: str) -> Tensor:
+    """On the CPU, contiguous, floats as `dtype`."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+        if not _is_finite(tensor):
+            raise CheckpointError(
+                f"The model is not saved: {name} holds values that are not numbers or too large "
+                "for this precision."
+            )
+    return tensor.contiguous()
+
+
+def _refusal(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path.name} {reason}. {ACCEPTED}.")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+
+
+def _kind_of_file(head: bytes) -> str | None:
+    """Return a key of `_READERS`, or None for a file that none of them reads."""
+    if head[:4] == b"PK\x03\x04":
+        return "zip"
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and header <= _SAFETENSORS_HEADER_LIMIT:
+        return "safetensors"
+    return None
+
+
+def _name_unusable(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    if head[:1] == b"\x80" or head[257:262] == b"ustar":
+        return "a bare Python pickle (or a PyTorch file older than version 1.6)"
+    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+        return "a web page, perhaps of a download that failed"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer without the file that it points to"
+    if not head.translate(None, bytes(range(32, 127)) + b"\t\r\n"):
+        return "a text file"
+    return "a file of an unknown kind"
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _refusal(
+            path, f"is a safetensors file, but damaged or incomplete ({error})"
+        ) from error
+
+
+def _read_zip(path: Path) -> object:
+    """Read a zip file of `torch.save` without unpickling anything but tensors."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _refusal(
+            path, "is a PyTorch or zip file, but damaged or incomplete"
+        ) from error
+    names = [entry.filename.rpartition("/")[2] for entry in entries]
+    if "constants.pkl" in names:
+        raise _refusal(path, "is a TorchScript program, not plain weights")
+    if "data.pkl" not in names:
+        raise _refusal(path, "is a zip file without weights")
+    # torch asks the suffix too when it is given a path, which mapping needs.
+    mappable = path.suffix != ".safetensors" and all(
+        entry.compress_type == zipfile.ZIP_STORED for entry in entries
+    )
+    try:
+        content: object
+        if mappable and path.stat().st_size > _MAP_ABOVE_BYTES:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        else:
+            with path.open("rb") as file:
+                content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refusal(
+            path, f"holds {_name_pickled(error)}, not only weights"
+        ) from error
+    except Exception as error:  # a damaged pickle raises whatever it ran into
+        raise _refusal(path, "is a PyTorch file, but damaged or incomplete") from error
+    return content
+
+
+def _name_pickled(error: pickle.UnpicklingError) -> str:
+    """Say what torch refused to unpickle."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    kind = f" ({found[1]})" if found else ""
+    return f"pickled Python objects{kind}, which could run any program when opened"
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "safetensors": _read_safetensors,
+    "zip": _read_zip,
+}
+
+
+def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
+    """Take off wrappers, prefix and extra heads: official names → tensors."""
+    import torch
+
+    from napari_tinysam.model import from_official, to_official
+
+    state_dict = _unwrapped(content)
+    prefixes = {
+        name.partition("image_encoder.")[0] for name in _encoder_names(state_dict)
+    }
+    if not prefixes:
+        shown = ", ".join(map(str, list(state_dict)[:3])) or "nothing"
+        raise _refusal(path, f"holds no Segment Anything model, but {shown}")
+    if len(prefixes) > 1:
+        shown = ", ".join(repr(prefix) for prefix in sorted(prefixes))
+        raise _refusal(path, f"holds more than one model (prefixes {shown})")
+    prefix = prefixes.pop()
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state_dict.items()
+        if isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    }
+    # There and back leaves out the buffers that follow from the architecture.
+    return {
+        name: tensor
+        for name, tensor in to_official(from_official(weights)).items()
+        if not name.startswith(EXTRA_HEADS)
+    }
+
+
+def _unwrapped(content: object) -> Mapping[Any, Any]:
+    """Return the first mapping that holds an image encoder, or the content itself."""
+    inner = content
+    for _ in range(3):
+        if not isinstance(inner, Mapping):
+            break
+        if _encoder_names(inner):
+            return inner
+        inner = next((inner[key] for key in _WRAPPERS if key in inner), None)
+    return (
+        content if isinstance(content, Mapping) else {type(content).__name__: content}
+    )
+
+
+def _encoder_names(state_dict: Mapping[Any, Any]) -> list[str]:
+    return [
+        name
+        for name in state_dict
+        if isinstance(name, str) and re.search(r"(^|\.)image_encoder\.", name)
+    ]
+
+
+def _architecture(weights: Mapping[str, Tensor], path: Path) -> Architecture:
+    from napari_tinysam.model import is_tiny_vit
+
+    if is_tiny_vit(weights):
+        return "tiny_vit"
+    positions = weights.get("image_encoder.pos_embed")
+    width = positions.shape[-1] if positions is not None and positions.ndim else 0
+    if width not in _VIT_WIDTHS:
+        raise _refusal(path, "holds an image encoder that is not known here")
+    return _VIT_WIDTHS[width]
+
+
+def _complete(
+    weights: Mapping[str, Tensor], model: SegmentAnything, path: Path
+) -> dict[str, Tensor]:
+    """Compare names, shapes and kinds; fill in what is never used.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing, unknown, of another shape or of another kind of number.
+    """
+    from napari_tinysam.model import to_official
+
+    wanted = to_official(model.state_dict())
+    missing = [n for n in wanted if n not in weights and not _UNUSED.match(n)]
+    unknown = [n for n in weights if n not in wanted]
+    unfit = [
+        f"{n}: {tuple(weights[n].shape)} {_kind(weights[n])} instead of "
+        f"{tuple(wanted[n].shape)} {_kind(wanted[n])}"
+        for n in weights
+        if n in wanted
+        and (weights[n].shape, _kind(weights[n])) != (wanted[n].shape, _kind(wanted[n]))
+    ]
+    faults = [
+        f"{what} {len(names)} ({_few(names)})"
+        for what, names in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("not fitting", unfit),
+        )
+        if names
+    ]
+    if faults:
+        raise _refusal(
+            path,
+            f"is not a whole {model.architecture} model; tensors " + "; ".join(faults),
+        )
+    return {n: weights[n] if n in weights else wanted[n].zero_() for n in wanted}
+
+
+def _kind(tensor: Tensor) -> str:
+    import torch
+
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return "without values or sparse"
+    return "float" if tensor.is_floating_point() else str(tensor.dtype)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _check_finite(model: SegmentAnything, path: Path) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not _is_finite(tensor):
+            raise _refusal(path, f"holds values that are not numbers (in {name})")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Both ends are NaN if any value is. One pass, where isfinite() takes several.
+    lowest, highest = tensor.aminmax()
+    return bool(lowest.isfinite() and highest.isfinite())
