@@ -141,8 +141,8 @@ def intersections_over_unions(
     for n, label in enumerate(ids):
         wanted = image.labels == label
         for k in range(masks.shape[1]):
-            union = np.count_nonzero(masks[n, k] | wanted)
-            values[n, k] = np.count_nonzero(masks[n, k] & wanted) / max(union, 1)
+            union = int(np.count_nonzero(masks[n, k] | wanted)) or 1
+            values[n, k] = np.count_nonzero(masks[n, k] & wanted) / union
     return values
 
 

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.ui._inference import Inference, Lane
+from napari_tinysam.ui._triton_guard import triton_kept_out
 
 if TYPE_CHECKING:
     from napari_tinysam.embeddings import EmbeddingCache
@@ -70,7 +71,8 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     """Load a checkpoint; the first call imports torch, so call it from the inference thread."""
     from napari_tinysam.predictor import load_model
 
-    return load_model(name, device=device, progress=progress)
+    with triton_kept_out():
+        return load_model(name, device=device, progress=progress)
 
 
 class Embedder:

@@ -163,13 +163,12 @@ class PromptLayers:
         for layer in self._viewer.layers:
             if layer.ndim != image.ndim:
                 continue
-            named = layer.name
-            if isinstance(layer, Points) and named == POINT_PROMPTS:
-                if self.points is None:
-                    self._follow_points(layer)
-            elif isinstance(layer, Shapes) and named == BOX_PROMPTS:
-                if self.boxes is None:
-                    self._follow_boxes(layer)
+            points = isinstance(layer, Points) and layer.name == POINT_PROMPTS
+            boxes = isinstance(layer, Shapes) and layer.name == BOX_PROMPTS
+            if points and self.points is None:
+                self._follow_points(layer)
+            elif boxes and self.boxes is None:
+                self._follow_boxes(layer)
 
     def _follow_points(self, layer: Points) -> None:
         self.points = layer
