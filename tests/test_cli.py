@@ -810,3 +810,14 @@ def test_a_reader_that_has_enough() -> None:
         process.stdout.close()  # long before the first line is ready
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
+def test_an_output_that_is_full() -> None:
+    code = "from napari_tinysam.cli import main; main(['models'])"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: No space left on device.\n"

@@ -32,6 +32,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="napari-tinysam",
     help="Segment microscopy images by points and boxes.",
+    epilog="Example: napari-tinysam segment cells.tif --box 20,30,80,95 -o labels.tif",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -57,12 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # "×" on an ASCII terminal
     try:
         code = app(args=arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
-    except BrokenPipeError:  # "| head" has read enough
+    except (
+        OSError
+    ) as error:  # of stdout: files are taken care of where they are written
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or Python complains at exit
         code = _FAILED
+        if not isinstance(error, BrokenPipeError):  # "| head" has read enough
+            _complain(f"{error.strerror or error}.", code)
     except MemoryError:
         code = _complain("There is not enough memory.", _FAILED)
     except _CommandLineError as error:
@@ -175,7 +181,7 @@ OverlayOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Write the objects at points and in boxes as labels.")
 def segment(
     image: ImageArgument,
     output: OutputOption,
@@ -247,7 +253,7 @@ def _progress() -> Callable[[int, int], None] | None:
 # ---------------------------------------------------------------- models
 
 
-@app.command()
+@app.command(short_help="List the models and where they are.")
 def models() -> None:
     """List the models, where they are and what may be done with them."""
     from napari_tinysam.checkpoints import REGISTRY
@@ -284,7 +290,7 @@ ViewerOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Segment an example and look at the result in napari.")
 def demo(
     folder: FolderOption = Path("napari-tinysam-demo"),
     model: ModelOption = "default",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,8 +200,6 @@ def test_undo_goes_back_to_the_plane_of_the_step(open_dock: OpenDockFactory) -> 
 def test_clicks_before_the_embedding_are_answered_after_it(
     open_dock: OpenDockFactory, blobs: np.ndarray
 ) -> None:
-    import threading
-
     gate = threading.Event()
     image = Image(blobs)
     dock = open_dock(image, gate=gate, wait=False)
@@ -212,6 +211,30 @@ def test_clicks_before_the_embedding_are_answered_after_it(
 
     dock.until(lambda: dock.session.candidate_scores)
     assert dock.shows_preview()
+
+
+def test_a_commit_before_the_masks_takes_only_what_was_there(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    gate = threading.Event()
+    image = Image(blobs)
+    dock = open_dock(image, gate=gate, wait=False)
+    dock.until(dock.runtime.encoding.is_set)
+
+    for at in ((60, 60), (140, 220)):
+        dock.mouse.click(image, at)
+        dock.mouse.key(Key.Key_C)
+    dock.mouse.click(image, (60, 220))
+    gate.set()
+
+    dock.until(lambda: dock.session.candidate_scores)
+    labels = dock.viewer.layers["committed_objects"].data
+    assert_disc(labels, 1, (60, 60))
+    assert_disc(labels, 2, (140, 220))
+    assert labels[60, 220] == 0
+    assert dock.session.object_count == 1
+    dock.mouse.key(Key.Key_C)
+    assert labels[60, 220] == 3
 
 
 def test_edit_delete_merge_and_split_an_object(

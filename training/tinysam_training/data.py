@@ -30,10 +30,10 @@ FRAME = 1024
 
 #: Share of the training windows by set. Nuclei are what most users try first.
 SET_SHARES = {
-    "dsb2018": 0.60,
-    "usiigaci_phc": 0.10,
-    "emps_em_particles": 0.12,
-    "axon_sem": 0.07,
+    "dsb2018": 0.68,
+    "usiigaci_phc": 0.08,
+    "emps_em_particles": 0.08,
+    "axon_sem": 0.06,
     "yeast_phc": 0.05,
     "c2c12_phc": 0.03,
     "colicoords_ecoli_bf": 0.03,

@@ -708,9 +708,8 @@ class Training:
             torch.from_numpy(batch.aux_weight),
         )
         mask, figures = self._prompted(batch, embedding.contiguous())
-        # The auxiliary head leads at first and fades to a fifth.
-        aux_share = 1.0 - 0.8 * min(self.progress / 0.6, 1.0)
-        loss = aux_share * aux + mask
+        # With full weight to the end: when it faded, the embedding stopped improving.
+        loss = aux + mask
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss.item()} at step {self.steps}.")
         self.optimizer.zero_grad(set_to_none=True)

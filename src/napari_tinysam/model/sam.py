@@ -6,8 +6,9 @@ unchanged. TinySAM is trained for three masks a prompt, so the single-mask token
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -87,9 +88,9 @@ class SegmentAnything(nn.Module):
         self.register_buffer("pixel_mean", _column(PIXEL_MEAN), persistent=False)
         self.register_buffer("pixel_std", _column(PIXEL_STD), persistent=False)
 
-    @classmethod
+    @staticmethod
     def uninitialized(
-        cls, architecture: Architecture = "tiny_vit", image_size: int = 1024
+        architecture: Architecture = "tiny_vit", image_size: int = 1024
     ) -> SegmentAnything:
         """Build the module with unset weights, for a state dict that sets them all.
 
@@ -106,8 +107,7 @@ class SegmentAnything(nn.Module):
         SegmentAnything
             On the CPU. Every parameter and persistent buffer holds arbitrary values.
         """
-        with torch.device("meta"):
-            model = cls(architecture, image_size)
+        model = copy.deepcopy(_without_memory(architecture, image_size))
         model.to_empty(device="cpu")
         model.pixel_mean.copy_(_column(PIXEL_MEAN))
         model.pixel_std.copy_(_column(PIXEL_STD))
@@ -198,6 +198,13 @@ class SegmentAnything(nn.Module):
             multimask_output=True,
         )
         return logits, scores
+
+
+@cache
+def _without_memory(architecture: Architecture, image_size: int) -> SegmentAnything:
+    """Build a model of shapes only; building takes longer than copying."""
+    with torch.device("meta"):
+        return SegmentAnything(architecture, image_size)
 
 
 def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:

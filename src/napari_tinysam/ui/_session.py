@@ -120,7 +120,7 @@ class AnnotationSession:
             weakref.WeakKeyDictionary()
         )
         self._hovered: tuple[float, float] | None = None
-        self._commit_waits = False
+        self._commit_waits = 0  # objects to commit as soon as their masks are there
         self._plane: Plane | None = None
         self._plane_key: Hashable = None
         self._closed = False
@@ -405,8 +405,9 @@ class AnnotationSession:
         if min(box[2] - box[0], box[3] - box[1]) < 1:
             self._show_masks()
             return
-        draft = replace(self.drafts.current, box=box, candidate=None)
-        self._set_drafts(self.drafts.with_current(draft), "box")
+        drafts = self._open_drafts()
+        draft = replace(drafts.current, box=box, candidate=None)
+        self._set_drafts(drafts.with_current(draft), "box")
         self._focus_preview()
 
     # --- what keys and buttons do ------------------------------------------------------------
@@ -429,7 +430,7 @@ class AnnotationSession:
 
     def clear(self) -> None:
         """Remove all prompts of the shown plane."""
-        self.merge_mode = self._commit_waits = False
+        self.merge_mode, self._commit_waits = False, 0
         if self.can_clear:
             self._set_drafts(PlaneDrafts(), "clear")
         self.changed.emit()
@@ -447,15 +448,21 @@ class AnnotationSession:
 
     def commit(self) -> None:
         """Write all objects in the making into the labels layer."""
-        drafts = self.drafts.predictable
-        if not drafts:
+        if not self.drafts.predictable:
             self._notify("info", "Nothing to commit yet: click an object first.")
             return
+        self._commit_first(len(self.drafts.filled))
+
+    def _commit_first(self, count: int) -> None:
+        """Write the first objects in the making, or wait for their masks."""
+        filled = self.drafts.filled
+        drafts = [draft for draft in filled[:count] if draft.is_predictable]
         found = [self._candidates(draft) for draft in drafts]
         if any(candidates is None for candidates in found):
-            self._commit_waits = True  # until the masks are there
+            self._commit_waits = count
             self._show_masks()
             return
+        self._commit_waits = 0
         objects = [
             (candidates.mask(draft.candidate), draft.edited)
             for draft, candidates in zip(drafts, found, strict=True)
@@ -465,7 +472,10 @@ class AnnotationSession:
             edit = self._editor.commit(
                 self.image, self._plane, self.channel, objects, self.overlap
             )
-            self._labels_written("commit", edit)
+            later = filled[count:]
+            if self.drafts.current.is_empty:
+                later = (*later, ObjectDraft())
+            self._labels_written("commit", edit, PlaneDrafts(later or (ObjectDraft(),)))
 
     def delete_object(self) -> None:
         """Remove the object that is being edited."""
@@ -551,7 +561,7 @@ class AnnotationSession:
         if key == self._plane_key and not force:
             return
         self._predictions.stop()
-        self._hovered, self._commit_waits = None, False
+        self._hovered, self._commit_waits = None, 0
         self._plane, self._plane_key = plane, key
         self._layers.show(image, plane, self.drafts)
         self._embedder.want(key, embed)
@@ -583,10 +593,17 @@ class AnnotationSession:
     # --- drafts and masks --------------------------------------------------------------------
 
     def _add_point(self, point: PointPrompt) -> None:
-        draft = self.drafts.current
-        draft = replace(draft, points=(*draft.points, point), candidate=None)
-        self._set_drafts(self.drafts.with_current(draft), "point")
+        drafts = self._open_drafts()
+        points = (*drafts.current.points, point)
+        draft = replace(drafts.current, points=points, candidate=None)
+        self._set_drafts(drafts.with_current(draft), "point")
         self._focus_preview()
+
+    def _open_drafts(self) -> PlaneDrafts:
+        """Return the drafts, the current one not one that only waits to be committed."""
+        if len(self.drafts.filled) <= self._commit_waits:
+            return self.drafts.with_next()
+        return self.drafts
 
     def _points_edited(self, points: list[PointPrompt]) -> None:
         self._set_drafts(self.drafts.with_points(points), "points")
@@ -656,9 +673,8 @@ class AnnotationSession:
         if self._closed or key != self._plane_key:
             return
         self._show_masks()
-        if self._commit_waits and not self._predictions.pending:
-            self._commit_waits = False
-            self.commit()
+        if self._commit_waits:
+            self._commit_first(self._commit_waits)
 
     def _hover_found(self, key: Hashable, found: Candidates) -> None:
         image, plane = self.image, self._plane
@@ -669,7 +685,7 @@ class AnnotationSession:
         self._keys_follow_preview()
 
     def _decoding_failed(self, error: Exception) -> None:
-        self._commit_waits = False
+        self._commit_waits = 0
         self._notify("error", f"The model could not segment this: {error}")
 
     def _focus_preview(self) -> None:
@@ -691,11 +707,13 @@ class AnnotationSession:
 
     # --- labels ------------------------------------------------------------------------------
 
-    def _labels_written(self, text: str, edit: LabelEdit | None) -> None:
+    def _labels_written(
+        self, text: str, edit: LabelEdit | None, left: PlaneDrafts | None = None
+    ) -> None:
         """Clear the drafts after a change of the labels, as one step that can be taken back."""
         if edit is not None:
             self.merge_mode = False
-            self._set_drafts(PlaneDrafts(), text, edit)
+            self._set_drafts(left or PlaneDrafts(), text, edit)
 
     def _select_at(self, plane: Plane, xy: tuple[float, float]) -> None:
         """Make the object under (x, y) the current one."""
@@ -718,7 +736,7 @@ class AnnotationSession:
         step = history.undo() if back else history.redo()
         if step is None:
             return
-        self.merge_mode = self._commit_waits = False
+        self.merge_mode, self._commit_waits = False, 0
         if step.edit is not None:
             (self._editor.take_back if back else self._editor.repeat)(step)
         self._state.set_drafts(step.plane, step.before if back else step.after)
