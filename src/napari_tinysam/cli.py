@@ -326,7 +326,7 @@ def _has_screen() -> bool:
 
 
 def _open_viewer(
-    image: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer[Any]]
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.integer[Any]]
 ) -> None:
     if not _has_screen():
         _note("There is no screen, so napari is not opened.")

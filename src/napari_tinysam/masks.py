@@ -222,9 +222,7 @@ class Upscaler:
         return box.trimmed()
 
 
-def _span(
-    weights: npt.NDArray[np.float32], taps: npt.ArrayLike
-) -> slice | None:
+def _span(weights: npt.NDArray[np.float32], taps: npt.ArrayLike) -> slice | None:
     """Rows of `weights` that read any of the `taps`, as one slice."""
     reading = np.flatnonzero(weights @ np.asarray(taps, np.float32) > 0)
     if not reading.size:

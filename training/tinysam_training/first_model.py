@@ -745,7 +745,7 @@ class Training:
                 first = [i for i, a in zip(group, again, strict=True) if not a]
                 parts = [(batch.prompts, first, None)] if first else []
                 if second:
-                    harder, masks = corrected(
+                    harder, earlier = corrected(
                         self.model,
                         embedding.detach(),
                         offset,
@@ -754,7 +754,7 @@ class Training:
                         batch.valid,
                         self.rng,
                     )
-                    parts.append((harder, list(range(len(second))), masks))
+                    parts.append((harder, list(range(len(second))), earlier))
             for prompts, members, masks in parts:
                 logits, scores = decode_group(
                     self.model, embedding, offset, prompts, members, masks

@@ -24,14 +24,20 @@ class Choices:
         "auto", "cpu", "cuda" or "mps".
     hover : bool
         Whether the mask under the cursor is shown.
+    opacity : float
+        Of the preview, 0–1.
     overlap : Overlap
         What a committed object does to those it overlaps.
+    planes : int
+        Embeddings kept in memory.
     """
 
     model: str = "default"
     device: str = "auto"
     hover: bool = True
+    opacity: float = 1.0
     overlap: Overlap = Overlap.KEEP
+    planes: int = 64
 
 
 def read_choices() -> Choices:
@@ -43,7 +49,9 @@ def read_choices() -> Choices:
         model=str(settings.model.name),
         device=str(_plain(settings.model.device)),
         hover=bool(settings.preview.enabled),
+        opacity=float(settings.preview.opacity),
         overlap=Overlap(_plain(settings.labels.overlap)),
+        planes=int(settings.cache.planes),
     )
 
 

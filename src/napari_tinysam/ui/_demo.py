@@ -6,27 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 
+from napari_tinysam.ui._labels import COMMITTED
+from napari_tinysam.ui._session import session_of
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
 def open_demo(
-    image: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer[Any]]
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.integer[Any]]
 ) -> None:
     """Show an image with its labels and the dock, and return when the window is closed.
 
     Parameters
     ----------
     image : numpy.ndarray
-        (Y, X, 3) uint8.
+        (Y, X) float32.
     labels : numpy.ndarray
-        (Y, X) integers. They are in the layer that the dock commits to, so that work goes on where
-        the demo ends.
+        (Y, X) integers. The dock commits into their layer, so that work goes on where the demo
+        ends.
     """
     viewer = napari.Viewer(title="napari-tinysam demo")
-    layer = viewer.add_image(image, name="tissue", rgb=True)
-    viewer.add_labels(labels, name="committed_objects").contour = 2
-    viewer.layers.selection.active = layer
+    nuclei = viewer.add_image(image, name="nuclei")
+    objects = viewer.add_labels(labels, name=COMMITTED)
+    objects.contour = 1
+    viewer.layers.selection.active = nuclei
     viewer.window.add_plugin_dock_widget("napari-tinysam", "TinySAM")
+    session = session_of(viewer)
+    if session is not None:
+        session.set_target(objects)
+        session.layers_changed.emit()  # the dock's list of layers shows it
     napari.run()

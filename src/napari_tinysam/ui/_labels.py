@@ -386,9 +386,7 @@ def _parts(
     from skimage.segmentation import watershed
 
     inside = [
-        (round(y) - mask.y0, round(x) - mask.x0)
-        for x, y in seeds
-        if _holds(mask, x, y)
+        (round(y) - mask.y0, round(x) - mask.x0) for x, y in seeds if _holds(mask, x, y)
     ]
     depth = ndimage.distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
     if len(inside) < 2:

@@ -71,8 +71,15 @@ class Preview:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
+        self._opacity = 1.0
         self.layer: Labels | None = None
         self.shown: Shown | None = None
+
+    def set_opacity(self, opacity: float) -> None:
+        """Draw the masks more faintly: 0–1."""
+        self._opacity = opacity
+        if self.layer is not None:
+            self.layer.opacity = opacity
 
     def attach(self, image: Image, plane: Plane) -> Labels:
         """Make sure that the layer is there, for an image's axes, and return it."""
@@ -85,7 +92,7 @@ class Preview:
             _canvas(np.zeros((1, 1), np.uint8), plane),
             name=CURRENT,
             colormap=DirectLabelColormap(color_dict=_COLORS),
-            opacity=1.0,
+            opacity=self._opacity,
             **patch_transform(image, plane, 0, 0),
         )
         layer.editable = False

@@ -86,14 +86,14 @@ class PromptButtons(QWidget):
         session = self._session
         free = not blocked
         first = blocked or "Click on a cell first."
-        explain(self.segment, free, action("segment").text, blocked or first)
+        explain(self.segment, free, action("segment").text, blocked)
         positive = session.sign == 1
         self.sign.setText("+  Add" if positive else "−  Remove")
         self.sign.set_role("positive" if positive else "negative")
         meaning = (
-            "A click adds to the object (Ctrl+click or right click: removes)"
+            "A click adds to the object; Ctrl+click or right click removes"
             if positive
-            else "A click removes from the object (Ctrl+click or right click: adds)"
+            else "Every click removes from the object"
         )
         explain(self.sign, free, f"{meaning}.\n{action('toggle_sign').text}", blocked)
         explain(
@@ -121,6 +121,9 @@ class PromptButtons(QWidget):
         session = self._session
         if session.edited_id is not None:
             text = f"Commit changes to object {session.edited_id}"
+            reason = (
+                reason if not free else "Nothing is changed yet: click on it first."
+            )
         elif session.object_count > 1:
             text = f"Commit {session.object_count} objects"
         else:

@@ -76,8 +76,6 @@ class AnnotationSession:
         ``notify(level, text)`` with level "info", "warning" or "error".
     model_name, device : str
         What to load first.
-    cache_planes : int
-        Embeddings kept in memory.
     """
 
     status_changed = Signal(Status)
@@ -93,19 +91,19 @@ class AnnotationSession:
         notify: Notify = _notify,
         model_name: str = "default",
         device: str = "auto",
-        cache_planes: int = 64,
     ) -> None:
         viewer = getattr(viewer, "__wrapped__", viewer)
         self._viewer = viewer
         self._inference = inference
         self._notify = notify
+        self._cache = EmbeddingCache()
         self._embedder = Embedder(
             inference,
             load_predictor,
             on_status=self._set_status,
             on_ready=self._show_masks,
             notify=notify,
-            cache=EmbeddingCache(cache_planes),
+            cache=self._cache,
         )
         self._embedder.name, self._embedder.device = model_name, device
         self._preview = Preview(viewer)
@@ -313,6 +311,14 @@ class AnnotationSession:
         """Choose which values are black and white for the model."""
         self.contrast = contrast
         self._refresh_plane()
+
+    def set_preview_opacity(self, opacity: float) -> None:
+        """Draw masks that are not committed more faintly: 0–1."""
+        self._preview.set_opacity(opacity)
+
+    def set_cache_capacity(self, planes: int) -> None:
+        """Keep the embeddings of this many planes in memory."""
+        self._cache.capacity = planes
 
     def set_edit_mode(self, on: bool) -> None:
         """Let the next click select an existing object to refine."""

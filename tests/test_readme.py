@@ -1,0 +1,70 @@
+"""What the README says is run as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from analytic_runtime import analytic_predictor
+from napari_tinysam import cli, predictor
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_example_segments_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bundled model, without a network."""
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in blocks("python") if "load_model" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 16
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    image, labels = names["image"], names["labels"]
+    assert isinstance(image, np.ndarray)
+    assert isinstance(labels, np.ndarray)
+    assert labels.shape == image.shape[:2]
+    objects = np.unique(labels[labels > 0])
+    assert objects.size >= 2
+    for number in objects:  # something, and not everything
+        assert 20 < np.count_nonzero(labels == number) < labels.size / 4
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    return [
+        line.partition("#")[0] for line in lines if line.startswith("napari-tinysam ")
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_are_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(cli, "_has_screen", lambda: False)
+    monkeypatch.setattr(predictor, "load_model", lambda *_, **__: analytic_predictor())
+    words = shlex.split(command)[1:]
+    for word in words:
+        if word.endswith(".tif") and words[words.index(word) - 1] != "-o":
+            tifffile.imwrite(word, np.zeros((600, 600), np.uint8))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == 0
+
+
+def test_there_are_commands_in_the_readme() -> None:
+    assert {shlex.split(line)[1] for line in commands()} >= {
+        *("segment", "models", "demo"),
+    }
