@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy import ndimage as ndi
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
@@ -839,7 +839,7 @@ def export(model: SegmentAnything, path: Path, version: str = "0.1") -> None:
         "version": version,
     }
     temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata=metadata)
+    temporary.write_bytes(save(tensors, metadata))
     os.replace(temporary, path)
 
 
