@@ -127,7 +127,10 @@ class Preview:
         for name in ("scale", "rotate", "shear", "affine", "translate"):
             if not np.array_equal(getattr(layer, name), transform[name]):
                 setattr(layer, name, transform[name])
-        layer.data = _canvas(patch, plane)
+        # At every change of data the viewer measures all layers anew, which takes longest of all;
+        # the preview lies within the image.
+        with layer.events.data.blocker():
+            layer.data = _canvas(patch, plane)
 
     def show_box(
         self, image: Image, plane: Plane, box: tuple[float, float, float, float]
@@ -147,7 +150,8 @@ class Preview:
         """Show nothing."""
         layer, self.shown = self.layer, None
         if layer is not None and layer in self._viewer.layers and layer.data.any():
-            layer.data = np.zeros((1,) * layer.ndim, np.uint8)
+            layer.data[...] = 0
+            layer.refresh(extent=False)
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""

@@ -246,13 +246,16 @@ class PromptLayers:
         ) and len(layer.data) == len(points):
             return
         layer.selected_data = set()
-        layer.data = np.array(
-            [plane.data_position((p.x, p.y)) for p in points]
-        ).reshape(-1, layer.ndim)
-        layer.features = {
-            "label": np.array([_NAMES[p.label] for p in points], dtype=object)
-        }
+        # At every change of data the viewer measures all layers anew, which takes longest of all;
+        # prompts lie within the image.
+        with layer.events.data.blocker():
+            layer.data = np.array(
+                [plane.data_position((p.x, p.y)) for p in points]
+            ).reshape(-1, layer.ndim)
         if points:
+            layer.features = {
+                "label": np.array([_NAMES[p.label] for p in points], dtype=object)
+            }
             layer.border_color = [_COLORS[p.label != POSITIVE] for p in points]
             layer.size = 12
 
