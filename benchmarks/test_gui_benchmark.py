@@ -94,12 +94,6 @@ class Dock:
         viewer.window.add_dock_widget(self.widget, name="TinySAM", area="right")
         self.session = self.widget.session
         self.mouse = CanvasMouse(viewer)
-        self.draws = 0
-        canvas = viewer.window._qt_viewer.canvas._scene_canvas
-        canvas.events.draw.connect(self._drawn, position="last")
-
-    def _drawn(self, event: Any) -> None:
-        self.draws += 1
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Run the event loop until something holds, looked at every millisecond."""
@@ -114,9 +108,10 @@ class Dock:
         self.until(lambda: self.session.status.kind.name == "READY")
 
     def until_drawn(self) -> None:
-        """Wait for the next finished drawing of the canvas."""
-        before = self.draws
-        self.until(lambda: self.draws > before)
+        """Let the canvas draw what changed."""
+        from qtpy.QtWidgets import QApplication
+
+        QApplication.processEvents()
 
 
 def plane(side: int) -> np.ndarray:

@@ -208,3 +208,19 @@ def test_iou() -> None:
     a[:2], b[1:3] = True, True
     assert mask_iou(a, b) == pytest.approx(4 / 12)
     assert mask_iou(a, ~a) == 0
+
+
+def test_specks_go_and_parts_stay() -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[10:30, 10:30] = True  # 400 pixels
+    mask[40:50, 10:20] = True  # 100: a part
+    mask[5, 70] = mask[55, 75] = True  # specks
+    cleaned = BoxedMask.from_full(mask).without_specks()
+    assert cleaned.area == 500
+    assert cleaned.shape == (60, 80)
+    full = cleaned.to_full()
+    assert full[20, 20]
+    assert full[45, 15]
+    assert not full[5, 70]
+    empty = BoxedMask.from_full(np.zeros((6, 8), bool))
+    assert empty.without_specks().area == 0

@@ -247,7 +247,7 @@ def _labels(
         prompts = cli_prompts.to_prompts(objects[start : start + _BATCH])
         masks = predictor.predict(embedding, prompts)
         for row, candidate in enumerate(masks.best):
-            boxed = masks.boxed(row, int(candidate))
+            boxed = masks.boxed(row, int(candidate)).without_specks()
             under = labels[boxed.slices]
             under[boxed.mask & (under == 0)] = start + row + 1
             scores.append(float(masks.scores[row, candidate]))

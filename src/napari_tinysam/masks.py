@@ -1,4 +1,4 @@
-"""Mask arithmetic: logits to full size, stability, boxes and overlaps. numpy only."""
+"""Mask arithmetic: logits to full size, stability, boxes and overlaps. numpy and scipy only."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ class BoxedMask:
         """Return the same mask in the smallest rectangle that holds it."""
         inner = BoxedMask.from_full(self.mask)
         return BoxedMask(inner.mask, self.y0 + inner.y0, self.x0 + inner.x0, self.shape)
+
+    def without_specks(self, share: float = 0.1) -> BoxedMask:
+        """Return the mask without the small pieces that lie apart from it.
+
+        Predicted masks often have a few stray pixels that nobody would draw; an object in several
+        parts of similar size stays whole.
+
+        Parameters
+        ----------
+        share : float
+            Pieces with less than this share of the largest one's pixels are dropped.
+        """
+        from scipy.ndimage import label
+
+        pieces, count = label(self.mask, np.ones((3, 3)))
+        if count < 2:
+            return self
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        large = sizes >= share * sizes.max()
+        return BoxedMask(large[pieces], self.y0, self.x0, self.shape).trimmed()
 
     def to_full(self) -> npt.NDArray[np.bool_]:
         """Return the mask at the size of the image, (H, W) bool."""

@@ -50,7 +50,8 @@ class Candidates:
         if candidate is None:
             candidate = self.best
         if candidate not in self._boxed:
-            self._boxed[candidate] = self._upscaler.boxed(self._logits[candidate])
+            boxed = self._upscaler.boxed(self._logits[candidate])
+            self._boxed[candidate] = boxed.without_specks()
         return self._boxed[candidate]
 
 
