@@ -143,5 +143,6 @@ def test_which_axis_may_be_channels() -> None:
     assert channel_count(Image(np.zeros((8, 9, 3)), rgb=True)) == 1
     assert channel_count(Image(np.zeros((4, 8, 9)))) == 4
     assert channel_count(Image(np.zeros((40, 8, 9)))) == 1
+    assert channel_count(Image(np.zeros((4, 8, 9)), axis_labels=("t", "y", "x"))) == 1
     assert default_channel(Image(np.zeros((4, 8, 9)))) is None
     assert default_channel(Image(np.zeros((4, 8, 9)), axis_labels="cyx")) == 0

@@ -26,6 +26,10 @@ _MODEL_SIDE = 1024
 _MAX_CHANNELS = 16
 
 
+#: How files label first axes that are certainly not channels.
+_NOT_CHANNELS = ("t", "time", "z", "depth")
+
+
 class Contrast(Enum):
     """Which values become black and white for the model."""
 
@@ -184,6 +188,8 @@ def channel_count(layer: Image) -> int:
     Colour is not meant: RGB layers have an axis of their own for it, which napari does not count.
     """
     if layer.rgb or layer.ndim < 3:
+        return 1
+    if str(layer.axis_labels[0]).lower() in _NOT_CHANNELS:
         return 1
     first = full_shape(layer)[0]
     return first if first <= _MAX_CHANNELS else 1
