@@ -195,6 +195,21 @@ def _class_keys(kind: type) -> set[Any]:
     return set(getattr(kind, "class_keymap", {}))
 
 
+def test_a_button_adds_the_prompt_layers_and_they_are_read(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    dock.session.toggle_sign()
+    press(dock, dock.widget.prompts.layers)
+    points, boxes = dock.viewer.layers["point_prompts"], dock.viewer.layers["prompts"]
+    boxes.add_rectangles([np.array([[40, 50], [40, 120], [90, 120], [90, 50]])])
+    points.add([[60, 60]])
+    (draft,) = dock.session.drafts.objects
+    assert draft.box == (50, 40, 120, 90)
+    assert [point.label for point in draft.points] == [0]  # the sign of the dock
+    dock.until(lambda: dock.session.candidate_scores)
+
+
 def test_channels(open_dock: OpenDockFactory) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 100, 120), np.uint8)
     dock = open_dock(Image(noise, axis_labels=("c", "y", "x")))

@@ -300,13 +300,8 @@ def _label_for(
     return int(layer.selected_label)
 
 
-def delete_edit(layer: Labels, plane: Plane, label: int) -> LabelEdit:
-    """Remove an object from a plane."""
-    return relabel_edit(layer, plane, label, 0)
-
-
 def relabel_edit(layer: Labels, plane: Plane, label: int, new: int) -> LabelEdit:
-    """Give all pixels of an id on a plane another id (merging), or 0.
+    """Give all pixels of an id on a plane another id (merging), or 0 (deleting).
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_tinysam.ui._candidate_slider import CandidateSlider
 from napari_tinysam.ui._key_button import KeyButton, shown_key
@@ -55,6 +55,8 @@ class PromptButtons(QWidget):
         self.commit = action_button("commit", "Commit", session, role="primary")
         self.undo = action_button("undo", "Undo", session)
         self.redo = action_button("redo", "Redo", session)
+        self.layers = QPushButton("Prompts as layers")
+        self.layers.clicked.connect(lambda: session.make_prompt_layers())
         self.candidates = CandidateSlider(shown_key(action("cycle_candidate").label))
         self.candidates.chosen.connect(session.set_candidate)
         self.candidates.cycled.connect(session.cycle_candidate)
@@ -73,6 +75,7 @@ class PromptButtons(QWidget):
         grid.addWidget(self.commit, 3, 0, 1, 2)
         grid.addWidget(self.undo, 4, 0)
         grid.addWidget(self.redo, 4, 1)
+        grid.addWidget(self.layers, 5, 0, 1, 2)
         self.refresh("")
 
     def refresh(self, blocked: str) -> None:
@@ -103,6 +106,13 @@ class PromptButtons(QWidget):
         self._refresh_commit(free, first)
         self.candidates.show_candidates(
             session.candidate_scores if free else (), session.candidate, first
+        )
+        explain(
+            self.layers,
+            free,
+            "Add the layers “point_prompts” and “prompts”, to draw points and boxes with "
+            "napari's own tools",
+            blocked,
         )
         explain(
             self.undo,

@@ -64,6 +64,7 @@ class PromptLayers:
         self._plane: Plane | None = None
         self._drafts: PlaneDrafts | None = None
         self._writing = False
+        self._sign = POSITIVE
         self.points: Points | None = None
         self.boxes: Shapes | None = None
 
@@ -86,6 +87,7 @@ class PromptLayers:
 
     def set_sign(self, label: int) -> None:
         """Give points that are added from now on a sign."""
+        self._sign = label
         if self.points is not None:
             self._writing = True
             try:
@@ -110,9 +112,9 @@ class PromptLayers:
             canvas_size_limits=(9, 16),
             **transform_of(image),
         )
-        layer.current_border_color = _COLORS[0]
         self._insert(layer)
         self._follow_points(layer)
+        self.set_sign(self._sign)
         return layer
 
     def make_boxes(self, image: Image) -> Shapes:
