@@ -13,7 +13,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,8 @@ ACCEPTED = (
 #: How names of files end that are still being written.
 UNFINISHED = ".part"
 
-#: Heads of other models of this project, which the segmentation itself does not need.
-EXTRA_HEADS = ("object_head.",)
+# The object head, which the segmentation itself does not need.
+_OBJECT_HEAD = "object_head."
 
 # Under which keys training scripts put the weights beside other things.
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights")
@@ -43,6 +43,14 @@ _UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked
 
 # Width of the position embedding tells the plain ViTs apart (segment-anything, `build_sam.py`).
 _VIT_WIDTHS: dict[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+# The tensors whose first dimension is the width of one stage of a TinyViT.
+_TINY_VIT_STAGES = (
+    "image_encoder.patch_embed.seq.2.c.weight",
+    "image_encoder.layers.0.downsample.conv3.c.weight",
+    "image_encoder.layers.1.downsample.conv3.c.weight",
+    "image_encoder.layers.2.downsample.conv3.c.weight",
+)
 
 # Files larger than this are mapped instead of read: ViT-H would need 5 GB otherwise.
 _MAP_ABOVE_BYTES = 1 << 28
@@ -63,12 +71,12 @@ def read(path: Path) -> SegmentAnything:
     path : Path
         A safetensors file, or a zip file of `torch.save`, with the official tensor names, of any
         float type and saved on any device. A wrapping such as ``{"model": …}``, a common prefix
-        such as ``module.`` and heads of other models of this project are taken off.
+        such as ``module.`` and an object head of another make than `ObjectHead` are taken off.
 
     Returns
     -------
     SegmentAnything
-        On the CPU, float32, in eval mode.
+        On the CPU, float32, in eval mode; with its object head if the file holds one.
 
     Raises
     ------
@@ -84,7 +92,10 @@ def read(path: Path) -> SegmentAnything:
     if kind is None:
         raise _refusal(path, f"is {_name_unusable(head)}, not a file of weights")
     weights = _official_weights(_READERS[kind](path), path)
-    model = SegmentAnything.uninitialized(_architecture(weights, path))
+    model = SegmentAnything.uninitialized(
+        _architecture(weights, path),
+        object_head=any(name.startswith(_OBJECT_HEAD) for name in weights),
+    )
     complete = _complete(weights, model, path)
     model.load_state_dict(from_official(complete))  # copies, converting to float32
     _check_finite(model, path)
@@ -263,7 +274,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
 
 
 def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
-    """Take off wrappers, prefix and extra heads: official names → tensors."""
+    """Take off wrappers, prefix and heads of other makes: official names → tensors."""
     import torch
 
     from napari_tinysam.model import from_official, to_official
@@ -285,11 +296,25 @@ def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(tensor, torch.Tensor)
     }
     # There and back leaves out the buffers that follow from the architecture.
-    return {
-        name: tensor
-        for name, tensor in to_official(from_official(weights)).items()
-        if not name.startswith(EXTRA_HEADS)
-    }
+    weights = to_official(from_official(weights))
+    head = {n: t for n, t in weights.items() if n.startswith(_OBJECT_HEAD)}
+    if not _is_object_head(head):
+        weights = {n: t for n, t in weights.items() if n not in head}
+    return weights
+
+
+def _is_object_head(head: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of an `ObjectHead`, by names, shapes and kinds."""
+    import torch
+
+    from napari_tinysam.model import ObjectHead
+
+    with torch.device("meta"):
+        wanted = ObjectHead().state_dict(prefix=_OBJECT_HEAD)
+    return head.keys() == wanted.keys() and all(
+        (head[name].shape, _kind(head[name])) == (tensor.shape, "float")
+        for name, tensor in wanted.items()
+    )
 
 
 def _unwrapped(content: object) -> Mapping[Any, Any]:
@@ -318,12 +343,29 @@ def _architecture(weights: Mapping[str, Tensor], path: Path) -> Architecture:
     from napari_tinysam.model import is_tiny_vit
 
     if is_tiny_vit(weights):
-        return "tiny_vit"
+        return _tiny_vit_architecture(weights)
     positions = weights.get("image_encoder.pos_embed")
     width = positions.shape[-1] if positions is not None and positions.ndim else 0
     if width not in _VIT_WIDTHS:
         raise _refusal(path, "holds an image encoder that is not known here")
     return _VIT_WIDTHS[width]
+
+
+def _tiny_vit_architecture(weights: Mapping[str, Tensor]) -> Architecture:
+    """Return the size of TinyViT that most of the stages' widths speak for.
+
+    Of a file that is none of them, `_complete` says what does not fit.
+    """
+    from napari_tinysam.model import TINY_VIT_CONFIGS
+
+    def agreements(name: str) -> int:
+        widths = TINY_VIT_CONFIGS[name].embed_dims
+        return sum(
+            stage in weights and weights[stage].shape[:1] == (width,)
+            for stage, width in zip(_TINY_VIT_STAGES, widths, strict=True)
+        )
+
+    return cast("Architecture", max(TINY_VIT_CONFIGS, key=agreements))
 
 
 def _complete(

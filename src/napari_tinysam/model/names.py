@@ -2,7 +2,8 @@
 
 TinySAM and MobileSAM name the parameters of TinyViT after their own modules; timm names the same
 tensors differently and lets a downsampling layer open the next stage instead of closing its own.
-SAM ViT-B/L/H checkpoints need no renaming.
+SAM ViT-B/L/H checkpoints need no renaming, and neither does the object head (``object_head.``),
+which only this project's files have.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def from_official(state_dict: Mapping[str, T]) -> dict[str, T]:
     ----------
     state_dict : mapping of str to tensor
         As in the published files: flat, with the prefixes ``image_encoder.``,
-        ``prompt_encoder.`` and ``mask_decoder.``.
+        ``prompt_encoder.`` and ``mask_decoder.``. Other names pass through unchanged.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Segment Anything: image encoder, prompt encoder and mask decoder, without input or output.
+"""Segment Anything: image encoder, prompt encoder, mask decoder, and an object head if wanted.
 
 Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
 unchanged. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
@@ -21,9 +21,18 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
-from napari_tinysam.model.tiny_vit import TinyVitEncoder
+from napari_tinysam.model.object_head import ObjectHead
+from napari_tinysam.model.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 
-Architecture = Literal["tiny_vit", "vit_b", "vit_l", "vit_h"]
+Architecture = Literal[
+    "tiny_vit",
+    "tiny_vit_2m",
+    "tiny_vit_11m",
+    "tiny_vit_21m",
+    "vit_b",
+    "vit_l",
+    "vit_h",
+]
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -53,17 +62,33 @@ class SegmentAnything(nn.Module):
 
     Parameters
     ----------
-    architecture : {"tiny_vit", "vit_b", "vit_l", "vit_h"}
-        Image encoder. The prompt encoder and the mask decoder are the same for all.
+    architecture : str
+        Image encoder: "tiny_vit", "tiny_vit_2m", "tiny_vit_11m" or "tiny_vit_21m" (see
+        `TINY_VIT_CONFIGS`), "vit_b", "vit_l" or "vit_h". The prompt encoder and the mask decoder
+        are the same for all.
     image_size : int
         Side of the square input in pixels, 1024 for every published checkpoint.
+    object_head : bool
+        Whether the model has this project's own head for finding objects without prompts. The
+        published checkpoints have none.
+
+    Attributes
+    ----------
+    object_head : ObjectHead or None
+        Maps the embedding to the three maps of `OBJECT_MAPS`. A new head can be assigned to a model
+        that has none; assigning None removes it.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    object_head: ObjectHead | None
 
     def __init__(
-        self, architecture: Architecture = "tiny_vit", image_size: int = 1024
+        self,
+        architecture: Architecture = "tiny_vit",
+        image_size: int = 1024,
+        *,
+        object_head: bool = False,
     ) -> None:
         super().__init__()
         self.architecture: Architecture = architecture
@@ -85,12 +110,17 @@ class SegmentAnything(nn.Module):
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         )
+        # Registered as a module even when None, so that it can be assigned and removed.
+        self.register_module("object_head", ObjectHead() if object_head else None)
         self.register_buffer("pixel_mean", _column(PIXEL_MEAN), persistent=False)
         self.register_buffer("pixel_std", _column(PIXEL_STD), persistent=False)
 
     @staticmethod
     def uninitialized(
-        architecture: Architecture = "tiny_vit", image_size: int = 1024
+        architecture: Architecture = "tiny_vit",
+        image_size: int = 1024,
+        *,
+        object_head: bool = False,
     ) -> SegmentAnything:
         """Build the module with unset weights, for a state dict that sets them all.
 
@@ -99,7 +129,7 @@ class SegmentAnything(nn.Module):
 
         Parameters
         ----------
-        architecture, image_size
+        architecture, image_size, object_head
             As for the class.
 
         Returns
@@ -107,7 +137,7 @@ class SegmentAnything(nn.Module):
         SegmentAnything
             On the CPU. Every parameter and persistent buffer holds arbitrary values.
         """
-        model = copy.deepcopy(_without_memory(architecture, image_size))
+        model = copy.deepcopy(_without_memory(architecture, image_size, object_head))
         model.to_empty(device="cpu")
         model.pixel_mean.copy_(_column(PIXEL_MEAN))
         model.pixel_std.copy_(_column(PIXEL_STD))
@@ -201,17 +231,19 @@ class SegmentAnything(nn.Module):
 
 
 @cache
-def _without_memory(architecture: Architecture, image_size: int) -> SegmentAnything:
+def _without_memory(
+    architecture: Architecture, image_size: int, object_head: bool
+) -> SegmentAnything:
     """Build a model of shapes only; building takes longer than copying."""
     with torch.device("meta"):
-        return SegmentAnything(architecture, image_size)
+        return SegmentAnything(architecture, image_size, object_head=object_head)
 
 
 def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:
-    if architecture == "tiny_vit":
-        return TinyVitEncoder(image_size, EMBED_DIM)
+    if architecture in TINY_VIT_CONFIGS:
+        return TinyVitEncoder(image_size, EMBED_DIM, TINY_VIT_CONFIGS[architecture])
     if architecture not in VIT_CONFIGS:
-        known = ", ".join(["tiny_vit", *VIT_CONFIGS])
+        known = ", ".join([*TINY_VIT_CONFIGS, *VIT_CONFIGS])
         raise ValueError(f"Unknown architecture {architecture!r}; known are {known}.")
     config = VIT_CONFIGS[architecture]
     encoder: nn.Module = ImageEncoderViT(

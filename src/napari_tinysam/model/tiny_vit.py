@@ -1,4 +1,4 @@
-"""TinyViT-5M as the image encoder of TinySAM and MobileSAM.
+"""TinyViT as the image encoder: the 5M body of TinySAM and MobileSAM, and three other sizes.
 
 The body is timm's; the last stage keeps its input resolution and the classifier is replaced by
 SAM's convolutional neck, as in MobileSAM (Zhang et al., 2023) and TinySAM (Shu et al., AAAI 2025).
@@ -6,16 +6,49 @@ SAM's convolutional neck, as in MobileSAM (Zhang et al., 2023) and TinySAM (Shu 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 
-EMBED_DIMS = (64, 128, 160, 320)
-DEPTHS = (2, 2, 6, 2)
-NUM_HEADS = (2, 4, 5, 10)
-WINDOW_SIZES = (7, 7, 14, 7)
 NUM_CLASSES = 1000  # the unused ImageNet head that official checkpoints carry
+
+
+@dataclass(frozen=True)
+class TinyVitConfig:
+    """Sizes of a TinyViT body, one number for each of its four stages.
+
+    Attributes
+    ----------
+    embed_dims : tuple of int
+        Channels.
+    depths : tuple of int
+        Blocks.
+    num_heads : tuple of int
+        Attention heads, 32 channels each; the first stage is convolutional and ignores it.
+    window_sizes : tuple of int
+        Sides of the attention windows in tokens.
+    """
+
+    embed_dims: tuple[int, int, int, int]
+    num_heads: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
+
+
+#: The bodies of 5M ("tiny_vit", that of TinySAM and MobileSAM), 11M and 21M parameters are those of
+#: TinyViT (Wu et al., ECCV 2022) for 224² images. "tiny_vit_2m" is this project's own, for slow
+#: computers: 1.9M parameters and a third of the operations of the 5M body. No published weights fit
+#: it. MobileSAM's code decides by their widths which bodies keep their resolution into the last
+#: stage, and does not know this one.
+TINY_VIT_CONFIGS: dict[str, TinyVitConfig] = {
+    "tiny_vit": TinyVitConfig((64, 128, 160, 320), (2, 4, 5, 10)),
+    "tiny_vit_2m": TinyVitConfig((32, 64, 128, 192), (1, 2, 4, 6), (2, 2, 4, 2)),
+    "tiny_vit_11m": TinyVitConfig((64, 128, 256, 448), (2, 4, 8, 14)),
+    "tiny_vit_21m": TinyVitConfig((96, 192, 384, 576), (3, 6, 12, 18)),
+}
 
 
 class _UncachedAttention(Attention):
@@ -43,7 +76,7 @@ class _UncachedAttention(Attention):
 
 
 class TinyVitEncoder(nn.Module):
-    """TinyViT-5M body and SAM neck: one image to a 256-channel embedding at stride 16.
+    """TinyViT body and SAM neck: one image to a 256-channel embedding at stride 16.
 
     Parameters
     ----------
@@ -52,9 +85,16 @@ class TinyVitEncoder(nn.Module):
         a multiple of 16.
     out_channels : int
         Channels of the embedding.
+    config : TinyVitConfig, optional
+        Sizes of the body; those of TinySAM if left out.
     """
 
-    def __init__(self, image_size: int = 1024, out_channels: int = 256) -> None:
+    def __init__(
+        self,
+        image_size: int = 1024,
+        out_channels: int = 256,
+        config: TinyVitConfig = TINY_VIT_CONFIGS["tiny_vit"],
+    ) -> None:
         super().__init__()
         self.img_size = image_size  # the name under which segment-anything looks for it
         # The class itself, never timm.create_model: importing `tinysam` or `mobile_sam`
@@ -62,10 +102,10 @@ class TinyVitEncoder(nn.Module):
         self.body = TinyVit(
             num_classes=0,
             global_pool="",
-            embed_dims=EMBED_DIMS,
-            depths=DEPTHS,
-            num_heads=NUM_HEADS,
-            window_sizes=WINDOW_SIZES,
+            embed_dims=config.embed_dims,
+            depths=config.depths,
+            num_heads=config.num_heads,
+            window_sizes=config.window_sizes,
             drop_path_rate=0.0,
         )
         # 64² stays 64² into the last stage, so that the embedding has stride 16.
@@ -79,15 +119,16 @@ class TinyVitEncoder(nn.Module):
                 module.__class__ = (
                     _UncachedAttention  # a subclass without state of its own
                 )
+        width = config.embed_dims[-1]
         self.neck = nn.Sequential(
-            nn.Conv2d(EMBED_DIMS[-1], out_channels, kernel_size=1, bias=False),
+            nn.Conv2d(width, out_channels, kernel_size=1, bias=False),
             LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
             LayerNorm2d(out_channels),
         )
         # Never used, only carried, so that an official checkpoint is saved back whole.
-        self.norm_head = nn.LayerNorm(EMBED_DIMS[-1])
-        self.head = nn.Linear(EMBED_DIMS[-1], NUM_CLASSES)
+        self.norm_head = nn.LayerNorm(width)
+        self.head = nn.Linear(width, NUM_CLASSES)
         self.norm_head.requires_grad_(False)
         self.head.requires_grad_(False)
 
@@ -110,7 +151,7 @@ class TinyVitEncoder(nn.Module):
         Tensor
             (B, out_channels, H / 16, W / 16).
         """
-        # (B, 320, H/16, W/16)
+        # (B, width, H/16, W/16)
         features = self.body.forward_features(image)  # type: ignore[no-untyped-call]
         embedding: Tensor = self.neck(features)
         return embedding
