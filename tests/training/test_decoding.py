@@ -1,0 +1,141 @@
+"""The training's decoder against Segment Anything's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from napari_tinysam.model import SegmentAnything
+from tinysam_training.decoding import USED_TOKENS, decode
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def model() -> SegmentAnything:
+    torch.manual_seed(0)
+    model = SegmentAnything(image_size=256).eval()
+    with torch.no_grad():
+        for parameter in model.mask_decoder.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def embeddings(count: int) -> torch.Tensor:
+    return torch.randn(count, 256, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def whole(count: int) -> torch.Tensor:
+    return torch.zeros(count, 2, dtype=torch.int64)
+
+
+def close(ours: torch.Tensor, official: torch.Tensor) -> bool:
+    scale = official.abs().max()
+    return bool((ours - official).abs().max() <= 1e-5 * scale)
+
+
+MIXED = {
+    "points": torch.tensor(
+        [[[10.0, 20], [0, 0]], [[30, 40], [200, 100]], [[0, 0], [0, 0]]]
+    ),
+    "labels": torch.tensor([[1, -1], [1, 0], [-1, -1]]),
+    "boxes": torch.tensor([[NAN] * 4, [20, 30, 90, 120], [5, 6, 70, 80]]),
+}
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_every_object_of_a_mixture_equals_the_official_decoder_alone(
+    model: SegmentAnything, with_masks: bool
+) -> None:
+    embedding = embeddings(2)
+    window = torch.tensor([1, 0, 1])
+    masks = None
+    if with_masks:
+        masks = torch.randn(3, 1, 64, 64)
+        masks[1] = NAN
+    with torch.no_grad():
+        ours = decode(model, embedding, whole(2), window, **MIXED, masks=masks)
+        for row in range(3):
+            labels = MIXED["labels"][row]
+            real = labels >= 0
+            box = MIXED["boxes"][row : row + 1]
+            logits, scores = model.decode(
+                embedding[window[row]][None],
+                points=MIXED["points"][row, real][None] if real.any() else None,
+                labels=labels[real][None] if real.any() else None,
+                boxes=None if box.isnan().any() else box,
+                masks=None
+                if masks is None or masks[row].isnan().any()
+                else masks[row : row + 1],
+            )
+            assert close(ours.logits[row], logits[0])
+            assert close(ours.scores[row], scores[0])
+
+
+def test_a_window_sees_its_part_of_the_positional_encoding(
+    model: SegmentAnything,
+) -> None:
+    """A window at an offset is the whole frame's decoder on that part of the image tokens."""
+    torch.manual_seed(2)
+    embedding = torch.randn(1, 256, 8, 8)
+    offset = torch.tensor([[5, 3]])
+    points = torch.tensor([[[40.0, 50.0]]])
+    labels = torch.tensor([[1]])
+    with torch.no_grad():
+        ours = decode(
+            model,
+            embedding,
+            offset,
+            torch.tensor([0]),
+            points,
+            labels,
+            torch.full((1, 4), NAN),
+        )
+        sparse, dense = model.prompt_encoder(
+            (points + torch.tensor([3.0, 5.0]) * 16, labels), None, None
+        )
+        pe = model.prompt_encoder.get_dense_pe()[..., 5:13, 3:11]
+        logits, scores = model.mask_decoder.predict_masks(
+            embedding, pe, sparse, dense[..., :8, :8]
+        )
+    assert close(ours.logits, logits[:, 1:])
+    assert close(ours.scores, scores[:, 1:])
+
+
+def test_absent_prompts_get_no_gradient_and_change_nothing(
+    model: SegmentAnything,
+) -> None:
+    embedding = embeddings(1).requires_grad_()
+    window = torch.zeros(1, dtype=torch.int64)
+    point = torch.tensor([[[70.0, 30.0]]])
+    nowhere = torch.full((1, 4), NAN)
+    alone = decode(
+        model, embedding, whole(1), window, point, torch.tensor([[1]]), nowhere
+    )
+    filled = decode(
+        model,
+        embedding,
+        whole(1),
+        window,
+        torch.cat([point, torch.full((1, 3, 2), 99.0)], 1),
+        torch.tensor([[1, -1, -1, -1]]),
+        nowhere,
+    )
+    assert close(filled.logits, alone.logits)
+    assert alone.tokens.shape == (1, len(USED_TOKENS), 256)
+    filled.logits.sum().backward()
+    assert embedding.grad is not None
+    assert embedding.grad.isfinite().all()
+
+
+def test_no_objects_are_no_error(model: SegmentAnything) -> None:
+    empty = decode(
+        model,
+        embeddings(1),
+        whole(1),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, 1, 2),
+        torch.zeros(0, 1, dtype=torch.int64),
+        torch.zeros(0, 4),
+    )
+    assert empty.logits.shape == (0, 3, 64, 64)
