@@ -1,0 +1,171 @@
+"""Windows, and some objects of each, as the tensors of one training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+from tinysam_training.data.targets import (
+    known_share,
+    object_boxes,
+    object_maps_targets,
+    object_targets,
+    valid_share,
+    visible_objects,
+)
+from tinysam_training.data.windows import size_balanced
+from tinysam_training.frame import CELL, FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from tinysam_training.data.windows import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B windows of S × S pixels with N objects in all.
+
+    Parameters
+    ----------
+    image : Tensor of float32, (B, 3, S, S)
+        Normalised with the model's mean and standard deviation; exactly 0 in the padding.
+    maps : Tensor of float32, (B, 3, S/4, S/4)
+        Targets of the object head: foreground, centre distance, boundary distance.
+    maps_weight : Tensor of float32, (B, 1, S/4, S/4)
+        Share of each logit of which `maps` can be trusted.
+    valid : Tensor of float32, (B, 1, S/4, S/4)
+        Share of each logit that is not padding.
+    known : Tensor of float32, (B, 1, S/4, S/4)
+        Share of each logit of which the annotation says something.
+    offset : Tensor of int64, (B, 2)
+        Place (y, x) of the windows in the frame, in cells.
+    window : Tensor of int64, (N,)
+        Which window each object is in, ascending.
+    targets : Tensor of float32, (N, S/4, S/4)
+        Share of each logit that the object covers.
+    boxes : Tensor of float32, (N, 4)
+        Tight x0, y0, x1, y1 in pixels of the window, the last pixel inclusive.
+    """
+
+    image: Tensor
+    maps: Tensor
+    maps_weight: Tensor
+    valid: Tensor
+    known: Tensor
+    offset: Tensor
+    window: Tensor
+    targets: Tensor
+    boxes: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of windows, B."""
+        return len(self.image)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
+        """Return the batch on a device; from pinned memory without waiting for it."""
+        return self._with_each(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a CUDA device copies fast; data loaders call this."""
+        return self._with_each(lambda t: t.pin_memory())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
+
+
+def make_batch(
+    windows: Sequence[Window],
+    objects: int,
+    rng: np.random.Generator,
+    offsets: npt.ArrayLike | None = None,
+) -> Batch:
+    """Put windows together.
+
+    Parameters
+    ----------
+    windows : sequence of Window
+        All of one size; at least one.
+    objects : int
+        At most so many objects of each window, drawn at random with
+        `tinysam_training.data.windows.size_balanced`.
+    rng : numpy Generator
+        The only source of randomness.
+    offsets : array-like of int, (B, 2), optional
+        Place (y, x) of each window in the frame, in cells. Without it a random one, so that the
+        positional encoding of prompts varies; (0, 0) for whole frames.
+
+    Raises
+    ------
+    ValueError
+        If there is no window, the sizes differ or an offset is outside the frame.
+    """
+    sizes = {window.size for window in windows}
+    if len(sizes) != 1:
+        raise ValueError(f"Windows of one size are needed, not of {sorted(sizes)}.")
+    chosen = [_choose_objects(window, objects, rng) for window in windows]
+    maps = [object_maps_targets(window) for window in windows]
+    boxes = list(map(object_boxes, windows, chosen))
+    owners = np.repeat(np.arange(len(windows)), [len(some) for some in chosen])
+    return Batch(
+        image=_normalised(windows),
+        maps=_stacked([values for values, _ in maps]),
+        maps_weight=_stacked([weight for _, weight in maps]),
+        valid=_stacked([valid_share(window)[None] for window in windows]),
+        known=_stacked([known_share(window)[None] for window in windows]),
+        offset=_offsets(offsets, len(windows), sizes.pop(), rng),
+        window=torch.from_numpy(owners),
+        targets=torch.from_numpy(
+            np.concatenate(list(map(object_targets, windows, chosen, boxes)))
+        ),
+        boxes=torch.from_numpy(np.concatenate(boxes)),
+    )
+
+
+def _choose_objects(
+    window: Window, number: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """(at most `number`, 2) layer and label."""
+    objects, areas = visible_objects(window)
+    if len(objects) <= number:
+        return objects
+    probabilities = size_balanced(np.sqrt(areas), objects[:, 0])
+    rows = rng.choice(len(objects), number, replace=False, p=probabilities)
+    return objects[rows]
+
+
+def _stacked(planes: list[npt.NDArray[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.stack(planes))
+
+
+def _normalised(windows: Sequence[Window]) -> Tensor:
+    """(B, 3, S, S) as the model normalises, with its zeros in the padding."""
+    image = torch.from_numpy(np.stack([window.rgb for window in windows]))
+    image.sub_(torch.tensor(PIXEL_MEAN)[:, None, None])
+    image.div_(torch.tensor(PIXEL_STD)[:, None, None])
+    for planes, window in zip(image, windows, strict=True):
+        planes[:, window.height :] = 0
+        planes[:, :, window.width :] = 0
+    return image
+
+
+def _offsets(
+    offsets: npt.ArrayLike | None, windows: int, size: int, rng: np.random.Generator
+) -> Tensor:
+    last = (FRAME - size) // CELL
+    if offsets is None:
+        return torch.from_numpy(rng.integers(0, last, (windows, 2), endpoint=True))
+    given = np.asarray(offsets, np.int64)
+    if given.shape != (windows, 2) or (given < 0).any() or (given > last).any():
+        raise ValueError(
+            f"Offsets of {windows} windows are two cells each, from 0 to {last}; "
+            f"{given.tolist()} was given."
+        )
+    return torch.from_numpy(given.copy())

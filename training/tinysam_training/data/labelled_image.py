@@ -1,0 +1,297 @@
+"""Images with labelled objects: in memory, waiting to be read, and a bounded store of both."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_tinysam.image import to_rgb
+from tinysam_training import object_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+# Ids up to here are counted in a table, if it is not far longer than the labels; others are sorted.
+_TABLE_IDS = 2**24
+_SHORT_TABLE = 2**16
+
+
+class DataError(ValueError):
+    """Training data cannot be used; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """One image with its objects, and what is computed from them once.
+
+    Parameters
+    ----------
+    name : str
+        Unique among the images of a training, for messages.
+    dataset : str
+        The set it belongs to; sampling is balanced by it.
+    rgb : ndarray of uint8, (H, W, 3)
+        As inference sees it (`napari_tinysam.image.to_rgb`).
+    labels : ndarray of int32, (L, H, W)
+        One layer of objects or more, each 1…N without gaps, 0 where there is none. The object head
+        learns from layer 0. Further layers hold objects that overlap those.
+    complete : bool
+        False for a partly annotated image: a pixel without label is unknown, not background.
+
+    Raises
+    ------
+    DataError
+        If the shapes or dtypes are others.
+    """
+
+    name: str
+    dataset: str
+    rgb: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int32]
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        """Check shapes and dtypes, which everything after relies on."""
+        rgb, labels = self.rgb, self.labels
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+            raise DataError(
+                f"{self.name}: uint8 (H, W, 3) is needed, not {rgb.dtype} {rgb.shape}."
+            )
+        if labels.ndim != 3 or not len(labels) or labels.dtype != np.int32:
+            raise DataError(
+                f"{self.name}: int32 labels (L, H, W) are needed, not "
+                f"{labels.dtype} {labels.shape}."
+            )
+        if labels.shape[1:] != rgb.shape[:2]:
+            raise _size_error(self.name, rgb.shape[:2], labels.shape[1:])
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        dataset: str,
+        image: Any,
+        labels: Any,
+        *,
+        complete: bool = True,
+        **to_rgb_options: Any,
+    ) -> LabelledImage:
+        """Convert an image and labels of any type.
+
+        Parameters
+        ----------
+        name, dataset : str
+            As above.
+        image : array-like
+            Whatever `napari_tinysam.image.to_rgb` takes.
+        labels : array-like
+            (H, W) or (L, H, W) of whole numbers ≥ 0, or bool; any ids.
+        complete : bool
+            Whether a pixel without label is background.
+        **to_rgb_options
+            Passed to `to_rgb`: ``channel``, ``channel_axis``, ``contrast_limits``, ``percentiles``.
+
+        Raises
+        ------
+        DataError
+            If the image cannot be converted, the labels are not whole numbers ≥ 0, or their sizes
+            differ.
+        """
+        try:
+            rgb = to_rgb(image, **to_rgb_options)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name}: {error}") from error
+        ids = np.asarray(labels)
+        if ids.ndim not in (2, 3) or ids.size == 0:
+            raise DataError(
+                f"{name}: labels (H, W) or (layers, H, W) are needed, not {ids.shape}."
+            )
+        if ids.shape[-2:] != rgb.shape[:2]:
+            raise _size_error(name, rgb.shape[:2], ids.shape[-2:])
+        try:
+            layers = [relabelled(layer) for layer in ids.reshape(-1, *ids.shape[-2:])]
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        return cls(name, dataset, rgb, np.stack(layers), complete)
+
+    @cached_property
+    def boundary_distance(self) -> npt.NDArray[np.uint8]:
+        """`object_maps.boundary_distance` of layer 0, uint8 (H, W)."""
+        return object_maps.boundary_distance(self.labels[0])
+
+    @cached_property
+    def centre_distance(self) -> npt.NDArray[np.uint8]:
+        """`object_maps.centre_distance` of layer 0, uint8 (H, W)."""
+        return object_maps.centre_distance(self.labels[0])
+
+    @cached_property
+    def boxes(self) -> npt.NDArray[np.int64]:
+        """Layer, x0, y0, x1, y1 of every object, the end exclusive: int64 (N, 5).
+
+        In order of layers and, within each, of labels.
+        """
+        rows = [
+            (number, box[1].start, box[0].start, box[1].stop, box[0].stop)
+            for number, layer in enumerate(self.labels)
+            for box in ndi.find_objects(layer)
+            if box is not None
+        ]
+        return np.array(rows, np.int64).reshape(-1, 5)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the image in bytes, with both distance maps, computed or not."""
+        return int(self.rgb.nbytes + self.labels.nbytes + 2 * self.labels[0].size)
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One labelled image that can be read when it is needed.
+
+    Parameters
+    ----------
+    name, dataset, complete
+        As of the image that it gives.
+    read : callable
+        Reads the image. Raises `DataError`. Can be pickled: workers of a data loader get it.
+    fingerprint : str
+        Hexadecimal; depends on what is read, not on where it lies.
+    """
+
+    name: str
+    dataset: str
+    complete: bool
+    read: Callable[[], LabelledImage]
+    fingerprint: str
+
+
+class ImageStore:
+    """Images by number, of which those used last are kept in memory.
+
+    Copies for other processes start empty.
+
+    Parameters
+    ----------
+    entries : sequence of ImageEntry
+        Which images.
+    memory_bytes : int
+        How much the images kept may take. An image that needs more is read whenever it is asked
+        for.
+    """
+
+    def __init__(
+        self, entries: Sequence[ImageEntry], memory_bytes: int = 2 << 30
+    ) -> None:
+        self.entries = tuple(entries)
+        self.memory_bytes = memory_bytes
+        self._kept: OrderedDict[int, LabelledImage] = OrderedDict()
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        """Return an image, from memory or read now.
+
+        Raises
+        ------
+        IndexError
+            If there is no such image.
+        DataError
+            If it cannot be read (any more).
+        """
+        number = range(len(self.entries))[index]
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        image = self.entries[number].read()
+        if image.nbytes <= self.memory_bytes:
+            self._keep(number, image)
+        return image
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        return (self[number] for number in range(len(self)))
+
+    def _keep(self, number: int, image: LabelledImage) -> None:
+        self._kept[number] = image
+        self._kept_bytes += image.nbytes
+        while self._kept_bytes > self.memory_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.nbytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"entries": self.entries, "memory_bytes": self.memory_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def relabelled(labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return the labels with objects numbered 1…N without gaps, in the order of their ids.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Whole numbers ≥ 0 of any dtype, or bool; any shape.
+
+    Returns
+    -------
+    ndarray of int32
+        The same shape.
+
+    Raises
+    ------
+    DataError
+        If there are values that are not whole numbers ≥ 0.
+    """
+    if labels.size == 0:
+        return np.zeros(labels.shape, np.int32)
+    ids = _whole_numbers(labels)
+    if ids.dtype.kind == "i" and ids.min() < 0:
+        raise DataError(f"the labels are negative in places ({ids.min()} is one).")
+    largest = int(ids.max())
+    if largest > min(_TABLE_IDS, max(_SHORT_TABLE, 4 * ids.size)):
+        values, numbers = np.unique(ids, return_inverse=True)
+        first = 0 if values[0] == 0 else 1
+        return np.asarray(numbers.reshape(ids.shape) + first, np.int32)
+    # bincount does not take uint64, which holds small numbers here.
+    small = ids.astype(np.int64) if ids.dtype == np.uint64 else ids
+    present = np.bincount(small.ravel()) > 0
+    if present[1:].all():
+        return small.astype(np.int32)
+    present[0] = False
+    return np.asarray(np.cumsum(present, dtype=np.int32)[small])
+
+
+def _whole_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels as integers of this machine's byte order."""
+    if labels.dtype.kind == "b":
+        return labels.astype(np.uint8)
+    if labels.dtype.kind in "iu":
+        return labels.astype(labels.dtype.newbyteorder("="), copy=False)
+    if labels.dtype.kind != "f":
+        raise DataError(f"labels are whole numbers, not values of type {labels.dtype}.")
+    # Beyond 2^53 float64 skips whole numbers.
+    if not np.isfinite(labels).all() or np.abs(labels.astype(float)).max() > 2**53:
+        raise DataError("some labels are not finite, or too great for what they are.")
+    whole = labels.astype(np.int64)
+    if (whole != labels).any():
+        first = float(labels[whole != labels].flat[0])
+        raise DataError(f"the labels are not whole numbers ({first:g} is one).")
+    return whole
+
+
+def _size_error(
+    name: str, image: tuple[int, ...], labels: tuple[int, ...]
+) -> DataError:
+    return DataError(
+        f"{name}: the image has {image[1]} × {image[0]} pixels, its labels have "
+        f"{labels[1]} × {labels[0]}."
+    )
