@@ -1,0 +1,160 @@
+"""A training small enough for tests: a small model, small windows, a few synthetic images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from napari_tinysam import checkpoints
+from napari_tinysam.model import SegmentAnything
+from tinysam_training.batching import Sources, WindowBatches
+from tinysam_training.data.augmentation import Augmentation
+from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.loop import Training
+from tinysam_training.objective import Objective
+from tinysam_training.recipes import (
+    ModelSettings,
+    OptimizerSettings,
+    Recipe,
+    Stage,
+    ValidationSettings,
+)
+from tinysam_training.run_folder import RunFolder
+from tinysam_training.starting import launched, new_model
+
+RECIPE = Recipe(
+    name="small",
+    steps=6,
+    stages=(Stage(windows=((64, 2, 1.0),), objects=2, rounds=1),),
+    model=ModelSettings(architecture="tiny_vit_2m", batch_norm="frozen"),
+    optimizer=OptimizerSettings(learning_rate=1e-3, warmup=0.0),
+    augmentation=Augmentation.none(),
+    judging=ValidationSettings(every=0.5),
+)
+
+
+def discs(count: int = 4, size: int = 128) -> list[LabelledImage]:
+    """Bright discs on a dark ground, the same every time."""
+    images = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        y, x = np.mgrid[:size, :size]
+        labels = np.zeros((size, size), np.int32)
+        for label in range(1, 5):
+            cy, cx, radius = *rng.uniform(15, size - 15, 2), rng.uniform(8, 14)
+            labels[np.hypot(y - cy, x - cx) < radius] = label
+        image = 40 + 150 * (labels > 0) + rng.normal(0, 5, labels.shape)
+        images.append(
+            LabelledImage.from_arrays(
+                f"disc {number}",
+                "discs",
+                np.clip(image, 0, 255).astype(np.uint8),
+                labels,
+            )
+        )
+    return images
+
+
+def training(
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    *,
+    judge: Callable[[SegmentAnything], Mapping[str, float]] | None = None,
+    export: Callable[[SegmentAnything, Mapping[str, float]], None] | None = None,
+    resume: bool = False,
+    clock: Callable[[], float] | None = None,
+    images: list[LabelledImage] | None = None,
+) -> Training:
+    """A run that is ready to start, or to go on."""
+    fabric = launched("cpu")
+    torch.manual_seed(recipe.seed)
+    student = new_model(recipe.model.architecture)
+    if recipe.model.batch_norm == "frozen":
+        settle(student)
+    run_folder = RunFolder(folder, recipe, fingerprint="discs")
+    run_folder.best = folder / "best.safetensors"
+    run_folder.begin(resume=resume)
+    options: dict[str, Any] = {} if clock is None else {"clock": clock}
+    run = Training(
+        Objective(student, recipe),
+        WindowBatches(Sources.even(images or discs()), recipe),
+        recipe,
+        run_folder,
+        fabric,
+        judge=judge,
+        export=export,
+        **options,
+    )
+    if resume:
+        assert run.resume()
+    return run
+
+
+def settle(model: SegmentAnything) -> None:
+    """Give batch norms the statistics of an image, or activations would vanish or explode."""
+    generator = torch.Generator().manual_seed(0)
+    model.image_encoder.train()
+    with torch.no_grad():
+        for _ in range(20):
+            model.image_encoder(torch.randn(2, 3, 64, 64, generator=generator))
+
+
+def with_steps(steps: int, **changes: Any) -> Recipe:
+    return replace(RECIPE, steps=steps, **changes)
+
+
+def write_start(path: Path, seed: int = 0) -> Path:
+    """A small model in a file, to begin with or to learn from."""
+    torch.manual_seed(seed)
+    model = new_model("tiny_vit_2m")
+    settle(model)
+    checkpoints.save(model.eval(), path)
+    return path
+
+
+def write_pairs(folder: Path, count: int = 3, first: int = 0) -> Path:
+    """PNG files of discs and of their labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(discs(first + count)):
+        if number >= first:
+            iio.imwrite(folder / f"disc{number}.png", image.rgb[..., 0])
+            iio.imwrite(
+                folder / f"disc{number}_label.png", image.labels[0].astype(np.uint8)
+            )
+    return folder
+
+
+class RisingJudge:
+    """In place of `Judge`: no image is looked at, and each model is better than the one before."""
+
+    def __init__(self, images: Any, device: Any, **options: Any) -> None:
+        assert len(images)
+        self.numbers = [0]
+        self.calls = 0
+
+    def __call__(self, model: SegmentAnything) -> dict[str, float]:
+        assert not model.training
+        self.calls += 1
+        return {"score": self.calls / 10, "box_iou": 0.5}
+
+
+class FallingJudge(RisingJudge):
+    """No model is better than the start."""
+
+    def __call__(self, model: SegmentAnything) -> dict[str, float]:
+        return {"score": -super().__call__(model)["score"]}
+
+
+def shortened(make: Callable[..., Recipe], steps: int = 2) -> Callable[..., Recipe]:
+    """Let a function that makes recipes make small ones."""
+
+    def small(*arguments: Any) -> Recipe:
+        recipe = make(*arguments)
+        return replace(recipe, stages=RECIPE.stages, steps=steps, minutes=0.0)
+
+    return small

@@ -1,0 +1,172 @@
+"""Validation during a run: a few prompts on a few held-out frames, the same every time.
+
+Cheaper than `evaluate`: masks are compared at the resolution of the logits, and only a tight box
+and one click in the middle are tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage as ndi
+
+from tinysam_training.data.batches import Batch, make_batch
+from tinysam_training.data.windows import whole_frame
+from tinysam_training.decoding import decode
+from tinysam_training.frame import LOGIT
+from tinysam_training.losses import actual_iou
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.data import ImageStore
+    from tinysam_training.data.labelled_image import LabelledImage
+
+#: Objects decoded at once: as many as a CPU likes.
+_BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """One image with its prompts."""
+
+    batch: Batch
+    clicks: Tensor  # (N, 1, 2)
+
+
+class Judge:
+    """Mean IoU of masks for a box and for a click, and of the head's foreground.
+
+    Parameters
+    ----------
+    images : ImageStore or sequence of LabelledImage
+        Held out.
+    device : torch.device
+    limit, objects : int
+        At most so many images, evenly spaced, and so many objects an image.
+    embedding : callable, optional
+        Gives the (1, 256, 64, 64) embedding of the image with a number, where the encoder is frozen
+        and need not run again.
+    """
+
+    def __init__(
+        self,
+        images: ImageStore | Sequence[LabelledImage],
+        device: torch.device,
+        *,
+        limit: int = 16,
+        objects: int = 8,
+        embedding: Callable[[int], Tensor] | None = None,
+    ) -> None:
+        if not len(images):
+            raise ValueError("There is no image to validate on.")
+        self._images = images
+        self._device = device
+        self._objects = objects
+        self._embedding = embedding
+        spaced = np.linspace(0, len(images) - 1, min(limit, len(images)))
+        self.numbers = sorted({int(number) for number in spaced.round()})
+
+    def __call__(self, model: SegmentAnything) -> dict[str, float]:
+        """Judge a model.
+
+        Parameters
+        ----------
+        model : SegmentAnything
+            In eval mode.
+
+        Returns
+        -------
+        dict
+            ``box_iou``, ``click_iou`` (the mask with the best predicted score), ``click_best`` (the
+            best of the three), ``foreground_iou`` where the model has an object head; means over
+            images. ``score`` is the mean of box, click and foreground.
+        """
+        rows: list[dict[str, float]] = []
+        with torch.inference_mode():
+            for number in self.numbers:
+                frame = self._frame(number)
+                if self._embedding is not None:
+                    embedding = self._embedding(number).to(self._device).float()
+                else:
+                    embedding = model.image_encoder(frame.batch.image)
+                rows.append(_figures(model, frame, embedding))
+        found: dict[str, float] = {}
+        for name in ("box_iou", "click_iou", "click_best", "foreground_iou"):
+            values = [row[name] for row in rows if name in row]
+            if values:
+                found[name] = float(np.mean(values))
+        judged = [
+            found[n] for n in ("box_iou", "click_iou", "foreground_iou") if n in found
+        ]
+        return {"score": float(np.mean(judged)), **found}
+
+    def _frame(self, number: int) -> _Frame:
+        window = whole_frame(self._images[number])
+        # Seeded by the image's place, so that every model sees the same objects.
+        rng = np.random.default_rng([11, number])
+        offsets = np.zeros((1, 2), np.int64)
+        batch = make_batch([window], self._objects, rng, offsets=offsets)
+        clicks = [middle(mask.numpy() > 0.5) for mask in batch.targets]
+        points = torch.tensor(np.array(clicks, np.float32)).reshape(-1, 1, 2)
+        return _Frame(batch.to(self._device), points.to(self._device))
+
+
+def middle(
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+) -> tuple[float, float]:
+    """Place of the logit deepest inside a mask: x, y in pixels of the window.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, (h, w)
+    """
+    depth = ndi.distance_transform_cdt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(x * LOGIT + (LOGIT - 1) / 2), float(y * LOGIT + (LOGIT - 1) / 2)
+
+
+def _figures(
+    model: SegmentAnything, frame: _Frame, embedding: Tensor
+) -> dict[str, float]:
+    batch, count = frame.batch, len(frame.batch.window)
+    found: dict[str, float] = {}
+    if model.object_head is not None:
+        known = batch.maps_weight[0, 0] > 0
+        predicted = (model.object_head(embedding)[0, 0] > 0) & known
+        wanted = (batch.maps[0, 0] > 0.5) & known
+        union = int((predicted | wanted).sum())
+        found["foreground_iou"] = int((predicted & wanted).sum()) / max(union, 1)
+    if not count:
+        return found
+    nowhere = torch.full((count, 4), float("nan"), device=embedding.device)
+    none = torch.full((count, 1), -1, device=embedding.device)
+    for name, points, labels, boxes in (
+        ("box", frame.clicks, none, batch.boxes),
+        ("click", frame.clicks, none + 2, nowhere),
+    ):
+        chosen, best = [], []
+        for start in range(0, count, _BATCH):
+            rows = slice(start, start + _BATCH)
+            decoded = decode(
+                model,
+                embedding,
+                batch.offset,
+                batch.window[rows],
+                points[rows],
+                labels[rows],
+                boxes[rows],
+            )
+            valid = batch.valid[batch.window[rows], 0]
+            iou = actual_iou(decoded.logits, batch.targets[rows], valid)
+            chosen.append(iou.gather(1, decoded.scores.argmax(1, keepdim=True))[:, 0])
+            best.append(iou.amax(1))
+        found[f"{name}_iou"] = float(torch.cat(chosen).mean())
+        found[f"{name}_best"] = float(torch.cat(best).mean())
+    return found

@@ -1,0 +1,499 @@
+"""The training loop, on lightning-fabric: one device or many, one process or many.
+
+What a run does is a `Recipe`; what is computed for a batch is an `Objective`; here is only the loop
+around them. Every random choice follows from the recipe's seed and the number of the batch, so a
+run that was killed goes on exactly as if it had not been (on a CPU bit by bit), and a run on R
+processes sees the windows that one process sees with R times as many accumulated batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tinysam_training.objective import (
+    FIGURES,
+    LOSSES,
+    Objective,
+    TrainingBatch,
+    parameter_groups,
+    weights_by_name,
+)
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.recipes import OptimizerSettings, Recipe, Stage
+    from tinysam_training.run_folder import RunFolder
+
+#: A pause of the machine counts as at most so many seconds of the time budget.
+LONGEST_PAUSE = 60.0
+
+#: So many updates in a row may be skipped because their gradient is not a number.
+PATIENCE = 20
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch that is asked for.
+
+    Attributes
+    ----------
+    number : int
+        Of the batch in the whole run, over all processes.
+    stage : int
+        Of the recipe.
+    """
+
+    number: int
+    stage: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    steps : int
+        Updates so far, over all parts of the run.
+    seconds : float
+        Time so far, over all parts of the run.
+    finished : bool
+        Whether the budget is used up; otherwise the run can be resumed.
+    best : dict
+        Figures of the best validation, with ``score`` and ``step``; empty before the first.
+    first : dict
+        Figures before training.
+    """
+
+    steps: int
+    seconds: float
+    finished: bool
+    best: Mapping[str, float]
+    first: Mapping[str, float]
+
+
+Judge = Callable[["SegmentAnything"], Mapping[str, float]]
+Exporter = Callable[["SegmentAnything", Mapping[str, float]], None]
+
+
+class Training:
+    """A run: model, average, optimiser, and how far they are.
+
+    Parameters
+    ----------
+    objective : Objective
+        On the CPU.
+    batches : Dataset
+        Gives a `TrainingBatch` for a `Request`.
+    recipe : Recipe
+    folder : RunFolder
+        Where log, checkpoints and curves go.
+    fabric : Fabric
+        Launched.
+    judge : callable, optional
+        Validates a model: figures, of which ``score`` decides what is best (higher is better).
+    export : callable, optional
+        Writes the best model so far; called after each validation that beats all before.
+    clock : callable
+        Seconds; replaceable for experiments that must not depend on a machine's load.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        batches: Dataset[TrainingBatch],
+        recipe: Recipe,
+        folder: RunFolder,
+        fabric: Fabric,
+        *,
+        judge: Judge | None = None,
+        export: Exporter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.fabric = fabric
+        self.batches = batches
+        self.judge = judge
+        self.export = export
+        self.objective = objective
+        self.average = copy.deepcopy(objective.student).eval().requires_grad_(False)
+        self.average.to(fabric.device)
+        if fabric.device.type == "cuda" or fabric.device.type == "cpu":
+            objective.student.image_encoder.to(memory_format=torch.channels_last)
+        settings = recipe.optimizer
+        optimizer = torch.optim.AdamW(
+            parameter_groups(objective), lr=settings.learning_rate, betas=settings.betas
+        )
+        self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.steps = 0
+        self.seconds = 0.0
+        self.best: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+        self.validated = 0.0  # progress at the last validation
+        self._skipped = 0
+        self._clock = clock
+        self._last = clock()
+
+    # --- where the run stands -----------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used up, 0–1; the schedule follows it."""
+        if self.recipe.steps:
+            return min(self.steps / self.recipe.steps, 1.0)
+        return min(self.seconds / (60 * self.recipe.minutes), 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        late = 0 < self.recipe.minutes <= self.seconds / 60
+        return self.progress >= 1 or late
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self.seconds += min(now - self._last, LONGEST_PAUSE)
+        self._last = now
+        if self.fabric.world_size > 1:  # all must see the same end
+            self.seconds = float(self.fabric.broadcast(self.seconds))
+
+    # --- the loop -----------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        max_minutes: float | None = None,
+        on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
+    ) -> Outcome:
+        """Train until the budget is used up, or for so many minutes.
+
+        Parameters
+        ----------
+        max_minutes : float, optional
+            Of this part of the run. The schedule does not change; `resume` goes on.
+        on_step : callable, optional
+            Called after each step with this object and the step's figures. What it raises ends the
+            run, after a checkpoint.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        TrainingError
+            If memory or disk space ends, or losses are no numbers. The best model so far was
+            exported when it was found, and a checkpoint is kept where that is possible.
+        KeyboardInterrupt
+            After Ctrl+C or a request to terminate, and a checkpoint.
+        """
+        begun = saved = self._last = self._clock()
+        batches = self._loaded()
+        try:
+            with _termination_as_interrupt():
+                if self.judge is not None and not self.first:
+                    self._validate()
+                while not self.finished:
+                    figures = self._step(batches)
+                    self._tick()
+                    self.folder.log(self._row(figures))
+                    if on_step is not None:
+                        on_step(self, figures)
+                    now = self._clock()
+                    if self._validation_is_due():
+                        self._validate()
+                        self._tick()
+                    if now - saved > 60 * self.recipe.checkpoint_minutes:
+                        self.save()
+                        saved = now
+                    if max_minutes and self._agreed(now - begun > 60 * max_minutes):
+                        break
+        except KeyboardInterrupt:
+            self._save_if_possible()
+            raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            self._save_if_possible()
+            raise TrainingError(self._explained("Memory ran out")) from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # how torch says it on a CPU
+                raise
+            self._save_if_possible()
+            raise TrainingError(self._explained("Memory ran out")) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = self._explained(f"A file could not be written ({reason})")
+            raise TrainingError(message) from error
+        self.save()
+        self.folder.draw_curves()
+        return Outcome(self.steps, self.seconds, self.finished, self.best, self.first)
+
+    def _step(self, batches: Iterator[TrainingBatch]) -> dict[str, float]:
+        """One update: forward and backward over the accumulated batches."""
+        recipe, fabric = self.recipe, self.fabric
+        settings = recipe.optimizer
+        rate = rate_at(self.progress, settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        rounds = self._stage(self.progress).rounds
+        parts = [next(batches).to(fabric.device) for _ in range(settings.accumulate)]
+        total = self._over_all([self.objective.counts(part) for part in parts])
+
+        self.module.train()
+        weights = weights_by_name(recipe)
+        sums: dict[str, torch.Tensor] = {}
+        for i, part in enumerate(parts):
+            more = i + 1 < len(parts)
+            with fabric.no_backward_sync(self.module, enabled=more):
+                found = self.module(part, rounds, recipe.seed)
+                loss = torch.stack(
+                    [
+                        weights[name] * value / total[name].clamp(min=1)
+                        for name, value in found.items()
+                        if name in weights
+                    ]
+                ).sum()
+                fabric.backward(loss)
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        norm = fabric.clip_gradients(
+            self.module,
+            self.optimizer,
+            max_norm=settings.clip,
+            error_if_nonfinite=False,
+        )
+        self._update(norm)
+        means = {n: (sums[n] / total[n].clamp(min=1)).item() for n in sums}
+        means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
+        return {"rate": rate, "norm": float(norm), **means}
+
+    def _update(self, norm: torch.Tensor | None) -> None:
+        """Move the weights and their average; leave out a gradient that is no number."""
+        if norm is not None and not torch.isfinite(norm):
+            self._skipped += 1
+            if self._skipped > PATIENCE:
+                raise TrainingError(
+                    self._explained("The losses are no numbers any more")
+                )
+        else:
+            self._skipped = 0
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        # A young average follows closely, or it would remember the start for too long.
+        decay = min(self.recipe.optimizer.ema, self.steps / (self.steps + 10))
+        update_average(self.average, self.objective.student, decay)
+
+    def _over_all(
+        self, counts: list[Mapping[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Add the counts of all batches, and average over processes as DDP does with gradients."""
+        names = (*LOSSES, *FIGURES)
+        values = torch.stack([sum(c[n] for c in counts) for n in names])  # type: ignore[misc]
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")
+        return dict(zip(names, values, strict=True))
+
+    # --- batches ------------------------------------------------------------------
+
+    def _stage(self, progress: float) -> Stage:
+        return self.recipe.stages[stage_at(progress, self.recipe.stages)]
+
+    def _requests(self) -> Iterator[Request]:
+        accumulate = self.recipe.optimizer.accumulate
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        step = self.steps
+        while True:
+            # Workers ask ahead, so the stage follows the steps where those are the budget.
+            ahead = step / self.recipe.steps if self.recipe.steps else self.progress
+            stage = stage_at(ahead, self.recipe.stages)
+            for i in range(accumulate):
+                yield Request((step * accumulate + i) * world + rank, stage)
+            step += 1
+
+    def _loaded(self) -> Iterator[TrainingBatch]:
+        workers = self.recipe.workers
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=_Requests(self._requests),
+            num_workers=workers,
+            pin_memory=False,
+            persistent_workers=False,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread,
+        )
+        return iter(loader)
+
+    # --- validation ---------------------------------------------------------------
+
+    def _validation_is_due(self) -> bool:
+        if self.judge is None:
+            return False
+        return (
+            self.finished
+            or self.progress - self.validated >= self.recipe.judging.every - 1e-9
+        )
+
+    def _validate(self) -> None:
+        """Judge the averaged model; export it if it is the best so far."""
+        assert self.judge is not None
+        self.validated = self.progress
+        if self.fabric.is_global_zero:
+            # At the very start there is nothing to average yet.
+            figures = dict(self.judge(self.average))
+            figures["step"] = float(self.steps)
+            self.folder.log_validation({"seconds": self.seconds, **figures})
+            if not self.first:
+                self.first = figures
+            if not self.best or figures["score"] > self.best["score"]:
+                self.best = figures
+                if self.export is not None and self.steps:
+                    self.export(self.average, figures)
+        if self.fabric.world_size > 1:
+            self.best = self.fabric.broadcast(self.best)
+            self.first = self.fabric.broadcast(self.first)
+
+    # --- checkpoints --------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint; a reader never sees half of one."""
+        if not self.fabric.is_global_zero:
+            return
+        self.folder.save_checkpoint(
+            {
+                "student": self.objective.student.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "validated": self.validated,
+                "best": dict(self.best),
+                "first": dict(self.first),
+            }
+        )
+
+    def resume(self) -> bool:
+        """Go on where the folder's checkpoint is; False if there is none."""
+        state = self.folder.load_checkpoint()
+        if state is None:
+            return False
+        self.objective.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        self.validated = state["validated"]
+        self.best, self.first = state["best"], state["first"]
+        if self.fabric.is_global_zero:
+            self.folder.cut_logs(self.steps)
+        return True
+
+    def _save_if_possible(self) -> None:
+        with suppress(Exception):  # what ended the run is what is reported
+            self.save()
+
+    def _explained(self, reason: str) -> str:
+        kept = (
+            f"the best model so far (step {self.best['step']:.0f}) is in "
+            f"{self.folder.best}"
+            if self.best.get("step") and self.folder.best is not None
+            else "no better model than the start was found yet"
+        )
+        return f"{reason} at step {self.steps}; {kept}."
+
+    def _agreed(self, stop: bool) -> bool:
+        """Process 0 decides for all."""
+        if self.fabric.world_size > 1:
+            return bool(self.fabric.broadcast(stop))
+        return stop
+
+    def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
+        return {"step": self.steps, "seconds": self.seconds, **figures}
+
+
+def rate_at(progress: float, settings: OptimizerSettings) -> float:
+    """Learning rate at a share of the budget: linear warm-up, then a cosine to the floor.
+
+    Parameters
+    ----------
+    progress : float
+        0–1.
+    settings : OptimizerSettings
+    """
+    if progress < settings.warmup:
+        return settings.learning_rate * max(progress / settings.warmup, 0.01)
+    along = min((progress - settings.warmup) / max(1 - settings.warmup, 1e-9), 1.0)
+    cosine = 0.5 * (1 + math.cos(math.pi * along))
+    return settings.learning_rate * (settings.floor + (1 - settings.floor) * cosine)
+
+
+def stage_at(progress: float, stages: tuple[Stage, ...]) -> int:
+    """Which of the stages a share of the budget belongs to."""
+    total = sum(stage.share for stage in stages)
+    reached = 0.0
+    for number, stage in enumerate(stages):
+        reached += stage.share / total
+        if progress < reached - 1e-12:
+            return number
+    return len(stages) - 1
+
+
+@torch.no_grad()
+def update_average(
+    average: SegmentAnything, model: SegmentAnything, decay: float
+) -> None:
+    """Exponential moving average of parameters and of batch-norm statistics."""
+    current = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - decay)
+        else:
+            value.copy_(current[name])
+
+
+class _Requests(Sampler[Request]):
+    """An endless sampler whose items are made when they are asked for."""
+
+    def __init__(self, requests: Callable[[], Iterator[Request]]) -> None:
+        self._requests = requests
+
+    def __iter__(self) -> Iterator[Request]:
+        return self._requests()
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let a request to terminate end the run as Ctrl+C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

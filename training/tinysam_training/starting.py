@@ -1,0 +1,179 @@
+"""What a run begins with: a model, and the processes and devices it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from napari_tinysam import checkpoints
+from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model.object_head import ObjectHead
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from segment_anything.modeling.transformer import Attention
+
+    from napari_tinysam.model import Architecture
+
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run happens.
+
+    Attributes
+    ----------
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    devices, nodes : int
+        How many of them in each machine, and how many machines. Under ``torchrun`` or Slurm those
+        say it themselves.
+    precision : {"auto", "32-true", "bf16-mixed"}
+        "auto": bfloat16 on a GPU that computes in it, else float32.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: Precision = "auto"
+
+
+def launched(hardware: Hardware | str = "auto") -> Fabric:
+    """Start the processes of a run.
+
+    Parameters
+    ----------
+    hardware : Hardware or str
+        A device's name stands for one of it.
+
+    Raises
+    ------
+    DataError
+        If there is no such device.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    if isinstance(hardware, str):
+        hardware = Hardware(hardware)
+    accelerator = _accelerator(hardware.device)
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    several = hardware.devices * hardware.nodes > 1 or world > 1
+    strategy: Any = "auto"
+    if several:
+        # Which tokens and branches a batch uses depends on its prompts.
+        strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=hardware.devices,
+        num_nodes=hardware.nodes,
+        strategy=strategy,
+        precision=_precision(hardware.precision, accelerator),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _accelerator(device: str) -> str:
+    kind = device.partition(":")[0]
+    if kind == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(kind, False):
+        raise DataError(
+            f"The device {device!r} is not available on this machine; use auto or cpu."
+        )
+    return kind
+
+
+def _precision(wanted: Precision, accelerator: str) -> Any:
+    if wanted != "auto":
+        return wanted
+    bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if bf16 else "32-true"
+
+
+def starting_model(
+    start: str, *, architecture: Architecture = "tiny_vit", object_head: bool = True
+) -> SegmentAnything:
+    """Load or make the model that is trained.
+
+    Parameters
+    ----------
+    start : str
+        "random", a name of the registry, or a checkpoint file.
+    architecture : str
+        Of a random start.
+    object_head : bool
+        Whether the model shall have one. A start without gets a new one.
+
+    Raises
+    ------
+    CheckpointError
+        If the start cannot be had.
+    """
+    if start == "random":
+        return new_model(architecture, object_head=object_head)
+    model = checkpoints.load(start).model
+    if not object_head:
+        model.object_head = None
+    elif model.object_head is None:
+        model.object_head = ObjectHead()
+    return model
+
+
+def new_model(
+    architecture: Architecture = "tiny_vit",
+    *,
+    object_head: bool = True,
+    image_size: int = 1024,
+) -> SegmentAnything:
+    """Make a model with random weights, begun so that prompts find their place at once.
+
+    Queries and keys of the cross-attention start out equal, so that the positional encoding of a
+    prompt attends to its own place in the image from the first step; and learnt tokens are quieter
+    than usual, or they would drown that encoding. Without this, decoders learn nothing in the first
+    hundreds of steps.
+
+    Parameters
+    ----------
+    architecture, object_head, image_size
+        As for `SegmentAnything`.
+    """
+    model = SegmentAnything(architecture, image_size, object_head=object_head)
+    decoder: Any = model.mask_decoder
+    encoder: Any = model.prompt_encoder
+    with torch.no_grad():
+        transformer = decoder.transformer
+        crossings: list[Attention] = [transformer.final_attn_token_to_image]
+        for layer in transformer.layers:
+            crossings += [
+                layer.cross_attn_token_to_image,
+                layer.cross_attn_image_to_token,
+            ]
+        for attention in crossings:
+            nn.init.xavier_uniform_(attention.q_proj.weight, gain=1.6)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.q_proj.bias.zero_()
+            attention.k_proj.bias.zero_()
+        for table in (
+            *encoder.point_embeddings,
+            encoder.not_a_point_embed,
+            decoder.iou_token,
+            decoder.mask_tokens,
+        ):
+            table.weight.mul_(0.5)
+        encoder.no_mask_embed.weight.mul_(0.1)
+    return model
