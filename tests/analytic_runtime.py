@@ -21,12 +21,20 @@ SCORES = (0.9, 0.8, 0.7)
 
 
 class AnalyticRuntime:
-    """Logits are signed distances to boxes and disks, in pixels of the low-resolution grid."""
+    """Logits are signed distances to boxes and disks, in pixels of the low-resolution grid.
+
+    Parameters
+    ----------
+    object_maps : numpy.ndarray, optional
+        (3, 256, 256), what the object head says of every image; without it there is no head.
+    """
 
     name = "geometry"
     image_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, object_maps: np.ndarray | None = None) -> None:
+        self._object_maps = object_maps
+        self.has_object_head = object_maps is not None
         self.encoded: list[np.ndarray] = []
         self.decoded: list[int] = []
         self._lock = threading.Lock()
@@ -67,6 +75,9 @@ class AnalyticRuntime:
             (distance / 4).astype(np.float32), scores.astype(np.float32)
         )
 
+    def object_maps(self, features: Any) -> np.ndarray | None:
+        return self._object_maps
+
     def _distance(
         self,
         points: np.ndarray | None,
@@ -95,6 +106,9 @@ class AnalyticRuntime:
         return inside
 
 
-def analytic_predictor(model_id: str = "geometry") -> Predictor:
+def analytic_predictor(
+    model_id: str = "geometry", object_maps: np.ndarray | None = None
+) -> Predictor:
     """Return a predictor that needs no weights."""
-    return Predictor(AnalyticRuntime(), name="geometry", model_id=model_id)
+    runtime = AnalyticRuntime(object_maps)
+    return Predictor(runtime, name="geometry", model_id=model_id)

@@ -32,6 +32,7 @@ class DiscRuntime:
 
     name = "discs"
     image_size = 1024
+    has_object_head = False
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.gate = gate
@@ -77,6 +78,9 @@ class DiscRuntime:
                         )
         scores = np.tile(np.array(SCORES, np.float32), (count, 1))
         return DecodedPrompts(logits, scores)
+
+    def object_maps(self, features: Any) -> None:
+        return None
 
 
 def _disc(xy_frame: npt.NDArray[np.float32], radius: float) -> npt.NDArray[np.float32]:

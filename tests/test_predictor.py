@@ -312,3 +312,55 @@ def test_threads_and_batches_of_a_network(torch_predictor: Predictor) -> None:
         single = torch_predictor.predict(embeddings[0], alone(prompts, row))
         assert np.abs(single.logits[0] - found[0].logits[row]).max() < 1e-4 * scale
         assert np.allclose(single.scores[0], found[0].scores[row], atol=1e-5)
+
+
+# ------------------------------------------------------------ object maps
+
+
+def test_object_maps_of_a_model_without_head(
+    predictor: Predictor, embedding: Embedding
+) -> None:
+    assert not predictor.has_object_head
+    assert predictor.object_maps(embedding) is None
+
+
+def test_object_maps_are_the_runtimes(embedding: Embedding) -> None:
+    maps = np.random.default_rng(0).random((3, 256, 256), np.float32)
+    predictor = analytic_predictor(object_maps=maps)
+    assert predictor.has_object_head
+    assert predictor.object_maps(embedding) is maps
+    other = analytic_predictor("another", maps)
+    with pytest.raises(ValueError, match="another model"):
+        other.object_maps(embedding)
+
+
+def test_object_maps_of_a_network(torch_predictor: Predictor) -> None:
+    import torch
+
+    from napari_tinysam.model.object_head import ObjectHead
+    from napari_tinysam.runtime.torch_runtime import TorchRuntime
+
+    embedding = torch_predictor.encode(IMAGE)
+    assert not torch_predictor.has_object_head
+    assert torch_predictor.object_maps(embedding) is None
+    runtime = torch_predictor._runtime
+    assert isinstance(runtime, TorchRuntime)
+    model = runtime._model
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        head = ObjectHead().eval()
+    model.object_head = head
+    try:
+        predictor = Predictor(
+            TorchRuntime(model, torch.device("cpu")), name="random", model_id="random"
+        )
+        assert predictor.has_object_head
+        maps = predictor.object_maps(embedding)
+        with torch.inference_mode():
+            expected = torch.sigmoid(head(embedding.features))[0].numpy()
+    finally:
+        model.object_head = None
+    assert maps is not None
+    assert maps.dtype == np.float32
+    assert maps.shape == (3, 256, 256)
+    assert np.allclose(maps, expected, atol=1e-6)

@@ -154,6 +154,11 @@ class Predictor:
         """What runs the model, for messages: "torch on cpu"."""
         return self._runtime.name
 
+    @property
+    def has_object_head(self) -> bool:
+        """Whether the model says where objects are without any prompt (`object_maps`)."""
+        return self._runtime.has_object_head
+
     def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
         """Encode one image plane.
 
@@ -204,11 +209,7 @@ class Predictor:
         ValueError
             If the embedding is another model's.
         """
-        if embedding.model_id != self.model_id:
-            raise ValueError(
-                "This embedding was made by another model. Encode the image again with "
-                f"{self.name!r}."
-            )
+        self._check_own(embedding)
         logits = np.empty((len(prompts), 3, LOGITS_SIZE, LOGITS_SIZE), np.float32)
         scores = np.empty((len(prompts), 3), np.float32)
         for rows, group in _alike(prompts):
@@ -223,6 +224,37 @@ class Predictor:
                 masks=group.masks,
             )
         return Masks(logits, scores, embedding.upscaler)
+
+    def object_maps(self, embedding: Embedding) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are, without any prompt.
+
+        `napari_tinysam.objects.segment_objects` turns the maps into labels.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (3, 256, 256) float32 in 0–1 over the model's frame; what they are, says
+            `napari_tinysam.model.object_head`. None where `has_object_head` is false.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        self._check_own(embedding)
+        return self._runtime.object_maps(embedding.features)
+
+    def _check_own(self, embedding: Embedding) -> None:
+        if embedding.model_id != self.model_id:
+            raise ValueError(
+                "This embedding was made by another model. Encode the image again with "
+                f"{self.name!r}."
+            )
 
 
 def resize_longest_side(rgb: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -25,6 +25,8 @@ class Runtime(Protocol):
     name: str
     #: Side of the model's square frame in pixels.
     image_size: int
+    #: Whether the model predicts object maps.
+    has_object_head: bool
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
         """Embed an image that is already resized.
@@ -64,5 +66,22 @@ class Runtime(Protocol):
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
             (N, 256, 256) logits.
+        """
+        ...
+
+    def object_maps(self, features: Any) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are, without any prompt.
+
+        Parameters
+        ----------
+        features : object
+            From `encode`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (3, 256, 256) float32 in 0–1 over the model's frame, after the sigmoid: foreground,
+            centre distance and boundary distance (`napari_tinysam.model.object_head`). None where
+            the model has no object head.
         """
         ...

@@ -66,6 +66,7 @@ class TorchRuntime:
         self._batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
         self.name = f"torch on {device}"
         self.image_size = model.image_size
+        self.has_object_head = model.object_head is not None
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor."""
@@ -101,6 +102,15 @@ class TorchRuntime:
                 logits.append(found[0].float().cpu().numpy())
                 scores.append(found[1].float().cpu().numpy())
         return DecodedPrompts(np.concatenate(logits), np.concatenate(scores))
+
+    def object_maps(self, features: torch.Tensor) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are; see `Runtime.object_maps`."""
+        head = self._model.object_head
+        if head is None:
+            return None
+        with torch.inference_mode():
+            maps = head(features)[0].float().sigmoid().cpu().numpy()
+        return np.asarray(maps, np.float32)
 
     def _tensor(
         self, array: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None, part: slice

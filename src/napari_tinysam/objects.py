@@ -1,0 +1,237 @@
+"""Object maps to labels: every object of an image at once, without any prompt.
+
+The object head says for every place how probably it is foreground, how far it is from the centre of
+its object and from the boundary of it. Places deep inside and near a centre are seeds; a watershed
+grows them over the foreground until they meet. The scheme is that of micro-sam's automatic instance
+segmentation (Archit et al., Nature Methods 2025), written anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.masks import Upscaler
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: Pixels of the model's frame along a side of one pixel that the watershed works on.
+_STEP = 2
+
+#: Pixels of the frame along a side of one value of the maps.
+_LOGIT = 4
+
+
+@dataclass(frozen=True)
+class ObjectSettings:
+    """How object maps become objects.
+
+    Parameters
+    ----------
+    foreground_threshold : float
+        Least probability of foreground; higher values draw objects smaller, and fewer.
+    boundary_threshold : float
+        Seeds lie where the distance to the boundary is at least this share of the object's largest.
+        Higher values separate touching objects better, and miss more small ones.
+    centre_threshold : float
+        Seeds lie where the distance to the centre is at most this share of the object's largest.
+        Lower values keep one object with several thick parts in one piece.
+    smoothing : float
+        Width (σ) of the Gaussian that the distances are smoothed with, in values of the maps (4
+        pixels of the frame); 0 for none. More removes stray seeds, and joins small neighbours.
+    minimum_area : float
+        Least area of an object, in values of the maps (16 square pixels of the frame).
+    minimum_share : float
+        Least area of an object, as share of the median object's in the image.
+    """
+
+    foreground_threshold: float = 0.5
+    boundary_threshold: float = 0.5
+    centre_threshold: float = 0.5
+    smoothing: float = 0.5
+    minimum_area: float = 3.0
+    minimum_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("foreground_threshold", "boundary_threshold", "centre_threshold"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name} lies between 0 and 1; got {value}.")
+        for name in ("smoothing", "minimum_area", "minimum_share"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name} is not negative; got {value}.")
+
+
+def segment_objects(
+    maps: npt.NDArray[np.float32],
+    upscaler: Upscaler,
+    settings: ObjectSettings | None = None,
+) -> npt.NDArray[np.int32]:
+    """Find the objects of an image in its object maps.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        (3, 256, 256) float in 0–1: foreground, centre distance, boundary distance, from
+        `Predictor.object_maps`.
+    upscaler : Upscaler
+        `Embedding.upscaler` of the image.
+    settings : ObjectSettings, optional
+        Thresholds.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) int32 at the size of the image: objects 1…N, 0 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If the maps have another shape.
+    """
+    settings = settings or ObjectSettings()
+    if np.ndim(maps) != 3 or len(maps) != 3:
+        raise ValueError(f"Three object maps are needed; got shape {np.shape(maps)}.")
+    size = _working_size(upscaler)
+    to_working = Upscaler(upscaler.input_size, size, upscaler.frame_size)
+    # Working pixels in one value of the maps.
+    scale = [
+        _LOGIT * inside / frame
+        for inside, frame in zip(size, upscaler.input_size, strict=True)
+    ]
+    foreground, centre, boundary = to_working.full(np.asarray(maps, np.float32))
+    labels = _grow(
+        foreground >= settings.foreground_threshold, centre, boundary, scale, settings
+    )
+    labels = _without_small(labels, scale[0] * scale[1], settings)
+    if size == upscaler.original_size:
+        return labels
+    return _upscaled(
+        labels,
+        upscaler.full(np.asarray(maps[0], np.float32)) >= settings.foreground_threshold,
+    )
+
+
+def _working_size(upscaler: Upscaler) -> tuple[int, int]:
+    """Size of the watershed's image: half the frame's resolution, or the image's if that is less.
+
+    Borders are made smooth afterwards, so a finer one would only be slower.
+    """
+    height, width = (
+        min(outer, -(-inner // _STEP))
+        for inner, outer in zip(
+            upscaler.input_size, upscaler.original_size, strict=True
+        )
+    )
+    return height, width
+
+
+def _grow(
+    foreground: npt.NDArray[np.bool_],
+    centre: npt.NDArray[np.float32],
+    boundary: npt.NDArray[np.float32],
+    scale: list[float],
+    settings: ObjectSettings,
+) -> npt.NDArray[np.int32]:
+    """Seeds, and the watershed from them: (h, w) labels, with gaps in their numbers."""
+    from scipy import ndimage as ndi
+    from skimage.segmentation import watershed
+
+    if not foreground.any():
+        return np.zeros(foreground.shape, np.int32)
+    if settings.smoothing:
+        sigma = [settings.smoothing * factor for factor in scale]
+        centre, boundary = (
+            ndi.gaussian_filter(each, sigma, mode="nearest", truncate=3.0)
+            for each in (centre, boundary)
+        )
+    inside = (
+        foreground
+        & (boundary >= settings.boundary_threshold)
+        & (centre <= settings.centre_threshold)
+    )
+    around = np.ones((3, 3), bool)
+    seeds, count = ndi.label(inside, around)
+    # Pieces of foreground without a seed are objects too, if unclear ones.
+    pieces, number = ndi.label(foreground, around)
+    seeded = np.zeros(number + 1, bool)
+    seeded[pieces[inside]] = True
+    seeded[0] = True
+    seeds = np.where(seeded[pieces], seeds, pieces + count)
+    grown = watershed(centre - boundary, seeds, mask=foreground, connectivity=2)
+    return np.asarray(grown, np.int32)
+
+
+def _without_small(
+    labels: npt.NDArray[np.int32], scale: float, settings: ObjectSettings
+) -> npt.NDArray[np.int32]:
+    """Drop small objects and number the others from 1; `scale` is pixels in a map's value."""
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    there = areas > 0
+    if not there.any():
+        return labels
+    least = max(
+        settings.minimum_area * scale,
+        settings.minimum_share * float(np.median(areas[there])),
+    )
+    kept = there & (areas >= least)
+    return np.asarray((np.cumsum(kept) * kept)[labels], np.int32)
+
+
+def _upscaled(
+    labels: npt.NDArray[np.int32], foreground: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int32]:
+    """Labels at the size of `foreground`, inside it, with smooth borders.
+
+    Each pixel goes to the object with the largest share of the softened labels around it, so that
+    borders between objects do not show the pixels of the coarser image.
+    """
+    from scipy import ndimage as ndi
+
+    shape = foreground.shape
+    weights = [
+        _linear_weights(*sizes) for sizes in zip(labels.shape, shape, strict=True)
+    ]
+    best = np.zeros(shape, np.float32)
+    fine = np.zeros(shape, np.int32)
+    for number, box in enumerate(ndi.find_objects(labels), start=1):
+        if box is None:
+            continue
+        coarse = tuple(
+            slice(max(0, side.start - 2), min(length, side.stop + 2))
+            for side, length in zip(box, labels.shape, strict=True)
+        )
+        share = ndi.uniform_filter((labels[coarse] == number).astype(np.float32), 3)
+        rows, columns = (
+            _reading(side, source, target)
+            for side, source, target in zip(coarse, labels.shape, shape, strict=True)
+        )
+        wy = weights[0][rows, coarse[0]]
+        wx = weights[1][columns, coarse[1]]
+        share = wy @ share @ wx.T
+        more = share > best[rows, columns]
+        best[rows, columns][more] = share[more]
+        fine[rows, columns][more] = number
+    fine[~foreground] = 0
+    used = np.bincount(fine.ravel()) > 0
+    used[0] = False
+    return np.asarray((np.cumsum(used) * used)[fine], np.int32)
+
+
+def _linear_weights(source: int, target: int) -> npt.NDArray[np.float32]:
+    """(target, source) weights of a linear interpolation between pixel centres."""
+    position = (np.arange(target) + 0.5) * (source / target) - 0.5
+    position = np.clip(position, 0, source - 1)
+    away = np.abs(position[:, np.newaxis] - np.arange(source))
+    return np.asarray(np.maximum(0, 1 - away), np.float32)
+
+
+def _reading(part: slice, source: int, target: int) -> slice:
+    """Target pixels whose centres lie in a part of the source."""
+    scale = target / source
+    return slice(int(np.ceil(part.start * scale)), int(np.floor(part.stop * scale)))
