@@ -1,0 +1,64 @@
+"""What is said about training data, and lists of entries that carry it along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self, cast
+
+from tinysam_training.data.labelled_image import ImageEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: warning: used all the same; error: this image is left out; fatal: training is refused.
+Severity = Literal["warning", "error", "fatal"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found about one file or image.
+
+    Parameters
+    ----------
+    severity : {"warning", "error", "fatal"}
+        What follows from it.
+    kind : str
+        What findings of the same kind are grouped by; a heading for the user.
+    text : str
+        A sentence that names the file or image.
+    """
+
+    severity: Severity
+    kind: str
+    text: str
+
+
+class FoundEntries(list[ImageEntry]):
+    """Entries, and what was found about files that did not become one.
+
+    Parameters
+    ----------
+    entries : iterable of ImageEntry
+        The images.
+    findings : iterable of Finding
+        Images without labels, labels without image, and the like. `check_data` reports them.
+    """
+
+    def __init__(
+        self, entries: Iterable[ImageEntry] = (), findings: Iterable[Finding] = ()
+    ) -> None:
+        super().__init__(entries)
+        self.findings = list(findings)
+
+    def __add__(self, other: list[ImageEntry]) -> FoundEntries:  # type: ignore[override]
+        return FoundEntries([*self, *other], [*self.findings, *findings_of(other)])
+
+    def __iadd__(self, other: Iterable[ImageEntry]) -> Self:  # type: ignore[override]
+        self.findings.extend(findings_of(other))
+        self.extend(other)
+        return self
+
+
+def findings_of(entries: object) -> list[Finding]:
+    """Return the findings that came with a list of entries; none for an ordinary list."""
+    return cast("list[Finding]", getattr(entries, "findings", []))

@@ -1,0 +1,155 @@
+"""What the check of training data says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinysam_training.data.fingerprints import combined
+from tinysam_training.frame import FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from tinysam_training.data.findings import Finding, Severity
+    from tinysam_training.data.labelled_image import ImageEntry
+
+#: How many findings of a kind the text names.
+EXAMPLES = 3
+
+_HEADINGS: dict[Severity, str] = {
+    "fatal": "Cannot be trained on",
+    "error": "Left out",
+    "warning": "To look at",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """What is kept of an image after the check.
+
+    Parameters
+    ----------
+    dataset : str
+        The set it belongs to.
+    diameters : ndarray of float, (N,)
+        Of its objects, as circles of the same area, in pixels of the image.
+    frame_scale : float
+        Pixels of the frame for one of the image.
+    """
+
+    dataset: str
+    diameters: npt.NDArray[np.float64]
+    frame_scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class DataReport:
+    """Images that can be used, and what was found about the others.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Everything found.
+    usable_train, usable_val : tuple of ImageEntry
+        In the order they were given in.
+    train_facts, val_facts : tuple of ImageFacts
+        Of each usable image.
+    """
+
+    findings: tuple[Finding, ...]
+    usable_train: tuple[ImageEntry, ...]
+    usable_val: tuple[ImageEntry, ...]
+    train_facts: tuple[ImageFacts, ...]
+    val_facts: tuple[ImageFacts, ...]
+
+    @property
+    def refused(self) -> str | None:
+        """Why there must be no training, as sentences; None if there can be one."""
+        return " ".join(f.text for f in self.findings if f.severity == "fatal") or None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal; depends on all usable images and labels, not on names and order."""
+        return combined(
+            sorted(entry.fingerprint for entry in self.usable_train),
+            sorted(entry.fingerprint for entry in self.usable_val),
+        )
+
+    @property
+    def objects(self) -> int:
+        """Objects of the usable training images."""
+        return sum(len(facts.diameters) for facts in self.train_facts)
+
+    @property
+    def median_diameter(self) -> float:
+        """Median diameter of the training objects in pixels of their images; NaN without."""
+        return _median(self.train_facts)
+
+    @property
+    def median_frame_diameter(self) -> float:
+        """Median diameter of the training objects in pixels of the frame; NaN without."""
+        return _median(self.train_facts, in_frame=True)
+
+    def text(self) -> str:
+        """Return readable lines: a summary, then findings by what follows from them."""
+        lines = [f"Training: {_summary(self.train_facts)}"]
+        lines += _sets(self.train_facts)
+        lines.append(f"Validation: {_summary(self.val_facts)}")
+        lines += _sets(self.val_facts)
+        for severity, heading in _HEADINGS.items():
+            found = [one for one in self.findings if one.severity == severity]
+            if found:
+                lines += ["", f"{heading}:", *_grouped(found)]
+        return "\n".join(lines)
+
+
+def _median(facts: Sequence[ImageFacts], in_frame: bool = False) -> float:
+    diameters = [
+        one.diameters * (one.frame_scale if in_frame else 1.0)
+        for one in facts
+        if len(one.diameters)
+    ]
+    return float(np.median(np.concatenate(diameters))) if diameters else float("nan")
+
+
+def _summary(facts: Sequence[ImageFacts]) -> str:
+    if not facts:
+        return "no images."
+    objects = sum(len(one.diameters) for one in facts)
+    return (
+        f"{_count(len(facts), 'image')}, {_count(objects, 'object')}, median diameter "
+        f"{_median(facts):.0f} px ({_median(facts, in_frame=True):.0f} px in the frame of "
+        f"{FRAME})."
+    )
+
+
+def _sets(facts: Sequence[ImageFacts]) -> list[str]:
+    """Describe each set in a line, if there is more than one."""
+    names = sorted({one.dataset for one in facts})
+    if len(names) < 2:
+        return []
+    return [
+        f"  {name}: {_summary([one for one in facts if one.dataset == name])}"
+        for name in names
+    ]
+
+
+def _grouped(findings: Sequence[Finding]) -> list[str]:
+    lines = []
+    for kind in dict.fromkeys(one.kind for one in findings):
+        texts = [one.text for one in findings if one.kind == kind]
+        lines.append(f"  {kind} ({len(texts):,}):")
+        lines += [f"    {text}" for text in texts[:EXAMPLES]]
+        if len(texts) > EXAMPLES:
+            lines.append(f"    … and {len(texts) - EXAMPLES:,} more")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
