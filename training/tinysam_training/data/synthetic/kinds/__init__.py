@@ -1,0 +1,1 @@
+"""The kinds of synthetic microscopy, a module each group of techniques."""
