@@ -1,4 +1,4 @@
-"""The command ``napari-tinysam``: segment a file, list the models, try the demo.
+"""The command ``napari-tinysam``: segment a file, list and judge models, try the demo.
 
 Nothing heavy is imported at module level: torch comes when a model is loaded, and napari only when
 the demo opens a window.
@@ -277,6 +277,303 @@ def _whereabouts(name: str, checkpoint: Checkpoint) -> tuple[int | None, str]:
         return checkpoint.size, checkpoint.url or "missing in this installation"
     path = fetch(name)
     return path.stat().st_size, str(path) if checkpoint.url else "bundled"
+
+
+# ---------------------------------------------------------------- evaluate
+
+JudgedModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model (see 'napari-tinysam models') or a checkpoint file.",
+        show_default=False,
+    ),
+]
+LabelledDataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A folder of images and their labels.", show_default=False
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Also write the figures as JSON."),
+]
+PicturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Also write curves, example images and the figures of each image.",
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="train, val or test. Without it val where there is one, else all images.",
+    ),
+]
+ObjectsOption = Annotated[
+    int, typer.Option(metavar="N", help="Objects an image that get prompts; 0: all.")
+]
+ClicksOption = Annotated[int, typer.Option(metavar="N", help="Clicks on each.")]
+ImagesOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="At most so many images of each set."),
+]
+PartlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--partly-annotated",
+        help="Pixels without label may belong to objects that nobody drew.",
+    ),
+]
+
+
+@app.command(short_help="Measure how good a model is on labelled images.")
+def evaluate(
+    model: JudgedModelArgument,
+    data: LabelledDataArgument,
+    json: JsonOption = None,
+    output: PicturesOption = None,
+    split: SplitOption = None,
+    objects: ObjectsOption = 8,
+    clicks: ClicksOption = 9,
+    images: ImagesOption = None,
+    device: DeviceOption = "auto",
+    partly_annotated: PartlyOption = False,
+) -> None:
+    """Compare what MODEL draws for boxes and clicks, and by itself, with the labels in DATA.
+
+    Prompts come from the labels: the box around an object, a click at its deepest pixel, and
+    further clicks where the mask is wrong. Figures are means over images, with 95 % intervals:
+    IoU for a box, for a box drawn with less care, for one click (also of the best of the three
+    masks) and three, the clicks needed for an IoU of 0.85 (one more than made where they do not
+    suffice), the error of the predicted score, and for models that find objects by themselves mSA
+    and AP50.
+    """
+    from napari_tinysam.cli_evaluate import Request, evaluate_model
+
+    request = Request(
+        model=model,
+        data=data,
+        json=json,
+        output=output,
+        split=split,
+        objects=objects,
+        clicks=clicks,
+        images=images,
+        device=device,
+        partly_annotated=partly_annotated,
+    )
+    outcome = evaluate_model(request, note=_note, progress=_progress())
+    typer.echo(outcome.text)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------- finetune, train, distill
+
+AnnotatedDataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of images and their labels (cells.tif and cells_label.tif, or images/ "
+        "and labels/).",
+        show_default=False,
+    ),
+]
+ModelOutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The model to write, .safetensors. A file that exists is replaced.",
+        show_default=False,
+    ),
+]
+HeldOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Images to judge on. Without it those in DATA/val, or a fifth of DATA.",
+    ),
+]
+MinutesOption = Annotated[
+    float, typer.Option(metavar="M", help="For everything, from reading to the table.")
+]
+WayOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="frozen (encoder as it is), lora or whole; auto is what measured best.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Of all random choices.")]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False),
+]
+DataRootOption = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="What the recipe's paths are relative to.",
+        show_default=False,
+    ),
+]
+RunFolderOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Where log, checkpoints and models go.",
+        show_default=False,
+    ),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that is in the folder.")
+]
+MaxMinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        help="Stop after so many minutes, with a checkpoint to go on with.",
+    ),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, 32-true or bf16-mixed.")
+]
+DevicesOption = Annotated[
+    int, typer.Option(metavar="N", help="Devices in each machine.")
+]
+NodesOption = Annotated[int, typer.Option(metavar="N", help="Machines.")]
+
+
+@app.command(short_help="Adapt a model to a few annotated images.")
+def finetune(
+    data: AnnotatedDataArgument,
+    output: ModelOutputOption,
+    model: ModelOption = "default",
+    held_out: HeldOutOption = None,
+    minutes: MinutesOption = 10.0,
+    partly_annotated: PartlyOption = False,
+    way: WayOption = "auto",
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+) -> None:
+    """Adapt a model to the annotated images in DATA: ten images and ten minutes are enough.
+
+    The images are checked first. Some are held out, and the table at the end compares the model
+    before and after on those. Whenever a better model is found it is written, so that an
+    interruption loses nothing.
+    """
+    from napari_tinysam import cli_training
+
+    request = cli_training.FinetuneRequest(
+        data=data,
+        output=output,
+        model=model,
+        way=way,
+        held_out=held_out,
+        minutes=minutes,
+        device=device,
+        partly_annotated=partly_annotated,
+        seed=seed,
+    )
+    typer.echo(cli_training.finetune(request, _say))
+
+
+@app.command(short_help="Train a model by a recipe.")
+def train(
+    recipe: RecipeArgument,
+    data: DataRootOption,
+    output: RunFolderOption,
+    resume: ResumeOption = False,
+    max_minutes: MaxMinutesOption = None,
+    device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Train the model that RECIPE describes.
+
+    The folder gets the recipe, the log, curves, checkpoints and the best model. An interrupted run
+    goes on with --resume.
+    """
+    _run_recipe(
+        recipe, data, output, resume, max_minutes, device, devices, nodes, precision
+    )
+
+
+@app.command(short_help="Distil a teacher into a smaller model by a recipe.")
+def distill(
+    recipe: RecipeArgument,
+    data: DataRootOption,
+    output: RunFolderOption,
+    resume: ResumeOption = False,
+    max_minutes: MaxMinutesOption = None,
+    device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Train the student of RECIPE to do what its teacher does (full-stage distillation).
+
+    The teacher's embeddings are computed once and kept in the folder.
+    """
+    _run_recipe(
+        recipe,
+        data,
+        output,
+        resume,
+        max_minutes,
+        device,
+        devices,
+        nodes,
+        precision,
+        distills=True,
+    )
+
+
+def _run_recipe(
+    recipe: Path,
+    data: Path,
+    output: Path,
+    resume: bool,
+    max_minutes: float | None,
+    device: str,
+    devices: int,
+    nodes: int,
+    precision: str,
+    *,
+    distills: bool = False,
+) -> None:
+    from napari_tinysam import cli_training
+
+    request = cli_training.RecipeRequest(
+        recipe=recipe,
+        data=data,
+        output=output,
+        resume=resume,
+        max_minutes=max_minutes,
+        device=device,
+        precision=precision,
+        devices=devices,
+        nodes=nodes,
+        distills=distills,
+    )
+    typer.echo(cli_training.run_recipe(request, _say))
+
+
+def _say(line: str) -> None:
+    """Write a line to stderr as it is: a report has columns."""
+    typer.echo(line, err=True)
 
 
 # ---------------------------------------------------------------- demo

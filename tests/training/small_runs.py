@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+
 from napari_tinysam import checkpoints
-from napari_tinysam.model import SegmentAnything
 from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import LabelledImage
@@ -26,6 +26,9 @@ from tinysam_training.recipes import (
 )
 from tinysam_training.run_folder import RunFolder
 from tinysam_training.starting import launched, new_model
+
+if TYPE_CHECKING:
+    from napari_tinysam.model import SegmentAnything
 
 RECIPE = Recipe(
     name="small",

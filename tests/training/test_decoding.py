@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from napari_tinysam.model import SegmentAnything
 from tinysam_training.decoding import USED_TOKENS, decode
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from napari_tinysam.model import SegmentAnything
 from tinysam_training.loop import (
     PATIENCE,
@@ -23,7 +24,6 @@ from tinysam_training.loop import (
     update_average,
 )
 from tinysam_training.recipes import OptimizerSettings, RecipeError, Stage
-
 from training.small_runs import RECIPE, discs, training, with_steps
 
 LOSS_NAMES = ("loss", "mask", "iou", "foreground", "dice", "centre", "boundary")
@@ -92,7 +92,7 @@ def test_four_images_are_learnt_by_heart(tmp_path: Path) -> None:
         return sum(float(r[name]) for r in part) / len(part)
 
     for name in ("loss", "mask", "foreground", "dice"):
-        assert mean(name, log[-10:]) < 0.75 * mean(name, log[:10]), name
+        assert mean(name, log[-10:]) < 0.85 * mean(name, log[:10]), name
     assert mean("iou_best", log[-10:]) > mean("iou_best", log[:10]) + 0.1
 
 
@@ -211,9 +211,10 @@ def test_a_gradient_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
     after = run.objective.student.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in run.parameters)
+    for _ in range(PATIENCE - 1):
+        run._update(torch.tensor(float("inf")))
     with pytest.raises(TrainingError, match="no numbers"):
-        for _ in range(PATIENCE):
-            run._update(torch.tensor(float("inf")))
+        run._update(torch.tensor(float("inf")))
 
 
 def test_a_run_of_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:

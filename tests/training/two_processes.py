@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import torch
+
 from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.loop import Training
 from tinysam_training.objective import Objective
 from tinysam_training.run_folder import RunFolder
 from tinysam_training.starting import Hardware, launched, new_model
-
 from training.small_runs import discs, settle, with_steps
 
 

@@ -95,7 +95,7 @@ def decode(
     )
 
     # (N, g·g, 256) → (N, 256, g, g) → (N, 32, 4g, 4g)
-    source = source.transpose(1, 2).unflatten(-1, (cells, cells))
+    source = source.transpose(1, 2).view(count, source.shape[-1], cells, cells)
     upscaled = decoder.output_upscaling(source)
     weights = torch.stack(
         [
@@ -252,7 +252,8 @@ def _attend(
 
     def split(x: Tensor, rows: Tensor | None) -> Tensor:
         x = x if rows is None else x[rows]
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (N, heads, n, c)
+        width = x.shape[-1] // heads
+        return x.view(*x.shape[:2], heads, width).transpose(1, 2)  # (N, heads, n, c)
 
     found = F.scaled_dot_product_attention(
         split(attention.q_proj(q), query_rows),

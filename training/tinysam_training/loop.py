@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from napari_tinysam.checkpoints import CheckpointError
 from tinysam_training.objective import (
     FIGURES,
     LOSSES,
@@ -229,6 +230,9 @@ class Training:
         except KeyboardInterrupt:
             self._save_if_possible()
             raise
+        except CheckpointError as error:  # of the exported model
+            message = self._explained(str(error).rstrip("."))
+            raise TrainingError(message) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._save_if_possible()
             raise TrainingError(self._explained("Memory ran out")) from error
@@ -282,7 +286,7 @@ class Training:
         self._update(norm)
         means = {n: (sums[n] / total[n].clamp(min=1)).item() for n in sums}
         means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
-        return {"rate": rate, "norm": float(norm), **means}
+        return {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
 
     def _update(self, norm: torch.Tensor | None) -> None:
         """Move the weights and their average; leave out a gradient that is no number."""
@@ -308,7 +312,9 @@ class Training:
         names = (*LOSSES, *FIGURES)
         values = torch.stack([sum(c[n] for c in counts) for n in names])  # type: ignore[misc]
         if self.fabric.world_size > 1:
-            values = self.fabric.all_reduce(values, reduce_op="mean")
+            reduced = self.fabric.all_reduce(values, reduce_op="mean")
+            assert isinstance(reduced, torch.Tensor)
+            values = reduced
         return dict(zip(names, values, strict=True))
 
     # --- batches ------------------------------------------------------------------
@@ -364,9 +370,9 @@ class Training:
             if not self.first:
                 self.first = figures
             if not self.best or figures["score"] > self.best["score"]:
-                self.best = figures
                 if self.export is not None and self.steps:
                     self.export(self.average, figures)
+                self.best = figures  # once it is written: messages say where it is
         if self.fabric.world_size > 1:
             self.best = self.fabric.broadcast(self.best)
             self.first = self.fabric.broadcast(self.first)

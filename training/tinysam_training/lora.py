@@ -48,6 +48,8 @@ class LowRankLinear(nn.Module):
 def add_low_rank(module: nn.Module, rank: int) -> int:
     """Freeze a module and give all its linear layers low-rank additions, in place.
 
+    Layers that have one keep it.
+
     Parameters
     ----------
     module : nn.Module
@@ -59,12 +61,16 @@ def add_low_rank(module: nn.Module, rank: int) -> int:
     int
         How many layers got one.
     """
+    additions = [m for m in module.modules() if isinstance(m, LowRankLinear)]
     module.requires_grad_(False)
+    for addition in additions:
+        addition.down.requires_grad_(True)
+        addition.up.requires_grad_(True)
     found = [
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear
+        if type(child) is nn.Linear and not isinstance(parent, LowRankLinear)
     ]
     for parent, name, child in found:
         setattr(parent, name, LowRankLinear(child, rank))

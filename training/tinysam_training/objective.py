@@ -217,12 +217,11 @@ class Objective(nn.Module):
         parts = losses.mask_losses(logits, windows.targets, valid)
         each = weights.focal * parts.focal + weights.dice * parts.dice  # (N, 3)
         chosen = parts.iou.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-        found = {
-            "mask": losses.best_of_three(each, weights.others).sum(),
-            "iou": losses.iou_loss(scores, parts.iou).sum(),
-            "iou_best": parts.iou.amax(1).sum(),
-            "iou_chosen": chosen.sum(),
-        }
+        found = {"iou_best": parts.iou.amax(1).sum(), "iou_chosen": chosen.sum()}
+        if weights.focal or weights.dice:
+            found["mask"] = losses.best_of_three(each, weights.others).sum()
+        if weights.iou:
+            found["iou"] = losses.iou_loss(scores, parts.iou).sum()
         if batch.teacher is not None and (weights.token or weights.output):
             found |= self._distilled(batch, decoded, prompts, masks, valid, parts.iou)
         return found
@@ -318,7 +317,15 @@ def parameter_groups(objective: Objective) -> list[dict[str, Any]]:
         if not parameter.requires_grad:
             continue
         plain = parameter.ndim < 2 or any(
-            part in name for part in ("attention_biases", "embed", "token.", "tokens.")
+            part in name
+            for part in (
+                "attention_biases",
+                "embeddings.",
+                "_embed.weight",
+                "pos_embed",
+                "token.",
+                "tokens.",
+            )
         )
         encoder = "image_encoder." in name and settings.model.trained == "whole"
         rate = settings.model.encoder_rate if encoder else 1.0

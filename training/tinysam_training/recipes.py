@@ -9,14 +9,23 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import pydantic
 import yaml
+from pydantic import Field
 
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.prompt_sampling import PromptSettings
+
+# What values there can be; files are checked for it.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Part = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
 
 
 class RecipeError(DataError):
@@ -55,12 +64,12 @@ class DataSource:
     images: str = "."
     split: str = "train"
     complete: bool | None = None
-    share: float = 1.0
-    limit: int = 0
-    count: int = 1000
+    share: Positive = 1.0
+    limit: CountOrNone = 0
+    count: Count = 1000
     kinds: tuple[str, ...] = ()
-    size: tuple[int, int] = (512, 512)
-    seed: int = 0
+    size: tuple[Count, Count] = (512, 512)
+    seed: CountOrNone = 0
     origin: str = ""
 
 
@@ -94,9 +103,9 @@ class ModelSettings:
     )
     object_head: bool = True
     trained: Literal["whole", "lora", "decoder"] = "whole"
-    lora_rank: int = 8
+    lora_rank: Count = 8
     batch_norm: Literal["train", "frozen"] = "train"
-    encoder_rate: float = 1.0
+    encoder_rate: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -139,14 +148,14 @@ class LossSettings:
         Whether H_i weighs the output loss, else 0.5 (its value for equal masks) does.
     """
 
-    focal: float = 20.0
-    dice: float = 1.0
-    iou: float = 1.0
-    others: float = 0.1
-    object_head: float = 1.0
-    embedding: float = 0.0
-    token: float = 0.0
-    output: float = 0.0
+    focal: NotNegative = 20.0
+    dice: NotNegative = 1.0
+    iou: NotNegative = 1.0
+    others: Part = 0.1
+    object_head: NotNegative = 1.0
+    embedding: NotNegative = 0.0
+    token: NotNegative = 0.0
+    output: NotNegative = 0.0
     hard_mask_weights: bool = True
 
 
@@ -167,10 +176,10 @@ class Stage:
         Rounds of hard prompt sampling are drawn from 0 to this (the paper: 9).
     """
 
-    share: float = 1.0
+    share: Positive = 1.0
     windows: tuple[tuple[int, int, float], ...] = ((224, 4, 0.85), (352, 2, 0.15))
-    objects: int = 6
-    rounds: int = 2
+    objects: Count = 6
+    rounds: CountOrNone = 2
 
 
 @dataclass(frozen=True)
@@ -191,14 +200,14 @@ class OptimizerSettings:
         Decay of the averaged weights a step; those are validated and exported.
     """
 
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup: float = 0.02
-    floor: float = 0.01
-    accumulate: int = 1
-    ema: float = 0.995
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.05
+    clip: Positive = 1.0
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
+    warmup: Part = 0.02
+    floor: Part = 0.01
+    accumulate: Count = 1
+    ema: Part = 0.995
 
 
 @dataclass(frozen=True)
@@ -213,9 +222,9 @@ class ValidationSettings:
         At most so many images, and objects an image.
     """
 
-    every: float = 0.1
-    images: int = 16
-    objects: int = 8
+    every: NotNegative = 0.1
+    images: Count = 16
+    objects: Count = 8
 
 
 @dataclass(frozen=True)
@@ -256,11 +265,11 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     stages: tuple[Stage, ...] = (Stage(),)
     judging: ValidationSettings = field(default_factory=ValidationSettings)
-    steps: int = 0
-    minutes: float = 0.0
-    checkpoint_minutes: float = 5.0
-    seed: int = 0
-    workers: int = 0
+    steps: CountOrNone = 0
+    minutes: NotNegative = 0.0
+    checkpoint_minutes: NotNegative = 5.0
+    seed: CountOrNone = 0
+    workers: CountOrNone = 0
 
     def __post_init__(self) -> None:
         if self.steps <= 0 and self.minutes <= 0:
@@ -268,11 +277,20 @@ class Recipe:
                 f"The recipe {self.name!r} says neither how many steps nor how many "
                 "minutes to train."
             )
+        losses = self.losses
+        distilled = losses.embedding or losses.token or losses.output
+        if distilled and not self.teacher.model:
+            raise RecipeError(
+                f"The recipe {self.name!r} has losses against a teacher, but names none."
+            )
+        head = losses.object_head and self.model.object_head
+        if not (losses.focal or losses.dice or losses.iou or head or distilled):
+            raise RecipeError(f"The recipe {self.name!r} has no losses to learn from.")
         if not self.stages:
             raise RecipeError(f"The recipe {self.name!r} has no stages.")
         for stage in self.stages:
             for side, count, weight in stage.windows:
-                if side % 32 or not 32 <= side <= 1024 or count < 1 or weight <= 0:
+                if side % 32 or not 32 <= side <= 1024 or count < 1 or not weight > 0:
                     raise RecipeError(
                         f"Windows of {side} pixels, {count} a batch, weight {weight}: "
                         "sides are multiples of 32 up to 1024, counts and weights "
@@ -338,7 +356,7 @@ def recipe_from(content: dict[str, Any], where: str = "The recipe") -> Recipe:
 def recipe_as_yaml(recipe: Recipe) -> str:
     """Write a recipe out whole, all defaults included."""
     plain = pydantic.TypeAdapter(Recipe).dump_python(recipe, mode="json")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 def _refuse_unknown(content: Any, kind: Any, where: str, place: str) -> None:

@@ -85,7 +85,8 @@ class RunFolder:
         Parameters
         ----------
         resume : bool
-            Whether a run that is here goes on. Otherwise its log is replaced.
+            Whether a run that is here goes on, which takes a checkpoint. Otherwise its log is
+            replaced.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_text("recipe.yaml", described)
             self._write_text("run.json", json.dumps(self._record(), indent=2) + "\n")
-            if not resume:
+            if not (resume and self.checkpoint.exists()):
                 for name in (
                     "log.csv",
                     "validation.csv",

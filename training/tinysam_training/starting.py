@@ -58,7 +58,7 @@ def launched(hardware: Hardware | str = "auto") -> Fabric:
         If there is no such device.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     if isinstance(hardware, str):
         hardware = Hardware(hardware)

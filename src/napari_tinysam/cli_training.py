@@ -1,0 +1,395 @@
+"""The work behind ``napari-tinysam finetune``, ``train`` and ``distill``."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam import writing
+from napari_tinysam.cli_errors import CommandError, UsageError
+from napari_tinysam.stack_files import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from tinysam_training.data import DataReport
+    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.finetune import Finetuned
+    from tinysam_training.loop import Training
+
+#: Sub-folder of the data with images to judge on, if there is one.
+_HELD_OUT = "val"
+
+#: So many held-out images the table at the end is about.
+_JUDGED = 6
+
+#: Minutes that judging an image before and after takes on a laptop, to be kept back.
+_MINUTES_AN_IMAGE = 0.18
+
+WAYS = ("auto", "frozen", "lora", "whole")
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """What the command line says.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of annotated images.
+    output : Path
+        The model to write.
+    model : str
+        What to begin with: a registry name or a file.
+    way : str
+        One of `WAYS`.
+    held_out : Path or None
+        Folder of images to judge on; a part of `data` if left out.
+    minutes : float
+        For everything.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    partly_annotated : bool
+        Whether a pixel without label may belong to an object.
+    seed : int
+        Of all random choices.
+    """
+
+    data: Path
+    output: Path
+    model: str = "default"
+    way: str = "auto"
+    held_out: Path | None = None
+    minutes: float = 10.0
+    device: str = "auto"
+    partly_annotated: bool = False
+    seed: int = 0
+
+    def check(self) -> None:
+        """Check what can be checked before the slow part.
+
+        Raises
+        ------
+        UsageError, CommandError
+            If a value makes no sense, or the output cannot be written.
+        """
+        if self.way not in WAYS:
+            raise UsageError(f"--way is one of {', '.join(WAYS)}, not {self.way}.")
+        if not 0 < self.minutes < math.inf:
+            raise UsageError("--minutes is more than 0.")
+        if self.seed < 0:
+            raise UsageError("--seed is 0 or more.")
+        try:
+            writing.check_output(self.output, (".safetensors",))
+            # What writes weights looks at the suffix as it is.
+            if self.output.suffix != ".safetensors":
+                raise FileError(f"{self.output} should end in .safetensors.")
+        except FileError as error:
+            raise CommandError(str(error)) from error
+
+
+def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
+    """Adapt a model to annotated images.
+
+    Parameters
+    ----------
+    request : FinetuneRequest
+    note : callable
+        Called with sentences for the user.
+
+    Returns
+    -------
+    str
+        Where the model is, and the table of before and after.
+
+    Raises
+    ------
+    CommandError
+        If data or model cannot be used, or memory or disk space ends.
+    """
+    from tinysam_training.finetune import DEFAULT_WAY, FinetuneSettings
+    from tinysam_training.finetune import finetune as run
+
+    request.check()
+    begun = time.monotonic()
+    with _explained():
+        report, train, held_out = _read(request, note)
+        judged = held_out[:_JUDGED]
+        spent = (time.monotonic() - begun) / 60
+        settings = FinetuneSettings(
+            model=request.model,
+            way=DEFAULT_WAY if request.way == "auto" else request.way,  # type: ignore[arg-type]
+            minutes=max(request.minutes - spent, 0.1),
+            device=request.device,
+            seed=request.seed,
+        )
+        with _bar(note) as bar:
+            try:
+                result = run(
+                    train,
+                    held_out,
+                    request.output,
+                    settings,
+                    fingerprint=report.fingerprint,
+                    reserve=min(
+                        len(judged) * _MINUTES_AN_IMAGE, 0.25 * settings.minutes
+                    ),
+                    on_message=bar.say,
+                    on_step=bar.step,
+                )
+            except KeyboardInterrupt:
+                if bar.training is not None and bar.training.best.get("step"):
+                    bar.say(f"The best model so far is in {request.output}.")
+                raise
+        if not result.better:
+            raise CommandError(
+                "No model was better than the start on the held-out images, so none was "
+                "written. More images, or more --minutes, may help."
+            )
+        return _report(request, result, judged, begun)
+
+
+def _read(
+    request: FinetuneRequest, note: Callable[[str], None]
+) -> tuple[DataReport, list[ImageEntry], list[ImageEntry]]:
+    """Find, check and split the images."""
+    from tinysam_training.data import DataError, FoundEntries, check_data, find_pairs
+    from tinysam_training.finetune import hold_out
+
+    complete = not request.partly_annotated
+    if request.held_out is not None:
+        train = find_pairs(request.data, None, complete)
+        held_out = find_pairs(request.held_out, None, complete)
+    else:
+        try:
+            held_out = find_pairs(request.data, _HELD_OUT, complete)
+        except DataError:  # not split; what else is wrong, the next one says
+            held_out = FoundEntries()
+        train = find_pairs(request.data, "train" if held_out else None, complete)
+    report = check_data(train, held_out)
+    note(report.text())
+    if report.refused:
+        raise CommandError(report.refused)
+    usable, judged = list(report.usable_train), list(report.usable_val)
+    if not judged:
+        usable, judged = hold_out(usable, request.seed)
+        if len(usable) == len(judged) == 1:
+            note(
+                "There is only one image, so the model is judged on what it learns from."
+            )
+        else:
+            note(
+                f"{len(judged)} of the images are held out to judge the model on; it is "
+                "not trained on them."
+            )
+    return report, usable, judged
+
+
+def _report(
+    request: FinetuneRequest, result: Finetuned, judged: list[ImageEntry], begun: float
+) -> str:
+    """Write table and picture of before and after; return the text for stdout."""
+    from napari_tinysam.predictor import Predictor
+    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
+    from tinysam_training.before_after import compare, draw_comparison
+    from tinysam_training.finetune import run_folder_of
+
+    device = choose_device(request.device)
+    before, after = (
+        Predictor(TorchRuntime(model, device), name=name, model_id=name)
+        for model, name in ((result.before, "before"), (result.after, "after"))
+    )
+    comparison = compare(before, after, judged)
+    folder = run_folder_of(request.output)
+    table = comparison.table()
+    with writing.replacing(folder / "before_after.md") as file:
+        file.write(f"{table}\n".encode())
+    with writing.replacing(folder / "before_after.png") as file:
+        file.write(draw_comparison(comparison, judged))
+    minutes = (time.monotonic() - begun) / 60
+    return (
+        f"{request.output}: {result.outcome.steps} steps, best after "
+        f"{result.outcome.best['step']:.0f}, {minutes:.1f} minutes in all\n\n{table}\n\n"
+        f"{folder / 'before_after.png'}: pictures, and beside it the curves\n"
+        f"Use it: napari-tinysam segment IMAGE --model {request.output} …, or choose the "
+        "file in the dock's settings."
+    )
+
+
+@dataclass(frozen=True)
+class RecipeRequest:
+    """What the command line says about a recipe's run.
+
+    Parameters
+    ----------
+    recipe : Path
+        A YAML file.
+    data : Path
+        What the recipe's paths are relative to.
+    output : Path
+        Folder of the run.
+    resume : bool
+        Whether to go on with the run that is there.
+    max_minutes : float or None
+        Stop after so many minutes with a checkpoint.
+    device, precision : str
+        Where to compute, and how exactly.
+    devices, nodes : int
+        How many devices in each machine, and machines.
+    distills : bool
+        Whether the recipe must name a teacher.
+    """
+
+    recipe: Path
+    data: Path
+    output: Path
+    resume: bool = False
+    max_minutes: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    distills: bool = False
+
+
+def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
+    """Do what a recipe says.
+
+    Parameters
+    ----------
+    request : RecipeRequest
+    note : callable
+        Called with sentences for the user.
+
+    Returns
+    -------
+    str
+        What came out, for stdout.
+
+    Raises
+    ------
+    CommandError
+        If recipe, data or model cannot be used, or memory or disk space ends.
+    """
+    from tinysam_training.pipeline import run_recipe as run
+    from tinysam_training.recipes import load_recipe
+    from tinysam_training.starting import Hardware
+
+    if request.max_minutes is not None and not request.max_minutes > 0:
+        raise UsageError("--max-minutes is more than 0.")
+    if request.devices < 1 or request.nodes < 1:
+        raise UsageError("--devices and --nodes are 1 or more.")
+    if request.precision not in ("auto", "32-true", "bf16-mixed"):
+        raise UsageError("--precision is auto, 32-true or bf16-mixed.")
+    with _explained():
+        recipe = load_recipe(request.recipe)
+        if request.distills and not recipe.teacher.model:
+            raise CommandError(
+                f"{request.recipe} names no teacher; 'napari-tinysam train' is for that."
+            )
+        hardware = Hardware(
+            request.device,
+            request.devices,
+            request.nodes,
+            request.precision,  # type: ignore[arg-type]
+        )
+        with _bar(note) as bar:
+            try:
+                outcome = run(
+                    recipe,
+                    request.data,
+                    request.output,
+                    hardware=hardware,
+                    resume=request.resume,
+                    max_minutes=request.max_minutes,
+                    on_message=bar.say,
+                    on_step=bar.step,
+                )
+            except KeyboardInterrupt:
+                if bar.training is not None:
+                    bar.say(f"--resume goes on with the run in {request.output}.")
+                raise
+    figures = "; ".join(f"{k} {v:.3f}" for k, v in outcome.best.items() if k != "step")
+    lines = [
+        f"{request.output}: {outcome.steps} steps in {outcome.seconds / 60:.1f} minutes"
+    ]
+    if figures:
+        lines.append(f"Best at step {outcome.best['step']:.0f}: {figures}")
+    if not outcome.finished:
+        lines.append("The run is not finished; --resume goes on with it.")
+    return "\n".join(lines)
+
+
+@dataclass
+class _Bar:
+    """A progress bar on stderr, and sentences above it."""
+
+    note: Callable[[str], None]
+    bar: Any = field(default=None)
+    training: Training | None = None
+
+    def say(self, message: str) -> None:
+        if self.bar is not None:
+            self.bar.clear()
+        for line in message.splitlines():
+            self.note(line)
+
+    def step(self, training: Training, figures: Mapping[str, float]) -> None:
+        from tqdm import tqdm
+
+        self.training = training
+        if self.bar is None:
+            self.bar = tqdm(
+                total=1000,
+                file=sys.stderr,
+                disable=None,  # where nobody watches
+                leave=False,
+                bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}",
+            )
+        self.bar.update(int(1000 * training.progress) - self.bar.n)
+        best = training.best.get("score")
+        shown = "" if best is None else f", best score {best:.3f}"
+        text = f"step {training.steps}, loss {figures['loss']:.2f}{shown}"
+        self.bar.set_postfix_str(text, refresh=False)
+
+
+@contextmanager
+def _bar(note: Callable[[str], None]) -> Iterator[_Bar]:
+    bar = _Bar(note)
+    try:
+        yield bar
+    finally:
+        if bar.bar is not None:
+            bar.bar.close()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what can go wrong into one sentence."""
+    from napari_tinysam.checkpoints import CheckpointError
+    from tinysam_training.data.labelled_image import DataError
+    from tinysam_training.loop import TrainingError
+
+    try:
+        yield
+    except (CheckpointError, DataError, TrainingError, FileError) as error:
+        raise CommandError(str(error)) from error
+    except RuntimeError as error:
+        if not _is_about_memory(error):
+            raise
+        raise CommandError("There is not enough memory.") from error
+    except (ValueError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CommandError(lines[0]) from error
+
+
+def _is_about_memory(error: RuntimeError) -> bool:
+    """Whether torch could not allocate, on a GPU or on the CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
