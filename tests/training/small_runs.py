@@ -41,15 +41,15 @@ RECIPE = Recipe(
 )
 
 
-def discs(count: int = 4, size: int = 128) -> list[LabelledImage]:
+def discs(count: int = 4, size: int = 512) -> list[LabelledImage]:
     """Bright discs on a dark ground, the same every time."""
     images = []
     for number in range(count):
         rng = np.random.default_rng(number)
         y, x = np.mgrid[:size, :size]
         labels = np.zeros((size, size), np.int32)
-        for label in range(1, 5):
-            cy, cx, radius = *rng.uniform(15, size - 15, 2), rng.uniform(8, 14)
+        for label in range(1, 41):
+            cy, cx, radius = *rng.uniform(15, size - 15, 2), rng.uniform(5, 9)
             labels[np.hypot(y - cy, x - cx) < radius] = label
         image = 40 + 150 * (labels > 0) + rng.normal(0, 5, labels.shape)
         images.append(

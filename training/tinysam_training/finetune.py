@@ -137,6 +137,8 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
         seed=settings.seed,
         model=ModelSettings(start=settings.model, batch_norm="frozen"),
     )
+    # Windows instead of whole frames: many more different objects in the same time. Masks in whole
+    # frames came out as good as in windows when it was measured.
     if settings.way == "frozen":
         return replace(
             recipe,
@@ -144,16 +146,17 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
             stages=(Stage(windows=((256, 4, 0.7), (512, 1, 0.3)), objects=4),),
             optimizer=OptimizerSettings(learning_rate=5e-4, ema=0.99),
         )
+    encoder_learns = Stage(windows=((224, 4, 0.7), (352, 2, 0.3)), objects=4)
     if settings.way == "lora":
         return replace(
             recipe,
             model=replace(recipe.model, trained="lora"),
-            stages=(Stage(windows=((224, 4, 0.7), (352, 2, 0.3)), objects=4),),
+            stages=(encoder_learns,),
             optimizer=OptimizerSettings(learning_rate=5e-4, ema=0.99),
         )
     return replace(
         recipe,
-        stages=(Stage(windows=((224, 4, 0.7), (352, 2, 0.3)), objects=4),),
+        stages=(encoder_learns,),
         optimizer=OptimizerSettings(learning_rate=3e-4, ema=0.99),
     )
 

@@ -284,9 +284,25 @@ class Training:
             error_if_nonfinite=False,
         )
         self._update(norm)
-        means = {n: (sums[n] / total[n].clamp(min=1)).item() for n in sums}
+        means = self._means(sums, total)
         means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
         return {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
+
+    def _means(
+        self, sums: Mapping[str, torch.Tensor], total: Mapping[str, torch.Tensor]
+    ) -> dict[str, float]:
+        """Mean losses of the step over all processes, for the log."""
+        names = [name for name in (*LOSSES, *FIGURES) if name in sums]
+        values = torch.stack([sums[n] / total[n].clamp(min=1) for n in names])
+        return dict(zip(names, self._averaged(values).tolist(), strict=True))
+
+    def _averaged(self, values: torch.Tensor) -> torch.Tensor:
+        """Average over processes, as DDP does with gradients."""
+        if self.fabric.world_size == 1:
+            return values
+        reduced = self.fabric.all_reduce(values, reduce_op="mean")
+        assert isinstance(reduced, torch.Tensor)
+        return reduced
 
     def _update(self, norm: torch.Tensor | None) -> None:
         """Move the weights and their average; leave out a gradient that is no number."""
@@ -308,14 +324,10 @@ class Training:
     def _over_all(
         self, counts: list[Mapping[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """Add the counts of all batches, and average over processes as DDP does with gradients."""
+        """Add the counts of all batches, and average over processes."""
         names = (*LOSSES, *FIGURES)
         values = torch.stack([sum(c[n] for c in counts) for n in names])  # type: ignore[misc]
-        if self.fabric.world_size > 1:
-            reduced = self.fabric.all_reduce(values, reduce_op="mean")
-            assert isinstance(reduced, torch.Tensor)
-            values = reduced
-        return dict(zip(names, values, strict=True))
+        return dict(zip(names, self._averaged(values), strict=True))
 
     # --- batches ------------------------------------------------------------------
 

@@ -121,7 +121,10 @@ def _listed(source: DataSource, root: Path) -> list[ImageEntry]:
 
 
 def read_dataset(
-    recipe: Recipe, root: Path, progress: Callable[[int, int], None] | None = None
+    recipe: Recipe,
+    root: Path,
+    progress: Callable[[int, int], None] | None = None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> Dataset:
     """Find and check all images of a recipe.
 
@@ -132,11 +135,13 @@ def read_dataset(
         The data root that the sources' paths are relative to.
     progress : callable, optional
         Called with images checked and their number.
+    on_message : callable
+        Called with the report, also if training is refused then.
 
     Raises
     ------
     DataError
-        If training must be refused; the message is the report.
+        If training must be refused.
     """
     if not recipe.data:
         raise RecipeError(f"The recipe {recipe.name!r} names no data.")
@@ -164,10 +169,8 @@ def read_dataset(
     if made and not real:  # nothing real to train on, which is what was asked for
         kept = tuple(one for one in report.findings if one.severity != "fatal")
         report = replace(report, findings=kept)
-    if report.refused:
-        raise DataError(f"{report.refused}\n{report.text()}")
     usable = [*report.usable_train, *made]
-    return Dataset(
+    dataset = Dataset(
         usable,
         list(report.usable_val),
         [shares[id(entry)] for entry in usable],
@@ -176,6 +179,10 @@ def read_dataset(
         if made
         else report.fingerprint,
     )
+    on_message(dataset.text())
+    if report.refused:
+        raise DataError(report.refused)
+    return dataset
 
 
 def run_recipe(
@@ -224,10 +231,9 @@ def run_recipe(
             f"{out} holds a run already. Continue it with --resume, or choose another "
             "folder."
         )
-    dataset = read_dataset(recipe, root)
+    say = on_message if fabric.is_global_zero else lambda message: None
+    dataset = read_dataset(recipe, root, on_message=say)
     folder.fingerprint = dataset.fingerprint
-    if fabric.is_global_zero:
-        on_message(dataset.text())
     # The same weights in every process, whatever was drawn before.
     torch.manual_seed(recipe.seed)
     student = starting_model(
@@ -243,7 +249,7 @@ def run_recipe(
     sources = Sources.by_share(images, dataset.shares)
     batches: WindowBatches | FrameBatches = WindowBatches(sources, recipe)
     if teacher is not None:
-        batches = _embedded(teacher, recipe, sources, out, fabric, on_message)
+        batches = _embedded(teacher, recipe, sources, out, fabric, say)
     notes = {
         "made_by": "napari-tinysam distill" if teacher else "napari-tinysam train",
         "recipe": recipe.name,
@@ -272,8 +278,8 @@ def run_recipe(
         export=export,
         clock=clock,
     )
-    if resume and training.resume() and fabric.is_global_zero:
-        on_message(f"Going on after step {training.steps}.")
+    if resume and training.resume():
+        say(f"Going on after step {training.steps}.")
     outcome = training.run(max_minutes=max_minutes, on_step=on_step)
     if fabric.is_global_zero:
         # What the last step left, too: without validation it is all there is.
@@ -288,16 +294,15 @@ def _embedded(
     sources: Sources,
     out: Path,
     fabric: Fabric,
-    on_message: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> FrameBatches:
     """Give windows of frames that the teacher embedded; it needs its encoder no more then."""
     turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
     cache = EmbeddingCache(out / recipe.teacher.cache)
-    if fabric.is_global_zero:
-        on_message(
-            f"The teacher {teacher.name} embeds {len(sources.weights)} images in "
-            f"{len(turns)} turns; what is stored already is not embedded again."
-        )
+    say(
+        f"The teacher {teacher.name} embeds {len(sources.weights)} images in "
+        f"{len(turns)} turns; what is stored already is not embedded again."
+    )
     frames = cache.precompute(sources.images, teacher, turns)
     fabric.barrier()
     teacher.drop_encoder()

@@ -289,6 +289,10 @@ class Recipe:
         if not self.stages:
             raise RecipeError(f"The recipe {self.name!r} has no stages.")
         for stage in self.stages:
+            if not stage.windows:
+                raise RecipeError(
+                    f"A stage of the recipe {self.name!r} has no windows."
+                )
             for side, count, weight in stage.windows:
                 if side % 32 or not 32 <= side <= 1024 or count < 1 or not weight > 0:
                     raise RecipeError(

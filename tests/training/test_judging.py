@@ -1,0 +1,185 @@
+"""Validation: a perfect model is perfect, and everyone is asked the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+from tinysam_training import judging
+from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.decoding import Decoded
+from tinysam_training.frame import LOGIT
+from tinysam_training.judging import Judge, middle
+
+CPU = torch.device("cpu")
+
+
+def coloured(number: int, size: tuple[int, int] = (96, 128)) -> LabelledImage:
+    """A red, a green and a blue rectangle on black: the image says where objects are."""
+    labels = np.zeros(size, np.int32)
+    rgb = np.zeros((*size, 3), np.uint8)
+    for channel in range(3):
+        y, x = 10 + 25 * channel, 10 + 5 * number + 30 * channel
+        labels[y : y + 18, x : x + 24] = channel + 1
+        rgb[y : y + 18, x : x + 24, channel] = 255
+    return LabelledImage(f"coloured {number}", "colours", rgb, labels[None])
+
+
+def colours(image: torch.Tensor) -> torch.Tensor:
+    """An encoder: the colours as they were, at the resolution of the logits."""
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    shown = (image != 0).any(1, keepdim=True)
+    return torch.nn.functional.avg_pool2d((image * std + mean) * shown, LOGIT)
+
+
+class Perfect:
+    """A model that sees colours, in place of encoder, decoder and head."""
+
+    def __init__(self, head: bool = True, first: int = 0) -> None:
+        self.first = first  # the mask that has the best score
+        self.asked: list[tuple[torch.Tensor, ...]] = []
+        self.encoded = 0
+        if head:
+            self.object_head: Any = lambda e: e.amax(1, keepdim=True) - 127
+        else:
+            self.object_head = None
+
+    def image_encoder(self, image: torch.Tensor) -> torch.Tensor:
+        self.encoded += 1
+        return colours(image)
+
+    def decode(
+        self,
+        model: Any,
+        embedding: torch.Tensor,
+        offset: torch.Tensor,
+        window: torch.Tensor,
+        points: torch.Tensor,
+        labels: torch.Tensor,
+        boxes: torch.Tensor,
+    ) -> Decoded:
+        assert model is self
+        assert len(window) <= 8
+        self.asked.append((points, labels, boxes))
+        masks, scores = [], []
+        for point, label, box in zip(points, labels, boxes, strict=True):
+            boxed = not bool(box.isnan().any())
+            assert bool((label == 1).all()) != boxed  # one or the other
+            place = (box[:2] + box[2:]) / 2 if boxed else point[0]
+            x, y = (place / LOGIT).long().tolist()
+            channel = int(embedding[0, :, y, x].argmax())
+            inside = embedding[0, channel] - 127
+            others = -torch.ones_like(inside)
+            masks.append(torch.stack([inside, others, others]).roll(self.first, 0))
+            scores.append(torch.tensor([0.9, 0.1, 0.2]))
+        return Decoded(torch.stack(masks), torch.stack(scores), torch.empty(0))
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def judge(model: Perfect, images: list[LabelledImage], **options: Any) -> Any:
+        monkeypatch.setattr(judging, "decode", model.decode)
+        return Judge(images, CPU, **options)(model)  # type: ignore[arg-type]
+
+    return judge
+
+
+def test_a_perfect_model_scores_one(judged: Any) -> None:
+    found = judged(Perfect(), [coloured(0), coloured(1, (128, 96))])
+    assert found == pytest.approx(
+        {
+            "score": 1.0,
+            "box_iou": 1.0,
+            "click_iou": 1.0,
+            "click_best": 1.0,
+            "foreground_iou": 1.0,
+        }
+    )
+
+
+def test_without_a_head_the_score_is_of_prompts_alone(judged: Any) -> None:
+    found = judged(Perfect(head=False), [coloured(0)])
+    assert "foreground_iou" not in found
+    assert found["score"] == pytest.approx(1.0)
+
+
+def test_the_score_chooses_and_the_best_is_told_too(judged: Any) -> None:
+    found = judged(Perfect(first=1), [coloured(0)])
+    assert found["click_best"] == pytest.approx(1.0)
+    assert found["click_iou"] == found["box_iou"] == 0
+    assert found["score"] == pytest.approx(1 / 3)
+
+
+def test_every_model_is_asked_the_same(judged: Any) -> None:
+    images = [coloured(n) for n in range(3)]
+    one, two = Perfect(), Perfect(first=1)
+    for model in (one, two):
+        judged(model, images, objects=2)
+    assert len(one.asked) == len(two.asked) == 6
+    for first, second in zip(one.asked, two.asked, strict=True):
+        assert len(first[0]) == 2  # so many objects
+        assert all(
+            torch.equal(a.nan_to_num(-1), b.nan_to_num(-1))
+            for a, b in zip(first, second, strict=True)
+        )
+
+
+def test_images_are_evenly_spaced(judged: Any) -> None:
+    images = [coloured(0)] * 10
+    assert Judge(images, CPU, limit=3).numbers == [0, 4, 9]
+    assert Judge(images, CPU, limit=20).numbers == list(range(10))
+    assert Judge(images, CPU, limit=1).numbers == [0]
+
+
+def test_images_without_objects_say_something_about_the_head(judged: Any) -> None:
+    image = coloured(0)
+    empty = LabelledImage("e", "e", image.rgb, np.zeros_like(image.labels))
+    found = judged(Perfect(), [empty])
+    assert found == {"score": 0.0, "foreground_iou": 0.0}
+
+
+def test_known_embeddings_are_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = [coloured(n) for n in range(3)]
+    asked: list[int] = []
+    model = Perfect()
+    monkeypatch.setattr(judging, "decode", model.decode)
+
+    def embedding(number: int) -> torch.Tensor:
+        asked.append(number)
+        window = judging.whole_frame(images[number])
+        rgb = torch.from_numpy(window.rgb)[None]
+        return torch.nn.functional.avg_pool2d(rgb, LOGIT).half()
+
+    judge = Judge(images, CPU, limit=2, embedding=embedding)
+    assert judge(model)["score"] == pytest.approx(1.0)  # type: ignore[arg-type]
+    assert asked == judge.numbers == [0, 2]
+    assert model.encoded == 0
+
+
+def test_nothing_to_judge_on_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no image to validate on"):
+        Judge([], CPU)
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+@settings(deadline=None)
+def test_the_middle_of_a_mask_is_in_it(mask: Any) -> None:
+    x, y = middle(mask)
+    column, row = (int((v + 0.5) // LOGIT) for v in (x, y))
+    assert mask[row, column] or not mask.any()
+
+
+def test_the_middle_is_the_deepest_place() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[2:11, 3:12] = True
+    mask[15, :] = True
+    assert middle(mask) == (7 * LOGIT + 1.5, 6 * LOGIT + 1.5)
