@@ -81,7 +81,7 @@ def test_four_images_are_learnt_by_heart(tmp_path: Path) -> None:
     images = discs(4)
     recipe = with_steps(
         60,
-        optimizer=OptimizerSettings(learning_rate=2e-3, warmup=0.05),
+        optimizer=OptimizerSettings(learning_rate=1e-3, warmup=0.05),
         stages=(Stage(windows=((64, 4, 1.0),), objects=3, rounds=0),),
         model=replace(RECIPE.model, batch_norm="train"),
     )

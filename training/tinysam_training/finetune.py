@@ -130,7 +130,7 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
         losses=LossSettings(object_head=0.5),
         prompts=PromptSettings(),
         augmentation=Augmentation.light(),
-        judging=ValidationSettings(every=0.125, images=6, objects=8),
+        judging=ValidationSettings(every=0.2, images=4, objects=6),
         steps=settings.steps,
         minutes=max(minutes, 0.05) if not settings.steps else 0.0,
         checkpoint_minutes=3.0,
