@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
 
 LOGITS_TOLERANCE = 1e-4
+# torch interpolates with other roundings of the positions when it has a single thread.
+UPSCALED_TOLERANCE = 2e-4
 SCORES_TOLERANCE = 1e-5
 
 
@@ -115,9 +117,9 @@ def assert_official(
             found.full_logits(index, candidate),
             logits[candidate],
             rtol=0,
-            atol=LOGITS_TOLERANCE,
+            atol=UPSCALED_TOLERANCE,
         )
-        clear = np.abs(logits[candidate]) > LOGITS_TOLERANCE
+        clear = np.abs(logits[candidate]) > UPSCALED_TOLERANCE
         mask = found.boxed(index, candidate).to_full()
         assert mask.shape == (height, width)
         np.testing.assert_array_equal(mask[clear], logits[candidate][clear] > 0)
