@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from analytic_runtime import analytic_predictor
-from napari_tinysam import cli, predictor
+from napari_tinysam import cli, cli_evaluate, cli_training, predictor
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -55,6 +55,11 @@ def test_the_commands_are_understood(
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(cli, "_has_screen", lambda: False)
     monkeypatch.setattr(predictor, "load_model", lambda *_, **__: analytic_predictor())
+    # What they do with such words is tested elsewhere, and takes minutes.
+    monkeypatch.setattr(cli_training, "finetune", lambda request, note: "")
+    monkeypatch.setattr(
+        cli_evaluate, "evaluate_model", lambda *_, **__: cli_evaluate.Outcome("")
+    )
     words = shlex.split(command)[1:]
     for word in words:
         if word.endswith(".tif") and words[words.index(word) - 1] != "-o":
