@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 Way = Literal["frozen", "lora", "whole"]
 
-#: The way that measured best, see `training/README.md`.
+#: Provisional: the ways were compared in shorter runs only, see `training/README.md`.
 DEFAULT_WAY: Way = "whole"
 
 #: Embeddings of frames are kept in memory up to this many bytes.
