@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from tinysam_training.losses import (
-    Stages,
     actual_iou,
     best_of_three,
     embedding_loss,
-    full_stage_distillation,
     hard_mask_weights,
     iou_loss,
     mask_losses,
@@ -22,8 +20,6 @@ from tinysam_training.losses import (
     object_region,
     output_loss,
     token_loss,
-    total_of,
-    touching_emphasis,
 )
 
 N, B, SIDE, CELLS = 4, 2, 8, 2
@@ -58,6 +54,11 @@ def smooth_l1(x: Array, beta: float = 0.2) -> Array:
 
 def cross_entropy(t: Array, p: Array) -> Array:
     return -t * np.log(p) - (1 - t) * np.log(1 - p)
+
+
+def mean_of(terms: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    each = [value / count.clamp(min=1) for value, count in terms.values()]
+    return torch.stack(each).sum()
 
 
 def gradients_agree(function: Any, *inputs: Tensor) -> None:
@@ -106,20 +107,15 @@ def test_output_loss_is_a_mean_over_valid_logits_for_each_object() -> None:
 def test_distillation_grows_linearly_with_the_distance(offset: float) -> None:
     """ℓ1, not a square, in every term."""
     logits, tokens = normal(N, 3, SIDE, SIDE), normal(N, 4, 256)
-    embedding, half = normal(B, 256, CELLS, CELLS), torch.full((N,), 0.5)
-    terms = full_stage_distillation(
-        Stages(embedding + offset, tokens - offset, logits + offset, half),
-        Stages(embedding, tokens, logits, half),
-        valid_cells=torch.ones(B, 1, CELLS, CELLS),
-        valid=torch.ones(N, SIDE, SIDE),
-        images=B,
-        masks="mean",
-        eps=0.0,
-    )
-    means = {name: (value / count).item() for name, (value, count) in terms.items()}
-    assert means == pytest.approx(
-        {"embedding": offset, "token": offset, "output": 0.5 * offset}
-    )
+    embedding = normal(B, 256, CELLS, CELLS)
+    cells, valid = torch.ones(B, 1, CELLS, CELLS), torch.ones(N, SIDE, SIDE)
+    value, count = embedding_loss(embedding + offset, embedding, cells)
+    assert (value / count).item() == pytest.approx(offset)
+    for each in (
+        token_loss(tokens - offset, tokens),
+        output_loss(logits + offset, logits, valid),
+    ):
+        np.testing.assert_allclose(each, offset)
 
 
 def test_hard_mask_weights_have_the_values_of_the_formula() -> None:
@@ -129,109 +125,6 @@ def test_hard_mask_weights_have_the_values_of_the_formula() -> None:
     np.testing.assert_allclose(
         weights, [0.5, 0.5, 0.7310586, 0.2689414, 0.2689414, 1.0], atol=2e-6
     )
-
-
-def test_no_gradient_flows_through_the_hard_mask_weights() -> None:
-    student_iou = torch.full((N,), 0.4, requires_grad=True)
-    logits = normal(N, 3, SIDE, SIDE, seed=1).requires_grad_()
-    teacher = Stages(logits=normal(N, 3, SIDE, SIDE, seed=2), iou=torch.full((N,), 0.8))
-    terms = full_stage_distillation(
-        Stages(logits=logits, iou=student_iou),
-        teacher,
-        valid_cells=torch.ones(B, 1, CELLS, CELLS),
-        valid=valid_part(),
-        images=B,
-        alpha=0,
-        beta=0,
-    )
-    total_of(terms).backward()
-    assert student_iou.grad is None
-    assert logits.grad is not None
-    assert logits.grad.abs().sum() > 0
-
-
-def distilled(**options: Any) -> tuple[dict[str, tuple[Tensor, Tensor]], Array, Array]:
-    """Terms on random stages, with H and L_out of every object."""
-    student = Stages(
-        normal(B, 256, CELLS, CELLS, seed=1),
-        normal(N, 4, 256, seed=2),
-        normal(N, 3, SIDE, SIDE, seed=3),
-        uniform(N, seed=4),
-    )
-    teacher = Stages(
-        normal(B, 256, CELLS, CELLS, seed=5),
-        normal(N, 4, 256, seed=6),
-        normal(N, 3, SIDE, SIDE, seed=7),
-        uniform(N, seed=8),
-    )
-    assert student.logits is not None
-    assert teacher.logits is not None
-    assert student.iou is not None
-    assert teacher.iou is not None
-    valid = torch.ones(N, SIDE, SIDE)
-    terms = full_stage_distillation(
-        student,
-        teacher,
-        valid_cells=torch.ones(B, 1, CELLS, CELLS),
-        valid=valid,
-        images=B,
-        **options,
-    )
-    weights = sigmoid(teacher.iou.numpy() / (student.iou.numpy() + 1e-6) - 1)
-    each = np.abs(student.logits.numpy() - teacher.logits.numpy()).mean((1, 2, 3))
-    return terms, weights, each
-
-
-def test_output_term_is_summed_over_the_masks_of_an_image() -> None:
-    terms, weights, each = distilled(gamma=3.0)
-    value, count = terms["output"]
-    assert value.item() == pytest.approx(3 * (weights * each).sum())
-    assert count.item() == B
-    value, count = distilled(gamma=3.0, masks="mean")[0]["output"]
-    assert (value / count).item() == pytest.approx(3 * (weights * each).mean())
-    value, _ = distilled(hard_masks=False)[0]["output"]
-    assert value.item() == pytest.approx(0.5 * each.sum())
-
-
-def test_total_is_the_weighted_sum_of_the_three_terms() -> None:
-    parts, _, _ = distilled()
-    weighted, _, _ = distilled(alpha=2.0, beta=3.0, gamma=5.0)
-    mean = {name: (value / count).item() for name, (value, count) in parts.items()}
-    expected = 2 * mean["embedding"] + 3 * mean["token"] + 5 * mean["output"]
-    assert total_of(weighted).item() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("off", ["alpha", "beta", "gamma"])
-def test_a_term_of_weight_zero_is_not_computed(off: str) -> None:
-    stages = {"alpha": "embedding", "beta": "token", "gamma": "output"}
-    left = set(stages.values()) - {stages[off]}
-    assert set(distilled(**{off: 0})[0]) == left
-    with pytest.raises(ValueError, match="needs the embedding"):
-        full_stage_distillation(
-            Stages(),
-            Stages(),
-            valid_cells=torch.ones(B, 1, CELLS, CELLS),
-            valid=valid_part(),
-            images=B,
-        )
-
-
-def test_a_student_equal_to_its_teacher_has_no_distillation_loss() -> None:
-    same = Stages(
-        normal(B, 256, CELLS, CELLS),
-        normal(N, 4, 256),
-        normal(N, 3, SIDE, SIDE),
-        uniform(N),
-    )
-    terms = full_stage_distillation(
-        same,
-        same,
-        valid_cells=torch.ones(B, 1, CELLS, CELLS),
-        valid=valid_part(),
-        images=B,
-    )
-    assert len(terms) == 3
-    assert all(value.item() == 0 for value, _ in terms.values())
 
 
 def test_the_teacher_gets_no_gradient() -> None:
@@ -352,9 +245,9 @@ def test_iou_loss_restated() -> None:
 
 def test_object_head_losses_restated() -> None:
     maps, targets = normal(B, 3, SIDE, SIDE), uniform(B, 3, SIDE, SIDE)
-    known, emphasis = valid_part(B)[:, None], 1 + uniform(B, 1, SIDE, SIDE, seed=3)
-    terms = object_head_losses(maps, targets, known, emphasis)
-    w = (known * emphasis).numpy()[:, 0]
+    known = valid_part(B)[:, None]
+    terms = object_head_losses(maps, targets, known)
+    w = known.numpy()[:, 0]
     t, p = targets.numpy(), sigmoid(maps.numpy())
     expected = {
         "foreground": (w * cross_entropy(t[:, 0], p[:, 0])).sum() / w.sum(),
@@ -382,7 +275,6 @@ def test_an_unknown_image_does_not_dilute_the_dice_of_the_others() -> None:
         torch.testing.assert_close(both[name], (value, count), msg=name)
     nothing = object_head_losses(maps, targets, 0 * known)
     assert all(value == 0 and count == 0 for value, count in nothing.values())
-    assert total_of(nothing) == 0
 
 
 def test_the_centre_map_learns_inside_objects_only() -> None:
@@ -393,23 +285,6 @@ def test_the_centre_map_learns_inside_objects_only() -> None:
     terms = object_head_losses(maps, targets, torch.ones(1, 1, SIDE, SIDE))
     assert terms["centre"][0] == 0  # sigmoid(0) is right inside, wrong outside
     assert terms["centre"][1] == 9
-
-
-def test_logits_between_touching_objects_weigh_more() -> None:
-    labels = torch.zeros(2, 32, 32, dtype=torch.int32)
-    labels[0, 4:28, :16] = 1
-    labels[0, 4:28, 16:28] = 2
-    labels[1, 8:24, 8:24] = 7
-    weights = touching_emphasis(labels, weight=3.0)
-    assert weights.shape == (2, 1, 8, 8)
-    expected = torch.ones(8, 8)
-    expected[:, 3:5] = 3  # also a logit above and below, where both are near
-    torch.testing.assert_close(weights[0, 0], expected)
-    assert (weights[1] == 1).all()  # one object alone touches nothing
-    far = labels.clone()
-    far[0, :, 12:20] = 0  # two logits apart: nothing is near both
-    assert (touching_emphasis(far[:1], reach=1) == 1).all()
-    assert (touching_emphasis(far[:1], reach=2) > 1).any()
 
 
 # --- Numbers at the edge --------------------------------------------------------------
@@ -432,9 +307,7 @@ def test_gradients() -> None:
         gradients_agree(lambda x, kind=kind: iou_loss(x, iou, kind), uniform(2, 3))
     gradients_agree(best_of_three, uniform(2, 3))
     maps, known = uniform(1, 3, 4, 4, seed=6), valid[:, None]
-    gradients_agree(
-        lambda x: total_of(object_head_losses(x, maps, known, 2 * known)), logits
-    )
+    gradients_agree(lambda x: mean_of(object_head_losses(x, maps, known)), logits)
 
 
 def extremes() -> list[tuple[str, Tensor, Tensor, Tensor]]:
@@ -467,17 +340,14 @@ def test_everything_is_finite(
         scores = iou_loss(logits[:, :, 0, 0], masks.iou)
         maps = torch.stack([targets] * 3, dim=1)
         terms = object_head_losses(logits, maps, valid[:, None])
-        terms |= full_stage_distillation(
-            Stages(logits, logits.flatten(2), logits, masks.iou.amax(1)),
-            Stages(-logits, -logits.flatten(2), -logits, masks.iou.amax(1)),
-            valid_cells=valid[:, None],
-            valid=valid,
-            images=1,
-        )
-        loss = each.sum() + scores.sum() + total_of(terms)
+        terms["embedding"] = embedding_loss(logits, -logits, valid[:, None])
+        tokens = token_loss(logits.flatten(2), -logits.flatten(2))
+        hardness = hard_mask_weights(masks.iou.amin(1), masks.iou.amax(1))
+        output = hardness * output_loss(logits, -logits, valid)
+        loss = mean_of(terms) + torch.cat([each, scores, tokens, output]).sum()
     assert each.shape == scores.shape == (count,)
     assert masks.focal.shape == masks.dice.shape == masks.iou.shape == (count, 3)
-    assert len(terms) == 7
+    assert len(terms) == 5
     for tensor in (each, scores, loss, *(value for value, _ in terms.values())):
         assert tensor.dtype == torch.float32
         assert torch.isfinite(tensor).all()

@@ -15,6 +15,7 @@ from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.batches import make_batch
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.windows import Window
+from tinysam_training.decoding import Decoded, decode
 from tinysam_training.loop import Request
 from tinysam_training.objective import (
     FIGURES,
@@ -129,8 +130,11 @@ def test_counts_are_what_the_losses_are_means_over(
     )
     assert float(counts["embedding"]) == pytest.approx(float(count))
     assert counts.keys() == {*LOSSES, *FIGURES}
-    for name in ("mask", "iou", "token", "output", *FIGURES):
+    for name in ("mask", "iou", "token", *FIGURES):
         assert counts[name] == len(windows.window)
+    assert counts["output"] == len(
+        windows.image
+    )  # a sum over masks, a mean over images
 
 
 def test_padding_counts_for_nothing(student: SegmentAnything) -> None:
@@ -254,6 +258,63 @@ def test_another_teacher_is_something_to_learn_from(student: SegmentAnything) ->
     owned = {id(p) for p in objective.parameters()}
     assert not owned & {id(p) for p in teacher.parameters()}
     assert all(name.startswith("student.") for name in objective.state_dict())
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["hard masks", "even"])
+def test_the_terms_against_the_teacher_are_those_of_the_paper(
+    student: SegmentAnything, hard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """β L_token + γ Σ_i H_i L_out,i, restated; H is a constant for the gradient."""
+    torch.manual_seed(1)
+    teacher = new_model("tiny_vit_2m").eval()
+    answers: list[Decoded] = []
+
+    def kept(*arguments: Any) -> Decoded:
+        answers.append(decode(*arguments))
+        if answers[-1].logits.requires_grad:
+            answers[-1].logits.retain_grad()
+        return answers[-1]
+
+    monkeypatch.setattr("tinysam_training.objective.decode", kept)
+    settings = replace(DISTILLED, token=3.0, output=5.0, hard_mask_weights=hard)
+    recipe = replace(RECIPE, losses=settings, teacher=TEACHER)
+    objective = Objective(student, recipe, teacher).train()
+    batch = taught(batch_of(), teacher)
+    found = objective(batch, 0, 0)
+    ours, theirs = answers
+    s, t = ours.logits.detach().numpy(), theirs.logits.numpy()
+    windows = batch.windows
+    valid = windows.valid[windows.window, 0].numpy() > 0
+    truth = windows.targets.numpy() > 0.5
+    count = len(s)
+
+    def best_iou(masks: np.ndarray) -> float:
+        return max(
+            (mask & wanted & inside).sum() / ((mask | wanted) & inside).sum()
+            for mask in masks
+        )
+
+    total, slopes = 0.0, np.zeros_like(s)
+    for i in range(count):
+        wanted, inside = truth[i], valid[i]
+        ratio = best_iou(t[i] > 0) / (best_iou(s[i] > 0) + 1e-6)
+        weight = 1 / (1 + np.exp(1 - ratio)) if hard else 0.5
+        total += weight * np.abs(s[i] - t[i])[:, inside].mean()
+        slopes[i] = weight * np.sign(s[i] - t[i]) * inside / (3 * inside.sum())
+    assert found["output"].item() == pytest.approx(total, rel=1e-5)
+    tokens = np.abs(ours.tokens.detach().numpy() - theirs.tokens.numpy())
+    assert found["token"].item() == pytest.approx(tokens.mean((1, 2)).sum(), rel=1e-5)
+
+    # What is minimised: a sum over the masks of an image, a mean over images.
+    weights, counts = weights_by_name(recipe), objective.counts(batch)
+    assert (weights["embedding"], weights["token"], weights["output"]) == (1, 3, 5)
+    assert counts["output"] == len(windows.image)
+    even = replace(recipe, losses=replace(settings, sum_over_masks=False))
+    assert Objective(student, even).counts(batch)["output"] == count
+
+    found["output"].backward()
+    assert ours.logits.grad is not None
+    np.testing.assert_allclose(ours.logits.grad, slopes, atol=1e-7)
 
 
 # ---------------------------------------------------------------- what is trained

@@ -20,15 +20,15 @@ from tinysam_training.losses import object_region
 from tinysam_training.prompt_sampling import (
     MASK_PROMPT_LIMIT,
     SHORTEST_SIDE,
-    Prompts,
-    PromptSettings,
     draw_rounds,
     first_prompts,
     hard_prompts,
     next_points,
-    sample_in,
     sloppy_boxes,
 )
+from tinysam_training.prompt_settings import PromptSettings
+from tinysam_training.prompts import Prompts
+from tinysam_training.region_sampling import sample_in
 
 SIDE = 24  # of a window, in logits
 PAPER = PromptSettings.paper()

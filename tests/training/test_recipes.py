@@ -10,7 +10,7 @@ import yaml
 
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.prompt_sampling import PromptSettings
+from tinysam_training.prompt_settings import PromptSettings
 from tinysam_training.recipes import (
     DataSource,
     LossSettings,

@@ -65,6 +65,23 @@ class Comparison:
         return "\n".join(lines)
 
 
+def judged_settings(
+    objects: int = 8, *, keep_masks: bool = False
+) -> EvaluationSettings:
+    """Make the settings with which the figures of `ROWS` are found.
+
+    Parameters
+    ----------
+    objects : int
+        At most so many objects an image get prompts.
+    keep_masks : bool
+        For pictures.
+    """
+    return EvaluationSettings(
+        objects=objects, clicks=3, loose_margin=0.0, keep_masks=keep_masks
+    )
+
+
 def compare(
     before: Predictor,
     after: Predictor,
@@ -84,9 +101,7 @@ def compare(
     progress : callable, optional
         Called with images done and their number, of both models together.
     """
-    settings = EvaluationSettings(
-        objects=objects, clicks=3, loose_margin=0.0, keep_masks=True
-    )
+    settings = judged_settings(objects, keep_masks=True)
     total = 2 * len(entries)
 
     def shown(start: int) -> Callable[[int, int], None]:

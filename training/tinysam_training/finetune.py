@@ -33,7 +33,7 @@ from tinysam_training.exporting import whole_model
 from tinysam_training.judging import Judge
 from tinysam_training.loop import Outcome, Training
 from tinysam_training.objective import Objective
-from tinysam_training.prompt_sampling import PromptSettings
+from tinysam_training.prompt_settings import PromptSettings
 from tinysam_training.recipes import (
     LossSettings,
     ModelSettings,

@@ -17,16 +17,12 @@ from tinysam_training import losses
 from tinysam_training.decoding import Decoded, decode
 from tinysam_training.frame import CELL, LOGIT
 from tinysam_training.lora import add_low_rank
-from tinysam_training.prompt_sampling import (
-    Prompts,
-    draw_rounds,
-    first_prompts,
-    hard_prompts,
-)
+from tinysam_training.prompt_sampling import draw_rounds, first_prompts, hard_prompts
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data.batches import Batch
+    from tinysam_training.prompts import Prompts
     from tinysam_training.recipes import Recipe
 
 #: Losses, as `Objective` names them.
@@ -177,6 +173,8 @@ class Objective(nn.Module):
         known = windows.maps_weight.float()
         objects = known.new_tensor(float(len(windows.window)))
         counts = dict.fromkeys((*LOSSES, *FIGURES), objects)
+        if self.recipe.losses.sum_over_masks:
+            counts["output"] = known.new_tensor(float(len(known)))
         counts["foreground"] = counts["boundary"] = known.sum()
         counts["centre"] = (known * windows.maps[:, :1]).sum()
         counts["dice"] = (known.sum((1, 2, 3)) > 0).float().sum()

@@ -12,187 +12,26 @@ objects alone, so a GPU samples what the CPU does. Regions are at the resolution
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-import torch.nn.functional as F
 
 from tinysam_training.frame import LOGIT
 from tinysam_training.losses import actual_iou, object_region
+from tinysam_training.prompts import ABSENT, NEGATIVE, POSITIVE, Prompts
+from tinysam_training.region_sampling import chance, sample_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Labels of points: on the object, beside it, and an entry that only fills up the row.
-POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
+    from tinysam_training.prompt_settings import PromptSettings
 
 #: Mask prompts are cut off here, so that no answer is too sure of itself to be corrected.
 MASK_PROMPT_LIMIT = 32.0
 
 #: Sides of a sampled box are at least so many pixels long.
 SHORTEST_SIDE = 2.0
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """How objects are pointed at. Plain numbers and words, as in a YAML recipe.
-
-    Attributes
-    ----------
-    point, box, box_with_point : float
-        Relative frequencies of the forms of the first prompt.
-    centred : float
-        Probability that a point is drawn from the deeper half of its region only, where people
-        click.
-    box_jitter, box_jitter_pixels : float
-        Standard deviation of each side's place: a share of the box's extent plus some pixels.
-    loose_boxes, loose_share : float
-        Probability of a carelessly drawn box, each side of which is moved by up to this share of
-        the extent, evenly to both directions.
-    mode : {"append", "replace"}
-        Whether a correction is one more point, as users give them, or takes the place of the points
-        before it. The paper's M_i = D(E_prompt(P_i), E_img) reads like the latter.
-    answer : {"score", "iou"}
-        Which of the three masks is corrected: the one the student scores highest, which is what
-        users see, or the one nearest to the object.
-    negatives : float
-        Probability that a correction may be a point beside the object; 0 is the paper's.
-    negatives_by : {"area", "chance"}
-        When it then is one: where more is wrongly covered than missed, or whenever something is
-        wrongly covered.
-    mask_prompt : float
-        Probability that an object's corrections come with the logits of the answer before.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
-
-    point: float = 0.5
-    box: float = 0.25
-    box_with_point: float = 0.25
-    centred: float = 0.5
-    box_jitter: float = 0.05
-    box_jitter_pixels: float = 1.0
-    loose_boxes: float = 0.2
-    loose_share: float = 0.15
-    mode: Literal["append", "replace"] = "append"
-    answer: Literal["score", "iou"] = "score"
-    negatives: float = 0.5
-    negatives_by: Literal["area", "chance"] = "area"
-    mask_prompt: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("centred", "loose_boxes", "negatives", "mask_prompt"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, 0 to 1.")
-        for name in (
-            "point",
-            "box",
-            "box_with_point",
-            "box_jitter",
-            "box_jitter_pixels",
-            "loose_share",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative.")
-        if not self.point + self.box + self.box_with_point > 0:
-            raise ValueError("One of point, box and box_with_point must be above 0.")
-        for name, known in (
-            ("mode", ("append", "replace")),
-            ("answer", ("score", "iou")),
-            ("negatives_by", ("area", "chance")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}.")
-
-    @classmethod
-    def paper(cls, mode: Literal["append", "replace"] = "replace") -> PromptSettings:
-        """Make the settings of TinySAM's paper: points on the object only, evenly drawn.
-
-        Parameters
-        ----------
-        mode : {"append", "replace"}
-            The paper does not say it outright; its formula reads like "replace".
-        """
-        return cls(
-            point=1,
-            box=0,
-            box_with_point=0,
-            centred=0,
-            mode=mode,
-            negatives=0,
-            mask_prompt=0,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Prompts:
-    """Prompts of N objects, in pixels of their windows.
-
-    Attributes
-    ----------
-    points : Tensor
-        (N, P, 2) float32, x and y. In each row those that exist come first; the rest is 0.
-    labels : Tensor
-        (N, P) int64: 1 on the object, 0 beside it, −1 where there is no point.
-    boxes : Tensor
-        (N, 4) float32, x0, y0, x1, y1; NaN where there is none.
-    """
-
-    points: Tensor
-    labels: Tensor
-    boxes: Tensor
-
-    def __len__(self) -> int:
-        """Return the number of objects."""
-        return len(self.points)
-
-    @property
-    def has_box(self) -> Tensor:
-        """(N,) bool."""
-        return ~self.boxes.isnan().any(1)
-
-    @property
-    def point_count(self) -> Tensor:
-        """(N,) int64."""
-        return (self.labels != ABSENT).sum(1)
-
-    def with_point(self, points: Tensor, labels: Tensor) -> Prompts:
-        """Give every object one more point.
-
-        Parameters
-        ----------
-        points : Tensor
-            (N, 2), x and y.
-        labels : Tensor
-            (N,), −1 for objects that get none.
-        """
-        labels = torch.cat([self.labels, labels[:, None].to(self.labels)], dim=1)
-        points = torch.cat([self.points, points[:, None].to(self.points)], dim=1)
-        # Points that exist move to the front of their row, in the order they came.
-        order = (labels == ABSENT).long().argsort(dim=1, stable=True)
-        labels = labels.gather(1, order)
-        points = points.gather(1, order[..., None].expand(-1, -1, 2))
-        absent = (labels == ABSENT)[..., None]
-        return replace(self, points=points.masked_fill(absent, 0), labels=labels)
-
-    def take(self, rows: Tensor) -> Prompts:
-        """Prompts of some objects.
-
-        Parameters
-        ----------
-        rows : Tensor
-            (n,) int64.
-        """
-        return Prompts(self.points[rows], self.labels[rows], self.boxes[rows])
-
-    def trimmed(self) -> Prompts:
-        """Leave out the columns in which no object has a point."""
-        used = int(self.point_count.max()) if len(self) else 0
-        return replace(self, points=self.points[:, :used], labels=self.labels[:, :used])
 
 
 class Decode(Protocol):
@@ -219,104 +58,6 @@ class Decode(Protocol):
         scores : Tensor
             (n, 3), predicted IoU.
         """
-
-
-# --- Points ---------------------------------------------------------------------------
-
-
-def sample_in(
-    region: Tensor,
-    fallback: Tensor,
-    rng: torch.Generator,
-    *,
-    covered: Tensor | None = None,
-    centred: float = 0.0,
-) -> Tensor:
-    """Draw a point of each region: every logit is as likely as any other.
-
-    Parameters
-    ----------
-    region : Tensor
-        (N, h, w) bool.
-    fallback : Tensor
-        (N, h, w) bool, used where the region is empty.
-    rng : torch.Generator
-        On the CPU.
-    covered : Tensor, optional
-        (N, h, w) bool, logits all of whose 4 × 4 pixels may be hit. There the point is anywhere in
-        the logit; in others, and if left out, at its centre.
-    centred : float
-        Probability of drawing from the deeper half of a region only.
-
-    Returns
-    -------
-    Tensor
-        (N, 2) float32, x and y in pixels of the window; NaN where the fallback is empty too.
-    """
-    count, _, width = region.shape
-    centred_rows = _chance(count, centred, rng).nonzero()[:, 0]
-    draw = torch.randint(1 << 62, (count,), generator=rng)
-    jitter = (torch.rand((count, 2), generator=rng) - 0.5) * LOGIT
-    if count == 0:
-        return region.new_zeros((0, 2), dtype=torch.float32)
-
-    region = torch.where(region.any(2).any(1)[:, None, None], region, fallback)
-    if len(centred_rows):
-        rows = centred_rows.to(region.device)
-        region = region.index_copy(0, rows, _deep_part(region[rows]))
-
-    flat = region.flatten(1)  # (N, h·w)
-    ranks = flat.cumsum(1)
-    total = ranks[:, -1]
-    # Whole numbers throughout: the CPU and a GPU pick the same logit.
-    wanted = draw.to(total.device) % total.clamp(min=1) + 1
-    place = torch.searchsorted(ranks, wanted[:, None]).clamp(max=flat.shape[1] - 1)
-    x, y = place % width, place.div(width, rounding_mode="floor")  # (N, 1)
-    points = LOGIT * torch.cat([x, y], dim=1).float() + (LOGIT - 1) / 2
-    if covered is not None:
-        free = covered.flatten(1).gather(1, place)  # (N, 1)
-        points = points + jitter.to(points.device) * free
-    return points.masked_fill((total == 0)[:, None], torch.nan)
-
-
-def _deep_part(region: Tensor) -> Tensor:
-    """Logits (N, h, w) of a region that are more than half as deep in it as the deepest.
-
-    Depth is the chessboard distance to the outside; what is beyond the window counts as outside.
-    """
-    # Erosions add up, so each region's deepest logit is found bit by bit: in a few dozen steps,
-    # where one erosion after the other would take as many as half the window's side.
-    steps = [1 << k for k in range((min(region.shape[1:]) // 2).bit_length())]
-    left, radius = region, region.new_zeros(len(region), dtype=torch.long)
-    for step in reversed(steps):
-        trial = _eroded(left, step)
-        survives = trial.any(2).any(1)
-        left = torch.where(survives[:, None, None], trial, left)
-        radius = radius + step * survives
-    deep, half = region, (radius + 1) // 2
-    for step in steps:
-        wanted = (half & step) > 0
-        deep = torch.where(wanted[:, None, None], _eroded(deep, step), deep)
-    return deep
-
-
-def _eroded(region: Tensor, radius: int) -> Tensor:
-    """Erosion of (N, h, w) bool by a square of side 2 · radius + 1."""
-    length = 2 * radius + 1
-    region = F.pad(region, (radius,) * 4)
-    for axis in (1, 2):
-        have = 1  # each value says whether so many in a row, from it on, are all set
-        while have < length:
-            shift = min(have, length - have)
-            count = region.shape[axis] - shift
-            region = region.narrow(axis, 0, count) & region.narrow(axis, shift, count)
-            have += shift
-    return region
-
-
-def _chance(count: int, probability: float, rng: torch.Generator) -> Tensor:
-    """(count,) bool on the CPU, True with a probability."""
-    return torch.rand(count, generator=rng) < probability
 
 
 # --- First prompts --------------------------------------------------------------------
@@ -395,7 +136,7 @@ def sloppy_boxes(
     count = len(boxes)
     noise = torch.randn((count, 4), generator=rng).to(boxes.device)
     even = (torch.rand((count, 4), generator=rng) * 2 - 1).to(boxes.device)
-    loose = _chance(count, settings.loose_boxes, rng).to(boxes.device)
+    loose = chance(count, settings.loose_boxes, rng).to(boxes.device)
     boxes = boxes.float()
     low, high = boxes[:, :2], boxes[:, 2:]
     extent = (high - low).clamp(min=0)
@@ -455,7 +196,7 @@ def next_points(
     missed = wanted & ~found
     # Not even touched by the object: a click on half an object is not beside it.
     extra = found & (targets <= 0) & (known > 0)
-    negative = _chance(len(targets), settings.negatives, rng).to(targets.device)
+    negative = chance(len(targets), settings.negatives, rng).to(targets.device)
     wrong = extra.sum((1, 2))
     least = missed.sum((1, 2)) if settings.negatives_by == "area" else 0
     negative = negative & (wrong > least)
@@ -529,7 +270,7 @@ def hard_prompts(
         objects that get none. None if no object gets any.
     """
     rounds = rounds.cpu()
-    hands_back = _chance(len(first), settings.mask_prompt, rng) & (rounds > 0)
+    hands_back = chance(len(first), settings.mask_prompt, rng) & (rounds > 0)
     prompts = first
     previous: Tensor | None = None
     for i in range(int(rounds.max()) if len(rounds) else 0):

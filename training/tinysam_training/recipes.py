@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.prompt_sampling import PromptSettings
+from tinysam_training.prompt_settings import PromptSettings
 
 # What values there can be; files are checked for it.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -146,6 +146,9 @@ class LossSettings:
         α, β, γ of the paper's L_distill.
     hard_mask_weights : bool
         Whether H_i weighs the output loss, else 0.5 (its value for equal masks) does.
+    sum_over_masks : bool
+        Whether Σ_i H_i L_out,i is a sum over the masks of a window, as the paper writes it, or
+        their mean. With P objects in every window the sum is P times as large.
     """
 
     focal: NotNegative = 20.0
@@ -157,6 +160,7 @@ class LossSettings:
     token: NotNegative = 0.0
     output: NotNegative = 0.0
     hard_mask_weights: bool = True
+    sum_over_masks: bool = True
 
 
 @dataclass(frozen=True)
