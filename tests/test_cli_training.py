@@ -152,11 +152,17 @@ def test_a_part_is_held_out(
     assert "| the table |" in done.out
 
 
-def test_the_folder_val_is_held_out(
-    run: Callable[..., Run], start: Path, unjudged: list[int], tmp_path: Path
+@pytest.mark.parametrize("folders", [("val",), ("test",), ("val", "test")])
+def test_the_folder_val_or_else_test_is_held_out(
+    run: Callable[..., Run],
+    start: Path,
+    unjudged: list[int],
+    tmp_path: Path,
+    folders: tuple[str, ...],
 ) -> None:
     write_pairs(tmp_path / "split" / "train", 1)
-    write_pairs(tmp_path / "split" / "val", 2, first=1)
+    for place, name in enumerate(folders):
+        write_pairs(tmp_path / "split" / name, 2 - place, first=1 + 2 * place)
     done = run("finetune", "split", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
     assert unjudged == [2]

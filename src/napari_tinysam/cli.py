@@ -399,7 +399,7 @@ HeldOutOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Images to judge on. Without it those in DATA/val, or a fifth of DATA.",
+        help="Images to judge on. Without it those in DATA/val or DATA/test, or a fifth of DATA.",
     ),
 ]
 MinutesOption = Annotated[
@@ -489,86 +489,53 @@ def finetune(
     typer.echo(cli_training.finetune(request, _say))
 
 
-@app.command(short_help="Train a model by a recipe.")
-def train(
-    recipe: RecipeArgument,
-    data: DataRootOption,
-    output: RunFolderOption,
-    resume: ResumeOption = False,
-    max_minutes: MaxMinutesOption = None,
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Train the model that RECIPE describes.
+def _by_recipe(*, distills: bool) -> Callable[..., None]:
+    """Make a command that does what a recipe says."""
 
-    The folder gets the recipe, the log, curves, checkpoints and the best model. An interrupted run
-    goes on with --resume.
-    """
-    _run_recipe(
-        recipe, data, output, resume, max_minutes, device, devices, nodes, precision
-    )
+    def command(
+        recipe: RecipeArgument,
+        data: DataRootOption,
+        output: RunFolderOption,
+        resume: ResumeOption = False,
+        max_minutes: MaxMinutesOption = None,
+        device: DeviceOption = "auto",
+        devices: DevicesOption = 1,
+        nodes: NodesOption = 1,
+        precision: PrecisionOption = "auto",
+    ) -> None:
+        from napari_tinysam import cli_training
 
+        request = cli_training.RecipeRequest(
+            recipe=recipe,
+            data=data,
+            output=output,
+            resume=resume,
+            max_minutes=max_minutes,
+            device=device,
+            precision=precision,
+            devices=devices,
+            nodes=nodes,
+            distills=distills,
+        )
+        typer.echo(cli_training.run_recipe(request, _say))
 
-@app.command(short_help="Distil a teacher into a smaller model by a recipe.")
-def distill(
-    recipe: RecipeArgument,
-    data: DataRootOption,
-    output: RunFolderOption,
-    resume: ResumeOption = False,
-    max_minutes: MaxMinutesOption = None,
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Train the student of RECIPE to do what its teacher does (full-stage distillation).
-
-    The teacher's embeddings are computed once and kept in the folder.
-    """
-    _run_recipe(
-        recipe,
-        data,
-        output,
-        resume,
-        max_minutes,
-        device,
-        devices,
-        nodes,
-        precision,
-        distills=True,
-    )
+    return command
 
 
-def _run_recipe(
-    recipe: Path,
-    data: Path,
-    output: Path,
-    resume: bool,
-    max_minutes: float | None,
-    device: str,
-    devices: int,
-    nodes: int,
-    precision: str,
-    *,
-    distills: bool = False,
-) -> None:
-    from napari_tinysam import cli_training
+app.command(
+    "train",
+    short_help="Train a model by a recipe.",
+    help="Train the model that RECIPE describes.\n\n"
+    "The folder gets the recipe, the log, curves, checkpoints and the best model. An interrupted "
+    "run goes on with --resume.",
+)(_by_recipe(distills=False))
 
-    request = cli_training.RecipeRequest(
-        recipe=recipe,
-        data=data,
-        output=output,
-        resume=resume,
-        max_minutes=max_minutes,
-        device=device,
-        precision=precision,
-        devices=devices,
-        nodes=nodes,
-        distills=distills,
-    )
-    typer.echo(cli_training.run_recipe(request, _say))
+app.command(
+    "distill",
+    short_help="Distil a teacher into a smaller model by a recipe.",
+    help="Train the student of RECIPE to do what its teacher does (full-stage distillation).\n\n"
+    "The teacher's embeddings are computed once and kept in the folder.",
+)(_by_recipe(distills=True))
 
 
 def _say(line: str) -> None:

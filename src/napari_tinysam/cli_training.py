@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tinysam_training.finetune import Finetuned
     from tinysam_training.loop import Training
 
-#: Sub-folder of the data with images to judge on, if there is one.
-_HELD_OUT = "val"
+#: Sub-folders of the data with images to judge on; the first that there is.
+_HELD_OUT = ("val", "test")
 
 #: So many held-out images the table at the end is about.
 _JUDGED = 6
@@ -166,10 +166,11 @@ def _read(
         train = find_pairs(request.data, None, complete)
         held_out = find_pairs(request.held_out, None, complete)
     else:
-        try:
-            held_out = find_pairs(request.data, _HELD_OUT, complete)
-        except DataError:  # not split; what else is wrong, the next one says
-            held_out = FoundEntries()
+        held_out = FoundEntries()
+        for split in _HELD_OUT:
+            # No such split; what else may be wrong, the training images will say.
+            with suppress(DataError):
+                held_out = held_out or find_pairs(request.data, split, complete)
         train = find_pairs(request.data, "train" if held_out else None, complete)
     report = check_data(train, held_out)
     note(report.text())
