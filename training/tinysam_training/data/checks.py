@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ SEMANTIC_PIECES = 4
 SAME_CORRELATION = 0.999
 
 _THUMBNAIL = 32
+
+# Images that are looked at at the same time. More would need much memory if they are large.
+_READERS = 4
 
 # Contrast is judged by about so many pixels.
 _CONTRAST_SAMPLE = 100_000
@@ -78,16 +82,19 @@ def check_data(
     done = 0
     findings = [*findings_of(train), *findings_of(val)]
     seen: list[list[_Seen]] = []
-    for entries in (train, val):
-        usable = []
-        for entry in entries:
-            found, image = _look_at(entry)
-            findings += found
-            usable += [image] if image is not None else []
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        seen.append(usable)
+    readers = ThreadPoolExecutor(_READERS)
+    try:
+        for entries in (train, val):
+            usable = []
+            for found, image in readers.map(_look_at, entries):
+                findings += found
+                usable += [image] if image is not None else []
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            seen.append(usable)
+    finally:
+        readers.shutdown(cancel_futures=True)
     train_seen, val_seen = seen
     findings += _repeated(train_seen)
     kept = _without_val(train_seen, val_seen, findings)
