@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.model import SegmentAnything
 from tinysam_training.loop import (
     PATIENCE,
@@ -144,6 +146,48 @@ def test_the_best_model_is_exported_when_it_is_found(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_that_was_stopped_before_its_last_validation_is_judged(
+    tmp_path: Path,
+) -> None:
+    scores = iter([0.3, 0.5, 0.7])
+    exported: list[float] = []
+
+    def run(resume: bool) -> Any:
+        return training(
+            tmp_path,
+            judge=lambda model: {"score": next(scores)},
+            export=lambda model, f: exported.append(f["score"]),
+            resume=resume,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(resume=False).run(on_step=stop_after(RECIPE.steps))
+    assert exported == [0.5]
+    outcome = run(resume=True).run()
+    assert outcome.best == {"score": 0.7, "step": float(RECIPE.steps)}
+    assert exported == [0.5, 0.7]
+
+
+def test_what_could_not_be_exported_is_judged_again(tmp_path: Path) -> None:
+    exported: list[float] = []
+
+    def full(model: SegmentAnything, figures: Any) -> None:
+        raise CheckpointError("The disk is full.")
+
+    def export(model: SegmentAnything, figures: Any) -> None:
+        exported.append(figures["step"])
+
+    def rising(model: SegmentAnything) -> dict[str, float]:
+        return {"score": next(scores)}
+
+    scores = count(0.1, 0.1)
+    with pytest.raises(TrainingError, match=r"disk is full at step 3; no better model"):
+        training(tmp_path, judge=rising, export=full).run()
+    outcome = training(tmp_path, judge=rising, export=export, resume=True).run()
+    assert outcome.steps == RECIPE.steps
+    assert exported == [4, 6]
+
+
 def test_a_start_that_nothing_beats_is_not_exported(tmp_path: Path) -> None:
     exported: list[float] = []
     scores = iter([0.9, 0.5, 0.4])
@@ -241,6 +285,28 @@ def test_the_folder_tells_how_the_run_was_made(tmp_path: Path) -> None:
     for word in ('"seed": 0', '"data": "discs"', '"torch"', '"timm"'):
         assert word in record
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_tensorboard_gets_steps_and_validations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, path: str) -> None:
+            assert path == str(tmp_path)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+    board = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    training(tmp_path, with_steps(10), judge=lambda model: {"score": 0.5}).run()
+    logged = rows(tmp_path)[-1]
+    assert ("train/loss", float(logged["loss"]), 10) in [
+        (name, pytest.approx(value, rel=1e-5), step) for name, value, step in told
+    ]
+    assert ("validation/score", 0.5, 10) in told
 
 
 def test_the_rate_warms_up_and_falls_to_its_floor() -> None:

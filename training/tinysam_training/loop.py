@@ -227,10 +227,13 @@ class Training:
                         saved = now
                     if max_minutes and self._agreed(now - begun > 60 * max_minutes):
                         break
+                if self._validation_is_due():  # a run that was stopped just before it
+                    self._validate()
         except KeyboardInterrupt:
             self._save_if_possible()
             raise
         except CheckpointError as error:  # of the exported model
+            self._save_if_possible()
             message = self._explained(str(error).rstrip("."))
             raise TrainingError(message) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -363,17 +366,14 @@ class Training:
     # --- validation ---------------------------------------------------------------
 
     def _validation_is_due(self) -> bool:
-        if self.judge is None:
+        since = self.progress - self.validated
+        if self.judge is None or since <= 0:
             return False
-        return (
-            self.finished
-            or self.progress - self.validated >= self.recipe.judging.every - 1e-9
-        )
+        return self.finished or since >= self.recipe.judging.every - 1e-9
 
     def _validate(self) -> None:
         """Judge the averaged model; export it if it is the best so far."""
         assert self.judge is not None
-        self.validated = self.progress
         if self.fabric.is_global_zero:
             # At the very start there is nothing to average yet.
             figures = dict(self.judge(self.average))
@@ -388,6 +388,7 @@ class Training:
         if self.fabric.world_size > 1:
             self.best = self.fabric.broadcast(self.best)
             self.first = self.fabric.broadcast(self.first)
+        self.validated = self.progress  # now that nothing can go wrong any more
 
     # --- checkpoints --------------------------------------------------------------
 
