@@ -351,6 +351,16 @@ def recipe_file(start: Path, **changes: Any) -> dict[str, Any]:
     return recipe
 
 
+def test_the_length_of_a_run_can_be_said(run: Callable[..., Run], start: Path) -> None:
+    recipe_file(start, steps=0, minutes=100)
+    command = ("train", "recipe.yaml", "--data", ".", "-o", "out", "--device", "cpu")
+    done = run(*command, "--steps", "3")
+    assert done.code == 0, done.err
+    assert "out: 3 steps" in done.out
+    recipe = yaml.safe_load(Path("out/recipe.yaml").read_text())
+    assert (recipe["steps"], recipe["minutes"]) == (3, 0)
+
+
 def test_train_stops_and_goes_on(run: Callable[..., Run], start: Path) -> None:
     recipe_file(start)
     command = ("train", "recipe.yaml", "--data", ".", "-o", "out", "--device", "cpu")
@@ -450,6 +460,7 @@ def test_train_refuses_what_makes_no_sense(
     recipe_file(start)
     command = ("train", "recipe.yaml", "--data", ".", "-o", "out")
     assert "--max-minutes" in refused(*command, "--max-minutes", "0", code=2)
+    assert "--steps" in refused(*command, "--steps", "0", code=2)
     assert "--precision" in refused(*command, "--precision", "8-bit", code=2)
     assert "--devices" in refused(*command, "--devices", "0", code=2)
     assert "'tpu' is not available" in refused(*command, "--device", "tpu", code=1)

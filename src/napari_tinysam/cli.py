@@ -446,6 +446,10 @@ MaxMinutesOption = Annotated[
         help="Stop after so many minutes, with a checkpoint to go on with.",
     ),
 ]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Length of the whole run, instead of the recipe's."),
+]
 PrecisionOption = Annotated[
     str, typer.Option(metavar="NAME", help="auto, 32-true or bf16-mixed.")
 ]
@@ -498,6 +502,7 @@ def _by_recipe(*, distills: bool) -> Callable[..., None]:
         output: RunFolderOption,
         resume: ResumeOption = False,
         max_minutes: MaxMinutesOption = None,
+        steps: StepsOption = None,
         device: DeviceOption = "auto",
         devices: DevicesOption = 1,
         nodes: NodesOption = 1,
@@ -511,6 +516,7 @@ def _by_recipe(*, distills: bool) -> Callable[..., None]:
             output=output,
             resume=resume,
             max_minutes=max_minutes,
+            steps=steps,
             device=device,
             precision=precision,
             devices=devices,

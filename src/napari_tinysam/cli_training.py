@@ -238,6 +238,8 @@ class RecipeRequest:
         Whether to go on with the run that is there.
     max_minutes : float or None
         Stop after so many minutes with a checkpoint.
+    steps : int or None
+        Length of the whole run, instead of the recipe's.
     device, precision : str
         Where to compute, and how exactly.
     devices, nodes : int
@@ -251,6 +253,7 @@ class RecipeRequest:
     output: Path
     resume: bool = False
     max_minutes: float | None = None
+    steps: int | None = None
     device: str = "auto"
     precision: str = "auto"
     devices: int = 1
@@ -283,12 +286,15 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
 
     if request.max_minutes is not None and not request.max_minutes > 0:
         raise UsageError("--max-minutes is more than 0.")
+    if request.steps is not None and request.steps < 1:
+        raise UsageError("--steps is 1 or more.")
     if request.devices < 1 or request.nodes < 1:
         raise UsageError("--devices and --nodes are 1 or more.")
     if request.precision not in ("auto", "32-true", "bf16-mixed"):
         raise UsageError("--precision is auto, 32-true or bf16-mixed.")
     with _explained():
-        recipe = load_recipe(request.recipe)
+        length = {} if request.steps is None else {"steps": request.steps, "minutes": 0}
+        recipe = load_recipe(request.recipe, **length)
         if request.distills and not recipe.teacher.model:
             raise CommandError(
                 f"{request.recipe} names no teacher; 'napari-tinysam train' is for that."

@@ -190,6 +190,19 @@ def test_a_batch_is_of_the_stage_that_is_asked_for() -> None:
     assert len(later.window) <= 1
 
 
+def test_a_stage_may_show_everything_smaller() -> None:
+    def extent(zoom: tuple[float, float] | None) -> float:
+        stage = Stage(windows=((256, 2, 1.0),), objects=8, zoom=zoom)
+        recipe = replace(RECIPE, stages=(stage,))
+        batches = WindowBatches(Sources.even(discs(2)), recipe)
+        boxes = np.concatenate([batches[Request(i, 0)].windows.boxes for i in range(6)])
+        return float(np.median(boxes[:, 2:] - boxes[:, :2] + 1))
+
+    inference = extent(None)
+    assert extent((1.0, 1.0)) == pytest.approx(inference, rel=0.1)
+    assert extent((0.5, 0.5)) == pytest.approx(inference / 2, rel=0.2)
+
+
 # ---------------------------------------------------------------------- embeddings
 
 

@@ -140,6 +140,12 @@ def test_keys_that_do_not_exist_are_refused(
         ({"stages": [{"windows": [[1056, 1, 1]]}]}, "up to 1024"),
         ({"stages": [{"windows": [[64, 0, 1]]}]}, "counts and weights positive"),
         ({"stages": [{"windows": []}]}, "no windows"),
+        ({"stages": [{"zoom": [1.0, 0.5]}]}, "the smaller one first"),
+        ({"stages": [{"zoom": [0, 0.5]}]}, r"stages\.0\.zoom"),
+        (
+            {"stages": [{"zoom": [0.5, 1]}], "teacher": {"model": "default"}},
+            "stage with a teacher has no zoom",
+        ),
         ({"steps": 0}, "neither how many steps nor how many minutes"),
         ({"losses": {"token": 1}}, "losses against a teacher, but names none"),
         (

@@ -5,7 +5,7 @@ Both are made from a `Request` and the seed alone, in whatever process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,10 +117,11 @@ class WindowBatches(Dataset[TrainingBatch]):
         stage = recipe.stages[request.stage]
         rng = np.random.default_rng([recipe.seed, request.number])
         side, count = drawn_window(stage, rng)
+        changes = recipe.augmentation
+        if stage.zoom is not None:
+            changes = replace(changes, zoom=stage.zoom)
         windows = [
-            sample_window(
-                sources.images[sources.draw(rng)], side, rng, recipe.augmentation
-            )
+            sample_window(sources.images[sources.draw(rng)], side, rng, changes)
             for _ in range(count)
         ]
         batch = make_batch(windows, stage.objects, rng)

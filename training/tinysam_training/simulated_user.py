@@ -105,7 +105,7 @@ def answer_boxes(
     for start in range(0, len(truth), BATCH):
         part = slice(start, start + BATCH)
         found = predictor.predict(embedding, Prompts(boxes=boxes[part]))
-        parts.append(_judged(found, truth[part], drop_specks))
+        parts.append(judged(found, truth[part], drop_specks))
     return Answer(
         masks=[mask for part in parts for mask in part.masks],
         iou=np.concatenate([part.iou for part in parts]),
@@ -114,7 +114,20 @@ def answer_boxes(
     )
 
 
-def _judged(found: Masks, truth: Sequence[BoxedMask], drop_specks: bool) -> Answer:
+def judged(
+    found: Masks, truth: Sequence[BoxedMask], drop_specks: bool = True
+) -> Answer:
+    """Compare the masks of N prompts with N objects at the image's own resolution.
+
+    Parameters
+    ----------
+    found : Masks
+        From `Predictor.predict`.
+    truth : sequence of BoxedMask
+        The N true masks.
+    drop_specks : bool
+        Leave out stray pixels, as the plugin and the command line do.
+    """
     masks = []
     candidates = found.scores.shape[-1]
     iou = np.zeros((len(truth), candidates))
@@ -234,13 +247,13 @@ def _simulate(
                 masks=previous[asked] if feed_back and turn else None,
             )
             found = predictor.predict(embedding, prompts)
-            judged = _judged(found, [truth[row] for row in asked], drop_specks)
-            iou[asked, turn], oracle[asked, turn] = judged.iou, judged.oracle
-            scores[asked, turn] = judged.scores
+            answer = judged(found, [truth[row] for row in asked], drop_specks)
+            iou[asked, turn], oracle[asked, turn] = answer.iou, answer.oracle
+            scores[asked, turn] = answer.scores
             if feed_back:
                 previous[asked] = found.logits[np.arange(len(asked)), found.best]
             last = list(last)
-            for row, mask in zip(asked, judged.masks, strict=True):
+            for row, mask in zip(asked, answer.masks, strict=True):
                 last[row] = mask
         if turn == 0:
             first = last

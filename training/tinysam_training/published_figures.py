@@ -1,0 +1,178 @@
+"""Figures of a model in the documents that quote them: written by a command, never by hand.
+
+Run as ``python -m tinysam_training.published_figures EVALUATION.json -o DOCUMENT…``, where the json
+file is what ``napari-tinysam evaluate MODEL DATA --json`` wrote; ``--robustness`` adds the folder
+of `tinysam_training.robustness`. In each document the text between the lines
+``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` is replaced; NAME is ``sets`` (a row for
+each set), ``robustness`` (the test sheets) or ``summary`` (few columns, for a README).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.writing import replacing
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Figures of the tables and their headings.
+_COLUMNS = {
+    "box_iou": "IoU, box",
+    "click1_iou": "1 click",
+    "click1_oracle": "best of 3",
+    "click3_iou": "3 clicks",
+    "clicks_to_85": "clicks to 0.85",
+    "score_error": "score error",
+    "msa": "mSA",
+    "ap50": "AP50",
+}
+
+_BLOCK = re.compile(
+    r"(<!-- figures: (?P<name>[a-z]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+)
+
+
+def sets_table(evaluation: Mapping[str, Any]) -> str:
+    """Make a Markdown table with a row for each set.
+
+    Parameters
+    ----------
+    evaluation : mapping
+        As `tinysam_training.evaluation_report.summary` makes it. The interval of a set's mean is
+        given for what users meet first, one click.
+    """
+    lines = [
+        f"| set | images | objects | {' | '.join(_COLUMNS.values())} |",
+        f"|---|---|---|{'---|' * len(_COLUMNS)}",
+    ]
+    for name, block in evaluation["sets"].items():
+        lines.append(f"| {name} | {_cells(block)} |")
+    lines.append(f"| all images | {_cells(evaluation)} |")
+    return "\n".join(lines)
+
+
+def summary_table(evaluation: Mapping[str, Any]) -> str:
+    """Make a Markdown table with the sets as rows and few columns, for a README."""
+    names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50")
+    heads = " | ".join(_COLUMNS[name] for name in names)
+    lines = [f"| held-out images | {heads} |", f"|---|{'---|' * len(names)}"]
+    for name, block in evaluation["sets"].items():
+        cells = " | ".join(_figure(block.get(key)) for key in names)
+        lines.append(f"| {name} ({block['images']}) | {cells} |")
+    return "\n".join(lines)
+
+
+def _cells(block: Mapping[str, Any]) -> str:
+    figures = []
+    for name in _COLUMNS:
+        text = _figure(block.get(name))
+        interval = (block.get("intervals") or {}).get(name)
+        if name == "click1_iou" and interval:
+            text += f" ({_figure(interval[0])}–{_figure(interval[1])})"
+        figures.append(text)
+    return " | ".join([str(block["images"]), str(block["objects"]), *figures])
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def published(text: str, blocks: Mapping[str, str]) -> str:
+    """Replace the blocks of a document.
+
+    Parameters
+    ----------
+    text : str
+        The document.
+    blocks : mapping of str to str
+        Tables by the names of blocks. Blocks of other names stay as they are.
+
+    Raises
+    ------
+    DataError
+        If the document has no block at all.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        table = blocks.get(match["name"])
+        if table is None:
+            return match[0]
+        return f"{match[1]}\n{table}\n\n{match[3]}"
+
+    if not _BLOCK.search(text):
+        raise DataError(
+            "There is no place for figures: <!-- figures: … --> is missing."
+        )
+    return _BLOCK.sub(replaced, text)
+
+
+def publish(
+    evaluation: Path, documents: Sequence[Path], robustness: Path | None = None
+) -> None:
+    """Write figures into documents.
+
+    Parameters
+    ----------
+    evaluation : Path
+        Json file of ``napari-tinysam evaluate``.
+    documents : sequence of Path
+        Markdown files; all are read before any is written.
+    robustness : Path, optional
+        Folder of `tinysam_training.robustness`.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or has no place for figures.
+    """
+    content = _read_json(evaluation)
+    blocks = {"sets": sets_table(content), "summary": summary_table(content)}
+    if robustness is not None:
+        blocks["robustness"] = _read(robustness / "robustness.md").rstrip()
+    texts = {path: published(_read(path), blocks) for path in documents}
+    for path, text in texts.items():
+        with replacing(path) as file:
+            file.write(text.encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    text = _read(path)
+    try:
+        content = json.loads(text)
+        if "sets" in content:
+            return dict(content)
+    except (ValueError, TypeError):
+        pass
+    raise DataError(f"{path} does not hold figures of 'napari-tinysam evaluate'.")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read.") from error
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("--robustness", type=Path)
+    parser.add_argument("-o", "--output", type=Path, nargs="+", required=True)
+    arguments = parser.parse_args()
+    try:
+        publish(arguments.evaluation, arguments.output, arguments.robustness)
+    except DataError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()
