@@ -1,0 +1,83 @@
+"""Take the screenshots of the README, with the bundled model and the demo's picture.
+
+Run as ``python docs/screenshots.py [FOLDER]``, where there is a screen, or with
+``xvfb-run -a -s "-screen 0 1920x1200x24"`` before it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_tinysam import cli_demo
+
+#: A nucleus that is shown under the cursor and then clicked, and a place beside it: x, y.
+NUCLEUS, BESIDE = (81, 94), (91, 100)
+
+
+def main(folder: Path) -> None:
+    """Write ``annotate.png``, ``hover.png`` and ``edit.png``."""
+    image = cli_demo.image()
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 820)
+    limits = tuple(float(value) for value in np.percentile(image, (0.1, 99.9)))
+    layer = viewer.add_image(image, name="nuclei", contrast_limits=limits)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-tinysam", "TinySAM")
+    session: Any = dock.session
+
+    def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+        begun = time.monotonic()
+        while not condition():
+            if time.monotonic() - begun > seconds:
+                raise TimeoutError(session.status)
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def wait(seconds: float = 0.5) -> None:
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() - begun > seconds)
+
+    def world(x: float, y: float) -> Any:
+        return layer.data_to_world((y, x))
+
+    def click(x: float, y: float, *label: int) -> None:
+        session.click_at(world(x, y), *label)
+        wait_for(lambda: session.candidate_scores != ())
+
+    def shoot(name: str) -> None:
+        wait()
+        viewer.window._qt_window.grab().save(str(folder / f"{name}.png"))
+
+    wait_for(lambda: session.status.kind.name == "READY")
+    viewer.fit_to_view()
+    viewer.scene.camera.center = (0, 95, 100)
+    viewer.scene.camera.zoom *= 1.35
+    middles = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in cli_demo.BOXES]
+    for x, y in middles[:6]:
+        click(x, y)
+        session.commit()
+    session.hover_at(world(*NUCLEUS))
+    wait_for(
+        lambda: session._preview.shown is not None and session._preview.shown.hover
+    )
+    shoot("hover")
+    click(*NUCLEUS)
+    click(*BESIDE, 0)
+    shoot("annotate")
+    session.commit()
+    session.set_edit_mode(True)
+    session.click_at(world(*middles[2]))
+    shoot("edit")
+    viewer.close()
+    wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images")
