@@ -1,0 +1,147 @@
+"""Point grids of hierarchical everything mode: a coarse one, and what it leaves to a dense one.
+
+TinySAM (arXiv 2312.13789), section 3.4: first a quarter of the points per side, then the original
+density, without the points that the first round's confident regions cover. The published code's
+dense points are not Segment Anything's grid: they lie half a cell beside it, and rounded strides
+put some on the border of the image (see `official_lattice`). The default here is the grid itself,
+in blocks of 4 × 4 of which one point belongs to the first round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: Points of a block along one side; one in so many per side belongs to the first round.
+BLOCK = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Points of both rounds, in pixels of the image.
+
+    Attributes
+    ----------
+    coarse : numpy.ndarray
+        (C, 2) float64, x and y, of the first round.
+    dense : numpy.ndarray
+        (D, 2) float64, of the second; none of them is in the first.
+    """
+
+    coarse: npt.NDArray[np.float64]
+    dense: npt.NDArray[np.float64]
+
+    @property
+    def all(self) -> npt.NDArray[np.float64]:
+        """(C + D, 2), both rounds in one."""
+        return np.concatenate([self.coarse, self.dense])
+
+
+def centred_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
+    """Segment Anything's grid, (i + ½) / n of each side, split into two rounds.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+    points_per_side : int
+        n, at least 1. Along a side of fewer pixels there is a point for each pixel instead.
+
+    Returns
+    -------
+    Lattice
+        Of every block of 4 × 4 points one near its middle is in the first round.
+
+    Raises
+    ------
+    ValueError
+        If there is to be no point, or the image has none.
+    """
+    _check(size, points_per_side)
+    axes = [
+        (np.arange(n) + 0.5) / n * length
+        for n, length in _counts(size, points_per_side)
+    ]
+    first = [_first_round(len(axis)) for axis in axes]
+    y, x = np.meshgrid(*axes, indexing="ij")
+    coarse = np.outer(*first)
+    points = np.stack([x, y], axis=-1)
+    return Lattice(points[coarse], points[~coarse])
+
+
+def _counts(size: tuple[int, int], points_per_side: int) -> list[tuple[int, int]]:
+    return [(min(points_per_side, length), length) for length in size]
+
+
+def _first_round(count: int) -> npt.NDArray[np.bool_]:
+    """(count,) which points along a side are in the first round: one of each block."""
+    chosen = np.zeros(count, bool)
+    for start in range(0, count, BLOCK):
+        length = min(BLOCK, count - start)
+        chosen[start + (length - 1) // 2] = True
+    return chosen
+
+
+def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
+    """Points of TinySAM's published code, with its rounding.
+
+    The first round is a grid of n / 4 points per side. Around each of them the second has 15 at
+    distances of −1, 0, 1 and 2 strides, where a stride is the image's side divided by n and rounded
+    down, so that the points are not evenly spaced unless n divides it; the ones at 2 are left out
+    beyond the image.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+    points_per_side : int
+        n, at least 4.
+
+    Raises
+    ------
+    ValueError
+        If n is below 4 or the image is smaller than n, where the published code fails or repeats
+        its points.
+    """
+    _check(size, points_per_side)
+    if points_per_side < BLOCK or min(size) < points_per_side:
+        raise ValueError(
+            f"The official lattice needs at least {BLOCK} points per side and an image of as many "
+            f"pixels; got {points_per_side} points and {size[1]} × {size[0]} pixels."
+        )
+    count = points_per_side // BLOCK
+    height, width = size
+    along = (np.arange(count) + 0.5) / count
+    y, x = np.meshgrid(along * height, along * width, indexing="ij")
+    coarse = np.stack([x.ravel(), y.ravel()], axis=-1)
+    step_y, step_x = height // points_per_side, width // points_per_side
+    dense = [
+        (px + step_x * dx, py + step_y * dy)
+        for px, py in coarse
+        for dx, dy in _OFFSETS
+        if (dx < 2 or px + 2 * step_x < width) and (dy < 2 or py + 2 * step_y < height)
+    ]
+    return Lattice(coarse, np.array(dense, np.float64).reshape(-1, 2))
+
+
+#: x and y, in strides, of the points around one of the first round, in the published order.
+_OFFSETS = [
+    *((dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dx, dy) != (0, 0)),
+    *((2, dy) for dy in (-1, 0, 1)),
+    *((dx, 2) for dx in (-1, 0, 1)),
+    (2, 2),
+]
+
+
+def _check(size: tuple[int, int], points_per_side: int) -> None:
+    if points_per_side < 1:
+        raise ValueError(
+            f"At least one point per side is needed, not {points_per_side}."
+        )
+    if min(size) < 1:
+        raise ValueError("The image has no pixels.")

@@ -1,0 +1,240 @@
+"""Hierarchical everything: masks of all objects of an image, from a grid of points.
+
+TinySAM (arXiv 2312.13789), section 3.4. A coarse grid is decoded first; where its masks are sure,
+the dense grid has nothing to add, so those points are never decoded. `SearchSettings.lattice`
+chooses between the published code's points and Segment Anything's (see `lattice`).
+
+The search is a generator: it says after each batch what was found and how far it is, and ends when
+its user stops asking. Results do not depend on the batch size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_tinysam.everything.candidates import Candidate, best_apart, found_by
+from napari_tinysam.everything.lattice import centred_lattice, official_lattice
+from napari_tinysam.masks import stability_scores
+from napari_tinysam.prompts import Prompts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.predictor import Embedding, Predictor
+
+#: Stability at the resolution of the logits differs from that at full size by less than this;
+#: nearer to the threshold the full size decides.
+_STABILITY_MARGIN = 0.03
+
+#: Prompts that are decoded between two reports of progress.
+_REPORT_EVERY = 16
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How objects are searched for.
+
+    Attributes
+    ----------
+    points_per_side : int
+        Of the dense grid.
+    hierarchical : bool
+        Whether the dense grid leaves out what the coarse one was sure of. Else all points are
+        decoded.
+    lattice : {"centred", "official"}
+        Segment Anything's grid, or the points of TinySAM's published code; with the latter, scores
+        are filtered, and stability is computed, exactly as there. Only empty masks, which that code
+        keeps where there are no thresholds, are left out.
+    confident_logit : float
+        τ: a point is left out if the logit there of a mask that was found exceeds this.
+    score_threshold : float
+        Masks are kept whose predicted IoU is above this.
+    stability_threshold : float
+        And whose stability is at least this.
+    box_overlap : float
+        Of two masks whose boxes have a larger IoU, the one with the better score is kept.
+    """
+
+    points_per_side: int = 32
+    hierarchical: bool = True
+    lattice: Literal["centred", "official"] = "centred"
+    confident_logit: float = 8.5
+    score_threshold: float = 0.88
+    stability_threshold: float = 0.95
+    box_overlap: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.points_per_side < 1:
+            raise ValueError("At least one point per side is needed.")
+        if self.lattice not in ("centred", "official"):
+            raise ValueError(
+                f'There is no lattice {self.lattice!r}; "centred" or "official".'
+            )
+
+
+@dataclass
+class SearchReport:
+    """What a search did.
+
+    Attributes
+    ----------
+    points : int
+        Of the whole grid.
+    decoded, skipped : int
+        Prompts that were decoded, and left out because the first round covers them.
+    found : int
+        Masks before non-maximum suppression.
+    seconds : dict
+        By stage: ``decode``, ``filter``, ``skip``, ``suppress``.
+    """
+
+    points: int = 0
+    decoded: int = 0
+    skipped: int = 0
+    found: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def skip_rate(self) -> float:
+        """Share of the grid that was never decoded."""
+        return self.skipped / self.points if self.points else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SearchProgress:
+    """What a search says after a batch.
+
+    Attributes
+    ----------
+    new : list of Candidate
+        Found by this batch; not compared with one another or with earlier ones yet.
+    done, total : int
+        Prompts decoded or left out, and all.
+    """
+
+    new: list[Candidate]
+    done: int
+    total: int
+
+
+class Search:
+    """A search that is on its way.
+
+    Iterating decodes; `result` is what was found so far, at any time.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+        Of the image, by this predictor.
+    settings : SearchSettings, optional
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        embedding: Embedding,
+        settings: SearchSettings | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.embedding = embedding
+        self.settings = settings or SearchSettings()
+        self.report = SearchReport()
+        self.candidates: list[Candidate] = []
+        self._first_round = 0  # how many of them are of the first round
+
+    def __iter__(self) -> Iterator[SearchProgress]:
+        """Decode batch after batch."""
+        settings, report = self.settings, self.report
+        size = self.embedding.original_size
+        make = official_lattice if settings.lattice == "official" else centred_lattice
+        lattice = make(size, settings.points_per_side)
+        report.points = len(lattice.coarse) + len(lattice.dense)
+        rounds = (lattice.coarse, lattice.dense)
+        if not settings.hierarchical:
+            rounds = (lattice.all, lattice.dense[:0])
+        yield from self._decode(rounds[0])
+        self._first_round = len(self.candidates)
+        begun = time.perf_counter()
+        covered = np.zeros(len(rounds[1]), bool)
+        for candidate in self.candidates:
+            left = np.flatnonzero(~covered)
+            covered[left] = candidate.covers(rounds[1][left], settings.confident_logit)
+        report.skipped = int(covered.sum())
+        self._spent("skip", begun)
+        yield from self._decode(rounds[1][~covered])
+
+    @property
+    def result(self) -> list[Candidate]:
+        """What was found so far without near duplicates, best first."""
+        begun = time.perf_counter()
+        # Of equal scores the second round's counts more, as in the published code.
+        early, late = (
+            self.candidates[: self._first_round],
+            self.candidates[self._first_round :],
+        )
+        kept = best_apart([*late, *early], self.settings.box_overlap)
+        self._spent("suppress", begun)
+        return kept
+
+    def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[SearchProgress]:
+        report = self.report
+        for start in range(0, len(points), _REPORT_EVERY):
+            part = points[start : start + _REPORT_EVERY]
+            begun = time.perf_counter()
+            prompts = Prompts(points=part[:, np.newaxis].astype(np.float32))
+            masks = self.predictor.predict(self.embedding, prompts)
+            self._spent("decode", begun)
+            begun = time.perf_counter()
+            new = self._good(masks.logits, masks.scores, part)
+            self.candidates += new
+            report.decoded += len(part)
+            report.found += len(new)
+            self._spent("filter", begun)
+            yield SearchProgress(new, report.decoded + report.skipped, report.points)
+
+    def _good(
+        self,
+        logits: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        points: npt.NDArray[np.float64],
+    ) -> list[Candidate]:
+        """Keep masks with a good score, then stable ones; only those are looked at full size."""
+        settings, upscaler = self.settings, self.embedding.upscaler
+        rows, numbers = np.nonzero(scores > settings.score_threshold)
+        if settings.lattice == "official" and settings.score_threshold <= 0:
+            rows, numbers = np.nonzero(np.ones(scores.shape, bool))
+        planes = logits[rows, numbers]
+        height, width = upscaler.valid_size
+        stability = stability_scores(planes[:, :height, :width])
+        exact = settings.lattice == "official"
+        least = settings.stability_threshold - _STABILITY_MARGIN
+        likely = np.ones(len(planes), bool) if exact else stability >= least
+        candidates = found_by(
+            planes[likely],
+            scores[rows, numbers][likely],
+            points[rows][likely],
+            upscaler,
+            stability[likely],
+        )
+        return [
+            settled
+            for candidate in candidates
+            if (settled := self._settled(candidate, exact=exact)) is not None
+        ]
+
+    def _settled(self, candidate: Candidate, *, exact: bool) -> Candidate | None:
+        """Compare stability with the threshold, at full size where that can matter."""
+        threshold = self.settings.stability_threshold
+        if exact or abs(candidate.stability - threshold) < _STABILITY_MARGIN:
+            candidate = candidate.with_exact_stability()
+        return candidate if candidate.stability >= threshold else None
+
+    def _spent(self, stage: str, begun: float) -> None:
+        seconds = self.report.seconds
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - begun
