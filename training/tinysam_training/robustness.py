@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -500,8 +501,12 @@ def _entries(sheet: Sheet) -> Iterator[ImageEntry]:
     for image in sheet.images:
         shown = replace(image, dataset=sheet.title)
         yield ImageEntry(
-            image.name, sheet.title, image.complete, lambda shown=shown: shown, ""
+            image.name, sheet.title, image.complete, partial(_itself, shown), ""
         )
+
+
+def _itself(image: LabelledImage) -> LabelledImage:
+    return image
 
 
 def write_report(found: Robustness, model: str, out: Path) -> None:
