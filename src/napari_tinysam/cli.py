@@ -409,7 +409,7 @@ WayOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="frozen (encoder as it is), lora or whole; auto is whole.",
+        help="frozen (encoder as it is), lora or whole; auto is lora.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Of all random choices.")]
