@@ -91,19 +91,18 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
     class Nothing(Comparison):
-        def __init__(self) -> None:
-            pass
+        def __init__(self, before: Any, after: Any) -> None:
+            assert before != after
 
         def table(self) -> str:
             return "| the table |"
 
-    def compare(before: Any, after: Any, entries: Any, **_: Any) -> Comparison:
-        assert before.name == "before"
-        assert after.name == "after"
+    def judge(predictor: Any, entries: Any) -> str:
         asked.append(len(entries))
-        return Nothing()
+        return predictor.model_id
 
-    monkeypatch.setattr(before_after, "compare", compare)
+    monkeypatch.setattr(before_after, "judge", judge)
+    monkeypatch.setattr(before_after, "Comparison", Nothing)
     monkeypatch.setattr(before_after, "draw_comparison", lambda *_: b"\x89PNG")
     return asked
 
@@ -147,7 +146,7 @@ def test_a_part_is_held_out(
         "finetune", "cells", "-o", "a.safetensors", "--model", start, "--way", "lora"
     )
     assert done.code == 0, done.err
-    assert unjudged == [1]
+    assert unjudged == [1, 1]
     assert "1 of the images are held out" in done.err
     assert "| the table |" in done.out
 
@@ -165,7 +164,7 @@ def test_the_folder_val_or_else_test_is_held_out(
         write_pairs(tmp_path / "split" / name, 2 - place, first=1 + 2 * place)
     done = run("finetune", "split", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
-    assert unjudged == [2]
+    assert unjudged == [2, 2]
     assert "Training: 1 image," in done.err
     assert "Validation: 2 images" in done.err
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from tinysam_training.before_after import Comparison
     from tinysam_training.data import DataReport
     from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.evaluate import Evaluation
     from tinysam_training.finetune import Finetuned
     from tinysam_training.loop import Training
 
@@ -28,8 +30,8 @@ _HELD_OUT = ("val", "test")
 #: So many held-out images the table at the end is about.
 _JUDGED = 6
 
-#: Minutes that judging an image before and after takes on a laptop, to be kept back.
-_MINUTES_AN_IMAGE = 0.25
+#: Minutes that are kept back for the picture and the files in the end.
+_MINUTES_TO_WRITE = 0.15
 
 WAYS = ("auto", "frozen", "lora", "whole")
 
@@ -112,6 +114,7 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
     CommandError
         If data or model cannot be used, or memory or disk space ends.
     """
+    from tinysam_training.before_after import Comparison
     from tinysam_training.finetune import DEFAULT_WAY, FinetuneSettings
     from tinysam_training.finetune import finetune as run
 
@@ -120,6 +123,11 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
     with _explained():
         report, train, held_out = _read(request, note)
         judged = held_out[:_JUDGED]
+        # Judging the start first tells how long judging the result will take on this machine.
+        note("The start is judged.")
+        judging = time.monotonic()
+        before = _judged(request, request.model, judged)
+        reserve = (time.monotonic() - judging) / 60 + _MINUTES_TO_WRITE
         spent = (time.monotonic() - begun) / 60
         settings = FinetuneSettings(
             model=request.model,
@@ -136,9 +144,7 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
                     request.output,
                     settings,
                     fingerprint=report.fingerprint,
-                    reserve=min(
-                        len(judged) * _MINUTES_AN_IMAGE, 0.25 * settings.minutes
-                    ),
+                    reserve=min(reserve, 0.5 * settings.minutes),
                     on_message=bar.say,
                     on_step=bar.step,
                 )
@@ -151,7 +157,19 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
                 "No model was better than the start on the held-out images, so none was "
                 "written. More images, or more --minutes, may help."
             )
-        return _report(request, result, judged, begun)
+        note("The result is judged.")
+        comparison = Comparison(before, _judged(request, request.output, judged))
+        return _report(request, result, comparison, judged, begun)
+
+
+def _judged(
+    request: FinetuneRequest, model: str | Path, entries: list[ImageEntry]
+) -> Evaluation:
+    """Evaluate a model on the held-out images."""
+    from napari_tinysam.predictor import load_model
+    from tinysam_training import before_after
+
+    return before_after.judge(load_model(model, device=request.device), entries)
 
 
 def _read(
@@ -192,20 +210,16 @@ def _read(
 
 
 def _report(
-    request: FinetuneRequest, result: Finetuned, judged: list[ImageEntry], begun: float
+    request: FinetuneRequest,
+    result: Finetuned,
+    comparison: Comparison,
+    judged: list[ImageEntry],
+    begun: float,
 ) -> str:
     """Write table and picture of before and after; return the text for stdout."""
-    from napari_tinysam.predictor import Predictor
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
-    from tinysam_training.before_after import compare, draw_comparison
+    from tinysam_training.before_after import draw_comparison
     from tinysam_training.finetune import run_folder_of
 
-    device = choose_device(request.device)
-    before, after = (
-        Predictor(TorchRuntime(model, device), name=name, model_id=name)
-        for model, name in ((result.before, "before"), (result.after, "after"))
-    )
-    comparison = compare(before, after, judged)
     folder = run_folder_of(request.output)
     table = comparison.table()
     with writing.replacing(folder / "before_after.md") as file:

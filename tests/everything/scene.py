@@ -31,6 +31,7 @@ class SceneRuntime:
         self.discs = discs
         self.steepness = steepness
         self.points: list[tuple[float, float]] = []
+        self._known: dict[int, np.ndarray] = {}
 
     def encode(self, rgb: np.ndarray) -> Any:
         return None
@@ -41,21 +42,35 @@ class SceneRuntime:
     def decode(
         self, features: Any, *, points: Any, labels: Any, boxes: Any, masks: Any
     ) -> DecodedPrompts:
-        logits = np.empty((len(points), 3, 256, 256), np.float32)
-        scores = np.empty((len(points), 3), np.float32)
-        y, x = np.mgrid[:256, :256] * 4 + 1.5
-        for row, (px, py) in enumerate(points[:, 0]):
-            self.points.append((float(px), float(py)))
-            inside = np.full((256, 256), -50.0)
-            score = 0.1
-            for number, (cx, cy, radius) in enumerate(self.discs):
-                if np.hypot(px - cx, py - cy) <= radius:
-                    inside = (radius - np.hypot(x - cx, y - cy)) / 4
-                    score = 0.95 - 0.001 * number
-            for k, growth in enumerate((0.0, -1.0, 2.0)):
-                logits[row, k] = self.steepness * (inside + growth)
-                scores[row, k] = score - 0.02 * k
+        planes, scores = [], []
+        for x, y in points[:, 0].tolist():
+            self.points.append((x, y))
+            # The last disc that holds the point; −1 is the ground.
+            holding = [
+                number
+                for number, (cx, cy, radius) in enumerate(self.discs)
+                if np.hypot(x - cx, y - cy) <= radius
+            ]
+            number = holding[-1] if holding else -1
+            planes.append(self._planes(number))
+            score = 0.95 - 0.001 * number if holding else 0.1
+            scores.append([score - 0.02 * k for k in range(3)])
+        logits = np.stack(planes)
+        scores = np.array(scores, np.float32)
         return DecodedPrompts(logits, scores)
+
+    def _planes(self, number: int) -> np.ndarray:
+        """(3, 256, 256) logits of a disc, or of the ground."""
+        if number not in self._known:
+            inside = np.full((256, 256), -50.0)
+            if number >= 0:
+                cx, cy, radius = self.discs[number]
+                y, x = np.mgrid[:256, :256] * 4 + 1.5
+                inside = (radius - np.hypot(x - cx, y - cy)) / 4
+            growth = np.array([0.0, -1.0, 2.0])[:, None, None]
+            planes = self.steepness * (inside + growth)
+            self._known[number] = planes.astype(np.float32)
+        return self._known[number]
 
 
 def scene(

@@ -13,7 +13,7 @@ from tinysam_training.evaluation_pictures import outline_mask, show_image, tinte
 from tinysam_training.evaluation_report import means
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_tinysam.predictor import Predictor
     from tinysam_training.data.labelled_image import ImageEntry
@@ -82,34 +82,20 @@ def judged_settings(
     )
 
 
-def compare(
-    before: Predictor,
-    after: Predictor,
-    entries: Sequence[ImageEntry],
-    *,
-    objects: int = 8,
-    progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
-    """Evaluate two models on held-out images.
+def judge(
+    predictor: Predictor, entries: Sequence[ImageEntry], objects: int = 8
+) -> Evaluation:
+    """Evaluate one of the two models, and keep the masks for the picture.
 
     Parameters
     ----------
-    before, after : Predictor
+    predictor : Predictor
     entries : sequence of ImageEntry
+        Held out; the same for both.
     objects : int
         At most so many objects an image get prompts.
-    progress : callable, optional
-        Called with images done and their number, of both models together.
     """
-    settings = judged_settings(objects, keep_masks=True)
-    total = 2 * len(entries)
-
-    def shown(start: int) -> Callable[[int, int], None]:
-        return lambda done, _: progress(start + done, total) if progress else None
-
-    first = evaluate(before, entries, settings, shown(0))
-    second = evaluate(after, entries, settings, shown(len(entries)))
-    return Comparison(first, second)
+    return evaluate(predictor, entries, judged_settings(objects, keep_masks=True))
 
 
 def draw_comparison(comparison: Comparison, entries: Sequence[ImageEntry]) -> bytes:
