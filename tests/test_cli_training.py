@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -465,3 +467,24 @@ def test_train_refuses_what_makes_no_sense(
     assert "'tpu' is not available" in refused(*command, "--device", "tpu", code=1)
     Path("out").write_text("a file")
     assert "cannot be written to" in refused(*command, code=1)
+
+
+def test_two_processes_tell_the_user_once(
+    run: Callable[..., Run], start: Path, tmp_path: Path
+) -> None:
+    recipe_file(start, steps=1, validation=[])
+    del run  # only its folder is needed: processes of their own know nothing of patches
+    command = ["train", "recipe.yaml", "--data", ".", "-o", "out", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_tinysam", *command, "--devices", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("out: 1 steps") == 1
+    assert done.stderr.count("Training: 4 images") == 1
+    rows = (tmp_path / "out" / "log.csv").read_text().splitlines()
+    assert len(rows) == 2  # one process logs

@@ -523,7 +523,8 @@ def _by_recipe(*, distills: bool) -> Callable[..., None]:
             nodes=nodes,
             distills=distills,
         )
-        typer.echo(cli_training.run_recipe(request, _say))
+        if text := cli_training.run_recipe(request, _say):
+            typer.echo(text)
 
     return command
 

@@ -335,6 +335,8 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
                 if bar.training is not None:
                     bar.say(f"--resume goes on with the run in {request.output}.")
                 raise
+    if not _speaks():
+        return ""
     figures = "; ".join(f"{k} {v:.3f}" for k, v in outcome.best.items() if k != "step")
     lines = [
         f"{request.output}: {outcome.steps} steps in {outcome.seconds / 60:.1f} minutes"
@@ -355,6 +357,8 @@ class _Bar:
     training: Training | None = None
 
     def say(self, message: str) -> None:
+        if not _speaks():
+            return
         if self.bar is not None:
             self.bar.clear()
         for line in message.splitlines():
@@ -368,7 +372,8 @@ class _Bar:
             self.bar = tqdm(
                 total=1000,
                 file=sys.stderr,
-                disable=None,  # where nobody watches
+                # where nobody watches, and in all processes but the first
+                disable=None if _speaks() else True,
                 leave=False,
                 bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}",
             )
@@ -387,6 +392,13 @@ def _bar(note: Callable[[str], None]) -> Iterator[_Bar]:
     finally:
         if bar.bar is not None:
             bar.bar.close()
+
+
+def _speaks() -> bool:
+    """Whether this is the one process of a run that talks to the user."""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return not getattr(rank_zero_only, "rank", 0)
 
 
 @contextmanager

@@ -10,20 +10,16 @@ import numpy as np
 import pytest
 
 from napari_tinysam.masks import BoxedMask
-from tinysam_training import robustness
+from tinysam_training import careless_prompts as careless
+from tinysam_training import robustness, robustness_sheets
+from tinysam_training.careless_prompts import careless_prompts, negative_clicks
 from tinysam_training.data.labelled_image import LabelledImage
-from tinysam_training.robustness import (
-    Robustness,
-    careless_prompts,
-    judge_robustness,
-    negative_clicks,
-    sheets,
-    write_report,
-)
+from tinysam_training.robustness import Robustness, judge_robustness, write_report
+from tinysam_training.robustness_sheets import sheets
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[str, robustness.Sheet]:
+def drawn() -> dict[str, robustness_sheets.Sheet]:
     return {sheet.name: sheet for sheet in sheets(1, seed=3)}
 
 
@@ -34,7 +30,7 @@ def extents(image: LabelledImage) -> np.ndarray:
     return sides * 1024 / max(image.rgb.shape[:2])
 
 
-def test_sheets_show_what_they_say(drawn: dict[str, robustness.Sheet]) -> None:
+def test_sheets_show_what_they_say(drawn: dict[str, robustness_sheets.Sheet]) -> None:
     for name, low, high in (("plain", 24, 200), ("tiny", 6, 11), ("large", 320, 480)):
         (image,) = drawn[name].images
         found = extents(image)
@@ -56,23 +52,27 @@ def test_sheets_show_what_they_say(drawn: dict[str, robustness.Sheet]) -> None:
 
 
 def test_hot_pixels_do_not_darken_the_16_bit_sheet(
-    drawn: dict[str, robustness.Sheet],
+    drawn: dict[str, robustness_sheets.Sheet],
 ) -> None:
     """Training sees what inference sees: contrast by percentiles."""
     assert np.percentile(drawn["16_bit"].images[0].rgb, 99) > 100
 
 
-def test_touching_objects_touch(drawn: dict[str, robustness.Sheet]) -> None:
+def test_touching_objects_touch(drawn: dict[str, robustness_sheets.Sheet]) -> None:
     labels = drawn["touching"].images[0].labels[0]
     assert labels.max() >= 4
     assert not drawn["touching"].images[0].complete
 
 
 def test_the_same_seed_gives_the_same_sheets(
-    drawn: dict[str, robustness.Sheet], monkeypatch: pytest.MonkeyPatch
+    drawn: dict[str, robustness_sheets.Sheet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = robustness._drawn(
-        1, 3, ("nuclei",), lambda image: robustness._sized(image, (24, 200)), at_least=5
+    again = robustness_sheets._drawn(
+        1,
+        3,
+        ("nuclei",),
+        lambda image: robustness_sheets._sized(image, (24, 200)),
+        at_least=5,
     )
     np.testing.assert_array_equal(again[0].rgb, drawn["plain"].images[0].rgb)
 
@@ -123,7 +123,7 @@ def judged_by_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         iou = np.array([boxed_iou(a, b) for a, b in zip(found, truth, strict=True)])
         return Answer(list(found), iou, iou, iou)
 
-    monkeypatch.setattr(robustness, "judged", judged)
+    monkeypatch.setattr(careless, "judged", judged)
 
 
 @pytest.mark.usefixtures("judged_by_mask")
@@ -151,9 +151,9 @@ def test_clicks_near_the_border_are_in_the_object(
 
     def boxed(predictor: Any, embedding: Any, given: np.ndarray, truth: Any) -> Any:
         boxes.append(given)
-        return robustness.judged(truth, truth)
+        return careless.judged(truth, truth)
 
-    monkeypatch.setattr(robustness, "answer_boxes", boxed)
+    monkeypatch.setattr(careless, "answer_boxes", boxed)
     found = careless_prompts(painter, image, 8)
     assert {len(values) for values in found.values()} == {3}
     centre, border = (prompts.points[:, 0] for prompts in painter.asked)
@@ -175,7 +175,7 @@ def test_clicks_near_the_border_are_in_the_object(
 
 
 def test_the_report_has_every_sheet(
-    drawn: dict[str, robustness.Sheet],
+    drawn: dict[str, robustness_sheets.Sheet],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

@@ -141,7 +141,11 @@ class Training:
             objective.student.image_encoder.to(memory_format=torch.channels_last)
         settings = recipe.optimizer
         optimizer = torch.optim.AdamW(
-            parameter_groups(objective), lr=settings.learning_rate, betas=settings.betas
+            parameter_groups(objective),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            # One pass over memory instead of ten.
+            fused=fabric.device.type in ("cpu", "cuda"),
         )
         self.module, self.optimizer = fabric.setup(objective, optimizer)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
@@ -260,7 +264,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         rounds = self._stage(self.progress).rounds
-        parts = [next(batches).to(fabric.device) for _ in range(settings.accumulate)]
+        parts = [next(batches).to(fabric.device) for _ in range(self._share())]
         total = self._over_all([self.objective.counts(part) for part in parts])
 
         self.module.train()
@@ -337,8 +341,12 @@ class Training:
     def _stage(self, progress: float) -> Stage:
         return self.recipe.stages[stage_at(progress, self.recipe.stages)]
 
+    def _share(self) -> int:
+        """Batches a step that this process does."""
+        return math.ceil(self.recipe.optimizer.accumulate / self.fabric.world_size)
+
     def _requests(self) -> Iterator[Request]:
-        accumulate = self.recipe.optimizer.accumulate
+        accumulate = self._share()
         world, rank = self.fabric.world_size, self.fabric.global_rank
         step = self.steps
         while True:

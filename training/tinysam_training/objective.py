@@ -145,7 +145,9 @@ class Objective(nn.Module):
         rng = torch.Generator().manual_seed(_mixed(shuffle_seed, batch.number))
         embedding = batch.embedding
         if embedding is None:
-            embedding = self.student.image_encoder(windows.image)
+            # As its weights are: a fifth less time on a CPU.
+            image = windows.image.contiguous(memory_format=torch.channels_last)
+            embedding = self.student.image_encoder(image)
         assert embedding is not None
         found: dict[str, Tensor] = {}
         head = self.student.object_head

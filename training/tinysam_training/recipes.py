@@ -203,7 +203,8 @@ class OptimizerSettings:
     warmup, floor : float
         Share of the budget until the rate is full; the cosine's end as share of it.
     accumulate : int
-        Batches a step.
+        Batches a step. Several processes share them; with more processes than batches, each does
+        one.
     ema : float
         Decay of the averaged weights a step; those are validated and exported.
     """

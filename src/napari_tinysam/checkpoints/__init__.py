@@ -7,7 +7,7 @@ names: the way for machines without a network. Importing this package loads no t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,12 @@ from napari_tinysam.checkpoints.registry import (
     unknown,
     weights_folder,
 )
-from napari_tinysam.checkpoints.weight_files import CheckpointError, read, write
+from napari_tinysam.checkpoints.weight_files import (
+    CheckpointError,
+    read,
+    read_notes,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,12 +66,15 @@ class LoadedCheckpoint:
         The file.
     fingerprint : str
         16 hexadecimal digits that change with the file's content.
+    notes : mapping of str to str
+        What the file says about itself: who made it, from what. Empty for .pth files.
     """
 
     model: SegmentAnything
     name: str
     path: Path
     fingerprint: str
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(
@@ -92,13 +100,16 @@ def load(
         published = REGISTRY[name_or_path]
         fingerprint = file_sha256(path)
         check_unchanged(path, fingerprint, published)
-        return LoadedCheckpoint(read(path), published.name, path, fingerprint[:16])
+        return LoadedCheckpoint(
+            read(path), published.name, path, fingerprint[:16], read_notes(path)
+        )
     path = Path(name_or_path).expanduser()
     if not path.exists() and path.name == str(name_or_path) and not path.suffix:
         raise unknown(path.name)
     # Read before the fingerprint is taken, for the better message about unfit files.
     model = read(path)
-    return LoadedCheckpoint(model, path.name, path, file_sha256(path)[:16])
+    fingerprint = file_sha256(path)[:16]
+    return LoadedCheckpoint(model, path.name, path, fingerprint, read_notes(path))
 
 
 def save(

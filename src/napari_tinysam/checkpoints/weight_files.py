@@ -6,6 +6,7 @@ objects other than plain tensors are refused.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -100,6 +101,25 @@ def read(path: Path) -> SegmentAnything:
     model.load_state_dict(from_official(complete))  # copies, converting to float32
     _check_finite(model, path)
     return model.eval()
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """Read what a .safetensors file says about itself; empty for other files.
+
+    Parameters
+    ----------
+    path : Path
+        A file that `read` accepts.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= _SAFETENSORS_HEADER_LIMIT:
+                return {}
+            notes = json.loads(file.read(length)).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {str(key): str(value) for key, value in dict(notes or {}).items()}
 
 
 def write(
