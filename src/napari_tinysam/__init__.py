@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_tinysam.everything import segment_everything
     from napari_tinysam.predictor import Embedding, Masks, Predictor, load_model
     from napari_tinysam.prompts import Prompts
 
@@ -25,9 +26,17 @@ _HOME = {
     "Predictor": "predictor",
     "Prompts": "prompts",
     "load_model": "predictor",
+    "segment_everything": "everything",
 }
 
-__all__ = ["Embedding", "Masks", "Predictor", "Prompts", "load_model"]
+__all__ = [
+    "Embedding",
+    "Masks",
+    "Predictor",
+    "Prompts",
+    "load_model",
+    "segment_everything",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ that. Nothing here remembers anything: the embedding carries all that `Predictor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,12 +138,22 @@ class Predictor:
         Registry name or file of the checkpoint, for messages.
     model_id : str
         Identifies weights and preprocessing; embeddings of another are refused.
+    notes : mapping of str to str, optional
+        What the checkpoint says about itself.
     """
 
-    def __init__(self, runtime: Runtime, *, name: str, model_id: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        name: str,
+        model_id: str,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         self._runtime = runtime
         self.name = name
         self.model_id = model_id
+        self.notes = dict(notes or {})
 
     def __repr__(self) -> str:
         """Return name and runtime."""
@@ -370,4 +380,5 @@ def load_model(
         TorchRuntime(loaded.model, chosen),
         name=loaded.name,
         model_id=f"{loaded.fingerprint}/{chosen.type}",
+        notes=loaded.notes,
     )

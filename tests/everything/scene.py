@@ -19,15 +19,21 @@ class SceneRuntime:
         In pixels of the model's frame.
     steepness : float
         Of the logits.
+    seen : list of (x, y, radius), optional
+        What the object head sees; without it there is none.
     """
 
     name = "discs"
     image_size = 1024
-    has_object_head = False
 
     def __init__(
-        self, discs: list[tuple[float, float, float]], steepness: float = 1.0
+        self,
+        discs: list[tuple[float, float, float]],
+        steepness: float = 1.0,
+        seen: list[tuple[float, float, float]] | None = None,
     ) -> None:
+        self.has_object_head = seen is not None
+        self.seen = seen
         self.discs = discs
         self.steepness = steepness
         self.points: list[tuple[float, float]] = []
@@ -36,13 +42,26 @@ class SceneRuntime:
     def encode(self, rgb: np.ndarray) -> Any:
         return None
 
-    def object_maps(self, features: Any) -> None:
-        return None
+    def object_maps(self, features: Any) -> np.ndarray | None:
+        if self.seen is None:
+            return None
+        y, x = np.mgrid[:256, :256] * 4 + 1.5
+        maps = np.zeros((3, 256, 256), np.float32)
+        maps[1] = 1
+        for cx, cy, radius in self.seen:
+            away = np.hypot(x - cx, y - cy) / radius
+            inside = (away < 1) & (maps[0] == 0)
+            maps[0][inside] = 1
+            maps[1][inside] = away[inside]
+            maps[2][inside] = 1 - away[inside]
+        return maps
 
     def decode(
         self, features: Any, *, points: Any, labels: Any, boxes: Any, masks: Any
     ) -> DecodedPrompts:
         planes, scores = [], []
+        if points is None:
+            points = boxes.reshape(-1, 2, 2).mean(axis=1, keepdims=True)
         for x, y in points[:, 0].tolist():
             self.points.append((x, y))
             # The last disc that holds the point; −1 is the ground.
@@ -77,9 +96,10 @@ def scene(
     discs: list[tuple[float, float, float]],
     size: tuple[int, int] = (512, 512),
     steepness: float = 1.0,
+    seen: list[tuple[float, float, float]] | None = None,
 ) -> tuple[Predictor, Embedding, SceneRuntime]:
     """A predictor of discs, and the embedding of an image of a size."""
-    runtime = SceneRuntime(discs, steepness)
+    runtime = SceneRuntime(discs, steepness, seen)
     predictor = Predictor(runtime, name="discs", model_id="discs")
     embedding = predictor.encode(np.zeros((*size, 3), np.uint8))
     return predictor, embedding, runtime

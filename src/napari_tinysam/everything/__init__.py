@@ -1,27 +1,53 @@
 """Everything mode: masks of all objects of an image without a click."""
 
 from napari_tinysam.everything.candidates import Candidate, best_apart, suppressed
+from napari_tinysam.everything.guided import GuidedSearch, GuidedSettings
+from napari_tinysam.everything.labelling import (
+    Labelling,
+    LabelSettings,
+    label_proposals,
+)
 from napari_tinysam.everything.lattice import (
     Lattice,
     centred_lattice,
     official_lattice,
 )
+from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.search import (
     Search,
     SearchProgress,
     SearchReport,
     SearchSettings,
 )
+from napari_tinysam.everything.segmentation import (
+    Mode,
+    Progress,
+    Segmentation,
+    segment_everything,
+)
+from napari_tinysam.everything.thresholds import Thresholds
 
 __all__ = [
     "Candidate",
+    "GuidedSearch",
+    "GuidedSettings",
+    "LabelSettings",
+    "Labelling",
     "Lattice",
+    "Mode",
+    "Progress",
+    "Proposal",
+    "Proposals",
     "Search",
     "SearchProgress",
     "SearchReport",
     "SearchSettings",
+    "Segmentation",
+    "Thresholds",
     "best_apart",
     "centred_lattice",
+    "label_proposals",
     "official_lattice",
+    "segment_everything",
     "suppressed",
 ]

@@ -41,6 +41,15 @@ class Lattice:
         """(C + D, 2), both rounds in one."""
         return np.concatenate([self.coarse, self.dense])
 
+    def inside(self, where: npt.NDArray[np.bool_]) -> Lattice:
+        """Return the points that lie in a region, (H, W) bool."""
+        rounds = (self.coarse, self.dense)
+        pixels = [points.astype(np.intp).T for points in rounds]
+        coarse, dense = (
+            points[where[y, x]] for points, (x, y) in zip(rounds, pixels, strict=True)
+        )
+        return Lattice(coarse, dense)
+
 
 def centred_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
     """Segment Anything's grid, (i + ½) / n of each side, split into two rounds.

@@ -25,6 +25,7 @@ from napari_tinysam.prompts import Prompts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.masks import Upscaler
     from napari_tinysam.predictor import Embedding, Predictor
 
 #: Stability at the resolution of the logits differs from that at full size by less than this;
@@ -99,6 +100,11 @@ class SearchReport:
     found: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def spent(self, stage: str, begun: float) -> None:
+        """Add the time since `begun`, of `time.perf_counter`, to a stage."""
+        elapsed = time.perf_counter() - begun
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+
     @property
     def skip_rate(self) -> float:
         """Share of the grid that was never decoded."""
@@ -133,6 +139,8 @@ class Search:
     embedding : Embedding
         Of the image, by this predictor.
     settings : SearchSettings, optional
+    where : ndarray of bool, (H, W), optional
+        Where prompts may lie; elsewhere there are no points.
     """
 
     def __init__(
@@ -140,10 +148,12 @@ class Search:
         predictor: Predictor,
         embedding: Embedding,
         settings: SearchSettings | None = None,
+        where: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.predictor = predictor
         self.embedding = embedding
         self.settings = settings or SearchSettings()
+        self.where = where
         self.report = SearchReport()
         self.candidates: list[Candidate] = []
         self._first_round = 0  # how many of them are of the first round
@@ -154,6 +164,8 @@ class Search:
         size = self.embedding.original_size
         make = official_lattice if settings.lattice == "official" else centred_lattice
         lattice = make(size, settings.points_per_side)
+        if self.where is not None:
+            lattice = lattice.inside(self.where)
         report.points = len(lattice.coarse) + len(lattice.dense)
         rounds = (lattice.coarse, lattice.dense)
         if not settings.hierarchical:
@@ -166,7 +178,7 @@ class Search:
             left = np.flatnonzero(~covered)
             covered[left] = candidate.covers(rounds[1][left], settings.confident_logit)
         report.skipped = int(covered.sum())
-        self._spent("skip", begun)
+        self.report.spent("skip", begun)
         yield from self._decode(rounds[1][~covered])
 
     @property
@@ -179,62 +191,87 @@ class Search:
             self.candidates[self._first_round :],
         )
         kept = best_apart([*late, *early], self.settings.box_overlap)
-        self._spent("suppress", begun)
+        self.report.spent("suppress", begun)
         return kept
 
     def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[SearchProgress]:
         report = self.report
         for start in range(0, len(points), _REPORT_EVERY):
             part = points[start : start + _REPORT_EVERY]
-            begun = time.perf_counter()
-            prompts = Prompts(points=part[:, np.newaxis].astype(np.float32))
-            masks = self.predictor.predict(self.embedding, prompts)
-            self._spent("decode", begun)
-            begun = time.perf_counter()
-            new = self._good(masks.logits, masks.scores, part)
+            new = decoded_points(
+                self.predictor, self.embedding, part, self.settings, report
+            )
             self.candidates += new
-            report.decoded += len(part)
-            report.found += len(new)
-            self._spent("filter", begun)
             yield SearchProgress(new, report.decoded + report.skipped, report.points)
 
-    def _good(
-        self,
-        logits: npt.NDArray[np.float32],
-        scores: npt.NDArray[np.float32],
-        points: npt.NDArray[np.float64],
-    ) -> list[Candidate]:
-        """Keep masks with a good score, then stable ones; only those are looked at full size."""
-        settings, upscaler = self.settings, self.embedding.upscaler
-        rows, numbers = np.nonzero(scores > settings.score_threshold)
-        if settings.lattice == "official" and settings.score_threshold <= 0:
-            rows, numbers = np.nonzero(np.ones(scores.shape, bool))
-        planes = logits[rows, numbers]
-        height, width = upscaler.valid_size
-        stability = stability_scores(planes[:, :height, :width])
-        exact = settings.lattice == "official"
-        least = settings.stability_threshold - _STABILITY_MARGIN
-        likely = np.ones(len(planes), bool) if exact else stability >= least
-        candidates = found_by(
-            planes[likely],
-            scores[rows, numbers][likely],
-            points[rows][likely],
-            upscaler,
-            stability[likely],
-        )
-        return [
-            settled
-            for candidate in candidates
-            if (settled := self._settled(candidate, exact=exact)) is not None
-        ]
 
-    def _settled(self, candidate: Candidate, *, exact: bool) -> Candidate | None:
-        """Compare stability with the threshold, at full size where that can matter."""
-        threshold = self.settings.stability_threshold
-        if exact or abs(candidate.stability - threshold) < _STABILITY_MARGIN:
-            candidate = candidate.with_exact_stability()
-        return candidate if candidate.stability >= threshold else None
+def decoded_points(
+    predictor: Predictor,
+    embedding: Embedding,
+    points: npt.NDArray[np.float64],
+    settings: SearchSettings,
+    report: SearchReport,
+) -> list[Candidate]:
+    """Decode points, and keep the masks that pass the thresholds.
 
-    def _spent(self, stage: str, begun: float) -> None:
-        seconds = self.report.seconds
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - begun
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+    points : ndarray of float64, (P, 2)
+        x and y in pixels of the image; each is a prompt of its own.
+    settings : SearchSettings
+    report : SearchReport
+        Is told.
+
+    Returns
+    -------
+    list of Candidate
+    """
+    begun = time.perf_counter()
+    prompts = Prompts(points=points[:, np.newaxis].astype(np.float32))
+    masks = predictor.predict(embedding, prompts)
+    report.spent("decode", begun)
+    begun = time.perf_counter()
+    found = _good(masks.logits, masks.scores, points, embedding.upscaler, settings)
+    report.decoded += len(points)
+    report.found += len(found)
+    report.spent("filter", begun)
+    return found
+
+
+def _good(
+    logits: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    points: npt.NDArray[np.float64],
+    upscaler: Upscaler,
+    settings: SearchSettings,
+) -> list[Candidate]:
+    """Keep masks with a good score, then stable ones; only those are looked at full size."""
+    exact = settings.lattice == "official"
+    rows, numbers = np.nonzero(scores > settings.score_threshold)
+    if exact and settings.score_threshold <= 0:
+        rows, numbers = np.nonzero(np.ones(scores.shape, bool))
+    planes = logits[rows, numbers]
+    height, width = upscaler.valid_size
+    stability = stability_scores(planes[:, :height, :width])
+    least = settings.stability_threshold - _STABILITY_MARGIN
+    likely = np.ones(len(planes), bool) if exact else stability >= least
+    candidates = found_by(
+        planes[likely],
+        scores[rows, numbers][likely],
+        points[rows][likely],
+        upscaler,
+        stability[likely],
+    )
+    settled = (
+        _settled(each, settings.stability_threshold, exact) for each in candidates
+    )
+    return [candidate for candidate in settled if candidate is not None]
+
+
+def _settled(candidate: Candidate, threshold: float, exact: bool) -> Candidate | None:
+    """Compare stability with the threshold, at full size where that can matter."""
+    if exact or abs(candidate.stability - threshold) < _STABILITY_MARGIN:
+        candidate = candidate.with_exact_stability()
+    return candidate if candidate.stability >= threshold else None

@@ -1,0 +1,298 @@
+"""Guided search: the object head says where objects are, the decoder draws them.
+
+A blind grid asks everywhere. The object head has seen the whole image already: its segmentation
+gives one prompt an object, the decoder's answer a better outline and a score. Where the answer is
+another object than the one that was meant, the head's own segmentation stays; and where the head
+sees foreground that nothing explains, points of the grid ask what is there.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_tinysam.everything.lattice import centred_lattice
+from napari_tinysam.everything.proposals import Proposal
+from napari_tinysam.everything.search import (
+    SearchReport,
+    SearchSettings,
+    decoded_points,
+)
+from napari_tinysam.masks import BoxedMask, stability_scores
+from napari_tinysam.metrics import boxed_iou
+from napari_tinysam.objects import ObjectSettings, segment_objects
+from napari_tinysam.prompts import Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from napari_tinysam.predictor import Embedding, Predictor
+
+#: What an object of the head's is prompted with.
+Guide = Literal["point", "box", "point_and_box"]
+
+#: Prompts that are decoded between two reports of progress.
+_REPORT_EVERY = 16
+
+
+@dataclass(frozen=True)
+class GuidedSettings:
+    """How the object head guides the decoder.
+
+    Attributes
+    ----------
+    objects : ObjectSettings
+        How the head's maps become objects.
+    guides : tuple of {"point", "box", "point_and_box"}
+        The prompts that each object gets: the pixel deepest inside, its box, or both at once. The
+        best answer counts.
+    agreement : float
+        IoU with the head's object below which an answer is taken for another object, and the
+        head's own outline is kept.
+    trust : float
+        Among the answers to an object's prompts the one with the largest score · agreement^trust
+        is taken.
+    fill : bool
+        Whether points of the grid are decoded where the head sees foreground that nothing
+        explains.
+    """
+
+    objects: ObjectSettings = field(default_factory=ObjectSettings)
+    guides: tuple[Guide, ...] = ("point_and_box",)
+    agreement: float = 0.5
+    trust: float = 1.0
+    fill: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.guides:
+            raise ValueError("An object needs at least one prompt.")
+        if unknown := set(self.guides) - {"point", "box", "point_and_box"}:
+            raise ValueError(f"There is no prompt {sorted(unknown)[0]!r}.")
+        if not 0 <= self.agreement <= 1:
+            raise ValueError("agreement lies between 0 and 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """An object as the head sees it.
+
+    Attributes
+    ----------
+    label : int
+        In the head's segmentation.
+    mask : BoxedMask
+    point : (float, float)
+        The pixel deepest inside, x and y.
+    """
+
+    label: int
+    mask: BoxedMask
+    point: tuple[float, float]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 of the first and last pixels."""
+        height, width = self.mask.mask.shape
+        x0, y0 = self.mask.x0, self.mask.y0
+        return x0, y0, x0 + width - 1, y0 + height - 1
+
+
+def instances_of(labels: npt.NDArray[np.int32]) -> list[Instance]:
+    """List the objects of a segmentation.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, (H, W)
+    """
+    from scipy import ndimage as ndi
+
+    shape = (int(labels.shape[0]), int(labels.shape[1]))
+    found = []
+    for label, place in enumerate(ndi.find_objects(labels), start=1):
+        if place is None:
+            continue
+        mask = labels[place] == label
+        # The border of the crop is outside of the object too.
+        depth = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        y0, x0 = place[0].start, place[1].start
+        point = (float(x0 + x), float(y0 + y))
+        found.append(Instance(label, BoxedMask(mask, y0, x0, shape), point))
+    return found
+
+
+class GuidedSearch:
+    """A guided search that is on its way; iterating decodes.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Of a model with an object head.
+    embedding : Embedding
+        Of the image, by this predictor.
+    settings : GuidedSettings, optional
+    grid : SearchSettings, optional
+        Thresholds and density of the grid that fills in.
+    where : ndarray of bool, (H, W), optional
+        Where prompts may lie; objects of the head's that lie mostly elsewhere are left out.
+
+    Attributes
+    ----------
+    territories : ndarray of int32, (H, W)
+        The head's segmentation, once the iteration has begun.
+    proposals : list of Proposal
+        What was found so far.
+    report : SearchReport
+
+    Raises
+    ------
+    ValueError
+        If the model has no object head.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        embedding: Embedding,
+        settings: GuidedSettings | None = None,
+        grid: SearchSettings | None = None,
+        where: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        if not predictor.has_object_head:
+            raise ValueError(f"The model {predictor.name!r} has no object head.")
+        self.predictor = predictor
+        self.embedding = embedding
+        self.settings = settings or GuidedSettings()
+        self.grid = grid or SearchSettings()
+        self.where = where
+        self.report = SearchReport()
+        self.territories = np.zeros(embedding.original_size, np.int32)
+        self.proposals: list[Proposal] = []
+
+    def __iter__(self) -> Iterator[list[Proposal]]:
+        """Decode batch after batch; gives what each of them found."""
+        begun = time.perf_counter()
+        maps = self.predictor.object_maps(self.embedding)
+        assert maps is not None
+        upscaler = self.embedding.upscaler
+        self.territories = segment_objects(maps, upscaler, self.settings.objects)
+        instances = [
+            instance
+            for instance in instances_of(self.territories)
+            if self.where is None or mostly_inside(instance.mask, self.where)
+        ]
+        self.report.spent("head", begun)
+        guides = self.settings.guides
+        self.report.points = len(instances) * len(guides)
+        size = max(1, _REPORT_EVERY // len(guides))
+        for start in range(0, len(instances), size):
+            new = self._answers(instances[start : start + size])
+            self.proposals += new
+            yield new
+        if self.settings.fill:
+            foreground = upscaler.full(maps[0]) >= (
+                self.settings.objects.foreground_threshold
+            )
+            yield from self._filled(foreground)
+
+    def _answers(self, instances: list[Instance]) -> list[Proposal]:
+        """Prompt some objects; for each the best answer, or the head's own outline."""
+        answers: list[list[tuple[BoxedMask, float, float]]] = [[] for _ in instances]
+        for guide in self.settings.guides:
+            begun = time.perf_counter()
+            masks = self.predictor.predict(self.embedding, _prompts(instances, guide))
+            self.report.spent("decode", begun)
+            begun = time.perf_counter()
+            height, width = self.embedding.upscaler.valid_size
+            stable = stability_scores(masks.logits[:, :, :height, :width])
+            for row, found in enumerate(answers):
+                for number in range(masks.logits.shape[1]):
+                    mask = masks.boxed(row, number).without_specks()
+                    found.append(
+                        (
+                            mask,
+                            float(masks.scores[row, number]),
+                            float(stable[row, number]),
+                        )
+                    )
+            self.report.decoded += len(instances)
+            self.report.spent("filter", begun)
+        begun = time.perf_counter()
+        chosen = [
+            self._best(instance, found)
+            for instance, found in zip(instances, answers, strict=True)
+        ]
+        self.report.spent("filter", begun)
+        self.report.found += len(chosen)
+        return chosen
+
+    def _best(
+        self, instance: Instance, answers: list[tuple[BoxedMask, float, float]]
+    ) -> Proposal:
+        """Choose among the answers by score and by agreement with the head."""
+        agreements = [boxed_iou(mask, instance.mask) for mask, *_ in answers]
+        worth = [
+            max(score, 0.0) * agreement**self.settings.trust
+            for (_, score, _), agreement in zip(answers, agreements, strict=True)
+        ]
+        best = int(np.argmax(worth))
+        mask, score, stability = answers[best]
+        if agreements[best] >= self.settings.agreement:
+            return Proposal(
+                mask, score, instance.point, "prompt", stability, instance.label
+            )
+        # What the decoder thinks of this place says how much the head's outline is worth.
+        return Proposal(
+            instance.mask, max(agreements), instance.point, "head", 1.0, instance.label
+        )
+
+    def _filled(self, foreground: npt.NDArray[np.bool_]) -> Iterator[list[Proposal]]:
+        """Ask at points of the grid that lie in foreground which no proposal holds."""
+        unexplained = foreground.copy()
+        for proposal in self.proposals:
+            unexplained[proposal.mask.slices] &= ~proposal.mask.mask
+        if self.where is not None:
+            unexplained &= self.where
+        lattice = centred_lattice(
+            self.embedding.original_size, self.grid.points_per_side
+        )
+        self.report.points += len(lattice.all)
+        # In two rounds, as in the hierarchical search: what the first finds spares the second.
+        for points in (lattice.coarse, lattice.dense):
+            x, y = points.astype(np.intp).T
+            asked = points[unexplained[y, x]]
+            self.report.skipped += len(points) - len(asked)
+            found: list[Proposal] = []
+            for start in range(0, len(asked), _REPORT_EVERY):
+                candidates = decoded_points(
+                    self.predictor,
+                    self.embedding,
+                    asked[start : start + _REPORT_EVERY],
+                    self.grid,
+                    self.report,
+                )
+                new = [Proposal.of_candidate(candidate) for candidate in candidates]
+                found += new
+                self.proposals += new
+                yield new
+            for proposal in found:
+                unexplained[proposal.mask.slices] &= ~proposal.mask.mask
+
+
+def mostly_inside(mask: BoxedMask, where: npt.NDArray[np.bool_]) -> bool:
+    """Whether more than half of a mask lies in a region, (H, W) bool."""
+    return 2 * int(np.count_nonzero(mask.mask & where[mask.slices])) > mask.area
+
+
+def _prompts(instances: list[Instance], guide: Guide) -> Prompts:
+    points = np.array([each.point for each in instances], np.float32)[:, np.newaxis]
+    boxes = np.array([each.box for each in instances], np.float32)
+    return Prompts(
+        points=points if guide != "box" else None,
+        boxes=boxes if guide != "point" else None,
+    )

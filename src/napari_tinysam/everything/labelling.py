@@ -1,0 +1,265 @@
+"""From overlapping proposals to labels: which become objects, and who gets a pixel.
+
+The rules, in their order:
+
+1. Proposals with a lower score, or a size outside the limits, are left out.
+2. Of two that are nearly the same (IoU above `LabelSettings.same`), the one with the better score
+   is kept.
+3. Nested ones exclude each other: a proposal holds another if at least `NESTED` of that one's
+   pixels lie in it. Whole and parts are compared by score, where each part counts in proportion to
+   its share of the whole's area, raised to a power that `LabelSettings.parts` sets: at 0 the whole
+   always wins, at ½ parts win if they are better than the whole all in all, at 1 every part counts
+   as much as the whole does.
+4. The rest are drawn, the best first. Pixels that are taken stay so, except that in its own
+   territory (the object head's segmentation) each proposal takes precedence. One that is left with
+   less than `1 − overlap` of its pixels is not drawn at all.
+5. Of each object the largest connected piece stays, unless all pieces are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.proposals import Proposals
+
+#: A proposal is part of another if at least this share of its pixels is.
+NESTED = 0.8
+
+#: Larger exponents would make no difference: parts count nothing then.
+_LARGEST_POWER = 64.0
+
+#: Neighbours in eight directions belong together.
+_AROUND = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How proposals become labels; what the sliders of the dock set.
+
+    Attributes
+    ----------
+    confidence : float
+        0–1. Proposals with a lower score are left out.
+    least_area, largest_area : float
+        In pixels of the image.
+    overlap : float
+        0–1, the share of a proposal that better ones may take before it is left out.
+    parts : float
+        0 prefers whole objects, 1 their parts.
+    same : float
+        IoU above which two proposals are one.
+    connected : bool
+        Whether only the largest connected piece of an object stays.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its range.
+    """
+
+    confidence: float = 0.5
+    least_area: float = 0.0
+    largest_area: float = float("inf")
+    overlap: float = 0.5
+    parts: float = 0.5
+    same: float = 0.7
+    connected: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("confidence", "overlap", "parts", "same"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies between 0 and 1.")
+        if not 0 <= self.least_area <= self.largest_area:
+            raise ValueError("The least area is above the largest one.")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """Labels, and which proposals they are.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, (H, W)
+        0 is background; label k is proposal ``numbers[k - 1]``.
+    numbers : list of int
+        Of the proposals that were drawn, the best first.
+    """
+
+    labels: npt.NDArray[np.int32]
+    numbers: list[int]
+
+
+def label_proposals(
+    proposals: Proposals,
+    settings: LabelSettings | None = None,
+    *,
+    taken: npt.NDArray[np.bool_] | None = None,
+    without: frozenset[int] = frozenset(),
+) -> Labelling:
+    """Decide which proposals become objects and draw them.
+
+    Parameters
+    ----------
+    proposals : Proposals
+    settings : LabelSettings, optional
+    taken : ndarray of bool, (H, W), optional
+        Pixels of objects that are there already. They count like better proposals: what they cover
+        is never drawn.
+    without : frozenset of int
+        Numbers of proposals that a user rejected.
+
+    Returns
+    -------
+    Labelling
+    """
+    settings = settings or LabelSettings()
+    numbers = chosen_proposals(proposals, settings, without)
+    return _drawn(proposals, numbers, settings, taken)
+
+
+def chosen_proposals(
+    proposals: Proposals,
+    settings: LabelSettings,
+    without: frozenset[int] = frozenset(),
+) -> list[int]:
+    """Choose those that are drawn: rules 1 to 3.
+
+    Returns
+    -------
+    list of int
+        The best first.
+    """
+    alive = (
+        (proposals.scores >= settings.confidence)
+        & (proposals.areas >= settings.least_area)
+        & (proposals.areas <= settings.largest_area)
+    )
+    alive[list(without)] = False
+    _drop_doubles(proposals, alive, settings.same)
+    _drop_nested(proposals, alive, settings.parts)
+    return [int(number) for number in np.flatnonzero(alive)]
+
+
+def _drop_doubles(
+    proposals: Proposals, alive: npt.NDArray[np.bool_], same: float
+) -> None:
+    """Rule 2; changes `alive`."""
+    shared, areas = proposals.shared, proposals.areas
+    union = areas[shared.better] + areas[shared.worse] - shared.pixels
+    double = np.flatnonzero(shared.pixels > same * union)
+    # Pairs are sorted by the worse one, so that the better one is decided before.
+    for better, worse in zip(
+        shared.better[double].tolist(), shared.worse[double].tolist(), strict=True
+    ):
+        if alive[better]:
+            alive[worse] = False
+
+
+def _drop_nested(
+    proposals: Proposals, alive: npt.NDArray[np.bool_], parts: float
+) -> None:
+    """Rule 3; changes `alive`."""
+    parent = _parents(proposals, alive)
+    areas, scores = proposals.areas, proposals.scores
+    power = _LARGEST_POWER if parts <= 0 else min((1 - parts) / parts, _LARGEST_POWER)
+    order = sorted(np.flatnonzero(alive).tolist(), key=lambda n: (areas[n], -n))
+    value = scores.copy()  # of a proposal, or of its parts where those are better
+    of_parts = np.zeros(len(proposals))
+    for number in order:  # the smallest first: parts are settled before their whole
+        value[number] = max(scores[number], of_parts[number])
+        whole = parent[number]
+        if whole >= 0:
+            share = min(1.0, areas[number] / areas[whole])
+            of_parts[whole] += value[number] * share**power
+    covered = np.zeros(len(proposals), bool)  # chosen, or part of one that is
+    for number in reversed(order):  # the largest first
+        whole = parent[number]
+        if whole >= 0 and covered[whole]:
+            covered[number], alive[number] = True, False
+        elif of_parts[number] > scores[number]:
+            alive[number] = False
+        else:
+            covered[number] = True
+
+
+def _parents(
+    proposals: Proposals, alive: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.intp]:
+    """Find the smallest proposal that holds each one; −1 where none does."""
+    shared, areas = proposals.shared, proposals.areas
+    pairs = alive[shared.better] & alive[shared.worse]
+    first, second = shared.better[pairs], shared.worse[pairs]
+    pixels = shared.pixels[pairs]
+    larger = np.where(areas[first] >= areas[second], first, second)
+    smaller = first + second - larger
+    held = pixels >= NESTED * areas[smaller]
+    larger, smaller = larger[held], smaller[held]
+    parent = np.full(len(proposals), -1, np.intp)
+    # The largest are written first, so that the smallest is what stays.
+    order = np.argsort(-areas[larger], kind="stable")
+    parent[smaller[order]] = larger[order]
+    return parent
+
+
+def _drawn(
+    proposals: Proposals,
+    numbers: list[int],
+    settings: LabelSettings,
+    taken: npt.NDArray[np.bool_] | None,
+) -> Labelling:
+    """Rules 4 and 5."""
+    labels = np.zeros(proposals.shape, np.int32)
+    if taken is not None:
+        labels[taken] = -1
+    territories = proposals.territories
+    least = 1 - settings.overlap
+    drawn: list[int] = []
+    for number in numbers:
+        proposal = proposals[number]
+        mask, place = proposal.mask.mask, proposal.mask.slices
+        region = labels[place]
+        free = mask & (region == 0)
+        if territories is not None and proposal.territory:
+            own = territories[place] == proposal.territory
+            free |= mask & own & (region > 0)
+        pixels = int(np.count_nonzero(free))
+        if not pixels or pixels < least * proposal.area:
+            continue
+        drawn.append(number)
+        region[free] = len(drawn)
+    kept = _connected(labels, proposals, drawn) if settings.connected else labels
+    kept[kept < 0] = 0
+    return _numbered(kept, drawn)
+
+
+def _connected(
+    labels: npt.NDArray[np.int32], proposals: Proposals, drawn: list[int]
+) -> npt.NDArray[np.int32]:
+    """Keep the largest piece of each object."""
+    from scipy import ndimage as ndi
+
+    for label, number in enumerate(drawn, start=1):
+        region = labels[proposals[number].mask.slices]
+        pieces, count = ndi.label(region == label, _AROUND)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            region[(pieces > 0) & (pieces != sizes.argmax())] = 0
+    return labels
+
+
+def _numbered(labels: npt.NDArray[np.int32], drawn: list[int]) -> Labelling:
+    """Leave no gaps in the numbers: an object may have lost all its pixels to territories."""
+    there = np.bincount(labels.ravel(), minlength=len(drawn) + 1)[1:] > 0
+    if there.all():
+        return Labelling(labels, drawn)
+    numbers = np.concatenate([[0], np.cumsum(there) * there]).astype(np.int32)
+    return Labelling(
+        numbers[labels], [n for n, kept in zip(drawn, there, strict=True) if kept]
+    )

@@ -1,0 +1,204 @@
+"""Proposals: masks that may become objects, and what they share with one another.
+
+Everything that deciding among them needs is computed once, when they are known; deciding again with
+other settings (`labelling`) is then a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.candidates import Candidate
+    from napari_tinysam.masks import BoxedMask
+
+#: Where a proposal came from: a point of the grid, a prompt at an object that the object head saw,
+#: or the object head's own segmentation.
+Source = Literal["grid", "prompt", "head"]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A mask that may become an object.
+
+    Attributes
+    ----------
+    mask : BoxedMask
+        At the size of the image; not empty.
+    score : float
+        0–1, IoU that the model predicts for it.
+    point : (float, float)
+        The prompt that gave it, x and y in pixels of the image; the deepest pixel where there was
+        none.
+    source : str
+        See `Source`.
+    stability : float
+        0–1, see `napari_tinysam.masks.stability_scores`; 1 where it is not known.
+    territory : int
+        Label of the object head's segmentation that it was prompted for; 0 for none. Where two
+        proposals meet, each gets what lies in its own territory.
+    """
+
+    mask: BoxedMask
+    score: float
+    point: tuple[float, float]
+    source: Source = "grid"
+    stability: float = 1.0
+    territory: int = 0
+
+    @cached_property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return self.mask.area
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 of the mask's first and last pixels."""
+        height, width = self.mask.mask.shape
+        x0, y0 = self.mask.x0, self.mask.y0
+        return x0, y0, x0 + width - 1, y0 + height - 1
+
+    @classmethod
+    def of_candidate(cls, candidate: Candidate) -> Proposal:
+        """Make a proposal of what a search found."""
+        return cls(
+            candidate.mask.without_specks(),
+            candidate.score,
+            candidate.point,
+            "grid",
+            candidate.stability,
+        )
+
+
+class Proposals:
+    """Proposals of one image, the best first.
+
+    Parameters
+    ----------
+    proposals : iterable of Proposal
+        Empty ones are left out.
+    shape : (int, int)
+        Height and width of the image.
+    territories : ndarray of int32, (H, W), optional
+        The object head's segmentation, which decides where proposals meet.
+    """
+
+    def __init__(
+        self,
+        proposals: Iterable[Proposal],
+        shape: tuple[int, int],
+        territories: npt.NDArray[np.int32] | None = None,
+    ) -> None:
+        given = [proposal for proposal in proposals if proposal.area]
+        order = np.argsort([-proposal.score for proposal in given], kind="stable")
+        self.shape = shape
+        self.territories = territories
+        self._members = tuple(given[number] for number in order)
+        self.scores = np.array([p.score for p in self._members], np.float64)
+        self.areas = np.array([p.area for p in self._members], np.int64)
+        self.boxes = np.array([p.box for p in self._members], np.int64).reshape(-1, 4)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._members)
+
+    def __getitem__(self, number: int) -> Proposal:
+        """Return one of them."""
+        return self._members[number]
+
+    @cached_property
+    def shared(self) -> Shared:
+        """What they share with one another."""
+        return Shared.of(self._members, self.boxes)
+
+    def at(self, y: float, x: float, among: Sequence[int]) -> int | None:
+        """Find the proposal under a pixel: the smallest of those that hold it.
+
+        Parameters
+        ----------
+        y, x : float
+            In pixels of the image.
+        among : sequence of int
+            Numbers of the proposals in question.
+
+        Returns
+        -------
+        int or None
+            Its number; None where there is none.
+        """
+        numbers = np.asarray(among, np.intp)
+        row, column = int(np.floor(y)), int(np.floor(x))
+        x0, y0, x1, y1 = self.boxes[numbers].T
+        near = (x0 <= column) & (column <= x1) & (y0 <= row) & (row <= y1)
+        holding = [
+            int(number)
+            for number in numbers[near]
+            if self._members[number].mask.mask[
+                row - self.boxes[number, 1], column - self.boxes[number, 0]
+            ]
+        ]
+        return min(holding, key=lambda n: (self.areas[n], n), default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Pairs of proposals that have pixels in common, the better one first.
+
+    Attributes
+    ----------
+    better, worse : ndarray of int, (P,)
+        Numbers of the two; sorted by `worse`.
+    pixels : ndarray of int64, (P,)
+        How many they share.
+    """
+
+    better: npt.NDArray[np.intp]
+    worse: npt.NDArray[np.intp]
+    pixels: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, proposals: Sequence[Proposal], boxes: npt.NDArray[np.int64]) -> Shared:
+        """Count the pixels of all pairs whose boxes meet."""
+        rows: list[tuple[int, int, int]] = []
+        for number in range(1, len(proposals)):
+            x0, y0, x1, y1 = boxes[number]
+            before = boxes[:number]
+            meets = (
+                (before[:, 0] <= x1)
+                & (before[:, 2] >= x0)
+                & (before[:, 1] <= y1)
+                & (before[:, 3] >= y0)
+            )
+            own = proposals[number].mask
+            for other in np.flatnonzero(meets):
+                pixels = _common(own, proposals[other].mask)
+                if pixels:
+                    rows.append((int(other), number, pixels))
+        better, worse, pixels = (
+            np.array(rows, np.int64).reshape(-1, 3).T if rows else np.zeros((3, 0))
+        )
+        return cls(
+            better.astype(np.intp), worse.astype(np.intp), pixels.astype(np.int64)
+        )
+
+
+def _common(a: BoxedMask, b: BoxedMask) -> int:
+    """Pixels that two masks of one image share."""
+    height_a, width_a = a.mask.shape
+    height_b, width_b = b.mask.shape
+    y0, x0 = max(a.y0, b.y0), max(a.x0, b.x0)
+    y1 = min(a.y0 + height_a, b.y0 + height_b)
+    x1 = min(a.x0 + width_a, b.x0 + width_b)
+    if y0 >= y1 or x0 >= x1:
+        return 0
+    part_a = a.mask[y0 - a.y0 : y1 - a.y0, x0 - a.x0 : x1 - a.x0]
+    part_b = b.mask[y0 - b.y0 : y1 - b.y0, x0 - b.x0 : x1 - b.x0]
+    return int(np.count_nonzero(part_a & part_b))

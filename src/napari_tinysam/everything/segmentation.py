@@ -1,0 +1,215 @@
+"""Segment everything: one interface for the button, the command and the function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_tinysam.everything.candidates import best_apart
+from napari_tinysam.everything.guided import GuidedSearch, instances_of, mostly_inside
+from napari_tinysam.everything.labelling import Labelling, label_proposals
+from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.search import Search, SearchReport
+from napari_tinysam.everything.thresholds import Thresholds
+from napari_tinysam.objects import segment_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.labelling import LabelSettings
+    from napari_tinysam.predictor import Embedding, Predictor
+
+#: How objects are found. "auto" is "guided" where the model has an object head, else
+#: "hierarchical"; "dense" decodes the whole grid; "head" decodes nothing.
+Mode = Literal["auto", "guided", "hierarchical", "dense", "head"]
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a segmentation says after a batch.
+
+    Attributes
+    ----------
+    new : list of Proposal
+        Found by this batch, not compared with earlier ones.
+    done, total : int
+        Prompts decoded or left out, and all that are known so far.
+    """
+
+    new: list[Proposal]
+    done: int
+    total: int
+
+
+class Segmentation:
+    """Everything in one image: an iteration that decodes, and what came out of it so far.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+        Of the image, by this predictor.
+    mode : str
+        See `Mode`.
+    thresholds : Thresholds, optional
+        By default those of the model.
+    where : ndarray of bool, (H, W), optional
+        Where objects are looked for: a part of the image, or what is not segmented yet.
+
+    Attributes
+    ----------
+    mode : str
+        As it was resolved; never "auto".
+    report : SearchReport
+
+    Raises
+    ------
+    ValueError
+        If there is no such mode, or the model cannot do it.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        embedding: Embedding,
+        mode: Mode = "auto",
+        *,
+        thresholds: Thresholds | None = None,
+        where: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        if mode not in ("auto", "guided", "hierarchical", "dense", "head"):
+            raise ValueError(f"There is no mode {mode!r}.")
+        if mode == "auto":
+            mode = "guided" if predictor.has_object_head else "hierarchical"
+        if mode in ("guided", "head") and not predictor.has_object_head:
+            raise ValueError(
+                f"The model {predictor.name!r} has no object head; use the mode hierarchical."
+            )
+        self.mode = mode
+        self.predictor = predictor
+        self.embedding = embedding
+        self.thresholds = thresholds or Thresholds.from_notes(predictor.notes)
+        self.where = where
+        self.report = SearchReport()
+        self._search: Search | GuidedSearch | None = None
+        self._head: list[Proposal] = []
+        self._territories: npt.NDArray[np.int32] | None = None
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Decode batch after batch. It may be left at any time."""
+        given = self.thresholds
+        if self.mode == "head":
+            yield from self._by_head()
+        elif self.mode == "guided":
+            guided = GuidedSearch(
+                self.predictor, self.embedding, given.guided, given.search, self.where
+            )
+            self._search, self.report = guided, guided.report
+            for new in guided:
+                yield self._progress(new)
+        else:
+            settings = given.search
+            if self.mode == "dense":
+                from dataclasses import replace
+
+                settings = replace(settings, hierarchical=False)
+            search = Search(self.predictor, self.embedding, settings, self.where)
+            self._search, self.report = search, search.report
+            for step in search:
+                yield self._progress([Proposal.of_candidate(each) for each in step.new])
+
+    def run(self) -> Segmentation:
+        """Decode all that there is."""
+        for _ in self:
+            pass
+        return self
+
+    @property
+    def settings(self) -> LabelSettings:
+        """The model's own settings for labels in this mode."""
+        given = self.thresholds
+        return given.labels if isinstance(self._search, Search) else given.guided_labels
+
+    @property
+    def proposals(self) -> Proposals:
+        """What was found so far; a new object at each access."""
+        shape = self.embedding.original_size
+        if isinstance(self._search, Search):
+            # Near duplicates by box first: thousands of masks are not compared pixel by pixel.
+            overlap = self.thresholds.search.box_overlap
+            kept = best_apart(self._search.candidates, overlap)
+            return Proposals(map(Proposal.of_candidate, kept), shape)
+        if isinstance(self._search, GuidedSearch):
+            return Proposals(self._search.proposals, shape, self._search.territories)
+        return Proposals(self._head, shape, self._territories)
+
+    def labels(self, settings: LabelSettings | None = None) -> Labelling:
+        """Decide with the model's or with other settings, among what was found so far."""
+        return label_proposals(self.proposals, settings or self.settings)
+
+    def _progress(self, new: list[Proposal]) -> Progress:
+        report = self.report
+        return Progress(new, report.decoded + report.skipped, report.points)
+
+    def _by_head(self) -> Iterator[Progress]:
+        maps = self.predictor.object_maps(self.embedding)
+        assert maps is not None
+        objects = self.thresholds.guided.objects
+        labels = segment_objects(maps, self.embedding.upscaler, objects)
+        self._territories = labels
+        self._head = [
+            Proposal(each.mask, 1.0, each.point, "head", 1.0, each.label)
+            for each in instances_of(labels)
+            if self.where is None or mostly_inside(each.mask, self.where)
+        ]
+        self.report.found = len(self._head)
+        yield Progress(self._head, 1, 1)
+
+
+def segment_everything(
+    image: Any,
+    model: Predictor | str = "default",
+    *,
+    mode: Mode = "auto",
+    settings: LabelSettings | None = None,
+    thresholds: Thresholds | None = None,
+    **to_rgb_options: Any,
+) -> npt.NDArray[np.int32]:
+    """Find all objects of an image, without any prompt.
+
+    Parameters
+    ----------
+    image : array-like
+        One plane, as for `Predictor.encode`.
+    model : Predictor or str
+        From `napari_tinysam.load_model`, or what that takes.
+    mode : str
+        See `Mode`.
+    settings : LabelSettings, optional
+        Confidence, sizes, whole or parts; by default what suits the model.
+    thresholds : Thresholds, optional
+        Of the search; by default the model's own.
+    **to_rgb_options
+        As for `Predictor.encode`.
+
+    Returns
+    -------
+    ndarray of int32, (H, W)
+        Objects 1…N, the surest first; 0 where there is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not an image, or the model has no object head and the mode needs one.
+    napari_tinysam.checkpoints.CheckpointError
+        If the model cannot be had.
+    """
+    from napari_tinysam.predictor import load_model
+
+    predictor = load_model(model) if isinstance(model, str) else model
+    embedding = predictor.encode(image, **to_rgb_options)
+    found = Segmentation(predictor, embedding, mode, thresholds=thresholds).run()
+    return found.labels(settings).labels
