@@ -28,6 +28,7 @@ from napari_tinysam.checkpoints.registry import (
 )
 from napari_tinysam.checkpoints.weight_files import (
     CheckpointError,
+    is_half,
     read,
     read_notes,
     write,
@@ -46,6 +47,7 @@ __all__ = [
     "LoadedCheckpoint",
     "fetch",
     "is_available_offline",
+    "is_half",
     "load",
     "save",
     "weights_folder",

@@ -111,15 +111,35 @@ def read_notes(path: Path) -> dict[str, str]:
     path : Path
         A file that `read` accepts.
     """
+    notes = _safetensors_header(path).get("__metadata__")
+    if not isinstance(notes, dict):
+        return {}
+    return {str(key): str(value) for key, value in notes.items()}
+
+
+def is_half(path: Path) -> bool:
+    """Whether a .safetensors file holds 16-bit weights.
+
+    Parameters
+    ----------
+    path : Path
+        A file that `read` accepts.
+    """
+    tensors = [t for t in _safetensors_header(path).values() if isinstance(t, dict)]
+    return any(tensor.get("dtype") in ("F16", "BF16") for tensor in tensors)
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """Read the header; empty if the file has none."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= _SAFETENSORS_HEADER_LIMIT:
                 return {}
-            notes = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError):
+            header = json.loads(file.read(length))
+    except (OSError, ValueError):
         return {}
-    return {str(key): str(value) for key, value in dict(notes or {}).items()}
+    return header if isinstance(header, dict) else {}
 
 
 def write(

@@ -27,7 +27,7 @@ from napari_tinysam.objects import ObjectSettings, segment_objects
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -202,54 +202,19 @@ class GuidedSearch:
 
     def _answers(self, instances: list[Instance]) -> list[Proposal]:
         """Prompt some objects; for each the best answer, or the head's own outline."""
-        answers: list[list[tuple[BoxedMask, float, float]]] = [[] for _ in instances]
+        answers: list[list[Answer]] = [[] for _ in instances]
         for guide in self.settings.guides:
-            begun = time.perf_counter()
-            masks = self.predictor.predict(self.embedding, _prompts(instances, guide))
-            self.report.spent("decode", begun)
-            begun = time.perf_counter()
-            height, width = self.embedding.upscaler.valid_size
-            stable = stability_scores(masks.logits[:, :, :height, :width])
-            for row, found in enumerate(answers):
-                for number in range(masks.logits.shape[1]):
-                    mask = masks.boxed(row, number).without_specks()
-                    found.append(
-                        (
-                            mask,
-                            float(masks.scores[row, number]),
-                            float(stable[row, number]),
-                        )
-                    )
-            self.report.decoded += len(instances)
-            self.report.spent("filter", begun)
-        begun = time.perf_counter()
+            found = answers_to(
+                self.predictor, self.embedding, instances, guide, self.report
+            )
+            for own, more in zip(answers, found, strict=True):
+                own += more
         chosen = [
-            self._best(instance, found)
-            for instance, found in zip(instances, answers, strict=True)
+            best_answer(instance, own, self.settings)
+            for instance, own in zip(instances, answers, strict=True)
         ]
-        self.report.spent("filter", begun)
         self.report.found += len(chosen)
         return chosen
-
-    def _best(
-        self, instance: Instance, answers: list[tuple[BoxedMask, float, float]]
-    ) -> Proposal:
-        """Choose among the answers by score and by agreement with the head."""
-        agreements = [boxed_iou(mask, instance.mask) for mask, *_ in answers]
-        worth = [
-            max(score, 0.0) * agreement**self.settings.trust
-            for (_, score, _), agreement in zip(answers, agreements, strict=True)
-        ]
-        best = int(np.argmax(worth))
-        mask, score, stability = answers[best]
-        if agreements[best] >= self.settings.agreement:
-            return Proposal(
-                mask, score, instance.point, "prompt", stability, instance.label
-            )
-        # What the decoder thinks of this place says how much the head's outline is worth.
-        return Proposal(
-            instance.mask, max(agreements), instance.point, "head", 1.0, instance.label
-        )
 
     def _filled(self, foreground: npt.NDArray[np.bool_]) -> Iterator[list[Proposal]]:
         """Ask at points of the grid that lie in foreground which no proposal holds."""
@@ -289,7 +254,89 @@ def mostly_inside(mask: BoxedMask, where: npt.NDArray[np.bool_]) -> bool:
     return 2 * int(np.count_nonzero(mask.mask & where[mask.slices])) > mask.area
 
 
-def _prompts(instances: list[Instance], guide: Guide) -> Prompts:
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One of the decoder's masks for an object of the head's.
+
+    Attributes
+    ----------
+    mask : BoxedMask
+    score, stability : float
+    agreement : float
+        IoU with the head's object.
+    """
+
+    mask: BoxedMask
+    score: float
+    stability: float
+    agreement: float
+
+
+def answers_to(
+    predictor: Predictor,
+    embedding: Embedding,
+    instances: Sequence[Instance],
+    guide: Guide,
+    report: SearchReport,
+) -> list[list[Answer]]:
+    """Prompt objects of the head's.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+    instances : sequence of Instance
+    guide : str
+        What with.
+    report : SearchReport
+        Is told.
+
+    Returns
+    -------
+    list of list of Answer
+        Three for each object.
+    """
+    begun = time.perf_counter()
+    masks = predictor.predict(embedding, _prompts(instances, guide))
+    report.decoded += len(instances)
+    report.spent("decode", begun)
+    begun = time.perf_counter()
+    height, width = embedding.upscaler.valid_size
+    stable = stability_scores(masks.logits[:, :, :height, :width])
+    found = []
+    for row, instance in enumerate(instances):
+        own = []
+        for number, score in enumerate(masks.scores[row].tolist()):
+            mask = masks.boxed(row, number).without_specks()
+            agreement = boxed_iou(mask, instance.mask) if mask.area else 0.0
+            own.append(Answer(mask, score, float(stable[row, number]), agreement))
+        found.append(own)
+    report.spent("filter", begun)
+    return found
+
+
+def best_answer(
+    instance: Instance, answers: Sequence[Answer], settings: GuidedSettings
+) -> Proposal:
+    """Choose among answers by score and agreement; the head's outline where none agrees.
+
+    Parameters
+    ----------
+    instance : Instance
+    answers : sequence of Answer
+        At least one.
+    settings : GuidedSettings
+    """
+    best = max(answers, key=lambda a: max(a.score, 0.0) * a.agreement**settings.trust)
+    point, label = instance.point, instance.label
+    if best.mask.area and best.agreement >= settings.agreement:
+        return Proposal(best.mask, best.score, point, "prompt", best.stability, label)
+    # How far the decoder agrees says how much the head's outline is worth.
+    worth = max(answer.agreement for answer in answers)
+    return Proposal(instance.mask, worth, point, "head", 1.0, label)
+
+
+def _prompts(instances: Sequence[Instance], guide: Guide) -> Prompts:
     points = np.array([each.point for each in instances], np.float32)[:, np.newaxis]
     boxes = np.array([each.box for each in instances], np.float32)
     return Prompts(
