@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from napari_tinysam import cli_auto
 from napari_tinysam.cli_errors import CommandError, UsageError
+from napari_tinysam.cli_output import (
+    DeviceOption,
+    ModelOption,
+    download_progress,
+    note,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,17 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except CommandError as error:
         code = _complain(str(error), _FAILED)
     if code == _INTERRUPTED:
-        _note("Stopped.")
+        note("Stopped.")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(message: str, code: int) -> int:
-    _note(f"Error: {message}")
+    note(f"Error: {message}")
     return code
-
-
-def _note(message: str) -> None:
-    typer.echo(" ".join(message.split()), err=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -146,16 +149,6 @@ NegativeOption = Annotated[
 BoxOption = Annotated[
     list[str] | None,
     typer.Option(metavar="x0,y0,x1,y1", help="A box around one object. Repeatable."),
-]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="A model (see 'napari-tinysam models') or a checkpoint file.",
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
 ]
 ChannelOption = Annotated[
     str | None,
@@ -218,36 +211,25 @@ def segment(
         channel=channel,
         plane=plane,
     ).read()
-    for note in source.notes:
-        _note(note)
+    for sentence in source.notes:
+        note(sentence)
     result = segment_plane(
         source.pixels,
         source.options,
         objects,
         model=model,
         device=device,
-        progress=_progress(),
+        progress=download_progress(),
     )
     result.write_labels(output)
     if overlay is not None:
         result.write_overlay(overlay, source.pixels, source.options)
     typer.echo(result.summary(str(output), time.perf_counter() - started))
     for warning in result.warnings:
-        _note(warning)
+        note(warning)
 
 
-def _progress() -> Callable[[int, int], None] | None:
-    """Download progress for somebody who watches."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        percent = f" {100 * done // total} %" if total else ""
-        end = "\n" if 0 < total <= done else ""
-        text = f"\rDownloading: {done / 1e6:.0f} MB{percent}{end}"
-        typer.echo(text, nl=False, err=True)
-
-    return show
+app.command(short_help="Find all objects of many images.")(cli_auto.auto)
 
 
 # ---------------------------------------------------------------- models
@@ -368,7 +350,7 @@ def evaluate(
         device=device,
         partly_annotated=partly_annotated,
     )
-    outcome = evaluate_model(request, note=_note, progress=_progress())
+    outcome = evaluate_model(request, note=note, progress=download_progress())
     typer.echo(outcome.text)
     if outcome.interrupted:
         raise KeyboardInterrupt
@@ -580,7 +562,9 @@ def demo(
     except (OSError, ValueError) as error:
         raise CommandError(f"The folder {folder} cannot be made.") from error
     image, objects = cli_demo.image(), cli_demo.objects()
-    result = segment_plane(image, {}, objects, model=model, progress=_progress())
+    result = segment_plane(
+        image, {}, objects, model=model, progress=download_progress()
+    )
     labels, overlay = folder / "labels.tif", folder / "overlay.png"
     result.write_labels(labels)
     result.write_overlay(overlay, image, {})
@@ -600,11 +584,11 @@ def _open_viewer(
     image: npt.NDArray[np.float32], labels: npt.NDArray[np.integer[Any]]
 ) -> None:
     if not _has_screen():
-        _note("There is no screen, so napari is not opened.")
+        note("There is no screen, so napari is not opened.")
         return
     try:
         from napari_tinysam.ui._demo import open_demo
     except ImportError as error:  # napari without a Qt binding
-        _note(f"napari is not opened: {error}.")
+        note(f"napari is not opened: {error}.")
         return
     open_demo(image, labels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
@@ -42,7 +42,7 @@ _FILL = 0.28
 def draw_overlay(
     rgb: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer],
-    prompts: Prompts,
+    prompts: Prompts | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw objects and prompts over an image.
 
@@ -52,7 +52,7 @@ def draw_overlay(
         (Y, X, 3) uint8, the image as the model saw it.
     labels : numpy.ndarray
         (Y, X) integers; object number 1 is the first of `prompts`.
-    prompts : Prompts
+    prompts : Prompts, optional
         In pixels of the image. Boxes are thin lines in the object's colour, positive points green
         dots, negative points red ones.
 
@@ -68,9 +68,21 @@ def draw_overlay(
     picture = Image.fromarray(rgb).resize(large, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     stroke = max(2, round(side / 512))
-    for number in range(1, len(prompts) + 1):
-        boxed = BoxedMask.from_full(labels == number)
-        _draw_object(picture, boxed, _colour(number), scale, stroke)
+    for number, place in enumerate(find_objects(labels), start=1):
+        if place is not None:
+            boxed = BoxedMask(
+                labels[place] == number, place[0].start, place[1].start, (height, width)
+            )
+            _draw_object(picture, boxed, _colour(number), scale, stroke)
+    if prompts is not None:
+        _draw_prompts(draw, prompts, scale, stroke)
+    final = tuple(max(1, n // _SUPERSAMPLING) for n in large)
+    return np.asarray(picture.resize((final[0], final[1]), Image.Resampling.LANCZOS))
+
+
+def _draw_prompts(
+    draw: ImageDraw.ImageDraw, prompts: Prompts, scale: float, stroke: int
+) -> None:
     if prompts.boxes is not None:
         for row in np.flatnonzero(prompts.has_box):
             _draw_box(draw, prompts.boxes[row], scale, _colour(int(row) + 1), stroke)
@@ -78,8 +90,6 @@ def draw_overlay(
         for sign, colour in ((NEGATIVE, _RED), (POSITIVE, _GREEN)):
             chosen = prompts.points[prompts.labels == sign]
             _draw_points(draw, chosen, scale, colour, stroke)
-    final = tuple(max(1, n // _SUPERSAMPLING) for n in large)
-    return np.asarray(picture.resize((final[0], final[1]), Image.Resampling.LANCZOS))
 
 
 def _colour(number: int) -> tuple[int, int, int]:

@@ -92,6 +92,59 @@ def read_plane(
     return _select(open_stack(path), channel, plane)
 
 
+@dataclass(frozen=True, eq=False)
+class PlaneSeries:
+    """All planes of an image file, of which one at a time is read.
+
+    Parameters
+    ----------
+    stack : Stack
+    channel : sequence of int or None
+        As in `read_plane`.
+    axes : str
+        Letters of the stack's own axes; empty for a single plane.
+    counts : tuple of int
+        Their lengths.
+    """
+
+    stack: Stack
+    channel: Sequence[int] | None
+    axes: str
+    counts: tuple[int, ...]
+
+    @property
+    def indices(self) -> list[tuple[int, ...]]:
+        """One index for each axis, of all planes in their order."""
+        return [tuple(int(n) for n in index) for index in np.ndindex(*self.counts)]
+
+    def read(self, index: Sequence[int]) -> Plane:
+        """Read one of the planes; raises as `read_plane`."""
+        return _select(self.stack, self.channel, index if self.counts else None)
+
+
+def open_planes(path: Path, channel: Sequence[int] | None = None) -> PlaneSeries:
+    """Open an image file, plane by plane.
+
+    Parameters
+    ----------
+    path : Path
+    channel : sequence of int, optional
+        As in `read_plane`.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, broken or not an image.
+    """
+    stack = open_stack(path)
+    channels = _channel_axis(stack.axes, channel, None)
+    own = [
+        i for i, axis in enumerate(stack.axes) if axis not in "YXS" and i != channels
+    ]
+    axes = "".join(stack.axes[i] for i in own)
+    return PlaneSeries(stack, channel, axes, tuple(stack.shape[i] for i in own))
+
+
 def _select(
     stack: Stack,
     channel: Sequence[int] | None,

@@ -101,7 +101,7 @@ class Proposals:
         order = np.argsort([-proposal.score for proposal in given], kind="stable")
         self.shape = shape
         self.territories = territories
-        self._members = tuple(given[number] for number in order)
+        self._members: tuple[Proposal, ...] = tuple(given[n] for n in order.tolist())
         self.scores = np.array([p.score for p in self._members], np.float64)
         self.areas = np.array([p.area for p in self._members], np.int64)
         self.boxes = np.array([p.box for p in self._members], np.int64).reshape(-1, 4)
@@ -178,16 +178,12 @@ class Shared:
                 & (before[:, 3] >= y0)
             )
             own = proposals[number].mask
-            for other in np.flatnonzero(meets):
+            for other in np.flatnonzero(meets).tolist():
                 pixels = _common(own, proposals[other].mask)
                 if pixels:
-                    rows.append((int(other), number, pixels))
-        better, worse, pixels = (
-            np.array(rows, np.int64).reshape(-1, 3).T if rows else np.zeros((3, 0))
-        )
-        return cls(
-            better.astype(np.intp), worse.astype(np.intp), pixels.astype(np.int64)
-        )
+                    rows.append((other, number, pixels))
+        columns = np.array(rows, np.int64).reshape(-1, 3).T
+        return cls(columns[0].astype(np.intp), columns[1].astype(np.intp), columns[2])
 
 
 def _common(a: BoxedMask, b: BoxedMask) -> int:

@@ -1,0 +1,120 @@
+"""Tables of objects: what was found, where, how large, how bright, how sure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything import Labelling, Proposals
+
+#: Columns before those of the intensities.
+_COLUMNS = (
+    "label",
+    "area",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "centroid_x",
+    "centroid_y",
+    "score",
+    "stability",
+    "found_by",
+)
+
+
+@dataclass(eq=False)
+class ObjectTable:
+    """Rows of all planes of a file, for a CSV file.
+
+    Parameters
+    ----------
+    axes : str
+        Letters of the stack's own axes: a column for each comes first.
+    """
+
+    axes: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        index: tuple[int, ...],
+        found: Labelling,
+        proposals: Proposals,
+        pixels: npt.NDArray[Any],
+    ) -> None:
+        """Add the objects of a plane.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Of the plane, one for each of `axes`.
+        found : Labelling
+        proposals : Proposals
+            That it was made of.
+        pixels : ndarray, (H, W) or (H, W, C)
+            The plane as it is in the file: intensities are those.
+        """
+        from skimage.measure import regionprops_table
+
+        if not found.numbers:
+            return
+        properties = ("label", "area", "bbox", "centroid", "intensity_mean")
+        table = regionprops_table(found.labels, pixels, properties=properties)
+        plane = dict(zip(self.column_names, index, strict=True))
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        for row, label in enumerate(table["label"].tolist()):
+            proposal = proposals[found.numbers[label - 1]]
+            values: dict[str, Any] = {
+                **plane,
+                "label": label,
+                "area": int(table["area"][row]),
+                # As everywhere here: x before y, the last pixel inclusive.
+                "x0": int(table["bbox-1"][row]),
+                "y0": int(table["bbox-0"][row]),
+                "x1": int(table["bbox-3"][row]) - 1,
+                "y1": int(table["bbox-2"][row]) - 1,
+                "centroid_x": _rounded(table["centroid-1"][row]),
+                "centroid_y": _rounded(table["centroid-0"][row]),
+                "score": _rounded(proposal.score),
+                "stability": _rounded(proposal.stability),
+                "found_by": proposal.source,
+            }
+            for channel in range(channels):
+                one = "intensity_mean"
+                name = one if pixels.ndim == 2 else f"{one}-{channel}"
+                shown = one if channels == 1 else f"{one}_{channel}"
+                values[shown] = _rounded(table[name][row])
+            self.rows.append(values)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns that say which plane; unnamed axes are numbered."""
+        names = []
+        for number, axis in enumerate(self.axes):
+            named = axis not in "QI" and self.axes.count(axis) == 1
+            names.append(axis.lower() if named else f"plane_{number}")
+        return names
+
+    def to_csv(self) -> bytes:
+        """Write all rows, with a header also where there are none."""
+        header = [*self.column_names, *_COLUMNS]
+        for row in self.rows:
+            header += [name for name in row if name not in header]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue().encode()
+
+
+def _rounded(value: Any) -> float:
+    """Six significant digits: no more is measured."""
+    return float(f"{float(np.real(value)):.6g}")

@@ -1,0 +1,318 @@
+"""``napari-tinysam auto``: files in, labels, tables and pictures out; nothing lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+
+from everything.scene import SceneRuntime
+from napari_tinysam import batch, cli, predictor
+from napari_tinysam.everything.thresholds import NOTE
+from napari_tinysam.predictor import Predictor
+from napari_tinysam.stack_files import FileError
+
+#: In pixels of the frame of 1024; the images have 128.
+DISCS = [
+    (200.0, 220.0, 90.0),
+    (420.0, 300.0, 60.0),
+    (700.0, 180.0, 80.0),
+    (650.0, 700.0, 90.0),
+]
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+class Scenes(SceneRuntime):
+    """Remembers how often it encoded, and refuses to where a test wants that."""
+
+    encoded = 0
+    refuse: Callable[[int], None] = staticmethod(lambda number: None)
+
+    def encode(self, rgb: np.ndarray) -> Any:
+        self.encoded += 1
+        self.refuse(self.encoded)
+        return super().encode(rgb)
+
+
+@pytest.fixture
+def runtime() -> Scenes:
+    return Scenes(DISCS, seen=DISCS)
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runtime: Scenes,
+) -> Callable[..., Run]:
+    """Run the command in a folder with three images."""
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "score_threshold": 0.5,
+        "stability_threshold": 0.5,
+        "points_per_side": 16,
+    }
+    notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
+
+    def load(name: str, **_: Any) -> Predictor:
+        return Predictor(runtime, name=name, model_id=f"{name}/cpu", notes=notes)
+
+    monkeypatch.setattr(predictor, "load_model", load)
+    rng = np.random.default_rng(0)
+    Path("images").mkdir()
+    for name in ("a.tif", "b.png", "c.ome.tif"):
+        pixels = rng.integers(0, 255, (128, 128)).astype(np.uint8)
+        iio.imwrite(Path("images") / name, pixels)
+
+    def call(*arguments: object) -> Run:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["auto", *map(str, arguments)])
+        said = capsys.readouterr()
+        return Run(int(exit_.value.code or 0), said.out, said.err)
+
+    return call
+
+
+def written(folder: str = "out") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_segmented(run: Callable[..., Run]) -> None:
+    done = run("images", "-o", "out/of/it", "--overlay")
+    assert done.code == 0, done.err
+    assert "3 files segmented: 12 objects." in done.out
+    assert written("out/of/it") == sorted(
+        f"{stem}_{kind}" for stem in "abc" for kind in ("labels.tif", "objects.csv", "overlay.png")
+    )  # fmt: skip
+    labels = tifffile.imread("out/of/it/a_labels.tif")
+    assert labels.shape == (128, 128)
+    assert labels.dtype == np.uint16
+    assert labels.max() == 4
+    table = rows("out/of/it/a_objects.csv")
+    pixels = iio.imread("images/a.tif")
+    for row in table:
+        mask = labels == int(row["label"])
+        y, x = np.nonzero(mask)
+        assert int(row["area"]) == mask.sum()
+        assert [int(row[k]) for k in ("x0", "y0", "x1", "y1")] == [
+            x.min(), y.min(), x.max(), y.max()
+        ]  # fmt: skip
+        assert float(row["centroid_x"]) == pytest.approx(x.mean(), rel=1e-4)
+        assert float(row["centroid_y"]) == pytest.approx(y.mean(), rel=1e-4)
+        assert float(row["intensity_mean"]) == pytest.approx(
+            pixels[mask].mean(), rel=1e-4
+        )
+        assert 0.9 < float(row["score"]) < 0.96
+        assert row["found_by"] == "prompt"
+    picture = iio.imread("out/of/it/a_overlay.png")
+    assert picture.shape == (1024, 1024, 3)
+
+
+def test_what_is_done_is_passed_over(run: Callable[..., Run], runtime: Scenes) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    again = run("images", "-o", "out")
+    assert "2 files segmented, 1 done before: 8 objects." in again.out
+    assert runtime.encoded == 3
+    # Other settings are another result.
+    other = run("images/a.tif", "-o", "out", "--confidence", "0.9495")
+    assert "1 file segmented: 1 object." in other.out
+    model = run("images/a.tif", "-o", "out", "--model", "another")
+    assert "1 file segmented" in model.out
+
+
+def test_corrected_labels_are_left_alone(run: Callable[..., Run]) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    mine = np.ones((128, 128), np.uint16)
+    tifffile.imwrite("out/a_labels.tif", mine)
+    again = run("images/a.tif", "-o", "out")
+    assert again.code == 0
+    assert "1 left alone" in again.out
+    assert "Move it away" in again.err
+    np.testing.assert_array_equal(tifffile.imread("out/a_labels.tif"), mine)
+
+
+def test_a_bad_file_does_not_stop_the_rest(run: Callable[..., Run]) -> None:
+    Path("images/b.png").write_bytes(b"no image at all")
+    Path("images/notes.txt").write_text("not looked at")
+    done = run("images", "images/missing.tif", "-o", "out")
+    assert done.code == 1
+    assert "2 files segmented, 2 failed: 8 objects." in done.out
+    assert "Failed: images/b.png:" in done.err
+    assert "Failed: images/missing.tif:" in done.err
+    assert done.err.splitlines()[-1] == "Error: 2 of 4 files could not be segmented."
+    assert "Traceback" not in done.err
+    assert written() == [
+        "a_labels.tif",
+        "a_objects.csv",
+        "c_labels.tif",
+        "c_objects.csv",
+    ]
+
+
+def test_stacks_are_segmented_plane_by_plane(run: Callable[..., Run]) -> None:
+    stack = np.zeros((2, 3, 128, 128), np.uint16)
+    tifffile.imwrite("movie.tif", stack, metadata={"axes": "TZYX"}, ome=True)
+    done = run("movie.tif", "-o", "out")
+    assert "24 objects in 6 planes" in done.out
+    with tifffile.TiffFile("out/movie_labels.tif") as tiff:
+        assert tiff.series[0].axes == "TZYX"
+        labels = tiff.asarray()
+    assert labels.shape == (2, 3, 128, 128)
+    assert (labels.reshape(6, -1).max(axis=1) == 4).all()
+    table = rows("out/movie_objects.csv")
+    assert len(table) == 24
+    assert {(row["t"], row["z"]) for row in table} == {
+        (str(t), str(z)) for t in range(2) for z in range(3)
+    }
+    assert run("movie.tif", "-o", "out").out.startswith(
+        "0 files segmented, 1 done before"
+    )
+
+
+def test_colours_and_channels(run: Callable[..., Run]) -> None:
+    rng = np.random.default_rng(0)
+    tifffile.imwrite("rgb.tif", rng.integers(0, 255, (128, 128, 3)).astype(np.uint8))
+    channels = rng.integers(0, 999, (2, 128, 128)).astype(np.uint16)
+    tifffile.imwrite("two.tif", channels, metadata={"axes": "CYX"}, ome=True)
+    done = run("rgb.tif", "two.tif", "-o", "out")
+    assert done.code == 0, done.err
+    assert "channel 0 is used" in done.err
+    assert {"intensity_mean_0", "intensity_mean_1", "intensity_mean_2"} < set(
+        rows("out/rgb_objects.csv")[0]
+    )
+    (first, *_) = rows("out/two_objects.csv")
+    labels = tifffile.imread("out/two_labels.tif")
+    mean = channels[0][labels == int(first["label"])].mean()
+    assert float(first["intensity_mean"]) == pytest.approx(mean, rel=1e-4)
+    second = run("two.tif", "-o", "out2", "--channel", "1")
+    assert second.code == 0, second.err
+
+
+def test_size_and_confidence_can_be_said(run: Callable[..., Run]) -> None:
+    # The smallest disc has 177 pixels of the image, the largest 398.
+    assert "1 object\n" in run("images/a.tif", "-o", "1", "--max-area", "200").out
+    assert "3 objects" in run("images/a.tif", "-o", "2", "--min-area", "200").out
+    assert "0 objects" in run("images/a.tif", "-o", "3", "--confidence", "0.99").out
+    assert rows("3/a_objects.csv") == []
+    assert Path("3/a_objects.csv").read_text().startswith("label,area,x0")
+
+
+def test_ctrl_c_keeps_what_is_done(run: Callable[..., Run], runtime: Scenes) -> None:
+    def interrupt(number: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    runtime.refuse = interrupt
+    done = run("images", "-o", "out")
+    assert done.code == 130
+    assert "1 of 3 files are done; the same command goes on." in done.err
+    assert written() == ["a_labels.tif", "a_objects.csv"]
+
+
+def test_a_full_disk_leaves_no_half_a_file(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    done = run("images/a.tif", "-o", "out")
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert written() == ["a_objects.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing*.tif", "-o", "out"), "No image is called nothing*.tif"),
+        (("empty", "-o", "out"), "no images in the folder empty"),
+        (("images", "-o", "out", "--mode", "blind"), "--mode is one of"),
+        (
+            ("images", "-o", "out", "--confidence", "7"),
+            "confidence lies between 0 and 1",
+        ),
+        (("images", "-o", "out", "--min-area", "9", "--max-area", "3"), "least area"),
+        (("images", "-o", "out", "--channel", "red"), "red"),
+        (("images",), "--output"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    run: Callable[..., Run], arguments: tuple[str, ...], said: str
+) -> None:
+    Path("empty").mkdir()
+    done = run(*arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert not Path("out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made(run: Callable[..., Run]) -> None:
+    Path("file").write_text("")
+    done = run("images", "-o", "file/out")
+    assert done.code == 1
+    assert "cannot be made" in done.err
+
+
+# ------------------------------------------------------------------ names of files
+
+
+def test_patterns_and_folders_stand_for_images(tmp_path: Path) -> None:
+    for name in ("b.tif", "a.tif", "a_labels.tif", "a_overlay.png", "t.csv", ".x.tif"):
+        (tmp_path / name).touch()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "z.tif").touch()
+    found = batch.find_images([str(tmp_path), str(tmp_path / "*.tif")])
+    assert [path.name for path in found] == ["a.tif", "b.tif"]
+    deep = batch.find_images([str(tmp_path / "**" / "*.tif")])
+    assert [path.name for path in deep] == ["a.tif", "b.tif", "z.tif"]
+    # A file that is named is taken, whatever it is called.
+    named = batch.find_images([str(tmp_path / "a_labels.tif")])
+    assert [path.name for path in named] == ["a_labels.tif"]
+    (tmp_path / "odd[1].tif").touch()
+    assert len(batch.find_images([str(tmp_path / "odd[1].tif")])) == 1
+
+
+def test_results_of_images_of_one_stem_have_names_of_their_own(tmp_path: Path) -> None:
+    names = ["x/a.tif", "x/a.png", "y/A.tif", "x/b.ome.tif", "z/c.tif"]
+    jobs = batch.jobs_for([Path(name) for name in names], tmp_path)
+    assert [job.stem for job in jobs] == ["a_tif_1", "a_png", "A_tif_2", "b", "c"]
+    assert len({job.labels for job in jobs}) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows folders need no permission")
+def test_the_image_itself_is_never_replaced(run: Callable[..., Run]) -> None:
+    pixels = iio.imread("images/a.tif")
+    os.rename("images/a.tif", "images/a_labels.tif")
+    os.symlink("a_labels.tif", "images/a.tif")
+    done = run("images/a.tif", "-o", "images")
+    assert "left alone" in done.out or "would replace" in done.err
+    np.testing.assert_array_equal(iio.imread("images/a_labels.tif"), pixels)
+
+
+def test_nothing_found_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no images"):
+        batch.find_images([str(tmp_path)])
