@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,71 +11,13 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
+from desk import Desk, open_desk
 from fake_inference import ImmediateInference, SteppedInference
 from fake_predictor import disc_predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
 from napari_tinysam.ui._session import AnnotationSession, StatusKind, session_of
-
-
-@dataclass
-class Desk:
-    """A viewer, its session, and what the user was told."""
-
-    viewer: ViewerModel
-    session: AnnotationSession
-    inference: Any
-    runtime: Any
-    told: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def image(self) -> Image:
-        assert self.session.image is not None
-        return self.session.image
-
-    def world(self, x: float, y: float) -> Any:
-        plane = self.session._plane
-        assert plane is not None
-        return self.image.data_to_world(plane.data_position((x, y)))
-
-    def click(self, x: float, y: float, label: int | None = None) -> None:
-        self.session.click_at(self.world(x, y), label)
-
-    def box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        start, end = self.world(x0, y0), self.world(x1, y1)
-        self.session.drag_box(start, end, done=False)
-        self.session.drag_box(start, end, done=True)
-
-    @property
-    def ids(self) -> list[int]:
-        """Ids in the labels layer, without the background."""
-        target = self.session.target
-        return [] if target is None else np.unique(target.data)[1:].tolist()
-
-    def preview_pixels(self) -> dict[int, int]:
-        """How many pixels the preview shows of each kind."""
-        if "current_object" not in self.viewer.layers:
-            return {}
-        values, counts = np.unique(
-            self.viewer.layers["current_object"].data, return_counts=True
-        )
-        return {int(v): int(c) for v, c in zip(values, counts, strict=True) if v}
-
-
-def open_desk(*layers: Any, inference: Any = None, **options: Any) -> Desk:
-    viewer = ViewerModel()
-    for layer in layers:
-        viewer.add_layer(layer)
-    predictor, runtime = disc_predictor()
-    told: list[tuple[str, str]] = []
-    inference = inference or ImmediateInference()
-    options.setdefault("load_predictor", lambda *_: predictor)
-    session = AnnotationSession(
-        viewer, inference, notify=lambda *message: told.append(message), **options
-    )
-    session.set_active(True)
-    return Desk(viewer, session, inference, runtime, told)
 
 
 def noise(*shape: int, **options: Any) -> Image:

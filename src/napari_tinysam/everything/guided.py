@@ -173,6 +173,7 @@ class GuidedSearch:
         self.report = SearchReport()
         self.territories = np.zeros(embedding.original_size, np.int32)
         self.proposals: list[Proposal] = []
+        self._elsewhere: list[Instance] = []  # objects that are not wanted
 
     def __iter__(self) -> Iterator[list[Proposal]]:
         """Decode batch after batch; gives what each of them found."""
@@ -181,11 +182,12 @@ class GuidedSearch:
         assert maps is not None
         upscaler = self.embedding.upscaler
         self.territories = segment_objects(maps, upscaler, self.settings.objects)
-        instances = [
-            instance
-            for instance in instances_of(self.territories)
-            if self.where is None or mostly_inside(instance.mask, self.where)
-        ]
+        instances = []
+        for instance in instances_of(self.territories):
+            if self.where is None or mostly_inside(instance.mask, self.where):
+                instances.append(instance)
+            else:
+                self._elsewhere.append(instance)
         self.report.spent("head", begun)
         guides = self.settings.guides
         self.report.points = len(instances) * len(guides)
@@ -219,8 +221,10 @@ class GuidedSearch:
     def _filled(self, foreground: npt.NDArray[np.bool_]) -> Iterator[list[Proposal]]:
         """Ask at points of the grid that lie in foreground which no proposal holds."""
         unexplained = foreground.copy()
-        for proposal in self.proposals:
-            unexplained[proposal.mask.slices] &= ~proposal.mask.mask
+        explained = [known.mask for known in self.proposals]
+        explained += [instance.mask for instance in self._elsewhere]
+        for mask in explained:
+            unexplained[mask.slices] &= ~mask.mask
         if self.where is not None:
             unexplained &= self.where
         lattice = centred_lattice(

@@ -38,6 +38,18 @@ def clear_prompts(viewer: napari.viewer.Viewer) -> None:
         session.clear()
 
 
+def auto_segment(viewer: napari.viewer.Viewer) -> None:
+    """Find all objects of the shown plane."""
+    if session := _open_session(viewer):
+        session.auto_segment()
+
+
+def accept_proposals(viewer: napari.viewer.Viewer) -> None:
+    """Write all proposed objects into the Labels layer."""
+    if session := _open_session(viewer):
+        session.auto.accept_all()
+
+
 def undo(viewer: napari.viewer.Viewer) -> None:
     """Take the last step back."""
     if session := _open_session(viewer):

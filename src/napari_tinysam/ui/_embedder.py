@@ -29,6 +29,7 @@ class StatusKind(Enum):
     LOADING_MODEL = "loading the model"
     DOWNLOADING = "downloading"
     EMBEDDING = "embedding"
+    SEGMENTING = "auto-segmenting"
     READY = "ready"
     CANCELLED = "cancelled"
     VIEW_3D = "3D view"
@@ -36,7 +37,12 @@ class StatusKind(Enum):
     FAILED = "failed"
 
 
-_BUSY = (StatusKind.LOADING_MODEL, StatusKind.DOWNLOADING, StatusKind.EMBEDDING)
+_BUSY = (
+    StatusKind.LOADING_MODEL,
+    StatusKind.DOWNLOADING,
+    StatusKind.EMBEDDING,
+    StatusKind.SEGMENTING,
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _BY_STATUS = {
     StatusKind.LOADING_MODEL: "This takes a few seconds, once. You can click already.",
     StatusKind.DOWNLOADING: "Only the first time; it is kept on this computer.",
     StatusKind.EMBEDDING: "You can click already: the masks follow in a moment.",
+    StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what was found.",
     StatusKind.CANCELLED: "Click on a cell, or press Segment, to go on.",
     StatusKind.VIEW_3D: "Press Ctrl+Y, or the 2D/3D button below the layer list.",
     StatusKind.UNSUPPORTED: "Choose another image.",
@@ -30,12 +31,16 @@ def hint(session: AnnotationSession) -> str:
         return _BY_STATUS[kind]
     if not session.active:
         return "Switch on “Click to segment” to begin."
+    if session.auto.picking:
+        return "Click on a proposal to keep it, right click to drop it."
     if session.merge_mode:
         return f"Click on the object to join with object {session.edited_id}."
     if session.edited_id is not None:
         return "Click to add, Ctrl+click to remove, then Commit (C)."
     if session.edit_mode:
         return "Click on the object that you want to change."
+    if session.auto.count and not session.can_clear:
+        return "Accept all, pick single ones, or move the sliders."
     if session.can_commit:
         return "C keeps it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_tinysam.ui._drafts import PlaneDrafts
     from napari_tinysam.ui._labels import LabelEdit
     from napari_tinysam.ui._planes import Plane
+    from napari_tinysam.ui._proposed import Proposed
 
 #: Steps kept. A step is a few hundred bytes, or the rectangle of one object.
 _LEVELS = 1000
@@ -29,6 +30,8 @@ class Step:
         The drafts of that plane.
     edit : LabelEdit, optional
         What it wrote into a labels layer.
+    proposed_before, proposed_after : Proposed, optional
+        What auto-segmentation proposes on that plane.
     """
 
     text: str
@@ -36,6 +39,12 @@ class Step:
     before: PlaneDrafts
     after: PlaneDrafts
     edit: LabelEdit | None = None
+    proposed_before: Proposed | None = None
+    proposed_after: Proposed | None = None
+
+    def then(self, later: Step) -> Step:
+        """Join a later step of the same kind with this one."""
+        return replace(self, after=later.after, proposed_after=later.proposed_after)
 
 
 class History:
@@ -49,6 +58,17 @@ class History:
         """Remember a step that was just done; what was taken back before is forgotten."""
         self._done.append(step)
         self._undone.clear()
+
+    def push_joined(self, step: Step) -> None:
+        """Remember a step as part of the last one, if that was of the same kind and place.
+
+        A slider that is dragged is one step, however many values it passes through.
+        """
+        last = self._done[-1] if self._done else None
+        if last is not None and (last.text, last.plane) == (step.text, step.plane):
+            step = last.then(step)
+            self._done.pop()
+        self.push(step)
 
     def undo(self) -> Step | None:
         """Move the last step to those taken back and return it."""

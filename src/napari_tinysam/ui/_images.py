@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.ui._proposed import Proposed
 
 _numbers = count()
 
@@ -44,6 +45,7 @@ class ImageState:
     channel: int | None = None
     history: History = field(default_factory=History)
     _drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
+    _proposed: dict[Plane, Proposed] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
     version: int = field(default_factory=lambda: next(_numbers))
 
@@ -67,6 +69,17 @@ class ImageState:
             self._drafts.pop(self._key(plane), None)
         else:
             self._drafts[self._key(plane)] = drafts
+
+    def proposed(self, plane: Plane) -> Proposed | None:
+        """Return what is proposed on a plane."""
+        return self._proposed.get(self._key(plane))
+
+    def set_proposed(self, plane: Plane, proposed: Proposed | None) -> None:
+        """Replace what is proposed on a plane."""
+        if proposed is None:
+            self._proposed.pop(self._key(plane), None)
+        else:
+            self._proposed[self._key(plane)] = proposed
 
 
 def embedding_job(
@@ -145,15 +158,11 @@ class OutputLayer:
 
         A channel axis is left out: objects belong to all channels.
         """
-        drop = 0 if channel is None else 1
-        transform = transform_of(image)
-        if drop:
-            transform = _without_first_axis(image)
         layer = Labels(
-            np.zeros(full_shape(image)[drop:], np.uint32),
+            np.zeros(full_shape(image)[0 if channel is None else 1 :], np.uint32),
             name=_labels.COMMITTED,
             opacity=0.6,
-            **transform,
+            **transform_without_channels(image, channel),
         )
         selection = self._viewer.layers.selection
         chosen, active = set(selection), selection.active
@@ -165,11 +174,13 @@ class OutputLayer:
         return layer
 
 
-def _without_first_axis(image: Image) -> dict[str, Any]:
-    """Transform arguments for a layer that lacks the image's first axis.
+def transform_without_channels(image: Image, channel: int | None) -> dict[str, Any]:
+    """Transform arguments for a layer that lacks the image's channel axis, where it has one.
 
     The first axis must not be mixed with the others by a rotation; channels never are.
     """
+    if channel is None:
+        return transform_of(image)
     affine = np.asarray(image.affine.affine_matrix)
     return {
         "scale": image.scale[1:],

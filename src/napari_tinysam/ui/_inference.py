@@ -24,6 +24,7 @@ class Lane(IntEnum):
     PROMPT = 1
     EMBED = 2
     HOVER = 3
+    AUTO = 4
 
 
 #: Longest wait at exit for a job that runs, in seconds.

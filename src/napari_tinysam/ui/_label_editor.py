@@ -11,6 +11,8 @@ from napari_tinysam.ui._images import OutputLayer
 from napari_tinysam.ui._labels import LabelEdit, LabelsError, Overlap
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -62,6 +64,34 @@ class LabelEditor:
                 layer, at, objects, overlap, self.output.ids
             )[0],
         )
+
+    def paste(
+        self,
+        image: Image,
+        plane: Plane,
+        channel: int | None,
+        labels: npt.NDArray[np.int32],
+        count: int,
+        overlap: Overlap,
+    ) -> LabelEdit | None:
+        """Write a label image, (H, W) with labels 1…count; makes the layer if there is none."""
+        if self.output.layer is None:
+            self.output.make(image, channel)
+            self._on_layer_made()
+        return self._write(
+            plane,
+            lambda layer, at: _labels.paste_edit(
+                layer, at, labels, count, overlap, self.output.ids
+            ),
+        )
+
+    def labelled(self, plane: Plane) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a plane have an id, (H, W); None where no layer fits."""
+        try:
+            found = self.output.plane(plane)
+        except LabelsError:
+            return None
+        return None if found is None else _labels.read_ids(*found) > 0
 
     def delete(self, plane: Plane, label: int) -> LabelEdit | None:
         """Remove an object."""

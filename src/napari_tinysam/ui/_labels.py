@@ -286,6 +286,55 @@ def commit_edit(
     return LabelEdit(layer, plane, ys.start, xs.start, before, after), labels
 
 
+def paste_edit(
+    layer: Labels,
+    plane: Plane,
+    labels: npt.NDArray[np.int32],
+    count: int,
+    overlap: Overlap,
+    ids: LabelIds,
+) -> LabelEdit:
+    """Write a label image into a labels layer, each label with an unused id.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Where to.
+    plane : Plane
+        Of that layer, from `plane_in`.
+    labels : ndarray of int32, (H, W)
+        Labels 1…count; 0 is left alone.
+    count : int
+        The largest label.
+    overlap : Overlap
+        What happens to other objects. With the layer's own "preserve labels" on, they stay.
+    ids : LabelIds
+        Of the layer.
+
+    Returns
+    -------
+    LabelEdit
+        Not applied yet.
+
+    Raises
+    ------
+    LabelsError
+        If nothing would be written, or the layer's type holds no larger id.
+    """
+    mask = BoxedMask.from_full(labels > 0)
+    ys, xs = mask.slices
+    before = read_ids(layer, plane, ys, xs)
+    keep = overlap is not Overlap.OVERWRITE or layer.preserve_labels
+    free = mask.mask & (before == 0) if keep else mask.mask
+    if not free.any():
+        raise LabelsError(
+            "Nothing to accept: other objects cover it all. Choose “overwrite” to replace them."
+        )
+    fresh = np.array([0, *ids.next(count)], before.dtype)
+    after = np.where(free, fresh[labels[ys, xs]], before)
+    return LabelEdit(layer, plane, mask.y0, mask.x0, before, after)
+
+
 def _label_for(
     layer: Labels, edited: EditedObject | None, overlap: Overlap, fresh: Any
 ) -> int:

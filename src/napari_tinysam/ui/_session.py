@@ -16,6 +16,7 @@ from psygnal import Signal
 
 from napari_tinysam.embeddings import EmbeddingCache
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
+from napari_tinysam.ui._auto import AutoSegmenter, Scene
 from napari_tinysam.ui._drafts import ObjectDraft, PlaneDrafts, PointPrompt
 from napari_tinysam.ui._embedder import (
     Embedder,
@@ -42,17 +43,21 @@ from napari_tinysam.ui._planes import (
 from napari_tinysam.ui._predictions import Predictions
 from napari_tinysam.ui._preview import CURRENT, Preview
 from napari_tinysam.ui._prompt_layers import Box, PromptLayers
+from napari_tinysam.ui._proposal_layer import PROPOSED
 from napari_tinysam.ui._viewer_events import ViewerEvents
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    import numpy as np
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui._candidates import Candidates
     from napari_tinysam.ui._inference import Inference
+    from napari_tinysam.ui._proposed import Proposed
 
 _NO_IMAGE = Status(StatusKind.NO_IMAGE, "Open an image to begin")
 
@@ -101,7 +106,7 @@ class AnnotationSession:
             inference,
             load_predictor,
             on_status=self._set_status,
-            on_ready=self._show_masks,
+            on_ready=self._embedding_ready,
             notify=notify,
             cache=self._cache,
         )
@@ -112,6 +117,7 @@ class AnnotationSession:
         self._predictions = Predictions(
             inference, self._masks_found, self._decoding_failed
         )
+        self.auto = AutoSegmenter(viewer, inference, self, self.changed.emit)
         self._mouse = MouseTool(viewer, self)
         self._keys = KeyBinder(viewer, self._key_pressed)
         self._states: weakref.WeakKeyDictionary[Image, ImageState] = (
@@ -130,7 +136,7 @@ class AnnotationSession:
         self.hover_enabled = True
         self.edit_mode = False
         self.merge_mode = False
-        self.status = _NO_IMAGE
+        self.status = self._status_beside_auto = _NO_IMAGE
         self._events = ViewerEvents(
             viewer,
             on_inserted=self._layer_inserted,
@@ -155,7 +161,8 @@ class AnnotationSession:
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, Labels) and layer is not self._preview.layer
+            if isinstance(layer, Labels)
+            and layer not in (self._preview.layer, self.auto.layer.layer)
         ]
 
     @property
@@ -323,6 +330,8 @@ class AnnotationSession:
     def set_edit_mode(self, on: bool) -> None:
         """Let the next click select an existing object to refine."""
         self.edit_mode, self.merge_mode = on, False
+        if on:
+            self.auto.picking = False
         self.stop_hover()
         self.changed.emit()
 
@@ -347,6 +356,9 @@ class AnnotationSession:
     def hover_at(self, position: Any) -> None:
         """Show the mask that a click at a world position would give."""
         xy = self._xy(position)
+        if self.auto.picking:
+            self._hover_proposal(xy)
+            return
         embedding, predictor = self._embedder.embedding, self._embedder.predictor
         idle = self.drafts.current.is_empty and not self.edit_mode
         if xy is None or not idle or not self.hover_enabled:
@@ -384,7 +396,9 @@ class AnnotationSession:
         xy, plane = self._xy(position), self._plane
         if xy is None or plane is None:
             return
-        if self.merge_mode:
+        if self.auto.picking:
+            self.auto.click_at(xy, label)
+        elif self.merge_mode:
             self._merge_at(plane, xy)
         elif self.edit_mode and self.drafts.current.edited is None:
             self._select_at(plane, xy)
@@ -428,6 +442,17 @@ class AnnotationSession:
             self._notify("info", "Move over an object and click it, or drag a box.")
         else:
             self._show_masks()
+
+    def auto_segment(self) -> None:
+        """Look for all objects of the shown plane, in the background."""
+        self.auto.run()
+
+    def set_picking(self, on: bool) -> None:
+        """Let clicks accept single proposals of auto-segmentation, and right clicks reject them."""
+        if on:
+            self.edit_mode = self.merge_mode = False
+        self.stop_hover()
+        self.auto.set_picking(on)
 
     def next_object(self) -> None:
         """Keep the current object as it is and start another; commit writes them all."""
@@ -512,8 +537,14 @@ class AnnotationSession:
         self._step_back_or_forth(back=False)
 
     def cancel(self) -> None:
-        """Stop waiting for a download, a model or an embedding; a click asks again."""
-        self._embedder.cancel()
+        """Stop waiting for a download, a model or an embedding; a click asks again.
+
+        Auto-segmentation stops too, and keeps what it has found.
+        """
+        running = self.status.kind is StatusKind.SEGMENTING
+        self.auto.cancel()
+        if not running:
+            self._embedder.cancel()
 
     def close(self, *, window_is_gone: bool = False) -> None:
         """Let go of the viewer. Idempotent.
@@ -533,6 +564,7 @@ class AnnotationSession:
         if not window_is_gone:
             self._preview.remove()
             self._layers.remove()
+            self.auto.close()
         self._predictions.clear()
         self._embedder.predictor = self._embedder.embedding = None
         _sessions.pop(id(self._viewer), None)
@@ -571,6 +603,7 @@ class AnnotationSession:
         self._plane, self._plane_key = plane, key
         self._layers.show(image, plane, self.drafts)
         self._embedder.want(key, embed)
+        self.auto.show()
         self._show_masks()
 
     def _no_plane(self, status: Status) -> None:
@@ -580,9 +613,15 @@ class AnnotationSession:
         self._set_status(status)
         self.changed.emit()
 
+    def _embedding_ready(self) -> None:
+        self._show_masks()
+        self.auto.ready()
+
     def _set_status(self, status: Status) -> None:
         if self._closed:
             return
+        if status.kind is not StatusKind.SEGMENTING:
+            self._status_beside_auto = status
         if self.image is None and status.kind is StatusKind.READY:
             status = _NO_IMAGE
         self.status = status
@@ -623,9 +662,11 @@ class AnnotationSession:
         """Replace the drafts of the shown plane as one step that can be taken back."""
         if self._plane is None:
             return
-        before = self.drafts
+        before, proposed = self.drafts, self.proposed()
         self._state.set_drafts(self._plane, drafts)
-        self._state.history.push(Step(text, self._plane, before, drafts, edit))
+        self._state.history.push(
+            Step(text, self._plane, before, drafts, edit, proposed, proposed)
+        )
         self._drafts_changed()
 
     def _drafts_changed(self) -> None:
@@ -720,6 +761,7 @@ class AnnotationSession:
         if edit is not None:
             self.merge_mode = False
             self._set_drafts(left or PlaneDrafts(), text, edit)
+            self.auto.show()
 
     def _select_at(self, plane: Plane, xy: tuple[float, float]) -> None:
         """Make the object under (x, y) the current one."""
@@ -746,8 +788,11 @@ class AnnotationSession:
         if step.edit is not None:
             (self._editor.take_back if back else self._editor.repeat)(step)
         self._state.set_drafts(step.plane, step.before if back else step.after)
+        proposed = step.proposed_before if back else step.proposed_after
+        self._state.set_proposed(step.plane, proposed)
         self._go_to(step.plane)
         self._drafts_changed()
+        self.auto.show()
 
     def _go_to(self, plane: Plane) -> None:
         """Show a plane, so that what changes on it is seen."""
@@ -758,6 +803,92 @@ class AnnotationSession:
         for axis, at in enumerate(plane.index):
             if at is not None and not (axis == 0 and self.channel is not None):
                 self._viewer.dims.set_point(axis + offset, float(world[axis]))
+
+    # --- auto-segmentation -------------------------------------------------------------------
+
+    @property
+    def shown_plane(self) -> Plane | None:
+        """The plane that can be segmented; None while there is none."""
+        return self._plane
+
+    def auto_scene(self) -> Scene | None:
+        """Return the shown plane once it can be decoded; None after asking for it."""
+        embedding, predictor = self._embedder.embedding, self._embedder.predictor
+        image, plane = self.image, self._plane
+        if image is None or plane is None:
+            return None
+        if embedding is None or predictor is None:
+            if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
+                self._refresh_plane(force=True)
+            return None
+        return Scene(image, self.channel, plane, predictor, embedding)
+
+    def last_box(self) -> Box | None:
+        """Return the box that the user drew last on the shown plane."""
+        boxes = [draft.box for draft in self.drafts.filled if draft.box is not None]
+        return boxes[-1] if boxes else None
+
+    def proposed(self) -> Proposed | None:
+        """Return what auto-segmentation proposes on the shown plane."""
+        if self.image is None or self._plane is None:
+            return None
+        return self._state.proposed(self._plane)
+
+    def set_proposed(
+        self,
+        image: Image,
+        plane: Plane,
+        after: Proposed | None,
+        text: str,
+        edit: LabelEdit | None = None,
+    ) -> None:
+        """Replace what is proposed on a plane, as one step that can be taken back."""
+        state = self._states.get(image)
+        if state is None or self._closed:
+            return
+        drafts, before = state.drafts(plane), state.proposed(plane)
+        step = Step(text, plane, drafts, drafts, edit, before, after)
+        state.set_proposed(plane, after)
+        if text == "filter":
+            state.history.push_joined(step)
+        else:
+            state.history.push(step)
+        self.stop_hover()
+        self.auto.show()
+        self.changed.emit()
+
+    def labelled(self, plane: Plane) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a plane are labelled, (H, W); None without labels."""
+        return self._editor.labelled(plane)
+
+    def paste(
+        self, plane: Plane, labels: npt.NDArray[np.int32], count: int
+    ) -> LabelEdit | None:
+        """Write labels 1…count of a plane into the user's labels, with new ids."""
+        if self.image is None:
+            return None
+        return self._editor.paste(
+            self.image, plane, self.channel, labels, count, self.overlap
+        )
+
+    def show_auto_status(self, status: Status | None) -> None:
+        """Show a status of auto-segmentation; None: what it is beside that."""
+        self._set_status(self._status_beside_auto if status is None else status)
+
+    def say(self, level: str, text: str) -> None:
+        """Tell the user."""
+        self._notify(level, text)
+
+    def _hover_proposal(self, xy: tuple[float, float] | None) -> None:
+        """Show the proposal under the cursor."""
+        image, plane = self.image, self._plane
+        if image is None or plane is None or xy == self._hovered:
+            return
+        self._hovered = xy
+        mask = None if xy is None else self.auto.mask_at(xy)
+        hover = [] if mask is None else [mask]
+        self._preview.show(image, plane, self._known_masks(), hover=hover)
+        self._keys_follow_preview()
 
     # --- events ------------------------------------------------------------------------------
 
@@ -772,7 +903,7 @@ class AnnotationSession:
     def _layer_inserted(self, layer: Layer) -> None:
         if self.image is None and isinstance(layer, Image):
             self.set_image(layer)
-        elif layer.name != CURRENT:
+        elif layer.name not in (CURRENT, PROPOSED):
             self.layers_changed.emit()
 
     def _layer_removed(self, layer: Layer) -> None:
@@ -780,11 +911,13 @@ class AnnotationSession:
         if layer is self._editor.output.layer:
             self._editor.output.choose(None)
         if layer is self.image:
+            self.auto.forget()
             images = self.image_layers()
             self.set_image(images[-1] if images else None)
         self.layers_changed.emit()
 
     def _data_changed(self) -> None:
+        self.auto.forget()
         self._state.touch()
         self._refresh_plane()
 

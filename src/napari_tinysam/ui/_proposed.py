@@ -1,0 +1,65 @@
+"""What auto-segmentation proposes on one plane: a value, so that undo only has to put it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_tinysam.masks import BoxedMask
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_tinysam.everything import Labelling, LabelSettings, Proposals
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """Proposals of a plane, and what the user decided about them.
+
+    Parameters
+    ----------
+    proposals : Proposals
+        All that were found, whatever the settings.
+    settings : LabelSettings
+        Which of them are shown.
+    gone : frozenset of int
+        Numbers of those that were accepted or rejected.
+    """
+
+    proposals: Proposals
+    settings: LabelSettings
+    gone: frozenset[int] = frozenset()
+
+    def with_settings(self, settings: LabelSettings) -> Proposed:
+        """Return the same proposals, filtered otherwise."""
+        return replace(self, settings=settings)
+
+    def without(self, numbers: frozenset[int]) -> Proposed:
+        """Return the rest after some were accepted or rejected."""
+        return replace(self, gone=self.gone | numbers)
+
+    def labelling(self, taken: npt.NDArray[np.bool_] | None) -> Labelling:
+        """Decide which are shown; nothing is drawn over pixels that are taken, (H, W) bool."""
+        from napari_tinysam.everything import label_proposals
+
+        return label_proposals(
+            self.proposals, self.settings, taken=taken, without=self.gone
+        )
+
+
+def piece(labels: npt.NDArray[np.int32], label: int, mask: BoxedMask) -> BoxedMask:
+    """Cut out what is shown of a proposal.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, (H, W)
+        What is shown.
+    label : int
+        Of the proposal in it.
+    mask : BoxedMask
+        The whole proposal.
+    """
+    shown = labels[mask.slices] == label
+    return BoxedMask(shown, mask.y0, mask.x0, mask.shape).trimmed()

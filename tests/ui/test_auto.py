@@ -1,0 +1,370 @@
+"""Auto-segmentation in the session: in steps, filtered live, accepted, rejected, undone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from desk import Desk, open_desk
+from everything.scene import SceneRuntime
+from fake_inference import SteppedInference
+from napari_tinysam.everything.thresholds import NOTE
+from napari_tinysam.predictor import Predictor
+from napari_tinysam.prompts import NEGATIVE
+from napari_tinysam.ui._auto import Region
+from napari_tinysam.ui._inference import Lane
+from napari_tinysam.ui._proposal_layer import PROPOSED
+from napari_tinysam.ui._session import StatusKind
+
+#: In pixels of the frame of 1024; images have 128, so a disc's middle is at an eighth of this.
+DISCS = [
+    (200.0, 200.0, 90.0),
+    (440.0, 320.0, 60.0),
+    (720.0, 200.0, 80.0),
+    (640.0, 720.0, 100.0),
+]
+MIDDLES = [(25, 25), (55, 40), (90, 25), (80, 90)]
+
+
+def desk(
+    *layers: Any, inference: Any = None, seen: Any = DISCS, size: int = 128
+) -> Desk:
+    runtime = SceneRuntime(DISCS, seen=seen)
+    settings = {
+        "score_threshold": 0.5,
+        "stability_threshold": 0.5,
+        "points_per_side": 16,
+    }
+    notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
+    predictor = Predictor(runtime, name="discs", model_id="discs", notes=notes)
+    image = Image(np.zeros((size, size), np.uint8), name="cells")
+    found = open_desk(
+        *(layers or (image,)), inference=inference, load_predictor=lambda *_: predictor
+    )
+    found.runtime = runtime
+    return found
+
+
+def proposals(desk: Desk) -> np.ndarray:
+    return np.asarray(desk.viewer.layers[PROPOSED].data)
+
+
+def shown(desk: Desk) -> list[int]:
+    """Which discs have a proposal at their middle."""
+    data = proposals(desk)
+    return [n for n, (x, y) in enumerate(MIDDLES) if data[..., y, x].any()]
+
+
+def test_the_button_proposes_objects() -> None:
+    here = desk()
+    here.session.auto_segment()
+    data = proposals(here)
+    assert sorted(np.unique(data)) == [0, 1, 2, 3, 4]
+    y, x = np.mgrid[:128, :128] * 8 + 3.5
+    for cx, cy, radius in DISCS:
+        truth = np.hypot(x - cx, y - cy) <= radius
+        label = data[int(cy / 8), int(cx / 8)]
+        found = data == label
+        assert (truth & found).sum() / (truth | found).sum() > 0.9
+    assert here.session.auto.count == 4
+    assert here.session.status.kind is StatusKind.READY
+    assert here.ids == []  # nothing of the user's is touched
+    assert here.session.target is None
+
+
+@pytest.mark.parametrize("seen", [DISCS, None])
+def test_it_works_with_and_without_an_object_head(seen: Any) -> None:
+    here = desk(seen=seen)
+    here.session.auto_segment()
+    assert shown(here) == [0, 1, 2, 3]
+
+
+def test_the_layer_lies_on_the_image() -> None:
+    image = Image(
+        np.zeros((128, 128), np.uint8), scale=(0.5, 0.25), translate=(3, 4), rotate=30
+    )
+    here = desk(image)
+    here.session.auto_segment()
+    layer = here.viewer.layers[PROPOSED]
+    np.testing.assert_allclose(
+        layer.data_to_world((10, 20)), image.data_to_world((10, 20))
+    )
+    assert not layer.editable
+    assert layer not in here.session.labels_layers()
+
+
+def test_masks_appear_while_it_runs_and_clicks_go_first() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference, seen=None)
+    inference.run_all()  # the model and the embedding
+    here.session.auto_segment()
+    assert here.session.status.kind is StatusKind.SEGMENTING
+    assert here.session.status.busy
+    counts = []
+    for _ in range(3):
+        assert inference.step() is Lane.AUTO
+        counts.append(here.session.status.fraction)
+    assert counts == sorted(counts)
+    assert here.session.auto.running
+    here.click(25, 25)
+    assert inference.step() is Lane.PROMPT
+    assert here.session.candidate_scores
+    assert inference.step() is Lane.AUTO
+    inference.run_all()
+    assert not here.session.auto.running
+    assert shown(here) == [0, 1, 2, 3]
+
+
+def test_cancel_keeps_what_was_found() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference, seen=None)
+    inference.run_all()
+    here.session.auto_segment()
+    while not (PROPOSED in here.viewer.layers and proposals(here).any()):
+        inference.step()
+    here.session.cancel()
+    decoded = len(here.runtime.points)
+    inference.run_all()
+    assert len(here.runtime.points) <= decoded + 16
+    assert here.session.status.kind is StatusKind.READY
+    assert 0 < here.session.auto.count < 4
+    assert proposals(here).any()
+    here.session.undo()
+    assert not proposals(here).any()
+
+
+def test_pressed_too_early_it_waits_for_the_image() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    here.session.auto_segment()
+    assert here.session.auto.running
+    inference.run_all()
+    assert shown(here) == [0, 1, 2, 3]
+
+
+def test_pressed_twice_it_runs_once() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    inference.run_all()
+    here.session.auto_segment()
+    here.session.auto_segment()
+    assert "running already" in here.told[-1][1]
+    inference.run_all()
+    assert here.session.auto.count == 4
+
+
+def test_sliders_filter_without_decoding() -> None:
+    here = desk()
+    here.session.auto_segment()
+    decoded = len(here.runtime.points)
+    auto = here.session.auto
+    auto.set_settings(least_area=200.0)
+    assert shown(here) == [0, 2, 3]  # the smallest has 177 pixels
+    auto.set_settings(least_area=0.0, largest_area=350.0)
+    assert shown(here) == [1, 2]
+    auto.set_settings(largest_area=float("inf"))
+    auto.set_settings(confidence=0.9485)
+    assert len(shown(here)) == 2
+    assert len(here.runtime.points) == decoded
+    # However far a slider was dragged, it is one step.
+    here.session.undo()
+    assert shown(here) == [0, 1, 2, 3]
+    here.session.redo()
+    assert len(shown(here)) == 2
+
+
+def test_accept_all_writes_labels_with_new_ids() -> None:
+    here = desk()
+    here.session.auto_segment()
+    before = proposals(here).copy()
+    here.session.auto.accept_all()
+    assert here.ids == [1, 2, 3, 4]
+    np.testing.assert_array_equal(here.session.target.data > 0, before > 0)
+    assert not proposals(here).any()
+    here.session.undo()
+    assert here.ids == []
+    np.testing.assert_array_equal(proposals(here), before)
+    here.session.redo()
+    assert here.ids == [1, 2, 3, 4]
+    assert not proposals(here).any()
+
+
+def test_accept_all_leaves_what_is_there() -> None:
+    mine = np.zeros((128, 128), np.uint16)
+    mine[20:30, 20:30] = 7
+    here = desk(
+        Image(np.zeros((128, 128), np.uint8), name="cells"), Labels(mine, name="mine")
+    )
+    here.session.set_target(here.viewer.layers["mine"])
+    here.session.auto_segment()
+    here.session.auto.accept_all()
+    assert set(here.ids) > {7}
+    assert (mine[20:30, 20:30] == 7).all()
+    here.session.undo()
+    assert here.ids == [7]
+
+
+def test_pick_accepts_by_click_and_rejects_by_right_click() -> None:
+    here = desk()
+    here.session.auto_segment()
+    decoded = len(here.runtime.points)
+    here.session.set_picking(True)
+    here.session.hover_at(here.world(*MIDDLES[1]))
+    edges = here.preview_pixels()
+    assert edges  # the outline of the proposal
+    here.click(*MIDDLES[1])
+    assert here.ids == [1]
+    assert shown(here) == [0, 2, 3]
+    here.click(*MIDDLES[2], NEGATIVE)
+    assert shown(here) == [0, 3]
+    assert here.ids == [1]
+    assert len(here.runtime.points) == decoded  # nothing was decoded
+    here.click(2, 120)
+    assert "no proposal here" in here.told[-1][1]
+    here.session.undo()
+    assert shown(here) == [0, 2, 3]
+    here.session.undo()
+    assert here.ids == []
+    assert shown(here) == [0, 1, 2, 3]
+
+
+def test_a_missed_object_is_added_by_clicks() -> None:
+    here = desk()
+    here.session.auto_segment()
+    here.session.set_picking(True)
+    here.click(*MIDDLES[0], NEGATIVE)
+    here.session.set_picking(False)
+    here.click(*MIDDLES[0])
+    here.session.commit()
+    assert here.ids == [1]
+    assert here.session.target.data[25, 25] == 1
+    assert shown(here) == [1, 2, 3]
+
+
+def test_a_second_run_respects_committed_objects() -> None:
+    here = desk()
+    here.click(*MIDDLES[3])
+    here.session.commit()
+    committed = here.session.target.data.copy()
+    points = len(here.runtime.points)
+    here.session.auto_segment()
+    assert shown(here) == [0, 1, 2]
+    assert not (proposals(here)[committed > 0]).any()
+    for x, y in here.runtime.points[points:]:
+        assert committed[int(y / 8), int(x / 8)] == 0
+    here.session.auto.accept_all()
+    assert len(here.ids) == 4
+    here.session.auto_segment()
+    assert shown(here) == []
+
+
+def test_everything_labelled_is_said() -> None:
+    mine = np.ones((128, 128), np.uint16)
+    here = desk(
+        Image(np.zeros((128, 128), np.uint8), name="cells"), Labels(mine, name="mine")
+    )
+    here.session.set_target(here.viewer.layers["mine"])
+    here.session.auto_segment()
+    assert "labelled already" in here.told[-1][1]
+    assert PROPOSED not in here.viewer.layers
+
+
+def test_only_the_box_is_looked_at() -> None:
+    here = desk()
+    here.session.auto.set_region(Region.BOX)
+    here.session.auto_segment()
+    assert "Draw a box first" in here.told[-1][1]
+    here.box(60, 2, 126, 50)
+    here.session.auto_segment()
+    assert shown(here) == [2]
+
+
+def test_only_the_view_is_looked_at() -> None:
+    here = desk()
+    here.image.corner_pixels = np.array([[0, 0], [60, 60]])
+    here.session.auto.set_region(Region.VIEW)
+    here.session.auto_segment()
+    assert shown(here) == [0, 1]
+
+
+def test_each_plane_of_a_stack_has_its_own() -> None:
+    here = desk(Image(np.zeros((3, 128, 128), np.uint8), name="stack"))
+    here.viewer.dims.set_point(0, 1)
+    here.session.auto_segment()
+    data = proposals(here)
+    assert data.shape == (3, 128, 128)
+    assert [bool(plane.any()) for plane in data] == [False, True, False]
+    here.viewer.dims.set_point(0, 2)
+    assert here.session.auto.count == 0
+    here.session.auto_segment()
+    here.session.auto.accept_all()
+    assert [bool(plane.any()) for plane in proposals(here)] == [False, True, False]
+    target = here.session.target.data
+    assert [bool(plane.any()) for plane in target] == [False, False, True]
+    # Undo goes back to where it was.
+    here.session.undo()
+    here.session.undo()
+    here.session.undo()
+    assert here.viewer.dims.point[0] == 1
+    assert not proposals(here).any()
+
+
+def test_a_plane_that_is_left_is_finished_and_drawn_where_it_belongs() -> None:
+    inference = SteppedInference()
+    here = desk(Image(np.zeros((3, 128, 128), np.uint8)), inference=inference)
+    here.viewer.dims.set_point(0, 0)
+    inference.run_all()
+    here.session.auto_segment()
+    here.viewer.dims.set_point(0, 2)
+    inference.run_all()
+    assert here.session.auto.count == 0
+    here.viewer.dims.set_point(0, 0)
+    inference.run_all()
+    assert here.session.auto.count == 4
+    assert [bool(plane.any()) for plane in proposals(here)] == [True, False, False]
+
+
+def test_the_image_goes_away_in_the_middle() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    inference.run_all()
+    here.session.auto_segment()
+    here.viewer.layers.remove(here.image)
+    inference.run_all()
+    assert not here.session.auto.running
+    assert here.session.status.kind is StatusKind.NO_IMAGE
+
+
+def test_a_failure_is_told_and_over() -> None:
+    here = desk()
+    here.runtime.decode = None
+    here.session.auto_segment()
+    assert here.told[-1][0] == "error"
+    assert "Auto-segmentation stopped" in here.told[-1][1]
+    assert not here.session.auto.running
+    assert here.session.status.kind is StatusKind.READY
+
+
+def test_discard_and_close() -> None:
+    here = desk()
+    here.session.auto_segment()
+    here.session.auto.discard()
+    assert here.session.auto.count == 0
+    assert not proposals(here).any()
+    here.session.undo()
+    assert here.session.auto.count == 4
+    here.session.close()
+    assert PROPOSED not in here.viewer.layers
+    assert "cells" in here.viewer.layers
+
+
+def test_a_removed_layer_comes_back_with_the_next_change() -> None:
+    here = desk()
+    here.session.auto_segment()
+    here.viewer.layers.remove(here.viewer.layers[PROPOSED])
+    here.session.auto.set_settings(parts=0.1)
+    assert shown(here) == [0, 1, 2, 3]
