@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible, QToggleSwitch
 
+from napari_tinysam.ui._auto_box import AutoBox
 from napari_tinysam.ui._choices import read_choices
 from napari_tinysam.ui._edit_buttons import EditButtons
 from napari_tinysam.ui._embedder import LoadPredictor, load_predictor
@@ -109,6 +110,7 @@ class TinySAMWidget(QWidget):
         self.switch.onColor = ACCENT
         self.status_bar = StatusBar()
         self.prompts = PromptButtons(session)
+        self.auto = AutoBox(session)
         self.output = OutputBox(session)
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
@@ -126,6 +128,9 @@ class TinySAMWidget(QWidget):
         column.addWidget(self.switch)
         column.addWidget(self.status_bar)
         column.addWidget(self.prompts)
+        column.addSpacing(4)
+        column.addWidget(_section("All objects at once"))
+        column.addWidget(self.auto)
         column.addSpacing(4)
         column.addWidget(_section("Save into"))
         column.addWidget(self.output)
@@ -179,6 +184,7 @@ class TinySAMWidget(QWidget):
         )
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
+        self.auto.refresh(reason)
         self.output.refresh()
         self.edit.refresh(reason)
         self.models.refresh()
