@@ -29,6 +29,7 @@ def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory
         gate: threading.Event | None = None,
         wait: bool = True,
         show: bool = True,
+        predictor: Any = None,
     ) -> OpenDock:
         if gate is not None:
             gates.append(gate)
@@ -36,7 +37,8 @@ def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory
         viewer.window.resize(1100, 800)
         for layer in layers:
             viewer.add_layer(layer)
-        predictor, runtime = disc_predictor(gate)
+        discs, runtime = disc_predictor(gate)
+        predictor = predictor or discs
         widget = TinySAMWidget(viewer, load_predictor=lambda *_: predictor)
         viewer.window.add_dock_widget(widget, name="TinySAM", area="right")
         viewer.fit_to_view()

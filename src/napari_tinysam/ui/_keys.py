@@ -58,6 +58,7 @@ KEYS: tuple[KeyAction, ...] = (
     KeyAction(
         (KeyCode.KeyW, KeyCode.Tab), "W", "cycle_candidate", "Next of the three masks"
     ),
+    KeyAction((KeyCode.KeyA,), "A", "auto_segment", "Auto-segment: find all objects"),
     KeyAction((KeyMod.CtrlCmd | KeyCode.KeyZ,), "Ctrl+Z", "undo", "Undo"),
     KeyAction(
         (KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ,), "Ctrl+Shift+Z", "redo", "Redo"

@@ -1,0 +1,171 @@
+"""Auto-segment with mouse and keys in a real viewer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from qtpy.QtCore import Qt
+
+from everything.scene import SceneRuntime
+from napari_tinysam.everything.thresholds import NOTE
+from napari_tinysam.predictor import Predictor
+from napari_tinysam.ui._proposal_layer import PROPOSED
+
+if TYPE_CHECKING:
+    from dock_driver import OpenDock, OpenDockFactory
+
+pytestmark = pytest.mark.gl
+
+Key = Qt.Key
+
+#: In pixels of the frame of 1024; the image has 256, so a disc's middle is at a quarter of this.
+DISCS = [
+    (200.0, 200.0, 90.0),
+    (440.0, 320.0, 60.0),
+    (720.0, 200.0, 80.0),
+    (640.0, 720.0, 100.0),
+]
+MIDDLES = [(50, 50), (80, 110), (50, 180), (180, 160)]  # y, x
+
+
+class HeldRuntime(SceneRuntime):
+    """Decodes only after the gate was opened; before that, as many batches as it is told."""
+
+    free = 10_000
+    gate = threading.Event()
+
+    def decode(self, *arguments: Any, **options: Any) -> Any:
+        if self.free <= 0:
+            assert self.gate.wait(30)
+        self.free -= 1
+        return super().decode(*arguments, **options)
+
+
+def open_scene(
+    open_dock: OpenDockFactory, seen: Any = DISCS
+) -> tuple[OpenDock, Image, HeldRuntime]:
+    runtime = HeldRuntime(DISCS, seen=seen)
+    runtime.gate = threading.Event()
+    settings = {
+        "score_threshold": 0.5,
+        "stability_threshold": 0.5,
+        "points_per_side": 16,
+    }
+    notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
+    predictor = Predictor(runtime, name="discs", model_id="discs", notes=notes)
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256), np.uint8)
+    image = Image(noise, name="cells")
+    return open_dock(image, predictor=predictor), image, runtime
+
+
+def press(dock: OpenDock, button: Any) -> None:
+    dock.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def shown(dock: OpenDock) -> list[int]:
+    """Which discs have a proposal."""
+    if PROPOSED not in dock.viewer.layers:
+        return []
+    data = dock.viewer.layers[PROPOSED].data
+    return [n for n, place in enumerate(MIDDLES) if data[place]]
+
+
+def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
+    dock, _, runtime = open_scene(open_dock)
+    box = dock.widget.auto
+    assert not box.accept.isVisible()
+    press(dock, box.start)
+    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(box.accept.isVisible)
+    assert box.count.text() == "4 objects proposed"
+    decoded = len(runtime.points)
+
+    # The smallest disc has a diameter of 30 pixels of the image.
+    low, high = box.diameter.slider.value()
+    box.diameter.slider.setValue((34, high))
+    assert shown(dock) == [0, 2, 3]
+    assert box.count.text() == "3 objects proposed"
+    box.diameter.slider.setValue((low, high))
+    box.confidence.slider.setValue(95)
+    assert len(shown(dock)) < 4
+    box.confidence.slider.setValue(60)
+    assert shown(dock) == [0, 1, 2, 3]
+    assert len(runtime.points) == decoded
+
+    press(dock, box.accept)
+    labels = dock.viewer.layers["committed_objects"].data
+    assert len(np.unique(labels)) == 5
+    assert shown(dock) == []
+    dock.mouse.key(Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not labels.any()
+    assert shown(dock) == [0, 1, 2, 3]
+
+
+def test_the_key_starts_it_and_clicks_go_on_meanwhile(
+    open_dock: OpenDockFactory,
+) -> None:
+    dock, image, runtime = open_scene(open_dock, seen=None)
+    runtime.free = 0
+    dock.mouse.key(Key.Key_A)
+    dock.until(lambda: dock.session.status.kind.name == "SEGMENTING")
+    dock.until(dock.widget.status_bar.cancel.isVisible)
+    dock.mouse.click(image, MIDDLES[3])
+    runtime.free = 10_000
+    runtime.gate.set()
+    dock.until(lambda: dock.session.candidate_scores)
+    dock.until(lambda: not dock.session.auto.running)
+    assert shown(dock) == [0, 1, 2, 3]
+
+
+def test_cancel_half_way_keeps_what_was_found(open_dock: OpenDockFactory) -> None:
+    dock, _, runtime = open_scene(open_dock, seen=None)
+    runtime.free = 5
+    press(dock, dock.widget.auto.start)
+    dock.until(lambda: len(shown(dock)) > 0)
+    dock.until(dock.widget.status_bar.cancel.isVisible)
+    press(dock, dock.widget.status_bar.cancel)
+    runtime.free = 10_000
+    runtime.gate.set()
+    dock.until(lambda: not dock.session.auto.running)
+    dock.until_ready()
+    assert 0 < dock.session.auto.count < 4
+    assert len(runtime.points) < 256
+
+
+def test_pick_with_the_mouse(open_dock: OpenDockFactory) -> None:
+    dock, image, runtime = open_scene(open_dock)
+    press(dock, dock.widget.auto.start)
+    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(dock.widget.auto.pick.isVisible)
+    decoded = len(runtime.points)
+    press(dock, dock.widget.auto.pick)
+    assert dock.session.auto.picking
+    dock.mouse.move(image, MIDDLES[0])
+    dock.until(dock.shows_preview)
+    dock.mouse.click(image, MIDDLES[0])
+    labels = dock.viewer.layers["committed_objects"].data
+    assert np.unique(labels).tolist() == [0, 1]
+    assert shown(dock) == [1, 2, 3]
+    dock.mouse.click(image, MIDDLES[2], button=Qt.MouseButton.RightButton)
+    assert shown(dock) == [1, 3]
+    assert len(runtime.points) == decoded
+    # The rest by a second run, which leaves the committed one alone.
+    press(dock, dock.widget.auto.start)
+    dock.until(lambda: not dock.session.auto.running)
+    assert shown(dock) == [1, 2, 3]
+    assert np.unique(labels).tolist() == [0, 1]
+
+
+def test_closing_in_the_middle(open_dock: OpenDockFactory) -> None:
+    dock, _, runtime = open_scene(open_dock, seen=None)
+    runtime.free = 2
+    press(dock, dock.widget.auto.start)
+    dock.until(lambda: runtime.free <= 0)
+    dock.viewer.close()
+    runtime.free = 10_000
+    runtime.gate.set()
