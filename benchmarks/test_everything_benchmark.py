@@ -1,0 +1,145 @@
+"""Everything mode beside Segment Anything's own generator: same model, same points, one run.
+
+Peak memory is that of the process on top of what the model takes, read by a thread; it is in the
+benchmark's ``extra_info``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+
+from napari_tinysam import checkpoints
+from napari_tinysam.everything import (
+    LabelSettings,
+    Proposals,
+    SearchSettings,
+    Segmentation,
+    Thresholds,
+    label_proposals,
+)
+from napari_tinysam.predictor import Predictor, load_model
+from tinysam_training.data.synthetic import entries
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+#: Of the default model's scores; the same for both sides.
+SCORE, STABILITY = 0.5, 0.5
+
+POINTS = 32
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """(1024, 1024, 3) synthetic nuclei of a seed that no training uses."""
+    entry = entries(1, seed=2**31 - 1, kinds=("nuclei",), size=(1024, 1024))[0]
+    return entry.read().rgb
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load_model("default")
+
+
+def thresholds(*, hierarchical: bool) -> Thresholds:
+    search = SearchSettings(
+        points_per_side=POINTS,
+        hierarchical=hierarchical,
+        score_threshold=SCORE,
+        stability_threshold=STABILITY,
+        confident_logit=2.0,
+    )
+    return Thresholds(search, labels=LabelSettings(confidence=SCORE))
+
+
+@contextmanager
+def peak_memory(info: dict[str, Any]) -> Iterator[None]:
+    """Measure how much more memory the process takes, in MB."""
+    process = pytest.importorskip("psutil").Process()
+    before, highest, over = process.memory_info().rss, 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not over.wait(0.01):
+            highest = max(highest, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        info["peak_mb"] = round((highest - before) / 1e6)
+
+
+def test_official_generator(benchmark: BenchmarkFixture, image: np.ndarray) -> None:
+    model: Any = checkpoints.load("default").model
+    model.image_encoder.img_size = model.image_size
+    parts = model.image_encoder, model.prompt_encoder, model.mask_decoder
+    generator = SamAutomaticMaskGenerator(
+        Sam(*parts).eval(),
+        points_per_side=POINTS,
+        pred_iou_thresh=SCORE,
+        stability_score_thresh=STABILITY,
+    )
+    with peak_memory(benchmark.extra_info), torch.inference_mode():
+        found = benchmark.pedantic(generator.generate, (image,), rounds=1)
+    benchmark.extra_info["objects"] = len(found)
+
+
+@pytest.mark.parametrize("mode", ["dense", "hierarchical", "guided"])
+def test_segmentation(
+    benchmark: BenchmarkFixture, predictor: Predictor, image: np.ndarray, mode: Any
+) -> None:
+    if mode == "guided" and not predictor.has_object_head:
+        pytest.skip("the bundled model has no object head")
+
+    def run() -> Segmentation:
+        embedding = predictor.encode(image)
+        given = thresholds(hierarchical=mode != "dense")
+        found = Segmentation(predictor, embedding, mode, thresholds=given).run()
+        found.labels()
+        return found
+
+    with peak_memory(benchmark.extra_info):
+        found = benchmark.pedantic(run, rounds=1)
+    report = found.report
+    benchmark.extra_info.update(decoded=report.decoded, skipped=report.skipped)
+    benchmark.extra_info["objects"] = len(found.labels().numbers)
+
+
+def test_filtering_a_thousand_proposals(benchmark: BenchmarkFixture) -> None:
+    """What a slider of the dock does at every move."""
+    proposals = discs(1000)
+    _ = proposals.shared
+    values = iter(np.tile(np.linspace(0.2, 0.8, 50), 1000))
+    benchmark(
+        lambda: label_proposals(proposals, LabelSettings(confidence=next(values)))
+    )
+
+
+def discs(count: int, side: int = 1024) -> Proposals:
+    """Discs of 16 to 50 pixels at random places."""
+    from napari_tinysam.everything import Proposal
+    from napari_tinysam.masks import BoxedMask
+
+    rng = np.random.default_rng(0)
+    members = []
+    for _ in range(count):
+        y, x, radius = *rng.uniform(30, side - 30, 2), rng.uniform(8, 25)
+        rows = np.arange(int(y - radius), int(y + radius) + 2)
+        columns = np.arange(int(x - radius), int(x + radius) + 2)
+        mask = np.hypot(rows[:, None] - y, columns - x) < radius
+        boxed = BoxedMask(mask, int(rows[0]), int(columns[0]), (side, side))
+        members.append(Proposal(boxed.trimmed(), rng.uniform(0.2, 1), (x, y)))
+    return Proposals(members, (side, side))
