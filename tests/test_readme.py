@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from analytic_runtime import analytic_predictor
-from napari_tinysam import cli, cli_evaluate, cli_training, predictor
+from napari_tinysam import batch, cli, cli_evaluate, cli_training, predictor
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -60,6 +60,9 @@ def test_the_commands_are_understood(
     monkeypatch.setattr(
         cli_evaluate, "evaluate_model", lambda *_, **__: cli_evaluate.Outcome("")
     )
+    monkeypatch.setattr(batch, "segment_files", lambda *_, **__: iter(()))
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite("images/cells.tif", np.zeros((600, 600), np.uint8))
     words = shlex.split(command)[1:]
     for word in words:
         if word.endswith(".tif") and words[words.index(word) - 1] != "-o":

@@ -206,8 +206,9 @@ def test_a_start_that_nothing_beats_is_not_exported(tmp_path: Path) -> None:
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated."),
     ],
-    ids=["python", "gpu", "cpu"],
+    ids=["python", "gpu", "cpu", "worker"],
 )
 def test_out_of_memory_says_where_the_best_model_is(
     tmp_path: Path, error: Exception
@@ -222,8 +223,18 @@ def test_out_of_memory_says_where_the_best_model_is(
         judge=lambda model: {"score": next(scores)},
         export=lambda model, f: None,
     )
-    with pytest.raises(TrainingError, match=r"Memory ran out.*best model.*step 3"):
+    with pytest.raises(TrainingError, match=r"[Mm]emory.*best model.*step 3"):
         run.run(on_step=step)
+    assert training(tmp_path, resume=True).steps == 4
+
+
+def test_a_mistake_is_no_sentence_but_leaves_a_checkpoint(tmp_path: Path) -> None:
+    def step(run: Any, figures: Any) -> None:
+        if run.steps == 4:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        training(tmp_path).run(on_step=step)
     assert training(tmp_path, resume=True).steps == 4
 
 

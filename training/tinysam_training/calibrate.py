@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,13 @@ class _Seen:
     territories: npt.NDArray[np.int32]
     instances: list[Instance]
     answers: dict[Guide, list[list[Answer]]]
+    full: dict[int, Proposal] = field(default_factory=dict)
+
+    def proposal(self, candidate: Candidate) -> Proposal:
+        """Return a candidate at full size; that takes longer than all else, so once only."""
+        if id(candidate) not in self.full:
+            self.full[id(candidate)] = Proposal.of_candidate(candidate)
+        return self.full[id(candidate)]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -343,13 +350,13 @@ def _floors(seen: Sequence[_Seen], search: SearchSettings) -> SearchSettings:
 
 def _best_iou(one: _Seen, candidate: Candidate) -> float:
     """IoU with the object that it covers best."""
-    mask = candidate.mask
+    mask = one.proposal(candidate).mask
     inside = np.bincount(one.truth[mask.slices][mask.mask], minlength=2)[1:]
     if not inside.any():
         return 0.0
     label = int(inside.argmax()) + 1
     common = int(inside[label - 1])
-    return common / (int(one.areas[label]) + candidate.area - common)
+    return common / (int(one.areas[label]) + int(mask.area) - common)
 
 
 def _of_grid(
@@ -362,7 +369,7 @@ def _of_grid(
         and candidate.stability >= search.stability_threshold
     ]
     kept = best_apart(passed, search.box_overlap)
-    return Proposals(map(Proposal.of_candidate, kept), one.shape)
+    return Proposals(map(one.proposal, kept), one.shape)
 
 
 def _confidence(

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_tinysam.everything import Thresholds
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import (
     THRESHOLDS,
@@ -24,7 +25,7 @@ from napari_tinysam.metrics import (
     clicks_to_iou,
     object_overlaps,
 )
-from napari_tinysam.objects import ObjectSettings, segment_objects
+from napari_tinysam.objects import segment_objects
 from tinysam_training.simulated_user import (
     Answer,
     ClickTrace,
@@ -35,6 +36,7 @@ from tinysam_training.simulated_user import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.objects import ObjectSettings
     from napari_tinysam.predictor import Embedding, Predictor
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
@@ -59,8 +61,8 @@ class EvaluationSettings:
         Chooses the objects, together with the image's name.
     drop_specks : bool
         Judge masks without stray pixels, as the plugin and the command line give them.
-    automatic : ObjectSettings
-        How object maps become objects.
+    automatic : ObjectSettings, optional
+        How object maps become objects; by default as the model's own thresholds say.
     keep_masks : bool
         Keep the masks for pictures; about 0.1 MB an image, more where objects are large.
     """
@@ -70,7 +72,7 @@ class EvaluationSettings:
     loose_margin: float = 0.1
     seed: int = 0
     drop_specks: bool = True
-    automatic: ObjectSettings = field(default_factory=ObjectSettings)
+    automatic: ObjectSettings | None = None
     keep_masks: bool = False
 
     def __post_init__(self) -> None:
@@ -228,7 +230,9 @@ def evaluate_image(
     automatic = counts = prompted = None
     maps = predictor.object_maps(embedding)
     if maps is not None:
-        automatic = segment_objects(maps, embedding.upscaler, settings.automatic)
+        own = Thresholds.from_notes(predictor.notes).guided.objects
+        objects = settings.automatic or own
+        automatic = segment_objects(maps, embedding.upscaler, objects)
         counts = _counts(image, automatic)
         figures.update(_automatic_figures(counts))
     scores = ious = np.zeros(0)

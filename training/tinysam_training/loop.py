@@ -244,10 +244,11 @@ class Training:
             self._save_if_possible()
             raise TrainingError(self._explained("Memory ran out")) from error
         except RuntimeError as error:
-            if "allocate memory" not in str(error):  # how torch says it on a CPU
-                raise
             self._save_if_possible()
-            raise TrainingError(self._explained("Memory ran out")) from error
+            reason = _known_reason(error)
+            if reason is None:
+                raise
+            raise TrainingError(self._explained(reason)) from error
         except OSError as error:
             reason = error.strerror or str(error)
             message = self._explained(f"A file could not be written ({reason})")
@@ -453,6 +454,16 @@ class Training:
 
     def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
         return {"step": self.steps, "seconds": self.seconds, **figures}
+
+
+def _known_reason(error: RuntimeError) -> str | None:
+    """Say what torch means by errors that are nobody's mistake; None for others."""
+    text = str(error)
+    if "allocate memory" in text:  # how it says so on a CPU
+        return "Memory ran out"
+    if "DataLoader worker" in text:
+        return "A process that prepares batches was ended, perhaps for lack of memory,"
+    return None
 
 
 def rate_at(progress: float, settings: OptimizerSettings) -> float:

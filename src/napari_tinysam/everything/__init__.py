@@ -13,6 +13,7 @@ from napari_tinysam.everything.lattice import (
     official_lattice,
 )
 from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.records import records, run_lengths
 from napari_tinysam.everything.search import (
     Search,
     SearchProgress,
@@ -48,6 +49,8 @@ __all__ = [
     "centred_lattice",
     "label_proposals",
     "official_lattice",
+    "records",
+    "run_lengths",
     "segment_everything",
     "suppressed",
 ]

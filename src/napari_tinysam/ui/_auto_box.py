@@ -109,8 +109,8 @@ class AutoBox(QWidget):
 
         first = QHBoxLayout()
         first.setSpacing(6)
-        first.addWidget(self.start, 3)
-        first.addWidget(self.region, 2)
+        first.addWidget(self.start, 1)
+        first.addWidget(self.region, 1)
         decide = QGridLayout()
         decide.setHorizontalSpacing(6)
         for column, button in enumerate((self.accept, self.pick, self.discard)):
