@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from napari_tinysam import checkpoints, cli
+from napari_tinysam.everything import Thresholds
 from tinysam_training import before_after, finetune, pipeline
 from tinysam_training.before_after import Comparison
 from tinysam_training.loop import TrainingError
@@ -129,7 +130,10 @@ def test_finetune_writes_a_model_a_table_and_a_picture(
     assert done.code == 0, done.err
     assert "Training: 4 images" in done.err
     assert "Validation: 1 image" in done.err
-    assert checkpoints.load("lab.safetensors").model.object_head is not None
+    adapted = checkpoints.load("lab.safetensors")
+    assert adapted.model.object_head is not None
+    # Without thresholds auto-segmentation would find nothing.
+    assert Thresholds.from_notes(adapted.notes).labels.confidence == 0.33
     assert "lab.safetensors: 2 steps, best after 2" in done.out
     table = Path("lab-finetune/before_after.md").read_text()
     assert table in done.out

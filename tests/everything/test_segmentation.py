@@ -214,6 +214,16 @@ def test_a_foreign_note_changes_nothing(note: str) -> None:
     assert Thresholds.from_notes({}) == Thresholds.of_sam()
 
 
+def test_a_model_of_our_own_training_finds_something_without_calibration() -> None:
+    ours = Thresholds.from_notes({"made_by": "napari-tinysam finetune"})
+    sam = Thresholds.from_notes({})
+    assert ours.search.score_threshold < 0.5 < sam.search.score_threshold
+    assert ours.labels.confidence < 0.5 < sam.labels.confidence
+    stored = json.dumps({"labels": {"confidence": 0.55}})
+    calibrated = Thresholds.from_notes({"made_by": "napari-tinysam", NOTE: stored})
+    assert calibrated.labels.confidence == 0.55
+
+
 def test_a_models_thresholds_are_used() -> None:
     note = json.dumps({"labels": {"confidence": 0.6}, "search": {"points_per_side": 8}})
     predictor = Predictor(

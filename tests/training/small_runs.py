@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.everything.thresholds import NOTE
 from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import LabelledImage
@@ -116,7 +117,8 @@ def write_start(path: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = new_model("tiny_vit_2m")
     settle(model)
-    checkpoints.save(model.eval(), path)
+    notes = {NOTE: '{"labels": {"confidence": 0.33}}'}
+    checkpoints.save(model.eval(), path, notes)
     return path
 
 

@@ -43,7 +43,7 @@ from tinysam_training.recipes import (
     ValidationSettings,
 )
 from tinysam_training.run_folder import RunFolder
-from tinysam_training.starting import launched, starting_model
+from tinysam_training.starting import launched, starting_model, thresholds_of
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
@@ -272,6 +272,7 @@ def finetune(
         "way": settings.way,
         "images": str(len(train)),
         "data": fingerprint,
+        **thresholds_of(settings.model),
         **(metadata or {}),
     }
 

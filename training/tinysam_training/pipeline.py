@@ -32,7 +32,12 @@ from tinysam_training.loop import Outcome, Training
 from tinysam_training.objective import Objective
 from tinysam_training.recipes import RecipeError
 from tinysam_training.run_folder import RunFolder
-from tinysam_training.starting import Hardware, launched, starting_model
+from tinysam_training.starting import (
+    Hardware,
+    launched,
+    starting_model,
+    thresholds_of,
+)
 from tinysam_training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -254,6 +259,7 @@ def run_recipe(
         "made_by": "napari-tinysam distill" if teacher else "napari-tinysam train",
         "recipe": recipe.name,
         "data": dataset.fingerprint,
+        **thresholds_of(recipe.model.start),
     }
 
     def export(model: SegmentAnything, figures: Mapping[str, float]) -> None:

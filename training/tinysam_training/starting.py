@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_tinysam import checkpoints
+from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.object_head import ObjectHead
 from tinysam_training.data.labelled_image import DataError
@@ -132,6 +133,28 @@ def starting_model(
     elif model.object_head is None:
         model.object_head = ObjectHead()
     return model
+
+
+def thresholds_of(start: str) -> dict[str, str]:
+    """Read the thresholds of everything mode that a start brings along.
+
+    They are better than none for what is trained from it; `tinysam_training.calibrate` measures
+    its own.
+
+    Parameters
+    ----------
+    start : str
+        As for `starting_model`.
+
+    Returns
+    -------
+    dict
+        For the notes of a checkpoint; empty where there are none.
+    """
+    if start == "random":
+        return {}
+    notes = checkpoints.load(start).notes
+    return {NOTE: notes[NOTE]} if NOTE in notes else {}
 
 
 def new_model(

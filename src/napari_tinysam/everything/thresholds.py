@@ -50,6 +50,20 @@ class Thresholds:
         return cls(labels=LabelSettings(confidence=0.88))
 
     @classmethod
+    def uncalibrated(cls) -> Thresholds:
+        """Return low ones, for a model of this project's own training that was not calibrated.
+
+        Its scores may end anywhere: too many proposals can be filtered, none cannot.
+        """
+        return cls(
+            search=SearchSettings(
+                score_threshold=0.3, stability_threshold=0.3, confident_logit=4.0
+            ),
+            labels=LabelSettings(confidence=0.4),
+            guided_labels=LabelSettings(confidence=0.2),
+        )
+
+    @classmethod
     def from_notes(cls, notes: Mapping[str, str]) -> Thresholds:
         """Read them from a checkpoint's notes.
 
@@ -59,7 +73,8 @@ class Thresholds:
             Of `napari_tinysam.checkpoints.LoadedCheckpoint`. Values that cannot be used are left
             at their defaults: a file from elsewhere must not stop the segmentation.
         """
-        thresholds = cls.of_sam()
+        ours = notes.get("made_by", "").startswith("napari-tinysam")
+        thresholds = cls.uncalibrated() if ours else cls.of_sam()
         try:
             stored = json.loads(notes[NOTE])
         except (KeyError, ValueError):
