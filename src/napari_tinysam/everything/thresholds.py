@@ -73,7 +73,8 @@ class Thresholds:
             Of `napari_tinysam.checkpoints.LoadedCheckpoint`. Values that cannot be used are left
             at their defaults: a file from elsewhere must not stop the segmentation.
         """
-        ours = notes.get("made_by", "").startswith("napari-tinysam")
+        makers = (notes.get("made_by", ""), notes.get("format", ""))
+        ours = any(maker.startswith("napari-tinysam") for maker in makers)
         thresholds = cls.uncalibrated() if ours else cls.of_sam()
         try:
             stored = json.loads(notes[NOTE])
