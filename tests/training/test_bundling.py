@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.everything.thresholds import NOTE
 from tinysam_training.bundling import bundle
 from tinysam_training.data.labelled_image import DataError
 from training.small_runs import training
@@ -23,7 +24,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     made = training(folder)
     made.run(max_minutes=1e-9)
-    notes = {"made_by": "napari-tinysam train", "step": "1.0"}
+    notes = {"made_by": "napari-tinysam train", "step": "1.0", NOTE: "{}"}
     checkpoints.save(made.average, folder / "best.safetensors", notes)
     return folder
 
@@ -40,6 +41,7 @@ def test_the_model_and_its_card_are_written(run: Path, tmp_path: Path) -> None:
         assert torch.allclose(tensor, before[name], rtol=1e-3, atol=1e-6), name
     assert loaded.notes["steps"] == "1"
     assert loaded.notes["recipe"] == "small"
+    assert NOTE in loaded.notes
     assert path.stat().st_size < 0.6 * (run / "best.safetensors").stat().st_size
 
     card = (weights / "MODEL_CARD.md").read_text()

@@ -1,7 +1,8 @@
 """The bundled model: a run's weights in half precision, and what its card says about the file.
 
-Run as ``python -m tinysam_training.bundling RUN -o src/napari_tinysam/weights``. The card's figures
-are written by `tinysam_training.published_figures` after ``napari-tinysam evaluate default DATA``.
+Run as ``python -m tinysam_training.bundling RUN -o src/napari_tinysam/weights``, with ``--weights
+calibrated`` after `tinysam_training.calibrate` wrote ``RUN/calibrated.safetensors``. The card's
+figures are written by `tinysam_training.published_figures`, after ``napari-tinysam evaluate``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from napari_tinysam import checkpoints
 from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.writing import replacing
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.published_figures import published
@@ -32,8 +34,9 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
     folder : Path
         Of the package's weights: ``default.safetensors`` is written, and the block ``file`` of
         ``MODEL_CARD.md``, which must be there.
-    weights : {"best", "last"}
-        The model with the best validation, or what the run ended with.
+    weights : str
+        Which file of the run: "best", the model with the best validation; "last", what it ended
+        with; or another, without its suffix.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
         "seed": str(described["seed"]),
         "data": str(described["data"]),
         "steps": steps,
+        **{key: loaded.notes[key] for key in (NOTE,) if key in loaded.notes},
     }
     path = folder / "default.safetensors"
     # The card is made first: a card without a place must not leave a model that it does not know.
@@ -93,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--weights", choices=("best", "last"), default="best")
+    parser.add_argument("--weights", default="best", help="best, last or calibrated")
     arguments = parser.parse_args()
     try:
         path = bundle(arguments.run, arguments.output, arguments.weights)
