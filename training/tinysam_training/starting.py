@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -153,7 +154,9 @@ def thresholds_of(start: str) -> dict[str, str]:
     """
     if start == "random":
         return {}
-    notes = checkpoints.load(start).notes
+    registered = start in checkpoints.REGISTRY
+    path = checkpoints.fetch(start) if registered else Path(start).expanduser()
+    notes = checkpoints.read_notes(path)  # the header alone: a teacher's file is large
     return {NOTE: notes[NOTE]} if NOTE in notes else {}
 
 

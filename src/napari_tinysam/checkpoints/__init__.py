@@ -49,6 +49,7 @@ __all__ = [
     "is_available_offline",
     "is_half",
     "load",
+    "read_notes",
     "save",
     "weights_folder",
 ]

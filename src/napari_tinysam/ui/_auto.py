@@ -151,7 +151,6 @@ class AutoSegmenter:
         host: AutoHost,
         on_change: Callable[[], None],
     ) -> None:
-        self._viewer = viewer
         self._inference = inference
         self._host = host
         self._changed = on_change
