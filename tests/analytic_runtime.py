@@ -31,6 +31,7 @@ class AnalyticRuntime:
 
     name = "geometry"
     image_size = 1024
+    dense_prompts = False
 
     def __init__(self, object_maps: np.ndarray | None = None) -> None:
         self._object_maps = object_maps

@@ -33,6 +33,7 @@ class DiscRuntime:
     name = "discs"
     image_size = 1024
     has_object_head = False
+    dense_prompts = False
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.gate = gate

@@ -116,6 +116,40 @@ def segment_objects(
     )
 
 
+def object_regions(
+    maps: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_] | tuple[int, int],
+    settings: ObjectSettings | None = None,
+) -> npt.NDArray[np.int32]:
+    """Find the objects of an image at the resolution of its object maps.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        (3, h, w) float in 0–1, as for `segment_objects`.
+    valid : numpy.ndarray of bool, (h, w), or (int, int)
+        Where the image is, or height and width of its part at the top left; the rest is padding.
+    settings : ObjectSettings, optional
+        Thresholds.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w) int32: objects 1…N, 0 where there is none.
+    """
+    settings = settings or ObjectSettings()
+    foreground, centre, boundary = maps
+    inside = foreground >= settings.foreground_threshold
+    if isinstance(valid, tuple):
+        inside = inside.copy()
+        inside[valid[0] :] = False
+        inside[:, valid[1] :] = False
+    else:
+        inside = inside & valid
+    labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
+    return _without_small(labels, 1.0, settings)
+
+
 def _working_size(upscaler: Upscaler) -> tuple[int, int]:
     """Size of the watershed's image: half the frame's resolution, or the image's if that is less.
 

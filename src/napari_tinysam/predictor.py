@@ -7,7 +7,7 @@ that. Nothing here remembers anything: the embedding carries all that `Predictor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,16 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from napari_tinysam.dense_prompts import draw_prompts, regions_under
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
+from napari_tinysam.objects import object_regions
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.runtime import Runtime
+    from napari_tinysam.runtime.protocol import DecodedPrompts
 
 RuntimeName = Literal["auto", "torch"]
+
+#: Objects whose prompts are drawn at once, 256 KiB each.
+_DRAWN_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,8 @@ class Embedding:
         Side of the model's frame in pixels.
     model_id : str
         The predictor that made it, the only one that can read it.
+    regions : numpy.ndarray, optional
+        (256, 256) int32, the objects that the object head sees, for models with dense prompts.
     """
 
     features: Any
@@ -50,6 +58,7 @@ class Embedding:
     input_size: tuple[int, int]
     frame_size: int
     model_id: str
+    regions: npt.NDArray[np.int32] | None = None
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -190,13 +199,19 @@ class Predictor:
         rgb = to_rgb(image, **to_rgb_options)
         height, width = rgb.shape[:2]
         resized = resize_longest_side(rgb, self._runtime.image_size)
-        return Embedding(
+        embedding = Embedding(
             features=self._runtime.encode(resized),
             original_size=(height, width),
             input_size=(resized.shape[0], resized.shape[1]),
             frame_size=self._runtime.image_size,
             model_id=self.model_id,
         )
+        if not (self._runtime.dense_prompts and self.has_object_head):
+            return embedding
+        maps = self._runtime.object_maps(embedding.features)
+        assert maps is not None
+        valid = embedding.upscaler.valid_size
+        return replace(embedding, regions=object_regions(maps, valid))
 
     def predict(self, embedding: Embedding, prompts: Prompts) -> Masks:
         """Predict three masks for each object.
@@ -224,16 +239,51 @@ class Predictor:
         scores = np.empty((len(prompts), 3), np.float32)
         for rows, group in _alike(prompts):
             points, boxes = group.points, group.boxes
-            logits[rows], scores[rows] = self._runtime.decode(
-                embedding.features,
-                points=None if points is None else embedding.to_frame(points),
-                labels=group.labels,
-                boxes=None
-                if boxes is None
-                else embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-                masks=group.masks,
-            )
+            if points is not None:
+                points = embedding.to_frame(points)
+            if boxes is not None:
+                boxes = embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+            # Drawn prompts take as much memory as the answers: not of all objects at once.
+            step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                logits[rows[part]], scores[rows[part]] = self._decoded(
+                    embedding,
+                    *(
+                        None if each is None else each[part]
+                        for each in (points, group.labels, boxes, group.masks)
+                    ),
+                )
         return Masks(logits, scores, embedding.upscaler)
+
+    def _decoded(
+        self,
+        embedding: Embedding,
+        points: npt.NDArray[Any] | None,
+        labels: npt.NDArray[Any] | None,
+        boxes: npt.NDArray[Any] | None,
+        masks: npt.NDArray[Any] | None,
+    ) -> DecodedPrompts:
+        """Decode objects with the same kinds of prompts, in pixels of the frame."""
+        if self._runtime.dense_prompts:
+            regions = None
+            if points is not None and embedding.regions is not None:
+                every = np.broadcast_to(
+                    embedding.regions, (len(points), *embedding.regions.shape)
+                )
+                regions = regions_under(np, every, points, labels)
+            masks = draw_prompts(
+                np,
+                (LOGITS_SIZE, LOGITS_SIZE),
+                points=points,
+                labels=labels,
+                boxes=boxes,
+                masks=masks,
+                regions=regions,
+            )
+        return self._runtime.decode(
+            embedding.features, points=points, labels=labels, boxes=boxes, masks=masks
+        )
 
     def object_maps(self, embedding: Embedding) -> npt.NDArray[np.float32] | None:
         """Predict where objects are, without any prompt.

@@ -25,6 +25,7 @@ class SceneRuntime:
 
     name = "discs"
     image_size = 1024
+    dense_prompts = False
 
     def __init__(
         self,

@@ -26,10 +26,11 @@ from tinysam_training.recipes import (
     ValidationSettings,
 )
 from tinysam_training.run_folder import RunFolder
-from tinysam_training.starting import launched, new_model
+from tinysam_training.starting import Hardware, launched, new_model
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
+    from tinysam_training.starting import Precision
 
 RECIPE = Recipe(
     name="small",
@@ -73,9 +74,10 @@ def training(
     resume: bool = False,
     clock: Callable[[], float] | None = None,
     images: list[LabelledImage] | None = None,
+    precision: Precision = "auto",
 ) -> Training:
     """A run that is ready to start, or to go on."""
-    fabric = launched("cpu")
+    fabric = launched(Hardware("cpu", precision=precision))
     torch.manual_seed(recipe.seed)
     student = new_model(recipe.model.architecture)
     if recipe.model.batch_norm == "frozen":

@@ -379,3 +379,10 @@ def test_two_processes_learn_as_one_with_twice_the_batch(tmp_path: Path) -> None
     for a, b in zip(one, two, strict=True):
         for name in LOSS_NAMES:
             assert float(a[name]) == pytest.approx(float(b[name]), rel=2e-3), name
+
+
+def test_mixed_precision_takes_a_step(tmp_path: Path) -> None:
+    run = training(tmp_path, with_steps(2), precision="bf16-mixed")
+    outcome = run.run()
+    assert outcome.finished
+    assert all(torch.isfinite(value).all() for value in weights(run).values())

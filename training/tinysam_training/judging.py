@@ -16,8 +16,10 @@ from scipy import ndimage as ndi
 from tinysam_training.data.batches import Batch, make_batch
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.decoding import decode
+from tinysam_training.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.frame import LOGIT
 from tinysam_training.losses import actual_iou
+from tinysam_training.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,6 +147,10 @@ def _figures(
         found["foreground_iou"] = int((predicted & wanted).sum()) / max(union, 1)
     if not count:
         return found
+    drawn = None
+    if model.dense_prompts:
+        regions = regions_of(model, embedding, batch.valid)
+        drawn = DrawnPrompts(regions, batch.window)
     nowhere = torch.full((count, 4), float("nan"), device=embedding.device)
     none = torch.full((count, 1), -1, device=embedding.device)
     for name, points, labels, boxes in (
@@ -154,14 +160,20 @@ def _figures(
         chosen, best = [], []
         for start in range(0, count, _BATCH):
             rows = slice(start, start + _BATCH)
+            prompts = Prompts(points[rows], labels[rows], boxes[rows])
+            masks = None
+            if drawn is not None:
+                which = torch.arange(count, device=embedding.device)[rows]
+                masks = drawn(prompts, None, which)
             decoded = decode(
                 model,
                 embedding,
                 batch.offset,
                 batch.window[rows],
-                points[rows],
-                labels[rows],
-                boxes[rows],
+                prompts.points,
+                prompts.labels,
+                prompts.boxes,
+                masks,
             )
             valid = batch.valid[batch.window[rows], 0]
             iou = actual_iou(decoded.logits, batch.targets[rows], valid)

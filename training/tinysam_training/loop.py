@@ -26,6 +26,7 @@ from tinysam_training.objective import (
     FIGURES,
     LOSSES,
     Objective,
+    Sealed,
     TrainingBatch,
     parameter_groups,
     weights_by_name,
@@ -264,7 +265,7 @@ class Training:
         rate = rate_at(self.progress, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        rounds = self._stage(self.progress).rounds
+        stage = self._stage(self.progress)
         parts = [next(batches).to(fabric.device) for _ in range(self._share())]
         total = self._over_all([self.objective.counts(part) for part in parts])
 
@@ -274,7 +275,9 @@ class Training:
         for i, part in enumerate(parts):
             more = i + 1 < len(parts)
             with fabric.no_backward_sync(self.module, enabled=more):
-                found = self.module(part, rounds, recipe.seed)
+                found = self.module(
+                    Sealed(part), stage.rounds, recipe.seed, stage.dense, stage.seen
+                )
                 loss = torch.stack(
                     [
                         weights[name] * value / total[name].clamp(min=1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tinysam_training import losses
 from tinysam_training.decoding import Decoded, decode
+from tinysam_training.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.frame import CELL, LOGIT
 from tinysam_training.lora import add_low_rank
 from tinysam_training.prompt_sampling import draw_rounds, first_prompts, hard_prompts
@@ -80,6 +81,18 @@ class TrainingBatch:
         )
 
 
+class Sealed:
+    """Carries a batch past Fabric, which takes dataclasses apart in mixed precision.
+
+    Parameters
+    ----------
+    content : TrainingBatch
+    """
+
+    def __init__(self, content: TrainingBatch) -> None:
+        self.content = content
+
+
 class Objective(nn.Module):
     """The trained module: a student and the losses of its batches.
 
@@ -123,17 +136,24 @@ class Objective(nn.Module):
         return self
 
     def forward(
-        self, batch: TrainingBatch, rounds: int, shuffle_seed: int
+        self,
+        batch: TrainingBatch | Sealed,
+        rounds: int,
+        shuffle_seed: int,
+        dense: float = 0.9,
+        seen: float = 0.75,
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch.
 
         Parameters
         ----------
-        batch : TrainingBatch
+        batch : TrainingBatch or Sealed
         rounds : int
             Rounds of hard prompt sampling are drawn from 0 to this.
         shuffle_seed : int
             Of the prompts, together with the batch's number.
+        dense, seen : float
+            As in `tinysam_training.recipes.Stage`.
 
         Returns
         -------
@@ -141,6 +161,8 @@ class Objective(nn.Module):
             Sums of those of `LOSSES` that are switched on, and of `FIGURES`. `counts` says what to
             divide them by.
         """
+        if isinstance(batch, Sealed):
+            batch = batch.content
         windows, weights = batch.windows, self.recipe.losses
         rng = torch.Generator().manual_seed(_mixed(shuffle_seed, batch.number))
         embedding = batch.embedding
@@ -162,7 +184,11 @@ class Objective(nn.Module):
                 embedding, batch.teacher, cells
             )
         # Also of no object at all: every process must compute the same kinds of losses.
-        return found | self._prompted(batch, embedding, rounds, rng)
+        drawn = None
+        if self.student.dense_prompts and dense:
+            regions = regions_of(self.student, embedding, windows.valid)
+            drawn = DrawnPrompts(regions, windows.window, dense, seen, rng)
+        return found | self._prompted(batch, embedding, rounds, drawn, rng)
 
     def counts(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Count what the sums of a batch are means over, one number for each name.
@@ -186,7 +212,12 @@ class Objective(nn.Module):
         return counts
 
     def _prompted(
-        self, batch: TrainingBatch, embedding: Tensor, rounds: int, rng: torch.Generator
+        self,
+        batch: TrainingBatch,
+        embedding: Tensor,
+        rounds: int,
+        drawn: DrawnPrompts | None,
+        rng: torch.Generator,
     ) -> dict[str, Tensor]:
         windows, weights = batch.windows, self.recipe.losses
         settings = self.recipe.prompts
@@ -196,22 +227,26 @@ class Objective(nn.Module):
         masks: Tensor | None = None
         if rounds:
             before = embedding.detach()
+            often = draw_rounds(len(windows.window), rounds, rng=rng)
 
             def answer(
                 prompts: Prompts, masks: Tensor | None, rows: Tensor
             ) -> tuple[Tensor, Tensor]:
+                if drawn is not None:
+                    masks = drawn(prompts, masks, rows)
                 decoded = self._decode(
                     self.student, before, windows, prompts, masks, rows
                 )
                 return decoded.logits.float(), decoded.scores.float()
 
-            drawn = draw_rounds(len(windows.window), rounds, rng=rng)
             with torch.no_grad():
                 prompts, masks = hard_prompts(
-                    answer, prompts, windows.targets, valid, known, drawn, settings, rng
+                    answer, prompts, windows.targets, valid, known, often, settings, rng
                 )
             if masks is not None:
                 masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        if drawn is not None:
+            masks = drawn(prompts, masks)
         decoded = self._decode(self.student, embedding, windows, prompts, masks)
         logits, scores = decoded.logits.float(), decoded.scores.float()
         parts = losses.mask_losses(logits, windows.targets, valid)

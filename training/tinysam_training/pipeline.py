@@ -245,6 +245,7 @@ def run_recipe(
         recipe.model.start,
         architecture=recipe.model.architecture,
         object_head=recipe.model.object_head,
+        dense_prompts=recipe.model.dense_prompts,
     )
     teacher = None
     if recipe.teacher.model:

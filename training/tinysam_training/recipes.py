@@ -95,6 +95,9 @@ class ModelSettings:
         better for few images or small batches.
     encoder_rate : float
         Learning rate of the encoder's own weights relative to the rest.
+    dense_prompts : bool, optional
+        Whether prompts are also drawn into the mask prompt. Left out: as the start was trained;
+        a random start gets none.
     """
 
     start: str = "random"
@@ -106,6 +109,7 @@ class ModelSettings:
     lora_rank: Count = 8
     batch_norm: Literal["train", "frozen"] = "train"
     encoder_rate: NotNegative = 1.0
+    dense_prompts: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,12 @@ class Stage:
     zoom : (float, float), optional
         Scale of the windows relative to inference, instead of the augmentation's. Smaller windows
         of a smaller picture show as many objects for a fraction of the work: the way to begin.
+    dense : float
+        Share of the objects whose prompts are drawn, in a model with dense prompts. The others
+        keep the model fit for official code.
+    seen : float
+        Share of the drawn clicks that are drawn as the object which the object head sees there.
+        The others get ready for images in which it sees nothing.
     """
 
     share: Positive = 1.0
@@ -188,6 +198,8 @@ class Stage:
     objects: Count = 6
     rounds: CountOrNone = 2
     zoom: tuple[Positive, Positive] | None = None
+    dense: Part = 0.9
+    seen: Part = 0.75
 
 
 @dataclass(frozen=True)

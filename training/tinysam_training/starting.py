@@ -108,7 +108,11 @@ def _precision(wanted: Precision, accelerator: str) -> Any:
 
 
 def starting_model(
-    start: str, *, architecture: Architecture = "tiny_vit", object_head: bool = True
+    start: str,
+    *,
+    architecture: Architecture = "tiny_vit",
+    object_head: bool = True,
+    dense_prompts: bool | None = None,
 ) -> SegmentAnything:
     """Load or make the model that is trained.
 
@@ -120,6 +124,8 @@ def starting_model(
         Of a random start.
     object_head : bool
         Whether the model shall have one. A start without gets a new one.
+    dense_prompts : bool, optional
+        Whether prompts are also drawn. Left out: as the start was trained.
 
     Raises
     ------
@@ -127,12 +133,15 @@ def starting_model(
         If the start cannot be had.
     """
     if start == "random":
-        return new_model(architecture, object_head=object_head)
-    model = checkpoints.load(start).model
-    if not object_head:
-        model.object_head = None
-    elif model.object_head is None:
-        model.object_head = ObjectHead()
+        model = new_model(architecture, object_head=object_head)
+    else:
+        model = checkpoints.load(start).model
+        if not object_head:
+            model.object_head = None
+        elif model.object_head is None:
+            model.object_head = ObjectHead()
+    if dense_prompts is not None:
+        model.dense_prompts = dense_prompts
     return model
 
 

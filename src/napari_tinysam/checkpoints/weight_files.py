@@ -38,6 +38,9 @@ _OBJECT_HEAD = "object_head."
 # Under which keys training scripts put the weights beside other things.
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights")
 
+# The note that says how the model wants its prompts (`SegmentAnything.dense_prompts`).
+_DENSE_PROMPTS = "dense_prompts"
+
 # Never used when segmenting, so files without them are whole enough: the ImageNet classifier that
 # TinyViT files carry along, and how many batches a BatchNorm has seen.
 _UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked$")
@@ -100,6 +103,7 @@ def read(path: Path) -> SegmentAnything:
     complete = _complete(weights, model, path)
     model.load_state_dict(from_official(complete))  # copies, converting to float32
     _check_finite(model, path)
+    model.dense_prompts = read_notes(path).get(_DENSE_PROMPTS) == "true"
     return model.eval()
 
 
@@ -170,6 +174,9 @@ def write(
             if path.suffix == ".safetensors":
                 mode = temporary.stat().st_mode
                 notes = {key: str(value) for key, value in (metadata or {}).items()}
+                notes.pop(_DENSE_PROMPTS, None)
+                if model.dense_prompts:
+                    notes[_DENSE_PROMPTS] = "true"
                 save_file(weights, str(temporary), {"format": "pt", **notes})
                 temporary.chmod(mode)  # safetensors lets only the owner read its files
             else:

@@ -77,11 +77,16 @@ class SegmentAnything(nn.Module):
     object_head : ObjectHead or None
         Maps the embedding to the three maps of `OBJECT_MAPS`. A new head can be assigned to a model
         that has none; assigning None removes it.
+    dense_prompts : bool
+        Whether the model was trained to get every prompt drawn into the mask prompt too
+        (`napari_tinysam.dense_prompts`). No published checkpoint was. `decode` is the same for both
+        kinds: drawing is for those who call it.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
     object_head: ObjectHead | None
+    dense_prompts: bool = False
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class Runtime(Protocol):
     image_size: int
     #: Whether the model predicts object maps.
     has_object_head: bool
+    #: Whether prompts are to be drawn into the mask prompt (`napari_tinysam.dense_prompts`).
+    dense_prompts: bool
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
         """Embed an image that is already resized.

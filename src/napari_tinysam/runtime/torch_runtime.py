@@ -67,6 +67,7 @@ class TorchRuntime:
         self.name = f"torch on {device}"
         self.image_size = model.image_size
         self.has_object_head = model.object_head is not None
+        self.dense_prompts = model.dense_prompts
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor."""
