@@ -5,7 +5,8 @@ learn from millions of images which place of the image a token speaks of. Its ma
 official code fills with the logits of an earlier answer, is added to the image at the place itself.
 A model with `SegmentAnything.dense_prompts` gets every prompt both ways: as tokens, and drawn into
 the mask prompt. For a click that is the object which the object head sees there, if it sees one.
-The decoder corrects what it is shown instead of searching for it.
+What is drawn is also the first guess, to which the decoder's logits are added: it corrects what it
+is shown instead of searching for it.
 
 The same code draws numpy arrays for inference and torch tensors for training.
 """
@@ -22,6 +23,9 @@ LOGIT = 4
 
 #: Logit of a place that is surely inside (or, negative, outside), and of a place that was clicked.
 SURE, CLICKED = 8.0, 16.0
+
+#: Share of a drawn prompt in the answer; more would be harder to correct.
+GUESS = 0.5
 
 #: Around a click without anything better the logit falls with the distance, to 0 at so many pixels
 #: of the frame; nuclei have about this radius where a whole field of them is in the frame.
@@ -99,6 +103,24 @@ def draw_prompts(
         sign = xp.where(positive <= negative, CLICKED, -CLICKED)
         drawn = xp.where(near, sign, drawn)
     return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
+
+
+def first_guess(xp: ModuleType, drawn: Any) -> Any:
+    """Logits that are added to each of the decoder's three masks.
+
+    Parameters
+    ----------
+    xp : module
+        `numpy` or `torch`.
+    drawn : array
+        (N, h, w), from `draw_prompts`.
+
+    Returns
+    -------
+    array
+        (N, 1, h, w), from `−GUESS · SURE` to `GUESS · SURE`.
+    """
+    return GUESS * xp.clip(drawn, -SURE, SURE)[:, None]
 
 
 def regions_under(xp: ModuleType, objects: Any, points: Any, labels: Any) -> Any:

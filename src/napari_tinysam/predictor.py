@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from napari_tinysam.dense_prompts import draw_prompts, regions_under
+from napari_tinysam.dense_prompts import draw_prompts, first_guess, regions_under
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
 from napari_tinysam.objects import object_regions
@@ -265,6 +265,7 @@ class Predictor:
         masks: npt.NDArray[Any] | None,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts, in pixels of the frame."""
+        guess = None
         if self._runtime.dense_prompts:
             regions = None
             if points is not None and embedding.regions is not None:
@@ -281,9 +282,13 @@ class Predictor:
                 masks=masks,
                 regions=regions,
             )
-        return self._runtime.decode(
+            guess = first_guess(np, masks)
+        decoded = self._runtime.decode(
             embedding.features, points=points, labels=labels, boxes=boxes, masks=masks
         )
+        if guess is None:
+            return decoded
+        return decoded._replace(logits=decoded.logits + guess)
 
     def object_maps(self, embedding: Embedding) -> npt.NDArray[np.float32] | None:
         """Predict where objects are, without any prompt.

@@ -74,7 +74,8 @@ def test_training_draws_what_inference_draws(
             else torch.full((1, 4), torch.nan),
         )
         window = torch.zeros(1, dtype=torch.int64)
-        masks = DrawnPrompts(regions, window)(given, None)
+        draws = DrawnPrompts(regions, window)
+        masks = draws(given, None)
         found = decode(
             student,
             features,
@@ -85,6 +86,7 @@ def test_training_draws_what_inference_draws(
             given.boxes,
             masks,
         )
+        found = draws.added(found, masks)
     # Windows are resized by other code than images at inference, within a few gray values.
     assert np.abs(found.scores.numpy() - wanted.scores).max() < 0.05
     height, width = embedding.upscaler.valid_size

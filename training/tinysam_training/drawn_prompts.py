@@ -6,12 +6,13 @@ drawn as are the student's own, from its object head as it is at that moment.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_tinysam.dense_prompts import draw_prompts, regions_under
+from napari_tinysam.dense_prompts import draw_prompts, first_guess, regions_under
 from napari_tinysam.objects import object_regions
 from tinysam_training.region_sampling import chance
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tinysam.model import SegmentAnything
+    from tinysam_training.decoding import Decoded
     from tinysam_training.prompts import Prompts
 
 
@@ -118,3 +120,23 @@ class DrawnPrompts:
         )[:, None]
         given = torch.full_like(drawn, torch.nan) if masks is None else masks
         return torch.where(dense[:, None, None, None], drawn, given)
+
+    def added(
+        self, decoded: Decoded, masks: Tensor, rows: Tensor | None = None
+    ) -> Decoded:
+        """Add the first guess to what the decoder says.
+
+        Parameters
+        ----------
+        decoded : Decoded
+            Of n objects.
+        masks : Tensor
+            (n, 1, h, w), from calling this object.
+        rows : Tensor, optional
+            (n,) int64, which of the N objects these are; all if left out.
+        """
+        dense = self._dense if rows is None else self._dense[rows]
+        guess = first_guess(torch, masks[:, 0].nan_to_num())
+        return replace(
+            decoded, logits=decoded.logits + guess * dense[:, None, None, None]
+        )

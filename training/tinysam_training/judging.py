@@ -161,9 +161,9 @@ def _figures(
         for start in range(0, count, _BATCH):
             rows = slice(start, start + _BATCH)
             prompts = Prompts(points[rows], labels[rows], boxes[rows])
+            which = torch.arange(count, device=embedding.device)[rows]
             masks = None
             if drawn is not None:
-                which = torch.arange(count, device=embedding.device)[rows]
                 masks = drawn(prompts, None, which)
             decoded = decode(
                 model,
@@ -175,6 +175,8 @@ def _figures(
                 prompts.boxes,
                 masks,
             )
+            if drawn is not None and masks is not None:
+                decoded = drawn.added(decoded, masks, which)
             valid = batch.valid[batch.window[rows], 0]
             iou = actual_iou(decoded.logits, batch.targets[rows], valid)
             chosen.append(iou.gather(1, decoded.scores.argmax(1, keepdim=True))[:, 0])

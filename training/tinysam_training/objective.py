@@ -232,10 +232,8 @@ class Objective(nn.Module):
             def answer(
                 prompts: Prompts, masks: Tensor | None, rows: Tensor
             ) -> tuple[Tensor, Tensor]:
-                if drawn is not None:
-                    masks = drawn(prompts, masks, rows)
                 decoded = self._decode(
-                    self.student, before, windows, prompts, masks, rows
+                    self.student, before, windows, prompts, masks, drawn, rows
                 )
                 return decoded.logits.float(), decoded.scores.float()
 
@@ -245,9 +243,7 @@ class Objective(nn.Module):
                 )
             if masks is not None:
                 masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        if drawn is not None:
-            masks = drawn(prompts, masks)
-        decoded = self._decode(self.student, embedding, windows, prompts, masks)
+        decoded = self._decode(self.student, embedding, windows, prompts, masks, drawn)
         logits, scores = decoded.logits.float(), decoded.scores.float()
         parts = losses.mask_losses(logits, windows.targets, valid)
         each = weights.focal * parts.focal + weights.dice * parts.dice  # (N, 3)
@@ -258,7 +254,9 @@ class Objective(nn.Module):
         if weights.iou:
             found["iou"] = losses.iou_loss(scores, parts.iou).sum()
         if batch.teacher is not None and (weights.token or weights.output):
-            found |= self._distilled(batch, decoded, prompts, masks, valid, parts.iou)
+            found |= self._distilled(
+                batch, decoded, prompts, masks, drawn, valid, parts.iou
+            )
         return found
 
     def _distilled(
@@ -267,15 +265,19 @@ class Objective(nn.Module):
         decoded: Decoded,
         prompts: Prompts,
         masks: Tensor | None,
+        drawn: DrawnPrompts | None,
         valid: Tensor,
         student_iou: Tensor,
     ) -> dict[str, Tensor]:
         """L_token and L_out: the teacher's decoder answers the same prompts (paper, eq. 3–6)."""
         windows, weights = batch.windows, self.recipe.losses
         assert batch.teacher is not None
+        teacher = self._teacher[0]
         with torch.no_grad():
+            if not teacher.dense_prompts:
+                drawn = None
             target = self._decode(
-                self._teacher[0], batch.teacher, windows, prompts, masks
+                teacher, batch.teacher, windows, prompts, masks, drawn
             )
         found: dict[str, Tensor] = {}
         if weights.token:
@@ -300,12 +302,15 @@ class Objective(nn.Module):
         windows: Batch,
         prompts: Prompts,
         masks: Tensor | None,
+        drawn: DrawnPrompts | None,
         rows: Tensor | None = None,
     ) -> Decoded:
         window = windows.window if rows is None else windows.window[rows]
         if masks is not None and masks.ndim == 3:
             masks = masks[:, None]
-        return decode(
+        if drawn is not None:
+            masks = drawn(prompts, masks, rows)
+        decoded = decode(
             model,
             embedding,
             windows.offset,
@@ -315,6 +320,9 @@ class Objective(nn.Module):
             prompts.boxes,
             masks,
         )
+        if drawn is None or masks is None:
+            return decoded
+        return drawn.added(decoded, masks, rows)
 
 
 def weights_by_name(recipe: Recipe) -> dict[str, float]:
