@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor, Prompts, checkpoints
-from napari_tinysam.dense_prompts import CLICKED, SURE, draw_prompts, regions_under
+from napari_tinysam.dense_prompts import CLICKED, SURE, draw_prompts
 from napari_tinysam.model import SegmentAnything
 
 if TYPE_CHECKING:
@@ -40,13 +40,8 @@ def prompts_of(seed: int, count: int, points: int) -> dict[str, np.ndarray]:
     }
 
 
-def drawn(library: Any, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    objects = given["objects"]
-    rest = {name: value for name, value in given.items() if name != "objects"}
-    regions = regions_under(library, objects, given["points"], given["labels"])
-    return np.asarray(regions), np.asarray(
-        draw_prompts(library, SHAPE, regions=regions, **rest)
-    )
+def drawn(library: Any, given: dict[str, Any]) -> np.ndarray:
+    return np.asarray(draw_prompts(library, SHAPE, **given))
 
 
 @settings(deadline=None, max_examples=50)
@@ -54,28 +49,27 @@ def drawn(library: Any, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def test_torch_draws_what_numpy_draws(seed: int, count: int, points: int) -> None:
     arrays = prompts_of(seed, count, points)
     tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    for one, two in zip(drawn(np, arrays), drawn(torch, tensors), strict=True):
-        assert one.dtype == two.dtype
-        np.testing.assert_allclose(one, two, atol=1e-4)
+    one, two = drawn(np, arrays), drawn(torch, tensors)
+    assert one.dtype == two.dtype == np.float32
+    np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(0, 4))
 def test_each_object_is_drawn_as_if_alone(seed: int, count: int, points: int) -> None:
     arrays = prompts_of(seed, count, points)
-    together = drawn(np, arrays)[1]
+    together = drawn(np, arrays)
     for i in range(count):
-        alone = drawn(np, {k: v[i : i + 1] for k, v in arrays.items()})[1]
+        alone = drawn(np, {k: v[i : i + 1] for k, v in arrays.items()})
         np.testing.assert_array_equal(together[i : i + 1], alone)
 
 
 def draw_one(**prompts: Any) -> np.ndarray:
+    whole = ("labels", "objects")
     rows = {
-        name: np.asarray(value, np.int32 if name == "labels" else np.float32)[None]
+        name: np.asarray(value, np.int32 if name in whole else np.float32)[None]
         for name, value in prompts.items()
     }
-    if "regions" in rows:
-        rows["regions"] = rows["regions"] > 0
     return np.asarray(draw_prompts(np, SHAPE, **rows))[0]
 
 
@@ -115,38 +109,60 @@ def test_an_earlier_answer_is_drawn_rather_than_a_box_and_clicks_on_top() -> Non
     assert untouched.sum() > 700
 
 
+OBJECTS = np.zeros(SHAPE, np.int32)
+OBJECTS[:8, :8], OBJECTS[:8, 16:24], OBJECTS[16:, :16] = 1, 2, 3
+SPOTS = {1: (10.0, 10.0), 2: (80.0, 10.0), 3: (10.0, 80.0), 0: (100.0, 70.0)}
+
+
+def seen(*clicks: tuple[int, int]) -> np.ndarray:
+    """What is drawn of clicks on objects by number (0 is no object), with their labels."""
+    return draw_one(
+        points=[SPOTS[spot] for spot, _ in clicks],
+        labels=[label for _, label in clicks],
+        objects=OBJECTS,
+    )
+
+
 def test_a_click_is_drawn_as_the_object_seen_there() -> None:
-    region = np.zeros(SHAPE)
-    region[4:12, 8:20] = 1
-    found = draw_one(points=[[50, 30]], labels=[1], regions=region)
-    assert ((found > 0) == (region > 0)).all()
-    nothing = draw_one(points=[[50, 30]], labels=[1], regions=np.zeros(SHAPE))
-    np.testing.assert_array_equal(nothing, draw_one(points=[[50, 30]], labels=[1]))
+    np.testing.assert_array_equal(seen((1, 1)) > 0, OBJECTS == 1)
+    both = seen((1, 1), (2, 1)) > 0
+    np.testing.assert_array_equal(both, (OBJECTS == 1) | (OBJECTS == 2))
+    elsewhere = draw_one(points=[SPOTS[0]], labels=[1])
+    np.testing.assert_array_equal(seen((0, 1)), elsewhere)
+    np.testing.assert_array_equal(seen((1, 1), (3, -1)), seen((1, 1)))
+
+
+def test_a_click_on_no_object_adds_a_cone_to_the_objects() -> None:
+    found = seen((1, 1), (0, 1)) > 0
+    assert found[OBJECTS == 1].all()
+    assert found[place(100, 70)]
+    assert found[place(100, 50)]
+    assert not seen((1, 1))[place(100, 50)] > 0
+
+
+def test_a_negative_click_takes_its_side_of_an_object() -> None:
+    found = draw_one(points=[[10, 80], [50, 80]], labels=[1, 0], objects=OBJECTS)
+    x = 4 * np.arange(SHAPE[1]) + 1.5
+    wanted = (OBJECTS == 3) & (np.abs(x - 10) <= np.abs(x - 50))
+    np.testing.assert_array_equal(found > 0, wanted)
+
+
+def test_a_negative_click_elsewhere_leaves_the_object_whole() -> None:
+    found = draw_one(points=[[10, 80], [70, 80]], labels=[1, 0], objects=OBJECTS)
+    np.testing.assert_array_equal(found > 0, OBJECTS == 3)
+
+
+def test_a_cone_ends_half_way_to_a_negative_click() -> None:
+    found = draw_one(points=[[40, 50], [80, 50]], labels=[1, 0])
+    row = found[place(40, 50)[0]]
+    assert row[place(52, 50)[1]] > 0
+    assert row[place(70, 50)[1]] <= 0
 
 
 def test_fillers_are_not_clicks() -> None:
     alone = draw_one(points=[[50, 30]], labels=[1])
     filled = draw_one(points=[[50, 30], [0, 0]], labels=[1, -1])
     np.testing.assert_array_equal(alone, filled)
-
-
-def test_regions_belong_to_positive_clicks_and_lose_to_negative_ones() -> None:
-    objects = np.zeros((1, *SHAPE), np.int32)
-    objects[0, :8, :8], objects[0, :8, 16:24], objects[0, 16:, :8] = 1, 2, 3
-    spots = {1: (10.0, 10.0), 2: (80.0, 10.0), 3: (10.0, 80.0), 0: (80.0, 80.0)}
-
-    def under(*clicks: tuple[int, int]) -> set[int]:
-        points = np.array([[spots[spot] for spot, _ in clicks]], np.float32)
-        labels = np.array([[label for _, label in clicks]], np.int32)
-        found = regions_under(np, objects, points, labels)
-        return {int(value) for value in np.unique(objects[found])}
-
-    assert under((1, 1)) == {1}
-    assert under((1, 1), (2, 1)) == {1, 2}
-    assert under((1, 1), (2, 1), (2, 0)) == {1}
-    assert under((0, 1)) == set()
-    assert under((3, 0)) == set()
-    assert under((1, -1), (3, 1)) == {3}
 
 
 # ------------------------------------------------------------ on the way to the decoder

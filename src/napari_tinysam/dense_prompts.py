@@ -46,12 +46,14 @@ def draw_prompts(
     labels: Any = None,
     boxes: Any = None,
     masks: Any = None,
-    regions: Any = None,
+    objects: Any = None,
 ) -> Any:
     """Draw the prompts of N objects.
 
-    What says most is drawn: an earlier answer, else the box, else the region under the clicks, else
-    a cone around each positive click, else nothing (0). Every click marks its place on top.
+    What says most is drawn: an earlier answer, else the box, else what the clicks say, else nothing
+    (0). Every click marks its place on top. Clicks say: the objects under the positive ones,
+    without what lies nearer to a negative click on the same object; and around positive clicks on
+    no object a cone, which is cut off where a negative click is nearer.
 
     Parameters
     ----------
@@ -67,9 +69,8 @@ def draw_prompts(
         (N, 4) x0, y0, x1, y1 in pixels; NaN in rows without a box.
     masks : array, optional
         (N, h, w) logits of an earlier answer; NaN in rows without one.
-    regions : array, optional
-        (N, h, w) bool, the object that the object head sees under the clicks; empty where it sees
-        none.
+    objects : array, optional
+        (N, h, w) int, for each row the objects that the object head sees; 0 where there is none.
 
     Returns
     -------
@@ -81,15 +82,11 @@ def draw_prompts(
     ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
     xs = (LOGIT * xp.arange(shape[1], **where) + (LOGIT - 1) / 2)[None]  # (1, w)
     drawn = xp.zeros((len(first), *shape), dtype=xp.float32, **where)
-    marks = None
-    if points is not None and points.shape[1]:
-        on, marks = _distances(xp, ys, xs, points, labels)
-        clicked = (labels == 1).any(1)[:, None, None]
-        cone = xp.clip(SURE * (1 - on / REACH), -SURE, SURE)
-        drawn = xp.where(clicked, cone, drawn)
-    if regions is not None:
-        seen = regions.any(2).any(1)[:, None, None]
-        drawn = xp.where(seen, xp.where(regions, SURE, -SURE), drawn)
+    clicked = points is not None and points.shape[1] > 0
+    if clicked:
+        wanted, on, off = _clicks(xp, ys, xs, drawn, points, labels, objects)
+        positive = (labels == 1).any(1)[:, None, None]
+        drawn = xp.where(positive, wanted, drawn)
     if boxes is not None:
         x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
         depth = xp.minimum(xp.minimum(xs - x0, x1 - xs), xp.minimum(ys - y0, y1 - ys))
@@ -97,11 +94,9 @@ def draw_prompts(
         drawn = xp.where(xp.isnan(inside), drawn, inside)
     if masks is not None:
         drawn = xp.where(xp.isnan(masks), drawn, masks)
-    if marks is not None:
-        positive, negative = marks
-        near = xp.minimum(positive, negative) < MARKED
-        sign = xp.where(positive <= negative, CLICKED, -CLICKED)
-        drawn = xp.where(near, sign, drawn)
+    if clicked:
+        marks = xp.where(on <= off, CLICKED, -CLICKED)
+        drawn = xp.where(xp.minimum(on, off) < MARKED, marks, drawn)
     return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
 
 
@@ -123,51 +118,47 @@ def first_guess(xp: ModuleType, drawn: Any) -> Any:
     return GUESS * xp.clip(drawn, -SURE, SURE)[:, None]
 
 
-def regions_under(xp: ModuleType, objects: Any, points: Any, labels: Any) -> Any:
-    """Objects of a segmentation that positive clicks lie on and no negative click does.
+def _clicks(
+    xp: ModuleType,
+    ys: Any,
+    xs: Any,
+    nothing: Any,
+    points: Any,
+    labels: Any,
+    objects: Any,
+) -> tuple[Any, Any, Any]:
+    """Map of what clicks say; distances to the nearest positive and negative one.
 
-    Parameters
-    ----------
-    xp : module
-        `numpy` or `torch`.
-    objects : array
-        (N, h, w) int, for each row its segmentation; 0 where there is no object.
-    points, labels : array
-        As for `draw_prompts`.
-
-    Returns
-    -------
-    array
-        (N, h, w) bool.
+    All (N, h, w); `nothing` is 0 throughout.
     """
-    height, width = objects.shape[1:]
-    rows = xp.arange(len(objects), device=objects.device)
-    found = xp.zeros_like(objects, dtype=xp.bool)
-    refused = xp.zeros_like(found)
-    for i in range(points.shape[1]):
-        place = xp.floor((points[:, i] + 0.5) / LOGIT)  # (N, 2)
-        x = xp.clip(place[:, 0], 0, width - 1)
-        y = xp.clip(place[:, 1], 0, height - 1)
-        under = objects[rows, _whole(xp, y), _whole(xp, x)]  # (N,)
-        same = (objects == under[:, None, None]) & (under > 0)[:, None, None]
-        found |= same & (labels[:, i] == 1)[:, None, None]
-        refused |= same & (labels[:, i] == 0)[:, None, None]
-    return found & ~refused
-
-
-def _distances(xp: ModuleType, ys: Any, xs: Any, points: Any, labels: Any) -> Any:
-    """(N, h, w) distances to the nearest positive click, and to both kinds' nearest."""
-    positive = negative = None
+    on = off = lone = nothing + xp.inf
+    held, refused = nothing > 0, nothing > 0
+    rows = xp.arange(len(nothing), device=nothing.device)
     for i in range(points.shape[1]):
         x, y = points[:, i, 0, None, None], points[:, i, 1, None, None]
         away = xp.sqrt((xs - x) ** 2 + (ys - y) ** 2)
-        label = labels[:, i, None, None]
-        on = xp.where(label == 1, away, xp.inf)
-        off = xp.where(label == 0, away, xp.inf)
-        positive = on if positive is None else xp.minimum(positive, on)
-        negative = off if negative is None else xp.minimum(negative, off)
-    return positive, (positive, negative)
+        positive = (labels[:, i] == 1)[:, None, None]
+        negative = (labels[:, i] == 0)[:, None, None]
+        on = xp.where(positive, xp.minimum(on, away), on)
+        off = xp.where(negative, xp.minimum(off, away), off)
+        if objects is None:
+            lone = on
+            continue
+        column = _index(xp, points[:, i, 0], objects.shape[2])
+        row = _index(xp, points[:, i, 1], objects.shape[1])
+        under = objects[rows, row, column][:, None, None]
+        same = (objects == under) & (under > 0)
+        held = held | (same & positive)
+        refused = refused | (same & negative)
+        alone = positive & (under == 0)
+        lone = xp.where(alone, xp.minimum(lone, away), lone)
+    held = held & (~refused | (on <= off))
+    cone = xp.clip(SURE * (1 - lone / REACH), -SURE, SURE)
+    cone = xp.where(off < lone, xp.clip(cone, -SURE, 0), cone)
+    return xp.maximum(cone, xp.where(held, SURE, -SURE)), on, off
 
 
-def _whole(xp: ModuleType, values: Any) -> Any:
-    return xp.asarray(values, dtype=xp.int64)
+def _index(xp: ModuleType, pixels: Any, length: int) -> Any:
+    """Index of the logits in which pixels lie."""
+    place = xp.clip(xp.floor((pixels + 0.5) / LOGIT), 0, length - 1)
+    return xp.asarray(place, dtype=xp.int64)

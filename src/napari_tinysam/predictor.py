@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from napari_tinysam.dense_prompts import draw_prompts, first_guess, regions_under
+from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
 from napari_tinysam.objects import object_regions
@@ -267,12 +267,9 @@ class Predictor:
         """Decode objects with the same kinds of prompts, in pixels of the frame."""
         guess = None
         if self._runtime.dense_prompts:
-            regions = None
-            if points is not None and embedding.regions is not None:
-                every = np.broadcast_to(
-                    embedding.regions, (len(points), *embedding.regions.shape)
-                )
-                regions = regions_under(np, every, points, labels)
+            objects = embedding.regions
+            if points is not None and objects is not None:
+                objects = np.broadcast_to(objects, (len(points), *objects.shape))
             masks = draw_prompts(
                 np,
                 (LOGITS_SIZE, LOGITS_SIZE),
@@ -280,7 +277,7 @@ class Predictor:
                 labels=labels,
                 boxes=boxes,
                 masks=masks,
-                regions=regions,
+                objects=objects,
             )
             guess = first_guess(np, masks)
         decoded = self._runtime.decode(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tinysam.dense_prompts import draw_prompts, first_guess, regions_under
+from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.objects import object_regions
 from tinysam_training.region_sampling import chance
 
@@ -106,9 +106,6 @@ class DrawnPrompts:
         if rows is not None:
             dense, seen, window = dense[rows], seen[rows], window[rows]
         shape = (int(self._regions.shape[1]), int(self._regions.shape[2]))
-        regions = regions_under(
-            torch, self._regions[window], prompts.points, prompts.labels
-        )
         drawn = draw_prompts(
             torch,
             shape,
@@ -116,7 +113,7 @@ class DrawnPrompts:
             labels=prompts.labels,
             boxes=prompts.boxes,
             masks=None if masks is None else masks[:, 0],
-            regions=regions & seen[:, None, None],
+            objects=self._regions[window] * seen[:, None, None],
         )[:, None]
         given = torch.full_like(drawn, torch.nan) if masks is None else masks
         return torch.where(dense[:, None, None, None], drawn, given)
