@@ -50,7 +50,8 @@ def main() -> None:
     found = Segmentation(predictor, embedding, sys.argv[1], thresholds=thresholds).run()
     labels = found.labels().labels
     assert labels.shape == (4096, 4096)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     print(int(labels.max()), len(found.proposals), round(peak))  # noqa: T201
 
 
