@@ -23,7 +23,7 @@ NUCLEUS, BESIDE = (81, 94), (91, 100)
 
 
 def main(folder: Path) -> None:
-    """Write ``annotate.png``, ``hover.png`` and ``edit.png``."""
+    """Write ``annotate.png``, ``hover.png``, ``edit.png`` and ``auto.png``."""
     image = cli_demo.image()
     viewer = napari.Viewer()
     viewer.window.resize(1280, 820)
@@ -75,6 +75,10 @@ def main(folder: Path) -> None:
     session.set_edit_mode(True)
     session.click_at(world(*middles[2]))
     shoot("edit")
+    session.set_edit_mode(False)
+    session.auto_segment()
+    wait_for(lambda: not session.auto.running)
+    shoot("auto")
     viewer.close()
     wait()
 
