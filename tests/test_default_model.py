@@ -31,10 +31,6 @@ def field() -> tuple[np.ndarray, np.ndarray]:
     return image.rgb, image.labels[0]
 
 
-@pytest.mark.xfail(
-    reason="the bundled model, version 0.1, does not know the generator's images",
-    strict=True,
-)
 def test_boxes_segment_a_synthetic_field(field: tuple[np.ndarray, np.ndarray]) -> None:
     rgb, labels = field
     model = load_model()
