@@ -75,6 +75,7 @@ def main(folder: Path) -> None:
     session.set_edit_mode(True)
     session.click_at(world(*middles[2]))
     shoot("edit")
+    session.clear()
     session.set_edit_mode(False)
     session.auto_segment()
     wait_for(lambda: not session.auto.running)
