@@ -101,9 +101,6 @@ def test_official_generator(benchmark: BenchmarkFixture, image: np.ndarray) -> N
 def test_segmentation(
     benchmark: BenchmarkFixture, predictor: Predictor, image: np.ndarray, mode: Any
 ) -> None:
-    if mode == "guided" and not predictor.has_object_head:
-        pytest.skip("the bundled model has no object head")
-
     def run() -> Segmentation:
         embedding = predictor.encode(image)
         given = thresholds(hierarchical=mode != "dense")

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 class Region(Enum):
     """Where objects are looked for."""
 
-    PLANE = "whole plane"
-    VIEW = "current view"
-    BOX = "inside the box"
+    PLANE = "plane"
+    VIEW = "view"
+    BOX = "box"
 
 
 @dataclass(frozen=True, eq=False)
