@@ -78,10 +78,10 @@ def draw_prompts(
         (N, h, w) float32 logits.
     """
     first = next(a for a in (points, boxes, masks) if a is not None)
-    where = {"device": first.device}
+    where = {"device": first.device, "dtype": xp.float32}
     ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
     xs = (LOGIT * xp.arange(shape[1], **where) + (LOGIT - 1) / 2)[None]  # (1, w)
-    drawn = xp.zeros((len(first), *shape), dtype=xp.float32, **where)
+    drawn = xp.zeros((len(first), *shape), **where)
     clicked = points is not None and points.shape[1] > 0
     if clicked:
         wanted, on, off = _clicks(xp, ys, xs, drawn, points, labels, objects)
