@@ -34,8 +34,11 @@ def test_rows_add_one_measure_after_the_other() -> None:
     assert [r.losses.hard_mask_weights for r in found] == [False] * 5 + [True]
     assert {r.seed for r in found} == {7}
     # The last row is the whole recipe; and all see windows of frames that the teacher embedded.
-    assert replace(found[-1], name=WHOLE.name, seed=WHOLE.seed) == WHOLE
+    # Students begin with the teacher's decoder, also those that are not distilled.
+    whole = replace(WHOLE, model=replace(WHOLE.model, decoder="default"))
+    assert replace(found[-1], name=WHOLE.name, seed=WHOLE.seed) == whole
     assert all(r.teacher == WHOLE.teacher for r in found)
+    assert all(r.model == whole.model for r in found)
 
 
 def test_an_ablation_needs_a_teacher_and_a_length(tmp_path: Path) -> None:

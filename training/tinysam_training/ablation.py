@@ -72,6 +72,8 @@ def row_recipe(recipe: Recipe, row: str, seed: int) -> Recipe:
         recipe,
         name=f"{recipe.name}-{row}",
         seed=seed,
+        # As in the paper the student begins with the teacher's decoder; its encoder is new.
+        model=replace(recipe.model, decoder=recipe.teacher.model),
         losses=replace(
             losses,
             output=losses.output if has["output"] else 0.0,

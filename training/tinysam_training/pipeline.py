@@ -244,6 +244,7 @@ def run_recipe(
     student = starting_model(
         recipe.model.start,
         architecture=recipe.model.architecture,
+        decoder=recipe.model.decoder,
         object_head=recipe.model.object_head,
         dense_prompts=recipe.model.dense_prompts,
     )

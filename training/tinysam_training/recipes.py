@@ -81,8 +81,13 @@ class ModelSettings:
     ----------
     start : str
         "random", a name of the registry, or a checkpoint file.
-    architecture : str
-        Of a random start.
+    architecture : str, optional
+        Of a random start, "tiny_vit" if left out. Another start is widened to it: "tiny_vit_21m"
+        begins with what a "tiny_vit" has learnt (`tinysam_training.widening`).
+    decoder : str
+        A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
+        head replace the start's. With a random start only the image encoder is new then, which is
+        how MobileSAM and TinySAM begin.
     object_head : bool
         Whether the object head is trained along (added where the start has none).
     trained : {"whole", "lora", "decoder"}
@@ -101,9 +106,10 @@ class ModelSettings:
     """
 
     start: str = "random"
-    architecture: Literal["tiny_vit", "tiny_vit_2m", "tiny_vit_11m", "tiny_vit_21m"] = (
-        "tiny_vit"
-    )
+    architecture: (
+        Literal["tiny_vit", "tiny_vit_2m", "tiny_vit_11m", "tiny_vit_21m"] | None
+    ) = None
+    decoder: str = ""
     object_head: bool = True
     trained: Literal["whole", "lora", "decoder"] = "whole"
     lora_rank: Count = 8

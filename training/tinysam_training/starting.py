@@ -15,6 +15,7 @@ from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.object_head import ObjectHead
 from tinysam_training.data.labelled_image import DataError
+from tinysam_training.widening import widened
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -110,7 +111,8 @@ def _precision(wanted: Precision, accelerator: str) -> Any:
 def starting_model(
     start: str,
     *,
-    architecture: Architecture = "tiny_vit",
+    architecture: Architecture | None = None,
+    decoder: str = "",
     object_head: bool = True,
     dense_prompts: bool | None = None,
 ) -> SegmentAnything:
@@ -120,29 +122,47 @@ def starting_model(
     ----------
     start : str
         "random", a name of the registry, or a checkpoint file.
-    architecture : str
-        Of a random start.
+    architecture : str, optional
+        Of a random start, "tiny_vit" if left out. Any other start is widened to it.
+    decoder : str
+        A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
+        head replace the start's; empty for none.
     object_head : bool
         Whether the model shall have one. A start without gets a new one.
     dense_prompts : bool, optional
-        Whether prompts are also drawn. Left out: as the start was trained.
+        Whether prompts are also drawn. Left out: as the start, or `decoder`, was trained.
 
     Raises
     ------
     CheckpointError
-        If the start cannot be had.
+        If the start or the decoder cannot be had.
+    DataError
+        If the start cannot be widened so.
     """
     if start == "random":
-        model = new_model(architecture, object_head=object_head)
+        model = new_model(architecture or "tiny_vit", object_head=object_head)
     else:
         model = checkpoints.load(start).model
+        if architecture not in (None, model.architecture):
+            model = widened(model, architecture)
         if not object_head:
             model.object_head = None
         elif model.object_head is None:
             model.object_head = ObjectHead()
+    if decoder:
+        _take_decoder(model, checkpoints.load(decoder).model)
     if dense_prompts is not None:
         model.dense_prompts = dense_prompts
     return model
+
+
+def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
+    """Give a model all parts of another one but its image encoder."""
+    model.prompt_encoder.load_state_dict(other.prompt_encoder.state_dict())
+    model.mask_decoder.load_state_dict(other.mask_decoder.state_dict())
+    if model.object_head is not None and other.object_head is not None:
+        model.object_head.load_state_dict(other.object_head.state_dict())
+    model.dense_prompts = other.dense_prompts
 
 
 def thresholds_of(start: str) -> dict[str, str]:
