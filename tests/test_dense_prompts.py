@@ -216,6 +216,7 @@ def test_many_objects_are_drawn_a_few_at_a_time() -> None:
     embedding = own.encode(IMAGE)
     together = own.predict(embedding, Prompts(points=points))
     assert max(len(each) for each in runtime.drawn) <= 16
+    assert len(runtime.drawn) == 9  # three parts, three looks each
     for i in (0, 17, 39):
         alone = own.predict(embedding, Prompts(points=points[i]))
         np.testing.assert_array_equal(together.logits[i], alone.logits[0])

@@ -15,22 +15,43 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from napari_tinysam import scales
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
 from napari_tinysam.objects import object_regions
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
+from napari_tinysam.runtime.protocol import DecodedPrompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.runtime import Runtime
-    from napari_tinysam.runtime.protocol import DecodedPrompts
 
 RuntimeName = Literal["auto", "torch"]
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
 _DRAWN_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """An image as it was encoded at one size.
+
+    Parameters
+    ----------
+    factor : int
+        How many times smaller than in the model's frame; 1 there.
+    features : object
+        What the predictor's runtime computed; opaque.
+    regions : numpy.ndarray, optional
+        (256 / factor, 256 / factor) int32, the objects that the object head sees, for models with
+        dense prompts.
+    """
+
+    factor: int
+    features: Any
+    regions: npt.NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +72,8 @@ class Embedding:
         The predictor that made it, the only one that can read it.
     regions : numpy.ndarray, optional
         (256, 256) int32, the objects that the object head sees, for models with dense prompts.
+    further : tuple of Look
+        Smaller looks at the same image, for models with dense prompts (`napari_tinysam.scales`).
     """
 
     features: Any
@@ -59,6 +82,12 @@ class Embedding:
     frame_size: int
     model_id: str
     regions: npt.NDArray[np.int32] | None = None
+    further: tuple[Look, ...] = ()
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """All looks at the image, the largest first."""
+        return (Look(1, self.features, self.regions), *self.further)
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -206,12 +235,27 @@ class Predictor:
             frame_size=self._runtime.image_size,
             model_id=self.model_id,
         )
-        if not (self._runtime.dense_prompts and self.has_object_head):
+        if not self._runtime.dense_prompts:
             return embedding
-        maps = self._runtime.object_maps(embedding.features)
-        assert maps is not None
         valid = embedding.upscaler.valid_size
-        return replace(embedding, regions=object_regions(maps, valid))
+        further = []
+        for factor in scales.FACTORS:
+            features = self._runtime.encode(
+                scales.reduced(resized, factor), embedding.frame_size // factor
+            )
+            part = (-(-valid[0] // factor), -(-valid[1] // factor))
+            further.append(Look(factor, features, self._regions(features, part)))
+        return replace(
+            embedding,
+            regions=self._regions(embedding.features, valid),
+            further=tuple(further),
+        )
+
+    def _regions(
+        self, features: Any, valid: tuple[int, int]
+    ) -> npt.NDArray[np.int32] | None:
+        maps = self._runtime.object_maps(features)
+        return None if maps is None else object_regions(maps, valid)
 
     def predict(self, embedding: Embedding, prompts: Prompts) -> Masks:
         """Predict three masks for each object.
@@ -247,7 +291,7 @@ class Predictor:
             step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
-                logits[rows[part]], scores[rows[part]] = self._decoded(
+                logits[rows[part]], scores[rows[part]] = self._best_look(
                     embedding,
                     *(
                         None if each is None else each[part]
@@ -256,23 +300,57 @@ class Predictor:
                 )
         return Masks(logits, scores, embedding.upscaler)
 
+    def _best_look(
+        self, embedding: Embedding, *prompts: npt.NDArray[Any] | None
+    ) -> DecodedPrompts:
+        """Decode objects with the same kinds of prompts at all sizes, and keep the best answers."""
+        first, *further = embedding.looks
+        logits, scores = self._decoded(first, *prompts)
+        if not further:
+            return DecodedPrompts(logits, scores)
+        worth = scores.max(axis=1) + scales.HEAD_START
+        boxes = prompts[2]
+        for look in further:
+            rows = np.arange(len(scores))
+            if boxes is not None:
+                rows = np.flatnonzero(scales.large_boxes(boxes, look.factor))
+            if not rows.size:
+                continue
+            parts = (None if each is None else each[rows] for each in prompts)
+            found = self._decoded(look, *parts)
+            expected = scales.worth(found.logits, found.scores)
+            better = expected > worth[rows]
+            rows = rows[better]
+            worth[rows] = expected[better]
+            scores[rows] = found.scores[better]
+            logits[rows] = scales.enlarged_logits(found.logits[better], look.factor)
+        return DecodedPrompts(logits, scores)
+
     def _decoded(
         self,
-        embedding: Embedding,
+        look: Look,
         points: npt.NDArray[Any] | None,
         labels: npt.NDArray[Any] | None,
         boxes: npt.NDArray[Any] | None,
         masks: npt.NDArray[Any] | None,
     ) -> DecodedPrompts:
-        """Decode objects with the same kinds of prompts, in pixels of the frame."""
+        """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
+        if look.factor > 1:
+            if points is not None:
+                points = scales.to_reduced(points, look.factor)
+            if boxes is not None:
+                boxes = scales.to_reduced(boxes, look.factor)
+            if masks is not None:
+                masks = scales.reduced_logits(masks, look.factor)
         guess = None
         if self._runtime.dense_prompts:
-            objects = embedding.regions
+            objects = look.regions
             if points is not None and objects is not None:
                 objects = np.broadcast_to(objects, (len(points), *objects.shape))
+            side = LOGITS_SIZE // look.factor
             masks = draw_prompts(
                 np,
-                (LOGITS_SIZE, LOGITS_SIZE),
+                (side, side),
                 points=points,
                 labels=labels,
                 boxes=boxes,
@@ -281,7 +359,7 @@ class Predictor:
             )
             guess = first_guess(np, masks)
         decoded = self._runtime.decode(
-            embedding.features, points=points, labels=labels, boxes=boxes, masks=masks
+            look.features, points=points, labels=labels, boxes=boxes, masks=masks
         )
         if guess is None:
             return decoded

@@ -155,7 +155,7 @@ class SegmentAnything(nn.Module):
         """Where the model lives."""
         return self.pixel_mean.device
 
-    def normalize_and_pad(self, image: Tensor) -> Tensor:
+    def normalize_and_pad(self, image: Tensor, frame_size: int = 0) -> Tensor:
         """Normalise RGB values and pad right and bottom with zeros.
 
         The padding comes after the normalisation, so it is exactly zero.
@@ -163,33 +163,39 @@ class SegmentAnything(nn.Module):
         Parameters
         ----------
         image : Tensor
-            (B, 3, h, w), values 0–255, h and w at most `image_size`.
+            (B, 3, h, w), values 0–255, h and w at most `frame_size`.
+        frame_size : int
+            Side of the frame; `image_size` if 0.
 
         Returns
         -------
         Tensor
-            (B, 3, image_size, image_size), float32.
+            (B, 3, frame_size, frame_size), float32.
         """
+        side = frame_size or self.image_size
         height, width = image.shape[-2:]
         normalized = (image - self.pixel_mean) / self.pixel_std
-        return F.pad(
-            normalized, (0, self.image_size - width, 0, self.image_size - height)
-        )
+        return F.pad(normalized, (0, side - width, 0, side - height))
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Embed RGB images whose longest side is already `image_size`.
+    def encode(self, image: Tensor, frame_size: int = 0) -> Tensor:
+        """Embed RGB images whose longest side is already that of the frame.
 
         Parameters
         ----------
         image : Tensor
             (B, 3, h, w), values 0–255.
+        frame_size : int
+            Side of the frame, a multiple of 16 up to `image_size`, which it is if 0. For TinyViT:
+            a plain ViT has one size.
 
         Returns
         -------
         Tensor
-            (B, 256, image_size / 16, image_size / 16), float32.
+            (B, 256, frame_size / 16, frame_size / 16), float32.
         """
-        embedding: Tensor = self.image_encoder(self.normalize_and_pad(image))
+        embedding: Tensor = self.image_encoder(
+            self.normalize_and_pad(image, frame_size)
+        )
         return embedding
 
     def decode(
@@ -206,7 +212,8 @@ class SegmentAnything(nn.Module):
         Parameters
         ----------
         embedding : Tensor
-            (1, 256, g, g), from `encode`.
+            (1, 256, g, g), from `encode`. A smaller one than that of a whole frame is taken for the
+            frame's part at the top left.
         points : Tensor, optional
             (N, P, 2), (x, y) in pixels of the model's input.
         labels : Tensor, optional
@@ -225,11 +232,12 @@ class SegmentAnything(nn.Module):
         """
         point_prompts = (points, labels) if points is not None else None
         sparse, dense = self.prompt_encoder(point_prompts, boxes, masks)
+        rows, columns = embedding.shape[-2:]
         logits, scores = self.mask_decoder(
             image_embeddings=embedding,
-            image_pe=self.prompt_encoder.get_dense_pe(),
+            image_pe=self.prompt_encoder.get_dense_pe()[..., :rows, :columns],
             sparse_prompt_embeddings=sparse,  # (N, tokens, 256)
-            dense_prompt_embeddings=dense,  # (N, 256, g, g)
+            dense_prompt_embeddings=dense[..., :rows, :columns],  # (N, 256, g, g)
             multimask_output=True,
         )
         return logits, scores

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class DecodedPrompts(NamedTuple):
     """Masks of N objects as the decoder gives them."""
 
-    #: (N, 3, 256, 256) float32 mask logits.
+    #: (N, 3, 256, 256) float32 mask logits; smaller for a smaller frame.
     logits: npt.NDArray[np.float32]
     #: (N, 3) float32 predicted IoU.
     scores: npt.NDArray[np.float32]
@@ -30,13 +30,16 @@ class Runtime(Protocol):
     #: Whether prompts are to be drawn into the mask prompt (`napari_tinysam.dense_prompts`).
     dense_prompts: bool
 
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
+    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Any:
         """Embed an image that is already resized.
 
         Parameters
         ----------
         rgb : numpy.ndarray
-            (h, w, 3) uint8, the longer side `image_size`.
+            (h, w, 3) uint8, the longer side `frame_size`.
+        frame_size : int
+            Side of the frame in pixels; `image_size` if 0. Others, smaller ones, are only asked of
+            models with `dense_prompts`.
 
         Returns
         -------
@@ -67,7 +70,7 @@ class Runtime(Protocol):
         boxes : numpy.ndarray or None
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
-            (N, 256, 256) logits.
+            (N, 256, 256) logits; fewer for a smaller frame, at 4 pixels each.
         """
         ...
 
@@ -82,8 +85,8 @@ class Runtime(Protocol):
         Returns
         -------
         numpy.ndarray or None
-            (3, 256, 256) float32 in 0–1 over the model's frame, after the sigmoid: foreground,
-            centre distance and boundary distance (`napari_tinysam.model.object_head`). None where
-            the model has no object head.
+            (3, 256, 256) float32 in 0–1 over the frame, of smaller sides for a smaller one, after
+            the sigmoid: foreground, centre distance and boundary distance
+            (`napari_tinysam.model.object_head`). None where the model has no object head.
         """
         ...

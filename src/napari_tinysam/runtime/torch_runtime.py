@@ -69,12 +69,15 @@ class TorchRuntime:
         self.has_object_head = model.object_head is not None
         self.dense_prompts = model.dense_prompts
 
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor."""
+    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> torch.Tensor:
+        """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor.
+
+        Of a smaller frame it has a 16th of the frame's side.
+        """
         with torch.inference_mode():
             # (h, w, 3) → (1, 3, h, w)
             image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
-            return self._model.encode(image.to(self._device).float())
+            return self._model.encode(image.to(self._device).float(), frame_size)
 
     def decode(
         self,

@@ -1,0 +1,178 @@
+"""Second looks: their geometry, and whose answer is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analytic_runtime import AnalyticRuntime
+from napari_tinysam import Predictor, Prompts, scales
+from napari_tinysam.model import SegmentAnything
+from tinysam_training.decoding import decode
+
+if TYPE_CHECKING:
+    from napari_tinysam.runtime import DecodedPrompts
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(scales.FACTORS))
+def test_a_reduced_image_holds_means_of_squares(
+    height: int, width: int, factor: int
+) -> None:
+    rng = np.random.default_rng(height * 41 + width)
+    rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+    found = scales.reduced(rgb, factor)
+    assert found.shape == (-(-height // factor), -(-width // factor), 3)
+    assert found.dtype == np.uint8
+    for y in range(height // factor):
+        for x in range(width // factor):
+            square = rgb[factor * y :, factor * x :][:factor, :factor]
+            assert np.abs(found[y, x] - square.mean((0, 1))).max() <= 0.5
+
+
+@pytest.mark.parametrize("factor", scales.FACTORS)
+def test_a_place_is_the_same_in_pixels_and_logits_of_both_sizes(factor: int) -> None:
+    """A spot, its coordinates, and its logits meet again after going down and up."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[16:24, 40:48] = 255  # its centre is (43.5, 19.5)
+    small = scales.reduced(image, factor)[..., 0].astype(float)
+    ys, xs = np.indices(small.shape)
+    centre = (small * xs).sum() / small.sum(), (small * ys).sum() / small.sum()
+    spot = scales.to_reduced(np.array([[43.5, 19.5]], np.float32), factor)
+    np.testing.assert_allclose(spot[0], centre, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", scales.FACTORS)
+def test_enlarging_keeps_planes_and_undoes_reducing_them(factor: int) -> None:
+    y, x = np.indices((64, 64)).astype(np.float32)
+    plane = np.stack([3 * x - y, np.full_like(x, 7.0)])
+    back = scales.enlarged_logits(scales.reduced_logits(plane, factor), factor)
+    assert back.shape == plane.shape
+    assert back.dtype == np.float32
+    inner = (slice(None), slice(factor, -factor), slice(factor, -factor))
+    np.testing.assert_allclose(back[inner], plane[inner], atol=1e-4)
+
+
+def test_a_smaller_embedding_is_the_top_left_of_the_frame() -> None:
+    """As in training, where a window has the positions of its place in the frame."""
+    torch.manual_seed(0)
+    model = SegmentAnything("tiny_vit_2m").eval()
+    embedding = torch.randn(1, 256, 8, 8)
+    points, labels = torch.tensor([[[30.0, 50.0]]]), torch.tensor([[1]])
+    box = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    mask = torch.randn(1, 1, 32, 32)
+    for masks in (None, mask):
+        with torch.no_grad():
+            logits, scores = model.decode(
+                embedding, points=points, labels=labels, boxes=box, masks=masks
+            )
+            expected = decode(
+                model,
+                embedding,
+                torch.zeros(1, 2, dtype=torch.long),
+                torch.zeros(1, dtype=torch.long),
+                points,
+                labels,
+                box,
+                masks,
+            )
+        assert logits.shape == (1, 3, 32, 32)
+        torch.testing.assert_close(logits, expected.logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)
+
+
+# ------------------------------------------------------------ whose answer is kept
+
+IMAGE = np.zeros((400, 512, 3), np.uint8)
+
+
+class Looking(AnalyticRuntime):
+    """Expects of each look's answers what it is told, by the side of the look."""
+
+    dense_prompts = True
+
+    def __init__(self, expected: dict[int, float]) -> None:
+        super().__init__(None)
+        self.expected = expected
+        self.asked: list[tuple[int, int]] = []
+
+    def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
+        found = super().decode(features, **prompts)
+        side = features[1]
+        self.asked.append((side, len(found.scores)))
+        return found._replace(scores=np.full_like(found.scores, self.expected[side]))
+
+
+def answered(
+    expected: dict[int, float], prompts: Prompts
+) -> tuple[np.ndarray, np.ndarray, Looking]:
+    """Logits, scores, and the runtime."""
+    runtime = Looking(expected)
+    predictor = Predictor(runtime, name="looking", model_id="looking")
+    embedding = predictor.encode(IMAGE)
+    assert [each.shape[:2] for each in runtime.encoded] == [
+        (800, 1024),
+        (400, 512),
+        (200, 256),
+    ]
+    assert [look.factor for look in embedding.looks] == [1, 2, 4]
+    masks = predictor.predict(embedding, prompts)
+    assert masks.logits.shape == (len(prompts), 3, 256, 256)
+    return masks.logits, masks.scores, runtime
+
+
+LARGE, SMALL = [50.0, 50.0, 450.0, 350.0], [100.0, 100.0, 120.0, 130.0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "kept"),
+    [
+        ({1024: 0.8, 512: 0.7, 256: 0.6}, 0.8),
+        ({1024: 0.6, 512: 0.9, 256: 0.7}, 0.9),
+        ({1024: 0.6, 512: 0.7, 256: 0.9}, 0.9),
+        # The largest look has a head start.
+        ({1024: 0.7, 512: 0.74, 256: 0.72}, 0.7),
+    ],
+)
+def test_the_answer_that_promises_most_is_kept(
+    expected: dict[int, float], kept: float
+) -> None:
+    logits, scores, _ = answered(expected, Prompts(boxes=[LARGE]))
+    np.testing.assert_allclose(scores, kept, rtol=1e-6)
+    # In its place, whatever size it was made at: twice as large in the frame, 4 pixels a logit.
+    ys, xs = np.nonzero(logits[0, 0] > 0)
+    found = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) * 2
+    np.testing.assert_allclose(found, LARGE, atol=8)
+
+
+def test_small_boxes_are_not_looked_at_twice() -> None:
+    expected = {1024: 0.1, 512: 0.9, 256: 0.9}
+    _, scores, runtime = answered(expected, Prompts(boxes=[SMALL, LARGE, SMALL]))
+    np.testing.assert_allclose(scores[:, 0], [0.1, 0.9, 0.1], rtol=1e-6)
+    assert runtime.asked == [(1024, 3), (512, 1), (256, 1)]
+
+
+def test_small_answers_of_a_smaller_look_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = {1024: 0.1, 512: 0.9, 256: 0.9}
+    click = Prompts(points=[[[200, 200]]])  # a disk of some 20 logits, in every look
+    for least, kept in ((400, 0.9), (4000, 0.1)):
+        monkeypatch.setattr(scales, "LEAST_AREA", least)
+        _, scores, runtime = answered(expected, click)
+        assert [side for side, _ in runtime.asked] == [1024, 512, 256]
+        np.testing.assert_allclose(scores, kept, rtol=1e-6)
+
+
+def test_earlier_answers_are_prompts_at_every_size() -> None:
+    mask = np.full((1, 256, 256), -8.0, np.float32)
+    mask[0, 40:120, 60:180] = 8
+    expected = {1024: 0.1, 512: 0.9, 256: 0.5}
+    logits, scores, _ = answered(expected, Prompts(masks=mask))
+    np.testing.assert_allclose(scores, 0.9, rtol=1e-6)
+    np.testing.assert_array_equal(logits[0, 0] > 0, mask[0] > 0)
