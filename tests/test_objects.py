@@ -7,8 +7,8 @@ import pytest
 
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy, object_overlaps
+from napari_tinysam.object_maps import boundary_distance, centre_distance
 from napari_tinysam.objects import ObjectSettings, segment_objects
-from tinysam_training.object_maps import boundary_distance, centre_distance
 
 FRAME = 1024
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.large_objects import foreground_with, larger_seen, put_larger
 from napari_tinysam.masks import Upscaler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 #: Pixels of the model's frame along a side of one pixel that the watershed works on.
@@ -67,7 +70,7 @@ class ObjectSettings:
 
 
 def segment_objects(
-    maps: npt.NDArray[np.float32],
+    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
     upscaler: Upscaler,
     settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.int32]:
@@ -75,9 +78,11 @@ def segment_objects(
 
     Parameters
     ----------
-    maps : numpy.ndarray
+    maps : numpy.ndarray, or sequence of them
         (3, 256, 256) float in 0–1: foreground, centre distance, boundary distance, from
-        `Predictor.object_maps`.
+        `Predictor.object_maps`. Several are those of several looks at the image, from
+        `Predictor.looked_maps`: large objects may come from the smaller ones
+        (`napari_tinysam.large_objects`).
     upscaler : Upscaler
         `Embedding.upscaler` of the image.
     settings : ObjectSettings, optional
@@ -94,8 +99,12 @@ def segment_objects(
         If the maps have another shape.
     """
     settings = settings or ObjectSettings()
-    if np.ndim(maps) != 3 or len(maps) != 3:
-        raise ValueError(f"Three object maps are needed; got shape {np.shape(maps)}.")
+    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
+    for each in looks:
+        if np.ndim(each) != 3 or len(each) != 3:
+            raise ValueError(
+                f"Three object maps are needed; got shape {np.shape(each)}."
+            )
     size = _working_size(upscaler)
     to_working = Upscaler(upscaler.input_size, size, upscaler.frame_size)
     # Working pixels in one value of the maps.
@@ -103,17 +112,21 @@ def segment_objects(
         _LOGIT * inside / frame
         for inside, frame in zip(size, upscaler.input_size, strict=True)
     ]
-    foreground, centre, boundary = to_working.full(np.asarray(maps, np.float32))
-    labels = _grow(
-        foreground >= settings.foreground_threshold, centre, boundary, scale, settings
-    )
+    threshold = settings.foreground_threshold
+    foreground, centre, boundary = to_working.full(np.asarray(looks[0], np.float32))
+    labels = _grow(foreground >= threshold, centre, boundary, scale, settings)
+    whole = np.asarray(looks[0][0], np.float32)
+    if len(looks) > 1:
+        valid = upscaler.valid_size
+        found = larger_seen(looks, _regions_of(looks, valid, settings))
+        if found:
+            whole = foreground_with(found, looks)
+            inside = to_working.full(whole) >= threshold
+            labels = put_larger(labels, found, inside, to_working)
     labels = _without_small(labels, scale[0] * scale[1], settings)
     if size == upscaler.original_size:
         return labels
-    return _upscaled(
-        labels,
-        upscaler.full(np.asarray(maps[0], np.float32)) >= settings.foreground_threshold,
-    )
+    return _upscaled(labels, upscaler.full(whole) >= threshold)
 
 
 def object_regions(
@@ -148,6 +161,20 @@ def object_regions(
         inside = inside & valid
     labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
     return _without_small(labels, 1.0, settings)
+
+
+def _regions_of(
+    looks: Sequence[npt.NDArray[np.float32]],
+    valid: tuple[int, int],
+    settings: ObjectSettings,
+) -> list[npt.NDArray[np.int32]]:
+    """Objects at the resolution of each look's maps."""
+    found = []
+    for maps in looks:
+        factor = looks[0].shape[1] // maps.shape[1]
+        part = (-(-valid[0] // factor), -(-valid[1] // factor))
+        found.append(object_regions(maps, part, settings))
+    return found
 
 
 def _working_size(upscaler: Upscaler) -> tuple[int, int]:

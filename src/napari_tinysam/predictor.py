@@ -389,6 +389,30 @@ class Predictor:
         self._check_own(embedding)
         return self._runtime.object_maps(embedding.features)
 
+    def looked_maps(self, embedding: Embedding) -> list[npt.NDArray[np.float32]]:
+        """Predict where objects are, in every look at the image.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            What `object_maps` gives, then the same of the smaller looks, each (3, 256 / factor,
+            256 / factor); for `napari_tinysam.objects.segment_objects`. Empty where
+            `has_object_head` is false.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        self._check_own(embedding)
+        found = [self._runtime.object_maps(look.features) for look in embedding.looks]
+        return [maps for maps in found if maps is not None]
+
     def _check_own(self, embedding: Embedding) -> None:
         if embedding.model_id != self.model_id:
             raise ValueError(

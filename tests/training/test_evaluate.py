@@ -17,6 +17,7 @@ from napari_tinysam import Predictor
 from napari_tinysam.cli import main
 from napari_tinysam.masks import mask_iou
 from napari_tinysam.metrics import MatchCounts
+from napari_tinysam.object_maps import boundary_distance, centre_distance
 from tinysam_training import evaluate as evaluation_module
 from tinysam_training.data import ImageEntry, LabelledImage
 from tinysam_training.evaluate import (
@@ -38,7 +39,6 @@ from tinysam_training.evaluation_report import (
     table,
     write_csv,
 )
-from tinysam_training.object_maps import boundary_distance, centre_distance
 from tinysam_training.point_protocol import point_curve
 
 if TYPE_CHECKING:

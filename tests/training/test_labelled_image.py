@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_tinysam import object_maps
 from napari_tinysam.image import to_rgb
-from tinysam_training import object_maps
 from tinysam_training.data import DataError, ImageEntry, ImageStore, LabelledImage
 from tinysam_training.data.labelled_image import relabelled
 

@@ -113,7 +113,7 @@ class _Seen:
 
     truth: npt.NDArray[np.int32]
     known: npt.NDArray[np.bool_] | None
-    maps: npt.NDArray[np.float32] | None
+    maps: list[npt.NDArray[np.float32]]
     upscaler: Upscaler
     embedding: Embedding | None
     lattice: Lattice
@@ -220,7 +220,7 @@ def _looked_at(predictor: Predictor, image: LabelledImage, points: int) -> _Seen
     return _Seen(
         truth=truth,
         known=None if image.complete else truth > 0,
-        maps=predictor.object_maps(embedding),
+        maps=predictor.looked_maps(embedding),
         upscaler=embedding.upscaler,
         embedding=embedding,
         lattice=lattice,
@@ -263,7 +263,6 @@ def _object_settings(
 
 
 def _head(one: _Seen, objects: ObjectSettings) -> npt.NDArray[np.int32]:
-    assert one.maps is not None
     return segment_objects(one.maps, one.upscaler, objects)
 
 

@@ -178,8 +178,7 @@ class GuidedSearch:
     def __iter__(self) -> Iterator[list[Proposal]]:
         """Decode batch after batch; gives what each of them found."""
         begun = time.perf_counter()
-        maps = self.predictor.object_maps(self.embedding)
-        assert maps is not None
+        maps = self.predictor.looked_maps(self.embedding)
         upscaler = self.embedding.upscaler
         self.territories = segment_objects(maps, upscaler, self.settings.objects)
         instances = []
@@ -197,7 +196,7 @@ class GuidedSearch:
             self.proposals += new
             yield new
         if self.settings.fill:
-            foreground = upscaler.full(maps[0]) >= (
+            foreground = upscaler.full(maps[0][0]) >= (
                 self.settings.objects.foreground_threshold
             )
             yield from self._filled(foreground)

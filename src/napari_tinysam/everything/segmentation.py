@@ -155,8 +155,7 @@ class Segmentation:
         return Progress(new, report.decoded + report.skipped, report.points)
 
     def _by_head(self) -> Iterator[Progress]:
-        maps = self.predictor.object_maps(self.embedding)
-        assert maps is not None
+        maps = self.predictor.looked_maps(self.embedding)
         objects = self.thresholds.guided.objects
         labels = segment_objects(maps, self.embedding.upscaler, objects)
         self._territories = labels

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from tinysam_training.object_maps import (
+from napari_tinysam.object_maps import (
     boundary_distance,
     centre_distance,
     inner_pixels,

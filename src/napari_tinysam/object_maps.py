@@ -1,4 +1,7 @@
-"""Targets of the object head: where objects, their centres and their boundaries are."""
+"""Object maps of given objects: where they, their centres and their boundaries are.
+
+What the object head learns to predict, and what its predictions are compared with.
+"""
 
 from __future__ import annotations
 
