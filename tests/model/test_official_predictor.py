@@ -61,7 +61,10 @@ def test_all_prompts_equal_the_official_from_image_to_mask(
     own = predictor(ours)
     embedding = own.encode(image)
     np.testing.assert_allclose(
-        embedding.features.numpy(), reference.features.numpy(), rtol=0, atol=1e-5
+        embedding.features.embedding.numpy(),
+        reference.features.numpy(),
+        rtol=0,
+        atol=1e-5,
     )
     clicks = list(CLICKS.values())
     found = own.predict(embedding, together(clicks, 333, 517))

@@ -82,7 +82,10 @@ def test_a_vit_b_file_gives_the_official_masks(tmp_path: Path) -> None:
     own = predictor(ours)
     embedding = own.encode(image)
     np.testing.assert_allclose(
-        embedding.features.numpy(), reference.features.numpy(), rtol=0, atol=1e-5
+        embedding.features.embedding.numpy(),
+        reference.features.numpy(),
+        rtol=0,
+        atol=1e-5,
     )
     clicks = [CLICKS["a point"], CLICKS["a box with points"]]
     found = own.predict(embedding, together(clicks, 300, 400))

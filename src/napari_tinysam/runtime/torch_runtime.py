@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.runtime.protocol import DecodedPrompts
 
 if TYPE_CHECKING:
@@ -15,8 +16,23 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
 
 #: Prompt sets decoded at once. Larger batches are slower per prompt on a CPU, faster on a GPU.
-_CPU_BATCH = 8
+_CPU_BATCH = 2
 _GPU_BATCH = 64
+
+
+class Encoded(NamedTuple):
+    """What this runtime knows of an image.
+
+    Attributes
+    ----------
+    embedding : torch.Tensor
+        (1, 256, g, g) float32; g is 64 for the whole frame.
+    side : ImageSide
+        What all prompts share, computed once.
+    """
+
+    embedding: torch.Tensor
+    side: ImageSide
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -62,6 +78,7 @@ class TorchRuntime:
 
     def __init__(self, model: SegmentAnything, device: torch.device) -> None:
         self._model = model.to(device).eval()
+        self._decoder = RestructuredDecoder(self._model).eval()
         self._device = device
         self._batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
         self.name = f"torch on {device}"
@@ -69,19 +86,17 @@ class TorchRuntime:
         self.has_object_head = model.object_head is not None
         self.dense_prompts = model.dense_prompts
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> torch.Tensor:
-        """Embed a resized image, (h, w, 3) uint8, as a (1, 256, 64, 64) float32 tensor.
-
-        Of a smaller frame it has a 16th of the frame's side.
-        """
+    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
+        """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
         with torch.inference_mode():
             # (h, w, 3) → (1, 3, h, w)
             image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
-            return self._model.encode(image.to(self._device).float(), frame_size)
+            embedding = self._model.encode(image.to(self._device).float(), frame_size)
+            return Encoded(embedding, self._decoder.prepare(embedding))
 
     def decode(
         self,
-        features: torch.Tensor,
+        features: Encoded,
         *,
         points: npt.NDArray[np.float32] | None,
         labels: npt.NDArray[np.int32] | None,
@@ -90,30 +105,33 @@ class TorchRuntime:
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
+        shape = (features.embedding.shape[2], features.embedding.shape[3])
         logits, scores = [], []
         with torch.inference_mode():
             for start in range(0, count, self._batch):
                 part = slice(start, start + self._batch)
-                found = self._model.decode(
-                    features,
+                found = self._decoder.answer(
+                    features.side,
                     points=self._tensor(points, part),
                     labels=self._tensor(labels, part),
                     boxes=self._tensor(boxes, part),
                     masks=None
                     if masks is None
                     else self._tensor(masks[:, np.newaxis], part),
+                    shape=shape,
                 )
-                logits.append(found[0].float().cpu().numpy())
-                scores.append(found[1].float().cpu().numpy())
+                drawn = self._decoder.upscale(found.image, found.kernels, shape)
+                logits.append(drawn.float().cpu().numpy())
+                scores.append(found.scores.float().cpu().numpy())
         return DecodedPrompts(np.concatenate(logits), np.concatenate(scores))
 
-    def object_maps(self, features: torch.Tensor) -> npt.NDArray[np.float32] | None:
+    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
         head = self._model.object_head
         if head is None:
             return None
         with torch.inference_mode():
-            maps = head(features)[0].float().sigmoid().cpu().numpy()
+            maps = head(features.embedding)[0].float().sigmoid().cpu().numpy()
         return np.asarray(maps, np.float32)
 
     def _tensor(

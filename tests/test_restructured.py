@@ -1,0 +1,118 @@
+"""The restructured decoder answers as the official modules do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model.restructured import RestructuredDecoder
+
+KINDS = ["point", "points", "box", "point and box", "mask", "point and mask", "all"]
+
+
+@pytest.fixture(scope="module")
+def model() -> SegmentAnything:
+    """Random weights, with biases and norms that are not 0 and 1 any more."""
+    torch.manual_seed(0)
+    found = SegmentAnything("tiny_vit_2m", 256)
+    parts = (found.prompt_encoder, found.mask_decoder)
+    for part in parts:
+        for parameter in part.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.2 * torch.randn_like(parameter)
+    return found.eval()
+
+
+def prompts(kind: str, count: int, side: int) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    if "point" in kind or kind == "all":
+        many = 3 if kind in ("points", "all") else 1
+        found["points"] = torch.rand(count, many, 2) * 16 * side
+        found["labels"] = torch.randint(0, 2, (count, many))
+    if "box" in kind or kind == "all":
+        corners = torch.rand(count, 2, 2).sort(1).values * 16 * side
+        found["boxes"] = corners.flatten(1)
+    if "mask" in kind or kind == "all":
+        found["masks"] = torch.randn(count, 1, 4 * side, 4 * side) * 8
+    return found
+
+
+def answered(
+    model: SegmentAnything, embedding: Tensor, given: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    decoder = RestructuredDecoder(model)
+    shape: Any = tuple(embedding.shape[-2:])
+    with torch.no_grad():
+        side = decoder.prepare(embedding)
+        answers = decoder.answer(side, shape=shape, **given)
+        logits = decoder.upscale(answers.image, answers.kernels, shape)
+    return logits, answers.scores
+
+
+def assert_alike(found: Tensor, expected: Tensor) -> None:
+    """Within 1e-5 of the largest value: sums in another order."""
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    kind=st.sampled_from(KINDS),
+    count=st.integers(1, 5),
+    side=st.sampled_from([4, 9, 16]),
+    seed=st.integers(0, 1000),
+)
+def test_answers_are_the_official_ones(
+    model: SegmentAnything, kind: str, count: int, side: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    embedding = torch.randn(1, 256, side, side)
+    given = prompts(kind, count, side)
+    with torch.no_grad():
+        logits, scores = model.decode(embedding, **given)
+    found = answered(model, embedding, given)
+    assert_alike(found[0], logits)
+    assert_alike(found[1], scores)
+
+
+def test_only_the_masks_that_are_asked_for_are_drawn(model: SegmentAnything) -> None:
+    torch.manual_seed(1)
+    embedding = torch.randn(1, 256, 16, 16)
+    decoder = RestructuredDecoder(model)
+    with torch.no_grad():
+        side = decoder.prepare(embedding)
+        answers = decoder.answer(side, shape=(16, 16), **prompts("points", 4, 16))
+        whole = decoder.upscale(answers.image, answers.kernels, (16, 16))
+        part = decoder.upscale(
+            answers.image[[2, 0]], answers.kernels[[2, 0], 1:2], (16, 16)
+        )
+    assert part.shape == (2, 1, 64, 64)
+    assert_alike(part, whole[[2, 0], 1:2])
+
+
+def test_it_answers_with_what_the_model_has_learnt_since(
+    model: SegmentAnything,
+) -> None:
+    torch.manual_seed(2)
+    embedding = torch.randn(1, 256, 8, 8)
+    given = prompts("point and mask", 2, 8)
+    decoder = RestructuredDecoder(model)
+    before = answered(model, embedding, given)[0]
+    weight = model.prompt_encoder.mask_downscaling[-1].weight
+    kept = weight.data.clone()
+    weight.data *= 2
+    try:
+        with torch.no_grad():
+            side = decoder.prepare(embedding)
+            answers = decoder.answer(side, shape=(8, 8), **given)
+            after = decoder.upscale(answers.image, answers.kernels, (8, 8))
+            assert_alike(after, model.decode(embedding, **given)[0])
+    finally:
+        weight.data = kept
+    assert not torch.allclose(before, after)
