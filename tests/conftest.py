@@ -20,6 +20,7 @@ os.environ["NAPARI_CONFIG"] = str(Path(_HOME.name) / "napari" / "settings.yaml")
 os.environ["XDG_CACHE_HOME"] = str(Path(_HOME.name) / "cache")
 os.environ["XDG_CONFIG_HOME"] = str(Path(_HOME.name) / "config")
 os.environ["XDG_DATA_HOME"] = str(Path(_HOME.name) / "data")
+os.environ["NAPARI_TINYSAM_CACHE"] = str(Path(_HOME.name) / "cache" / "graphs")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A napari layer changed outside the GUI's thread is an error, not a rare crash.
 os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.runtime import Runtime
-
-RuntimeName = Literal["auto", "torch"]
+    from napari_tinysam.runtime.choice import RuntimeName
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
 _DRAWN_AT_ONCE = 16
@@ -506,8 +505,10 @@ def load_model(
         once) or a checkpoint file.
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
-    runtime : {"auto", "torch"}
-        What runs the network.
+    runtime : {"auto", "torch", "openvino"}
+        What runs the network. "openvino" converts a model that it has never run before, which takes
+        a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
+        model has been converted.
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
 
@@ -523,16 +524,9 @@ def load_model(
     ValueError
         If the device or the runtime is not available.
     """
-    from napari_tinysam import checkpoints
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
+    from napari_tinysam.runtime.choice import open_runtime
 
-    if runtime not in ("auto", "torch"):
-        raise ValueError(f'Unknown runtime {runtime!r}; use "auto" or "torch".')
-    chosen = choose_device(device)
-    loaded = checkpoints.load(name_or_path, progress=progress)
+    found = open_runtime(name_or_path, device, runtime, progress)
     return Predictor(
-        TorchRuntime(loaded.model, chosen),
-        name=loaded.name,
-        model_id=f"{loaded.fingerprint}/{chosen.type}",
-        notes=loaded.notes,
+        found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
     )

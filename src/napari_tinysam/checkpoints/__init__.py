@@ -45,10 +45,12 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "LoadedCheckpoint",
+    "LocatedCheckpoint",
     "fetch",
     "is_available_offline",
     "is_half",
     "load",
+    "locate",
     "read_notes",
     "save",
     "weights_folder",
@@ -78,6 +80,59 @@ class LoadedCheckpoint:
     path: Path
     fingerprint: str
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LocatedCheckpoint:
+    """A file of weights that was not read yet.
+
+    Attributes
+    ----------
+    name, path, fingerprint, notes
+        As in `LoadedCheckpoint`.
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def locate(
+    name_or_path: str | Path = "default", *, progress: Progress | None = None
+) -> LocatedCheckpoint:
+    """Find a file of weights, after downloading it if need be, and take its fingerprint.
+
+    No torch is loaded, and whether the file holds weights at all is not known before `load`.
+
+    Parameters
+    ----------
+    name_or_path, progress
+        As for `load`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be had, or is not what was published.
+    """
+    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
+        path = fetch(name_or_path, progress=progress)
+        published = REGISTRY[name_or_path]
+        fingerprint = file_sha256(path)
+        check_unchanged(path, fingerprint, published)
+        name = published.name
+    else:
+        path = Path(name_or_path).expanduser()
+        if not path.exists() and path.name == str(name_or_path) and not path.suffix:
+            raise unknown(path.name)
+        name = path.name
+        try:
+            fingerprint = file_sha256(path)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} cannot be read: {error.strerror or error}."
+            ) from error
+    return LocatedCheckpoint(name, path, fingerprint[:16], read_notes(path))
 
 
 def load(

@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from segment_anything.modeling.transformer import Attention
 
     from napari_tinysam.model.sam import SegmentAnything
@@ -92,7 +94,7 @@ class RestructuredDecoder(nn.Module):
             (1, 256, g, g). A smaller one than the whole frame's is its part at the top left.
         """
         image = embedding[0].flatten(1).T  # (P, 256)
-        positions = self._positions(embedding.shape[-2:])
+        positions = self.positions(embedding.shape[-2:])
         layer = self.mask_decoder.transformer.layers[0]
         placed = image + positions
         return ImageSide(
@@ -127,7 +129,7 @@ class RestructuredDecoder(nn.Module):
         if points is None and boxes is None:  # it takes one row for granted then
             assert masks is not None
             sparse = sparse.expand(len(masks), -1, -1)
-        return self.attend(side, sparse, masks, self._positions(shape))
+        return self.attend(side, sparse, masks, self.positions(shape))
 
     def attend(
         self,
@@ -190,8 +192,19 @@ class RestructuredDecoder(nn.Module):
         logits: Tensor = kernels @ pixels.flatten(2)
         return logits.view(*kernels.shape[:2], 4 * height, 4 * width)
 
-    def _positions(self, shape: Any) -> Tensor:
-        """(P, 256) positional encoding of the frame's part at the top left."""
+    def positions(self, shape: Sequence[int]) -> Tensor:
+        """Positional encoding of the frame's part at the top left.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Height and width of the embedding.
+
+        Returns
+        -------
+        Tensor
+            (P, 256).
+        """
         frame = self.prompt_encoder.get_dense_pe()[0]  # (256, g, g)
         part: Tensor = frame[:, : shape[0], : shape[1]].flatten(1).T
         return part

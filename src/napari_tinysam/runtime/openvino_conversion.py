@@ -1,0 +1,224 @@
+"""A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
+
+Three kinds of graphs: an encoder for each size of the frame, which also prepares what all prompts
+share; the decoder up to scores and mask kernels; and the drawing of masks. The decoder is
+`napari_tinysam.model.restructured`, for any number of prompts and any frame.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
+from napari_tinysam.model.sam import EMBED_DIM, STRIDE
+from napari_tinysam.scales import FACTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from napari_tinysam.model import SegmentAnything
+
+#: Files of a converted model.
+ARRAYS, ABOUT = "arrays.npz", "about.json"
+DECODER, MASKED_DECODER, UPSCALER = (
+    "decoder.xml",
+    "decoder_masked.xml",
+    "upscaler.xml",
+)
+
+#: OpenVINO's names of types.
+_TYPES = {torch.uint8: "u8", torch.int64: "i64", torch.float32: "f32"}
+
+
+def encoder_file(frame_size: int) -> str:
+    """Name of the encoder's file for frames of a size."""
+    return f"encoder_{frame_size}.xml"
+
+
+def convert(model: SegmentAnything, folder: Path) -> None:
+    """Write all graphs of a model.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On the CPU, float32, in eval mode.
+    folder : Path
+        An empty folder.
+
+    Raises
+    ------
+    OSError
+        If files cannot be written.
+    RuntimeError
+        If a graph cannot be converted.
+    """
+    decoder = RestructuredDecoder(model).eval()
+    side = model.image_size
+    factors = (1, *FACTORS) if model.dense_prompts else (1,)
+    frames = [side // factor for factor in factors]
+    with torch.no_grad():
+        for frame in frames:
+            image = torch.zeros(1, frame, frame, 3, dtype=torch.uint8)
+            _write(
+                _EncoderGraph(model, decoder, frame),
+                {"image": image, "size": torch.tensor([frame, frame])},
+                {"image": [1, frame, frame, 3], "size": [2]},
+                folder / encoder_file(frame),
+            )
+        # Of any size: places, prompts and tokens are dynamic.
+        cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
+        example = {
+            "embedding": torch.randn(cells**2, whole),
+            "keys": torch.randn(cells**2, half),
+            "values": torch.randn(cells**2, half),
+            "queries": torch.randn(cells**2, half),
+            "positions": torch.randn(cells**2, whole),
+            "sparse": torch.randn(2, 3, whole),
+        }
+        shapes = {name: [-1, tensor.shape[1]] for name, tensor in example.items()}
+        shapes["sparse"] = [-1, -1, whole]
+        if not model.dense_prompts:  # else prompts are always drawn
+            _write(_DecoderGraph(decoder), example, shapes, folder / DECODER)
+        example["masks"] = torch.randn(2, 1, 4 * cells, 4 * cells)
+        shapes["masks"] = [-1, 1, -1, -1]
+        _write(_DecoderGraph(decoder), example, shapes, folder / MASKED_DECODER)
+        kernels = EMBED_DIM // 8
+        _write(
+            _UpscalerGraph(decoder),
+            {
+                "image": torch.randn(2, cells, cells, whole),
+                "kernels": torch.randn(2, 3, kernels),
+            },
+            {"image": [-1, -1, -1, whole], "kernels": [-1, -1, kernels]},
+            folder / UPSCALER,
+        )
+        np.savez(folder / ARRAYS, **_arrays(model, decoder, frames))
+    about = {
+        "image_size": side,
+        "frames": frames,
+        "dense_prompts": model.dense_prompts,
+        "object_head": model.object_head is not None,
+    }
+    (folder / ABOUT).write_text(json.dumps(about), "utf-8")
+
+
+def _write(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    shapes: Mapping[str, Sequence[int]],
+    path: Path,
+) -> None:
+    """Trace a module and write its graph.
+
+    `openvino.convert_model` does the same in three times the time, and reports each use to its
+    makers.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    given = tuple(example.values())
+    with warnings.catch_warnings():
+        # The tracer is deprecated, and warns of shapes that it fixes; tests compare the answers.
+        warnings.simplefilter("ignore")
+        jit: Any = torch.jit
+        traced = jit.trace(module.eval(), given, check_trace=False, strict=False)
+        traced = jit.freeze(traced)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=given)
+    graph = frontend.convert(frontend.load(decoder))
+    for parameter, (name, tensor) in zip(
+        graph.get_parameters(), example.items(), strict=True
+    ):
+        parameter.set_element_type(getattr(openvino.Type, _TYPES[tensor.dtype]))
+        parameter.set_partial_shape(openvino.PartialShape(list(shapes[name])))
+    graph.validate_nodes_and_infer_types()
+    openvino.save_model(graph, str(path), compress_to_fp16=False)
+
+
+def _arrays(
+    model: SegmentAnything, decoder: RestructuredDecoder, frames: Sequence[int]
+) -> dict[str, Any]:
+    """Learnt vectors of points and boxes, and the positions of each frame."""
+    encoder: Any = model.prompt_encoder
+    kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
+    found = {
+        "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
+        "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
+    }
+    for frame in frames:
+        cells = frame // STRIDE
+        positions = decoder.positions((cells, cells))
+        found[f"positions_{frame}"] = positions.contiguous().numpy()
+    return found
+
+
+class _EncoderGraph(nn.Module):
+    """An image to all that its decoder needs.
+
+    Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the four parts
+    of `ImageSide`, and the (3, S / 4, S / 4) object maps where there is a head.
+    """
+
+    def __init__(
+        self, model: SegmentAnything, decoder: RestructuredDecoder, frame: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.decoder = decoder
+        self.register_buffer("steps", torch.arange(frame), persistent=False)
+
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        model, steps = self.model, self.get_buffer("steps")
+        normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
+        normalized = normalized / model.pixel_std
+        # The padding is 0 after the normalisation, not before.
+        inside = (steps < size[0])[:, None] & (steps < size[1])[None]
+        embedding = model.image_encoder(normalized * inside.float())
+        side = self.decoder.prepare(embedding)
+        if model.object_head is None:
+            return tuple(side)
+        maps: Tensor = model.object_head(embedding)
+        return (*side, maps[0].sigmoid())
+
+
+class _DecoderGraph(nn.Module):
+    """`RestructuredDecoder.attend`; gives scores, kernels and the image's tokens."""
+
+    def __init__(self, decoder: RestructuredDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        embedding: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        queries: Tensor,
+        positions: Tensor,
+        sparse: Tensor,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        side = ImageSide(embedding, keys, values, queries)
+        answers = self.decoder.attend(side, sparse, masks, positions)
+        return answers.scores, answers.kernels, answers.image
+
+
+class _UpscalerGraph(nn.Module):
+    """(N, g, g, 256) tokens of the image and (N, M, 32) kernels to (N, M, 16 g²) logits."""
+
+    def __init__(self, decoder: RestructuredDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, image: Tensor, kernels: Tensor) -> Tensor:
+        pixels = self.decoder.mask_decoder.output_upscaling(image.permute(0, 3, 1, 2))
+        logits: Tensor = kernels @ pixels.flatten(2)
+        return logits

@@ -1,0 +1,170 @@
+"""The runtime of computers without a GPU: OpenVINO on a CPU, from graphs converted before.
+
+It imports no torch. What the graphs are, says `napari_tinysam.runtime.openvino_conversion`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_tinysam.runtime.prompt_tokens import PromptTokens
+from napari_tinysam.runtime.protocol import DecodedPrompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+Precision = Literal["f32", "bf16"]
+
+#: Prompts decoded at once.
+_BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What this runtime knows of an image.
+
+    Attributes
+    ----------
+    frame_size : int
+    shared : tuple of numpy.ndarray
+        (P, 256), and three of (P, 128), float32: `napari_tinysam.model.restructured.ImageSide`.
+    maps : numpy.ndarray or None
+        (3, S / 4, S / 4) float32, of the object head.
+    """
+
+    frame_size: int
+    shared: tuple[npt.NDArray[np.float32], ...]
+    maps: npt.NDArray[np.float32] | None
+
+
+class OpenVinoRuntime:
+    """Runs the graphs of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of `openvino_conversion.convert`.
+    precision : {"f32", "bf16"}
+        In which the CPU computes. bfloat16 pays only where the CPU has instructions for it.
+    threads : int
+        0 for as many as OpenVINO finds best.
+
+    Raises
+    ------
+    OSError, ValueError, RuntimeError
+        If the folder is not whole.
+    """
+
+    def __init__(
+        self, folder: Path, *, precision: Precision = "f32", threads: int = 0
+    ) -> None:
+        import openvino
+
+        about = json.loads((folder / "about.json").read_text("utf-8"))
+        self.name = f"OpenVINO {precision} on the CPU"
+        self.image_size = int(about["image_size"])
+        self.has_object_head = bool(about["object_head"])
+        self.dense_prompts = bool(about["dense_prompts"])
+        with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        self._tokens = PromptTokens(
+            found["frequencies"], found["kinds"], self.image_size
+        )
+        self._positions = {
+            int(frame): found[f"positions_{frame}"] for frame in about["frames"]
+        }
+        core = openvino.Core()
+        core.set_property({"CACHE_DIR": str(folder / "compiled")})
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+
+        def graph(name: str) -> _Graph:
+            return _Graph(core, folder / name, options)
+
+        self._encoders = {
+            frame: graph(f"encoder_{frame}.xml") for frame in self._positions
+        }
+        self._masked = graph("decoder_masked.xml")
+        self._plain = None if self.dense_prompts else graph("decoder.xml")
+        self._upscaler = graph("upscaler.xml")
+
+    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
+        """Embed a resized image; see `Runtime.encode`."""
+        side = frame_size or self.image_size
+        height, width = rgb.shape[:2]
+        padded = np.zeros((1, side, side, 3), np.uint8)
+        padded[0, :height, :width] = rgb
+        found = self._encoders[side]([padded, np.array([height, width], np.int64)])
+        return Encoded(
+            side, tuple(found[:4]), found[4] if self.has_object_head else None
+        )
+
+    def decode(
+        self,
+        features: Encoded,
+        *,
+        points: npt.NDArray[np.float32] | None,
+        labels: npt.NDArray[np.int32] | None,
+        boxes: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.float32] | None,
+    ) -> DecodedPrompts:
+        """Decode N objects; see `Runtime.decode`."""
+        count = next(len(p) for p in (points, boxes, masks) if p is not None)
+        tokens = self._tokens.tokens(count, points, labels, boxes)
+        cells = features.frame_size // 16
+        shared = [*features.shared, self._positions[features.frame_size]]
+        side = 4 * cells
+        logits = np.empty((count, 3, side, side), np.float32)
+        scores = np.empty((count, 3), np.float32)
+        for start in range(0, count, _BATCH):
+            part = slice(start, start + _BATCH)
+            given = [*shared, tokens[part]]
+            graph = self._plain
+            if masks is not None:
+                graph = self._masked
+                given.append(np.ascontiguousarray(masks[part, np.newaxis]))
+            assert graph is not None, "prompts of this model are drawn"
+            scores[part], kernels, image = graph(given)
+            image = image.reshape(-1, cells, cells, image.shape[-1])
+            (drawn,) = self._upscaler([image, kernels])
+            logits[part] = drawn.reshape(-1, 3, side, side)
+        return DecodedPrompts(logits, scores)
+
+    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are; see `Runtime.object_maps`."""
+        return features.maps
+
+
+class _Graph:
+    """A compiled graph that any thread may call; compiled when it is first needed."""
+
+    def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
+        self._core, self._path, self._options = core, path, options
+        self._compiled: Any = None
+        self._lock = threading.Lock()
+        self._mine = threading.local()  # a request keeps buffers: one for each thread
+
+    def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
+        """Give copies of all outputs."""
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._core.compile_model(
+                    str(self._path), "CPU", self._options
+                )
+        if not hasattr(self._mine, "request"):
+            self._mine.request = self._compiled.create_infer_request()
+        request = self._mine.request
+        request.infer(dict(enumerate(inputs)))
+        count = len(self._compiled.outputs)
+        return [np.array(request.get_output_tensor(i).data) for i in range(count)]

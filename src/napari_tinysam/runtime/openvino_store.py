@@ -1,0 +1,148 @@
+"""Converted graphs on disk: in the user's cache folder, one folder a model and version.
+
+A conversion is written beside its place and renamed once it is whole, so nobody ever sees half of
+one; two processes that start at once both convert, and the second finds the place taken. What was
+damaged afterwards is noticed by the sizes of the files, or when a graph does not load, and made
+anew. Importing this loads neither torch nor OpenVINO.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_tinysam.model import SegmentAnything
+
+#: Folder of the cache, instead of the user's own.
+ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
+
+#: Changes with the graphs that `openvino_conversion` writes.
+_FORMAT = 1
+
+_WHOLE = "whole.json"
+_UNFINISHED = ".unfinished"
+
+#: Unfinished conversions older than this were left behind by a process that ended.
+_ABANDONED_SECONDS = 24 * 3600
+
+
+class ConversionError(RuntimeError):
+    """Graphs cannot be had. The message is meant for users."""
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO is there at all."""
+    try:
+        importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def cache_folder() -> Path:
+    """Return the folder of all converted models; it need not exist yet."""
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("napari-tinysam", appauthor=False) / "openvino"
+
+
+def folder_of(fingerprint: str) -> Path:
+    """Return the place of a model's graphs.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Of the file of weights (`napari_tinysam.checkpoints.LoadedCheckpoint`).
+
+    Raises
+    ------
+    ConversionError
+        If OpenVINO is not installed.
+    """
+    try:
+        version = importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConversionError("OpenVINO is not installed.") from error
+    return cache_folder() / f"{fingerprint}-{version}-{_FORMAT}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all files of a conversion are there, as large as they were written."""
+    try:
+        sizes = json.loads((folder / _WHOLE).read_text("utf-8"))
+        return bool(sizes) and all(
+            (folder / name).stat().st_size == size for name, size in sizes.items()
+        )
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
+    """Give the folder of a model's graphs; convert it if they are not there.
+
+    Parameters
+    ----------
+    fingerprint : str
+        As for `folder_of`.
+    model : callable
+        Loads the model, if it is needed.
+
+    Raises
+    ------
+    ConversionError
+        If it cannot be converted or written; the message says why. Nothing is left behind.
+    """
+    place = folder_of(fingerprint)
+    if is_whole(place):
+        return place
+    discard(place)
+    unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+    try:
+        _forget_abandoned(place.parent)
+        unfinished.mkdir(parents=True)
+        from napari_tinysam.runtime.openvino_conversion import convert
+
+        convert(model(), unfinished)
+        sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
+        (unfinished / _WHOLE).write_text(json.dumps(sizes), "utf-8")
+        try:
+            unfinished.rename(place)
+        except OSError:
+            # Another process was first; a folder that holds files is not replaced.
+            if not is_whole(place):
+                raise
+    except (OSError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ConversionError(
+            f"The model cannot be converted for OpenVINO: {reason}."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return place
+
+
+def discard(folder: Path) -> None:
+    """Remove a conversion that is not whole or does not load."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_abandoned(cache: Path) -> None:
+    for left in cache.glob(f"*{_UNFINISHED}"):
+        try:
+            old = time.time() - left.stat().st_mtime > _ABANDONED_SECONDS
+        except OSError:  # its owner has just finished
+            continue
+        if old:
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,214 @@
+"""OpenVINO answers as torch does, without torch, from any thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_tinysam import Predictor, Prompts, checkpoints, load_model
+from napari_tinysam.model import SegmentAnything
+from napari_tinysam.runtime import openvino_store as store
+from napari_tinysam.runtime.openvino_conversion import convert
+from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
+from napari_tinysam.runtime.prompt_tokens import PromptTokens
+from napari_tinysam.runtime.torch_runtime import TorchRuntime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("openvino", reason="OpenVINO has no wheel for this platform")
+
+SIDE = 256
+
+
+def random_model(*, dense: bool) -> SegmentAnything:
+    torch.manual_seed(0)
+    model = SegmentAnything("tiny_vit_2m", SIDE, object_head=dense)
+    model.dense_prompts = dense
+    for parameter in [
+        *model.prompt_encoder.parameters(),
+        *model.mask_decoder.parameters(),
+    ]:
+        if parameter.ndim == 1:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["dense", "plain"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TorchRuntime, OpenVinoRuntime]:
+    model = random_model(dense=request.param)
+    folder = tmp_path_factory.mktemp("graphs")
+    convert(model, folder)
+    both = TorchRuntime(model, torch.device("cpu")), OpenVinoRuntime(folder)
+    for name in ("image_size", "has_object_head", "dense_prompts"):
+        assert getattr(both[0], name) == getattr(both[1], name)
+    return both
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def prompts(count: int, side: int, *, masks: bool, kind: str) -> dict[str, Any]:
+    rng = np.random.default_rng(count)
+    found: dict[str, Any] = dict.fromkeys(("points", "labels", "boxes", "masks"))
+    if "point" in kind:
+        found["points"] = rng.uniform(0, side, (count, 2, 2)).astype(np.float32)
+        found["labels"] = rng.integers(0, 2, (count, 2)).astype(np.int32)
+    if "box" in kind:
+        corners = np.sort(rng.uniform(0, side, (count, 2, 2)), axis=1)
+        found["boxes"] = corners.reshape(count, 4).astype(np.float32)
+    if masks:
+        found["masks"] = rng.normal(0, 8, (count, side // 4, side // 4))
+        found["masks"] = found["masks"].astype(np.float32)
+    return found
+
+
+def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", ["point", "box", "point and box", "mask"])
+def test_it_answers_as_torch(
+    pair: tuple[TorchRuntime, OpenVinoRuntime], kind: str
+) -> None:
+    dense = pair[0].dense_prompts
+    for factor in (1, 2, 4) if dense else (1,):
+        side = SIDE // factor
+        rgb = image(side - 50 // factor, side)
+        features = [runtime.encode(rgb, side) for runtime in pair]
+        given = prompts(11, side, masks=dense or kind == "mask", kind=kind)
+        expected, found = (
+            runtime.decode(each, **given)
+            for runtime, each in zip(pair, features, strict=True)
+        )
+        assert found.logits.shape == (11, 3, side // 4, side // 4)
+        assert_alike(found.logits, expected.logits)
+        assert_alike(found.scores, expected.scores)
+        maps = [r.object_maps(e) for r, e in zip(pair, features, strict=True)]
+        if dense:
+            assert maps[0] is not None
+            assert maps[1] is not None
+            assert_alike(maps[1], maps[0])
+        else:
+            assert maps == [None, None]
+
+
+def test_threads_do_not_mix_their_images(
+    pair: tuple[TorchRuntime, OpenVinoRuntime],
+) -> None:
+    _, runtime = pair
+    given = prompts(3, SIDE, masks=runtime.dense_prompts, kind="point")
+
+    def answer(number: int) -> np.ndarray:
+        features = runtime.encode(image(100 + number, SIDE))
+        return runtime.decode(features, **given).logits
+
+    alone = [answer(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(answer, [0, 1, 2, 3] * 3))
+    for number, found in enumerate(together):
+        np.testing.assert_allclose(found, alone[number % 4], rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_the_prompt_encoders() -> None:
+    model = random_model(dense=False)
+    encoder: Any = model.prompt_encoder
+    kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
+    own = PromptTokens(
+        encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
+        torch.cat([kind.weight for kind in kinds]).detach().numpy(),
+        SIDE,
+    )
+    for kind in ("point", "box", "point and box"):
+        given = prompts(4, SIDE, masks=False, kind=kind)
+        points = None
+        if given["points"] is not None:
+            points = torch.tensor(given["points"]), torch.tensor(given["labels"])
+        boxes = None if given["boxes"] is None else torch.tensor(given["boxes"])
+        with torch.no_grad():
+            expected, _ = encoder(points, boxes, None)
+        found = own.tokens(4, given["points"], given["labels"], given["boxes"])
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    assert own.tokens(4, None, None, None).shape == (4, 0, 256)
+
+
+# ------------------------------------------------------------ loading
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a small model of the usual frame, with everything that the bundled one has."""
+    torch.manual_seed(1)
+    model = SegmentAnything("tiny_vit_2m", object_head=True)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoints.save(model, path, {"made_by": "a test"})
+    return path
+
+
+def answer_of(predictor: Predictor) -> np.ndarray:
+    embedding = predictor.encode(image(300, 400))
+    return predictor.predict(embedding, Prompts(points=[[[200, 150]]])).logits
+
+
+def test_a_model_is_converted_once_and_then_found(weights: Path) -> None:
+    assert "torch" in load_model(weights, device="cpu").runtime_name
+    first = load_model(weights, runtime="openvino")
+    assert "OpenVINO" in first.runtime_name
+    assert first.notes["made_by"] == "a test"
+    assert first.model_id != load_model(weights, runtime="torch").model_id
+    again = load_model(weights, device="cpu")
+    assert again.runtime_name == first.runtime_name
+    assert again.model_id == first.model_id
+    assert again.name == "small.safetensors"
+    expected = answer_of(load_model(weights, runtime="torch", device="cpu"))
+    assert_alike(answer_of(again), expected)
+
+
+def test_a_later_start_imports_no_torch(weights: Path) -> None:
+    load_model(weights, runtime="openvino")
+    code = f"""
+import sys
+import numpy as np
+from napari_tinysam import Prompts, load_model
+
+predictor = load_model({str(weights)!r}, device="cpu")
+assert "OpenVINO" in predictor.runtime_name
+embedding = predictor.encode(np.zeros((64, 64, 3), np.uint8))
+predictor.predict(embedding, Prompts(points=[[[9, 9]]]))
+predictor.object_maps(embedding)
+print([name for name in ("torch", "timm", "segment_anything") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_does_not_load_is_made_anew(weights: Path) -> None:
+    load_model(weights, runtime="openvino")
+    folder = store.folder_of(checkpoints.locate(weights).fingerprint)
+    arrays = folder / "arrays.npz"
+    size = arrays.stat().st_size
+    arrays.write_bytes(bytes(size))
+    # "auto" goes on with torch, and does not stumble over it a second time.
+    assert "torch" in load_model(weights, device="cpu").runtime_name
+    assert not folder.exists()
+    load_model(weights, runtime="openvino")
+    arrays.write_bytes(bytes(size))
+    assert "OpenVINO" in load_model(weights, runtime="openvino").runtime_name
+
+
+def test_openvino_is_refused_on_a_gpu(weights: Path) -> None:
+    with pytest.raises(ValueError, match="on the CPU here, not on 'cuda'"):
+        load_model(weights, runtime="openvino", device="cuda")
