@@ -58,6 +58,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
+@pytest.fixture(autouse=True)
+def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no conversions beside the tests."""
+    monkeypatch.setattr(
+        "napari_tinysam.runtime.choice.prepare_in_background", lambda *_: False
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
     """Refuse connections to other machines."""

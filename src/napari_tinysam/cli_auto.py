@@ -10,6 +10,7 @@ import typer
 
 from napari_tinysam.cli_errors import CommandError, UsageError
 from napari_tinysam.cli_output import (
+    MANY_IMAGES,
     DeviceOption,
     ModelOption,
     download_progress,
@@ -122,7 +123,7 @@ def auto(
         raise CommandError(
             f"The folder {output} cannot be made: {error.strerror}."
         ) from error
-    predictor = _loaded(model, device)
+    predictor = _loaded(model, device, many=len(jobs) >= MANY_IMAGES)
     if settings.mode in ("guided", "head") and not predictor.has_object_head:
         raise UsageError(
             f"The model {predictor.name!r} has no object head; use --mode hierarchical."
@@ -152,12 +153,17 @@ def _settings(
     return BatchSettings(mode, given, channels, overlay)  # type: ignore[arg-type]
 
 
-def _loaded(model: str, device: str) -> Predictor:
+def _loaded(model: str, device: str, *, many: bool) -> Predictor:
     from napari_tinysam.checkpoints import CheckpointError
     from napari_tinysam.predictor import load_model
 
     try:
-        return load_model(model, device=device, progress=download_progress())
+        return load_model(
+            model,
+            device=device,
+            progress=download_progress(),
+            convert=note if many else None,
+        )
     except (CheckpointError, ValueError, OSError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CommandError(lines[0]) from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_tinysam import writing
 from napari_tinysam.cli_errors import CommandError, UsageError
+from napari_tinysam.cli_output import MANY_IMAGES
 from napari_tinysam.stack_files import FileError
 
 if TYPE_CHECKING:
@@ -162,7 +163,12 @@ def evaluate_model(
     request.check()
     entries = _entries(request, note)
     try:
-        predictor = load_model(request.model, device=request.device, progress=progress)
+        predictor = load_model(
+            request.model,
+            device=request.device,
+            progress=progress,
+            convert=note if len(entries) >= MANY_IMAGES else None,
+        )
         evaluation = _evaluate(predictor, entries, request.settings)
     except (CheckpointError, ValueError, OSError, RuntimeError) as error:
         # no such model, an image that cannot be read, or a device out of memory

@@ -495,6 +495,7 @@ def load_model(
     device: str = "auto",
     runtime: RuntimeName = "auto",
     progress: Callable[[int, int], None] | None = None,
+    convert: Callable[[str], None] | None = None,
 ) -> Predictor:
     """Load a checkpoint.
 
@@ -511,6 +512,9 @@ def load_model(
         model has been converted.
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
+    convert : callable, optional
+        Lets "auto" convert a model for OpenVINO where that is the fastest: half a minute, once,
+        which some dozens of images or masks pay back. Called with a sentence before.
 
     Returns
     -------
@@ -526,7 +530,7 @@ def load_model(
     """
     from napari_tinysam.runtime.choice import open_runtime
 
-    found = open_runtime(name_or_path, device, runtime, progress)
+    found = open_runtime(name_or_path, device, runtime, progress, convert)
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
     )

@@ -14,6 +14,7 @@ import torch
 from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import openvino_store as store
+from napari_tinysam.runtime.choice import prepare_in_background
 from napari_tinysam.runtime.openvino_conversion import convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
@@ -212,3 +213,72 @@ def test_what_does_not_load_is_made_anew(weights: Path) -> None:
 def test_openvino_is_refused_on_a_gpu(weights: Path) -> None:
     with pytest.raises(ValueError, match="on the CPU here, not on 'cuda'"):
         load_model(weights, runtime="openvino", device="cuda")
+
+
+def other(weights: Path, folder: Path) -> Path:
+    """The same model in a file that nothing was converted from."""
+    path = folder / "other.safetensors"
+    notes = {"made_by": folder.name}
+    checkpoints.save(checkpoints.load(weights).model, path, notes)
+    return path
+
+
+def test_auto_converts_for_those_who_can_wait(weights: Path, tmp_path: Path) -> None:
+    path, said = other(weights, tmp_path), list[str]()
+    predictor = load_model(path, device="cpu", convert=said.append)
+    assert "OpenVINO" in predictor.runtime_name
+    assert len(said) == 1
+    load_model(path, device="cpu", convert=said.append)
+    assert len(said) == 1
+
+
+def test_torch_stands_in_where_nothing_can_be_converted(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said = other(weights, tmp_path), list[str]()
+    blocked = tmp_path / "cache"
+    blocked.write_text("no folder")
+    monkeypatch.setenv(store.ENVIRONMENT_VARIABLE, str(blocked))
+    predictor = load_model(path, device="cpu", convert=said.append)
+    assert "torch" in predictor.runtime_name
+    assert len(said) == 2
+    assert "PyTorch runs it instead" in said[1]
+    with pytest.raises(ValueError, match="cannot be converted"):
+        load_model(path, runtime="openvino")
+
+
+def test_the_plugin_prepares_the_next_start_beside_itself(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda command, **_: started.append(command)
+    )
+    path = other(weights, tmp_path)
+    fingerprint = checkpoints.locate(path).fingerprint
+    assert prepare_in_background(path, f"{fingerprint}/cpu")
+    assert not prepare_in_background(path, f"{fingerprint}/cuda")
+    assert not prepare_in_background(path, f"{fingerprint}/openvino")
+    monkeypatch.undo()
+    (command,) = started
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert store.is_whole(store.folder_of(fingerprint))
+    assert not prepare_in_background(path, f"{fingerprint}/cpu")
+
+
+def test_preparing_refuses_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "napari_tinysam.runtime.prepare"]
+    path = tmp_path / "weights.safetensors"
+    path.write_text("no weights")
+    for given, sentence in (
+        ([str(path)], "is a text file, not a file of weights"),
+        (["nowhere"], "no model and no file called 'nowhere'"),
+        ([], "One argument is needed"),
+    ):
+        done = subprocess.run(
+            [*command, *given], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr

@@ -170,7 +170,8 @@ def main() -> None:
                 find_pairs(folder, arguments.split), arguments.images
             )
         ]
-        results = compare_modes(load_model(arguments.model), entries, arguments.modes)
+        predictor = load_model(arguments.model, convert=_say)
+        results = compare_modes(predictor, entries, arguments.modes)
     except (DataError, CheckpointError, ValueError) as error:
         sys.exit(f"Error: {error}")
     content: list[dict[str, Any]] = [vars(result) for result in results]

@@ -457,7 +457,7 @@ def main() -> None:
                 find_pairs(folder, arguments.split), arguments.images
             )
         ]
-        predictor = load_model(arguments.model)
+        predictor = load_model(arguments.model, convert=_say)
         found = calibrate(
             predictor,
             entries,

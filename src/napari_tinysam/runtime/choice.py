@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tinysam import checkpoints
 from napari_tinysam.runtime import openvino_store as store
@@ -45,12 +47,13 @@ def open_runtime(
     device: str = "auto",
     runtime: RuntimeName = "auto",
     progress: Progress | None = None,
+    convert: Callable[[str], None] | None = None,
 ) -> Opened:
     """Load a model into the runtime that is asked for, or that suits this computer.
 
     Parameters
     ----------
-    name_or_path, device, runtime, progress
+    name_or_path, device, runtime, progress, convert
         As for `napari_tinysam.load_model`.
 
     Raises
@@ -67,16 +70,58 @@ def open_runtime(
     if runtime == "openvino" and device not in ("auto", "cpu"):
         raise ValueError(f"OpenVINO runs on the CPU here, not on {device!r}.")
     if runtime == "openvino":
-        return _converted(name_or_path, progress)
+        return _converted(checkpoints.locate(name_or_path, progress=progress))
     on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
     if runtime == "auto" and on_cpu and store.is_installed():
         located = checkpoints.locate(name_or_path, progress=progress)
-        if store.is_whole(store.folder_of(located.fingerprint)):
-            try:
+        folder = store.folder_of(located.fingerprint)
+        try:
+            if store.is_whole(folder):
                 return _opened(located)
-            except (OSError, ValueError, KeyError, RuntimeError):
-                store.discard(store.folder_of(located.fingerprint))
+            if convert is not None:
+                convert("Preparing the model for this computer, once…")
+                return _converted(located)
+        except ValueError as error:
+            if convert is not None:
+                convert(f"{error} PyTorch runs it instead.")
+            store.discard(folder)
+        except (OSError, KeyError, RuntimeError):
+            store.discard(folder)  # damaged; torch is slower and always there
     return _with_torch(name_or_path, device, progress)
+
+
+def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
+    """Convert a model that torch runs on this CPU, in a process of its own, for the next time.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As for `napari_tinysam.load_model`.
+    model_id : str
+        Of the predictor that runs it now.
+
+    Returns
+    -------
+    bool
+        Whether such a process was started.
+    """
+    if not model_id.endswith("/cpu") or not store.is_installed():
+        return False
+    if store.is_whole(store.folder_of(model_id.removesuffix("/cpu"))):
+        return False
+    command = [sys.executable, "-m", "napari_tinysam.runtime.prepare"]
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("stdin", "stdout", "stderr"), subprocess.DEVNULL
+    )
+    if sys.platform == "win32":
+        quiet["creationflags"] = (
+            subprocess.BELOW_NORMAL_PRIORITY_CLASS | subprocess.CREATE_NO_WINDOW
+        )
+    try:
+        subprocess.Popen([*command, str(name_or_path)], **quiet)
+    except OSError:
+        return False
+    return True
 
 
 def _with_torch(
@@ -94,9 +139,8 @@ def _with_torch(
     )
 
 
-def _converted(name_or_path: str | Path, progress: Progress | None) -> Opened:
+def _converted(located: checkpoints.LocatedCheckpoint) -> Opened:
     """Open a model with OpenVINO, after converting it if need be."""
-    located = checkpoints.locate(name_or_path, progress=progress)
     try:
         for attempt in range(2):
             folder = store.ensure(

@@ -74,11 +74,17 @@ class Cancelled(Exception):
 
 
 def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
-    """Load a checkpoint; the first call imports torch, so call it from the inference thread."""
+    """Load a checkpoint; the first call may import torch, so call it from the inference thread.
+
+    The next start on a CPU is faster: the model is converted for it, in a process beside napari.
+    """
     from napari_tinysam.predictor import load_model
+    from napari_tinysam.runtime.choice import prepare_in_background
 
     with triton_kept_out():
-        return load_model(name, device=device, progress=progress)
+        predictor = load_model(name, device=device, progress=progress)
+    prepare_in_background(name, predictor.model_id)
+    return predictor
 
 
 class Embedder:

@@ -1,0 +1,36 @@
+"""Convert a model for OpenVINO: ``python -m napari_tinysam.runtime.prepare MODEL``.
+
+The plugin starts this beside itself the first time that a model is used on a CPU; torch serves
+meanwhile, and the next start finds the graphs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from napari_tinysam import checkpoints
+from napari_tinysam.runtime import openvino_store as store
+
+
+def main() -> None:
+    """Command line; one argument, a model as `napari_tinysam.load_model` takes it."""
+    if len(sys.argv) != 2:
+        sys.exit("One argument is needed: the name of a model, or a checkpoint file.")
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(10)  # somebody is working
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        located = checkpoints.locate(sys.argv[1])
+        folder = store.ensure(
+            located.fingerprint, lambda: checkpoints.load(located.path).model
+        )
+    except (checkpoints.CheckpointError, store.ConversionError) as error:
+        sys.exit(f"Error: {error}")
+    sys.stdout.write(f"{folder}\n")
+
+
+if __name__ == "__main__":
+    main()
