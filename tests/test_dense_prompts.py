@@ -205,7 +205,7 @@ def test_prompts_are_drawn_in_the_frame(head: bool) -> None:
         wanted[80:120, 40:100] = True
         np.testing.assert_array_equal(positive, wanted)
     else:
-        assert embedding.regions is None
+        assert embedding.looks[0].regions is None
         assert 1500 < positive.sum() < 2100  # a disc of 24 logits around the click
 
 
@@ -227,7 +227,7 @@ def test_other_models_get_their_prompts_as_they_are() -> None:
     runtime.dense_prompts = False
     own = predictor(runtime)
     embedding = own.encode(IMAGE)
-    assert embedding.regions is None
+    assert embedding.looks[0].regions is None
     own.predict(embedding, Prompts(points=[[[140, 200]]]))
     assert runtime.drawn == [None]
 

@@ -357,7 +357,9 @@ def test_object_maps_of_a_network(torch_predictor: Predictor) -> None:
         assert predictor.has_object_head
         maps = predictor.object_maps(embedding)
         with torch.inference_mode():
-            expected = torch.sigmoid(head(embedding.features.embedding))[0].numpy()
+            expected = torch.sigmoid(head(embedding.looks[0].features.embedding))[
+                0
+            ].numpy()
     finally:
         model.object_head = None
     assert maps is not None

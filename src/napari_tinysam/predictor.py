@@ -7,7 +7,7 @@ that. Nothing here remembers anything: the embedding carries all that `Predictor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,16 @@ class Look:
         How many times smaller than in the model's frame; 1 there.
     features : object
         What the predictor's runtime computed; opaque.
+    maps : numpy.ndarray, optional
+        (3, 256 / factor, 256 / factor) float32, what the object head says, for models with dense
+        prompts: their clicks need it.
     regions : numpy.ndarray, optional
-        (256 / factor, 256 / factor) int32, the objects that the object head sees, for models with
-        dense prompts.
+        (256 / factor, 256 / factor) int32, the objects in these maps.
     """
 
     factor: int
     features: Any
+    maps: npt.NDArray[np.float32] | None = None
     regions: npt.NDArray[np.int32] | None = None
 
 
@@ -59,8 +62,9 @@ class Embedding:
 
     Parameters
     ----------
-    features : object
-        What the predictor's runtime computed; opaque.
+    looks : tuple of Look
+        The image in the model's frame; then, for models with dense prompts, in smaller ones
+        (`napari_tinysam.scales`).
     original_size : (int, int)
         Height and width of the image.
     input_size : (int, int)
@@ -69,24 +73,13 @@ class Embedding:
         Side of the model's frame in pixels.
     model_id : str
         The predictor that made it, the only one that can read it.
-    regions : numpy.ndarray, optional
-        (256, 256) int32, the objects that the object head sees, for models with dense prompts.
-    further : tuple of Look
-        Smaller looks at the same image, for models with dense prompts (`napari_tinysam.scales`).
     """
 
-    features: Any
+    looks: tuple[Look, ...]
     original_size: tuple[int, int]
     input_size: tuple[int, int]
     frame_size: int
     model_id: str
-    regions: npt.NDArray[np.int32] | None = None
-    further: tuple[Look, ...] = ()
-
-    @property
-    def looks(self) -> tuple[Look, ...]:
-        """All looks at the image, the largest first."""
-        return (Look(1, self.features, self.regions), *self.further)
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -227,34 +220,29 @@ class Predictor:
         rgb = to_rgb(image, **to_rgb_options)
         height, width = rgb.shape[:2]
         resized = resize_longest_side(rgb, self._runtime.image_size)
-        embedding = Embedding(
-            features=self._runtime.encode(resized),
+        frame = self._runtime.image_size
+        factors = (1, *scales.FACTORS) if self._runtime.dense_prompts else (1,)
+        return Embedding(
+            looks=tuple(self._look(resized, factor) for factor in factors),
             original_size=(height, width),
             input_size=(resized.shape[0], resized.shape[1]),
-            frame_size=self._runtime.image_size,
+            frame_size=frame,
             model_id=self.model_id,
         )
-        if not self._runtime.dense_prompts:
-            return embedding
-        valid = embedding.upscaler.valid_size
-        further = []
-        for factor in scales.FACTORS:
-            features = self._runtime.encode(
-                scales.reduced(resized, factor), embedding.frame_size // factor
-            )
-            part = (-(-valid[0] // factor), -(-valid[1] // factor))
-            further.append(Look(factor, features, self._regions(features, part)))
-        return replace(
-            embedding,
-            regions=self._regions(embedding.features, valid),
-            further=tuple(further),
-        )
 
-    def _regions(
-        self, features: Any, valid: tuple[int, int]
-    ) -> npt.NDArray[np.int32] | None:
+    def _look(self, resized: npt.NDArray[np.uint8], factor: int) -> Look:
+        """Encode an image, (h, w, 3) in pixels of the frame, so many times smaller."""
+        rgb = resized if factor == 1 else scales.reduced(resized, factor)
+        frame = self._runtime.image_size // factor
+        features = self._runtime.encode(rgb, frame)
+        if not self._runtime.dense_prompts:
+            return Look(factor, features)
         maps = self._runtime.object_maps(features)
-        return None if maps is None else object_regions(maps, valid)
+        if maps is None:
+            return Look(factor, features)
+        cell = frame / maps.shape[1]
+        height, width = (int(np.ceil(side / cell)) for side in rgb.shape[:2])
+        return Look(factor, features, maps, object_regions(maps, (height, width)))
 
     def predict(self, embedding: Embedding, prompts: Prompts) -> Masks:
         """Predict three masks for each object.
@@ -386,7 +374,7 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
-        return self._runtime.object_maps(embedding.features)
+        return self._maps(embedding.looks[0])
 
     def looked_maps(self, embedding: Embedding) -> list[npt.NDArray[np.float32]]:
         """Predict where objects are, in every look at the image.
@@ -409,8 +397,13 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
-        found = [self._runtime.object_maps(look.features) for look in embedding.looks]
+        found = [self._maps(look) for look in embedding.looks]
         return [maps for maps in found if maps is not None]
+
+    def _maps(self, look: Look) -> npt.NDArray[np.float32] | None:
+        if look.maps is not None:
+            return look.maps
+        return self._runtime.object_maps(look.features)
 
     def _check_own(self, embedding: Embedding) -> None:
         if embedding.model_id != self.model_id:
