@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch
 from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import openvino_store as store
+from napari_tinysam.runtime import prepare
 from napari_tinysam.runtime.choice import prepare_in_background
 from napari_tinysam.runtime.openvino_conversion import convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
@@ -157,6 +159,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def dense_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a model that sees images at three scales."""
+    path = tmp_path_factory.mktemp("dense") / "dense.safetensors"
+    torch.manual_seed(2)
+    model = SegmentAnything("tiny_vit_2m", object_head=True)
+    model.dense_prompts = True
+    checkpoints.save(model, path)
+    return path
+
+
 def answer_of(predictor: Predictor) -> np.ndarray:
     embedding = predictor.encode(image(300, 400))
     return predictor.predict(embedding, Prompts(points=[[[200, 150]]])).logits
@@ -210,6 +223,25 @@ def test_what_does_not_load_is_made_anew(weights: Path) -> None:
     assert "OpenVINO" in load_model(weights, runtime="openvino").runtime_name
 
 
+@pytest.mark.parametrize(
+    "file", ["encoder_256.bin", "encoder_1024.xml", "upscaler.xml", "about.json"]
+)
+def test_a_damaged_graph_is_noticed_before_anybody_works_with_it(
+    file: str, dense_weights: Path
+) -> None:
+    load_model(dense_weights, runtime="openvino")
+    folder = store.folder_of(checkpoints.locate(dense_weights).fingerprint)
+    damaged = folder / file
+    size = damaged.stat().st_size
+    # As after a crash of the computer: of the right length, and nothing but zeros.
+    damaged.write_bytes(bytes(size // 2 if file.endswith(".bin") else size))
+    if file.endswith(".bin"):  # weights of zeros are weights: the length tells
+        assert not store.is_whole(folder)
+    predictor = load_model(dense_weights, device="cpu")
+    assert "torch" in predictor.runtime_name
+    assert np.isfinite(answer_of(predictor)).all()
+
+
 def test_openvino_is_refused_on_a_gpu(weights: Path) -> None:
     with pytest.raises(ValueError, match="on the CPU here, not on 'cuda'"):
         load_model(weights, runtime="openvino", device="cuda")
@@ -247,6 +279,49 @@ def test_torch_stands_in_where_nothing_can_be_converted(
         load_model(path, runtime="openvino")
 
 
+def test_another_openvino_than_ours_is_no_reason_to_stop(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_: object) -> None:
+        raise AttributeError("module 'openvino' has no attribute 'Core'")
+
+    monkeypatch.setattr("napari_tinysam.runtime.openvino_conversion.convert", convert)
+    path, said = other(weights, tmp_path), list[str]()
+    assert "torch" in load_model(path, device="cpu", convert=said.append).runtime_name
+    assert "no attribute 'Core'" in said[1]
+
+
+@pytest.mark.parametrize("convert", [None, lambda _: None])
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_what_is_no_file_of_weights_is_refused_as_ever(
+    runtime: Any, convert: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "weights.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    for name, sentence in (
+        ("missing.pth", "There is no file"),
+        ("folder.pth", "is a folder, not a file of weights"),
+        ("empty.pth", "is an empty file"),
+        ("weights.safetensors", "weights.safetensors"),
+    ):
+        with pytest.raises(checkpoints.CheckpointError, match=sentence):
+            load_model(tmp_path / name, device="cpu", runtime=runtime, convert=convert)
+
+
+def test_plain_vits_stay_with_torch(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="only models with a TinyViT"):
+        convert(SegmentAnything.uninitialized("vit_b"), tmp_path)
+    # Told by their size, before anything is read or started.
+    monkeypatch.setattr("napari_tinysam.runtime.choice._LARGEST_TINY_VIT", 1000)
+    path, said = other(weights, tmp_path), list[str]()
+    assert "torch" in load_model(path, device="cpu", convert=said.append).runtime_name
+    assert said == []
+    assert not prepare_in_background(path, "0123456789abcdef/cpu")
+
+
 def test_the_plugin_prepares_the_next_start_beside_itself(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,8 +338,36 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     (command,) = started
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert store.is_whole(store.folder_of(fingerprint))
+    folder = store.folder_of(fingerprint)
+    assert store.is_whole(folder)
+    assert any((folder / "compiled").iterdir())
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
+
+
+def test_a_conversion_that_fails_is_not_tried_at_every_start(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_: object) -> None:
+        raise MemoryError
+
+    path = other(weights, tmp_path)
+    fingerprint = checkpoints.locate(path).fingerprint
+    started: list[object] = []
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **_: started.append(a))
+    monkeypatch.setattr("napari_tinysam.runtime.openvino_conversion.convert", convert)
+    monkeypatch.setattr("sys.argv", ["prepare", str(path)])
+    assert prepare_in_background(path, f"{fingerprint}/cpu")
+    with pytest.raises(SystemExit, match=r"cannot be converted.*MemoryError"):
+        prepare.main()
+    assert not prepare_in_background(path, f"{fingerprint}/cpu")
+    note = store.folder_of(fingerprint).with_name(
+        store.folder_of(fingerprint).name + ".failed"
+    )
+    assert "MemoryError" in note.read_text()
+    month_ago = note.stat().st_mtime - 30 * 24 * 3600
+    os.utime(note, (month_ago, month_ago))
+    assert prepare_in_background(path, f"{fingerprint}/cpu")
+    assert len(started) == 2
 
 
 def test_preparing_refuses_in_a_sentence(tmp_path: Path) -> None:

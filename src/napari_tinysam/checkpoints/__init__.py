@@ -29,6 +29,7 @@ from napari_tinysam.checkpoints.registry import (
 from napari_tinysam.checkpoints.weight_files import (
     CheckpointError,
     is_half,
+    kind_of,
     read,
     read_notes,
     write,
@@ -51,6 +52,7 @@ __all__ = [
     "is_half",
     "load",
     "locate",
+    "path_of",
     "read_notes",
     "save",
     "weights_folder",
@@ -103,7 +105,8 @@ def locate(
 ) -> LocatedCheckpoint:
     """Find a file of weights, after downloading it if need be, and take its fingerprint.
 
-    No torch is loaded, and whether the file holds weights at all is not known before `load`.
+    No torch is loaded, and whether weights are in a file that looks like it is not known before
+    `load`.
 
     Parameters
     ----------
@@ -113,37 +116,57 @@ def locate(
     Raises
     ------
     CheckpointError
-        If the file cannot be had, or is not what was published.
+        If the file cannot be had, is not what was published, or cannot be a file of weights.
     """
-    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
-        path = fetch(name_or_path, progress=progress)
-        published = REGISTRY[name_or_path]
+    path = path_of(name_or_path, progress=progress)
+    try:
         fingerprint = file_sha256(path)
-        check_unchanged(path, fingerprint, published)
-        name = published.name
-    else:
-        path = Path(name_or_path).expanduser()
-        if not path.exists() and path.name == str(name_or_path) and not path.suffix:
-            raise unknown(path.name)
-        name = path.name
-        try:
-            fingerprint = file_sha256(path)
-        except OSError as error:
-            raise CheckpointError(
-                f"{path} cannot be read: {error.strerror or error}."
-            ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+    name = path.name
+    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
+        name = REGISTRY[name_or_path].name
+        check_unchanged(path, fingerprint, REGISTRY[name_or_path])
     return LocatedCheckpoint(name, path, fingerprint[:16], read_notes(path))
 
 
-def load(
+def path_of(
     name_or_path: str | Path = "default", *, progress: Progress | None = None
+) -> Path:
+    """Find a file of weights, after downloading it if need be.
+
+    Parameters
+    ----------
+    name_or_path, progress
+        As for `load`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be had, or cannot be a file of weights.
+    """
+    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
+        return fetch(name_or_path, progress=progress)
+    path = Path(name_or_path).expanduser()
+    if not path.exists() and path.name == str(name_or_path) and not path.suffix:
+        raise unknown(path.name)
+    kind_of(path)
+    return path
+
+
+def load(
+    source: str | Path | LocatedCheckpoint = "default",
+    *,
+    progress: Progress | None = None,
 ) -> LoadedCheckpoint:
     """Load a checkpoint, after downloading it if need be.
 
     Parameters
     ----------
-    name_or_path : str or Path
-        A name of `REGISTRY`, or any file of weights with official tensor names.
+    source : str, Path or LocatedCheckpoint
+        A name of `REGISTRY`, any file of weights with official tensor names, or what `locate` gave.
     progress : callable, optional
         Called with the bytes downloaded so far and in total (0 if not known). What it raises ends
         the download and is passed on.
@@ -153,21 +176,16 @@ def load(
     CheckpointError
         If the file cannot be had, is not what was published, or is not a file of weights.
     """
-    if isinstance(name_or_path, str) and name_or_path in REGISTRY:
-        path = fetch(name_or_path, progress=progress)
-        published = REGISTRY[name_or_path]
-        fingerprint = file_sha256(path)
-        check_unchanged(path, fingerprint, published)
-        return LoadedCheckpoint(
-            read(path), published.name, path, fingerprint[:16], read_notes(path)
-        )
-    path = Path(name_or_path).expanduser()
-    if not path.exists() and path.name == str(name_or_path) and not path.suffix:
-        raise unknown(path.name)
-    # Read before the fingerprint is taken, for the better message about unfit files.
-    model = read(path)
-    fingerprint = file_sha256(path)[:16]
-    return LoadedCheckpoint(model, path.name, path, fingerprint, read_notes(path))
+    located = source
+    if not isinstance(located, LocatedCheckpoint):
+        located = locate(located, progress=progress)
+    return LoadedCheckpoint(
+        read(located.path),
+        located.name,
+        located.path,
+        located.fingerprint,
+        located.notes,
+    )
 
 
 def save(

@@ -89,13 +89,7 @@ def read(path: Path) -> SegmentAnything:
     """
     from napari_tinysam.model import SegmentAnything, from_official
 
-    if path.is_dir():
-        raise _refusal(path, "is a folder, not a file of weights")
-    head = _head(path)
-    kind = _kind_of_file(head)
-    if kind is None:
-        raise _refusal(path, f"is {_name_unusable(head)}, not a file of weights")
-    weights = _official_weights(_READERS[kind](path), path)
+    weights = _official_weights(_READERS[kind_of(path)](path), path)
     model = SegmentAnything.uninitialized(
         _architecture(weights, path),
         object_head=any(name.startswith(_OBJECT_HEAD) for name in weights),
@@ -105,6 +99,32 @@ def read(path: Path) -> SegmentAnything:
     _check_finite(model, path)
     model.dense_prompts = read_notes(path).get(_DENSE_PROMPTS) == "true"
     return model.eval()
+
+
+def kind_of(path: Path) -> str:
+    """Look at the first bytes of a file: which kind of file of weights it is.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        "safetensors" or "zip". Whether weights are in it is not known yet.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no such file, is not there or cannot be read.
+    """
+    if path.is_dir():
+        raise _refusal(path, "is a folder, not a file of weights")
+    head = _head(path)
+    kind = _kind_of_file(head)
+    if kind is None:
+        raise _refusal(path, f"is {_name_unusable(head)}, not a file of weights")
+    return kind
 
 
 def read_notes(path: Path) -> dict[str, str]:

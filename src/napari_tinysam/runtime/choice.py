@@ -20,6 +20,9 @@ RuntimeName = Literal["auto", "torch", "openvino"]
 
 Progress = Callable[[int, int], None]
 
+#: Bytes. The largest TinyViT, of 21 million weights, has 100 million; SAM's ViT-B 375 million.
+_LARGEST_TINY_VIT = 200_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Opened:
@@ -72,22 +75,22 @@ def open_runtime(
     if runtime == "openvino":
         return _converted(checkpoints.locate(name_or_path, progress=progress))
     on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
-    if runtime == "auto" and on_cpu and store.is_installed():
-        located = checkpoints.locate(name_or_path, progress=progress)
-        folder = store.folder_of(located.fingerprint)
+    if runtime == "torch" or not on_cpu or not store.is_installed():
+        return _with_torch(name_or_path, device, progress)
+    located = checkpoints.locate(name_or_path, progress=progress)
+    folder = store.folder_of(located.fingerprint)
+    if store.is_whole(folder):
         try:
-            if store.is_whole(folder):
-                return _opened(located)
-            if convert is not None:
-                convert("Preparing the model for this computer, once…")
-                return _converted(located)
-        except ValueError as error:
-            if convert is not None:
-                convert(f"{error} PyTorch runs it instead.")
+            return _opened(located)
+        except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
-        except (OSError, KeyError, RuntimeError):
-            store.discard(folder)  # damaged; torch is slower and always there
-    return _with_torch(name_or_path, device, progress)
+    elif convert is not None and _is_convertible(located.path):
+        convert("Preparing the model for this computer, once…")
+        try:
+            return _converted(located)
+        except ValueError as error:
+            convert(f"{error} PyTorch runs it instead.")
+    return _with_torch(located, device, progress)
 
 
 def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
@@ -107,7 +110,13 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
     """
     if not model_id.endswith("/cpu") or not store.is_installed():
         return False
-    if store.is_whole(store.folder_of(model_id.removesuffix("/cpu"))):
+    fingerprint = model_id.removesuffix("/cpu")
+    if store.is_whole(store.folder_of(fingerprint)) or store.failed_lately(fingerprint):
+        return False
+    try:
+        if not _is_convertible(checkpoints.path_of(name_or_path)):
+            return False
+    except (checkpoints.CheckpointError, OSError):  # gone since it was loaded
         return False
     command = [sys.executable, "-m", "napari_tinysam.runtime.prepare"]
     quiet: dict[str, Any] = dict.fromkeys(
@@ -124,13 +133,20 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
     return True
 
 
+def _is_convertible(path: Path) -> bool:
+    """Whether it may be a TinyViT, by its size: plain ViTs stay with torch."""
+    return path.stat().st_size < _LARGEST_TINY_VIT
+
+
 def _with_torch(
-    name_or_path: str | Path, device: str, progress: Progress | None
+    source: str | Path | checkpoints.LocatedCheckpoint,
+    device: str,
+    progress: Progress | None,
 ) -> Opened:
     from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
 
     chosen = choose_device(device)
-    loaded = checkpoints.load(name_or_path, progress=progress)
+    loaded = checkpoints.load(source, progress=progress)
     return Opened(
         TorchRuntime(loaded.model, chosen),
         loaded.name,
@@ -144,11 +160,11 @@ def _converted(located: checkpoints.LocatedCheckpoint) -> Opened:
     try:
         for attempt in range(2):
             folder = store.ensure(
-                located.fingerprint, lambda: checkpoints.load(located.path).model
+                located.fingerprint, lambda: checkpoints.load(located).model
             )
             try:
                 return _opened(located)
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except Exception as error:  # OpenVINO raises whatever it ran into
                 store.discard(folder)  # damaged, with sizes as they should be
                 if attempt:
                     raise store.ConversionError(

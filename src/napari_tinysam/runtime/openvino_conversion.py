@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
+from napari_tinysam.model.tiny_vit import TinyVitEncoder
 from napari_tinysam.scales import FACTORS
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ def convert(model: SegmentAnything, folder: Path) -> None:
     OSError
         If files cannot be written.
     RuntimeError
-        If a graph cannot be converted.
+        If a graph cannot be converted, or the encoder is a plain ViT: those have one size of frame
+        only, and hundreds of megabytes of weights.
     """
+    if not isinstance(model.image_encoder, TinyVitEncoder):
+        raise RuntimeError("only models with a TinyViT encoder can be")
     decoder = RestructuredDecoder(model).eval()
     side = model.image_size
     factors = (1, *FACTORS) if model.dense_prompts else (1,)

@@ -58,8 +58,8 @@ class OpenVinoRuntime:
 
     Raises
     ------
-    OSError, ValueError, RuntimeError
-        If the folder is not whole.
+    Exception
+        If the folder is not whole or something in it is damaged: whatever NumPy and OpenVINO raise.
     """
 
     def __init__(
@@ -147,21 +147,17 @@ class OpenVinoRuntime:
 
 
 class _Graph:
-    """A compiled graph that any thread may call; compiled when it is first needed."""
+    """A compiled graph that any thread may call.
+
+    Compiled at once: a file that is damaged is noticed before anything depends on it.
+    """
 
     def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
-        self._core, self._path, self._options = core, path, options
-        self._compiled: Any = None
-        self._lock = threading.Lock()
+        self._compiled = core.compile_model(str(path), "CPU", options)
         self._mine = threading.local()  # a request keeps buffers: one for each thread
 
     def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
         """Give copies of all outputs."""
-        with self._lock:
-            if self._compiled is None:
-                self._compiled = self._core.compile_model(
-                    str(self._path), "CPU", self._options
-                )
         if not hasattr(self._mine, "request"):
             self._mine.request = self._compiled.create_infer_request()
         request = self._mine.request

@@ -8,6 +8,7 @@ anew. Importing this loads neither torch nor OpenVINO.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -30,9 +31,13 @@ _FORMAT = 1
 
 _WHOLE = "whole.json"
 _UNFINISHED = ".unfinished"
+_FAILED = ".failed"
 
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
+
+#: So long a conversion that failed is not tried again by itself.
+_FAILURE_SECONDS = 7 * 24 * 3600
 
 
 class ConversionError(RuntimeError):
@@ -103,10 +108,13 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
     ------
     ConversionError
         If it cannot be converted or written; the message says why. Nothing is left behind.
+    Exception
+        What `model` raises.
     """
     place = folder_of(fingerprint)
     if is_whole(place):
         return place
+    converted = model()
     discard(place)
     unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
     try:
@@ -114,7 +122,7 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
         unfinished.mkdir(parents=True)
         from napari_tinysam.runtime.openvino_conversion import convert
 
-        convert(model(), unfinished)
+        convert(converted, unfinished)
         sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
         (unfinished / _WHOLE).write_text(json.dumps(sizes), "utf-8")
         try:
@@ -123,8 +131,8 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
             # Another process was first; a folder that holds files is not replaced.
             if not is_whole(place):
                 raise
-    except (OSError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # another OpenVINO may raise whatever it ran into
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ConversionError(
             f"The model cannot be converted for OpenVINO: {reason}."
         ) from error
@@ -136,6 +144,36 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
 def discard(folder: Path) -> None:
     """Remove a conversion that is not whole or does not load."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def note_failure(fingerprint: str, reason: str) -> None:
+    """Remember that a model could not be converted, so that it is not tried at every start.
+
+    Parameters
+    ----------
+    fingerprint : str
+        As for `folder_of`.
+    reason : str
+        For those who look into the folder.
+    """
+    with contextlib.suppress(OSError, ConversionError):
+        note = _failure_of(fingerprint)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(reason + "\n", "utf-8")
+
+
+def failed_lately(fingerprint: str) -> bool:
+    """Whether a model could not be converted, with this version of OpenVINO, within a week."""
+    try:
+        age = time.time() - _failure_of(fingerprint).stat().st_mtime
+    except OSError:
+        return False
+    return age < _FAILURE_SECONDS
+
+
+def _failure_of(fingerprint: str) -> Path:
+    place = folder_of(fingerprint)
+    return place.with_name(place.name + _FAILED)
 
 
 def _forget_abandoned(cache: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 
 from napari_tinysam import checkpoints
 from napari_tinysam.runtime import openvino_store as store
+from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 
 
 def main() -> None:
@@ -24,10 +25,16 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         located = checkpoints.locate(sys.argv[1])
+    except checkpoints.CheckpointError as error:
+        sys.exit(f"Error: {error}")
+    try:
         folder = store.ensure(
-            located.fingerprint, lambda: checkpoints.load(located.path).model
+            located.fingerprint, lambda: checkpoints.load(located).model
         )
-    except (checkpoints.CheckpointError, store.ConversionError) as error:
+        # What it compiles, OpenVINO keeps beside the graphs for the next start.
+        OpenVinoRuntime(folder)
+    except Exception as error:  # noqa: BLE001 - it would be tried at every start
+        store.note_failure(located.fingerprint, str(error))
         sys.exit(f"Error: {error}")
     sys.stdout.write(f"{folder}\n")
 
