@@ -200,6 +200,44 @@ def test_what_is_covered_is_not_decoded_again() -> None:
     assert report.seconds.keys() == {"decode", "filter", "skip", "suppress"}
 
 
+def test_where_the_head_sees_nothing_nothing_is_asked() -> None:
+    given = SearchSettings(
+        points_per_side=16,
+        score_threshold=0.5,
+        stability_threshold=0.5,
+        confident_logit=np.inf,
+        background=0.3,
+    )
+    seen, unseen = DISCS[:-1], DISCS[-1]
+    predictor, embedding, runtime = scene(DISCS, (512, 512), seen=seen)
+    search = Search(predictor, embedding, given)
+    found(search)
+    report = search.report
+    assert report.skipped > 100
+    assert report.decoded == len(runtime.points) == 256 - report.skipped
+    for x, y in runtime.points[16:]:  # of the second round
+        assert any(np.hypot(x - cx, y - cy) < 1.3 * r for cx, cy, r in seen)
+    # What the head overlooks, the first round may still find.
+    cx, cy, radius = unseen
+    hit = [np.hypot(x - cx, y - cy) < radius for x, y in runtime.points[:16]]
+    assert any(hit) == any(
+        abs(c.box[0] - (cx - radius) / 2) < 8 and abs(c.box[1] - (cy - radius) / 2) < 8
+        for c in search.result
+    )
+    for other in (
+        replace(given, background=0.0),
+        replace(given, lattice="official"),
+        replace(given, hierarchical=False),
+    ):
+        search = Search(predictor, embedding, other)
+        found(search)
+        assert search.report.skipped == 0
+    predictor, embedding, _ = scene(DISCS, (512, 512))  # without an object head
+    search = Search(predictor, embedding, given)
+    found(search)
+    assert search.report.skipped == 0
+
+
 @pytest.mark.parametrize(
     ("discs", "size", "n"),
     [

@@ -4,6 +4,10 @@ TinySAM (arXiv 2312.13789), section 3.4. A coarse grid is decoded first; where i
 the dense grid has nothing to add, so those points are never decoded. `SearchSettings.lattice`
 chooses between the published code's points and Segment Anything's (see `lattice`).
 
+Micrographs are mostly background, of which no mask is ever sure. Where the model has an object
+head, the second round leaves out points too at which the head is sure that there is nothing
+(`SearchSettings.background`); the paper has nothing like it.
+
 The search is a generator: it says after each batch what was found and how far it is, and ends when
 its user stops asking. Results do not depend on the batch size.
 """
@@ -53,6 +57,10 @@ class SearchSettings:
         keeps where there are no thresholds, are left out.
     confident_logit : float
         τ: a point is left out if the logit there of a mask that was found exceeds this.
+    background : float
+        Points of the second round are left out, too, where the object head's foreground is below
+        this. 0 leaves none out; without an object head, and on the official lattice, there is
+        nothing to go by.
     score_threshold : float
         Masks are kept whose predicted IoU is above this.
     stability_threshold : float
@@ -65,6 +73,7 @@ class SearchSettings:
     hierarchical: bool = True
     lattice: Literal["centred", "official"] = "centred"
     confident_logit: float = 8.5
+    background: float = 0.0
     score_threshold: float = 0.88
     stability_threshold: float = 0.95
     box_overlap: float = 0.7
@@ -87,7 +96,8 @@ class SearchReport:
     points : int
         Of the whole grid.
     decoded, skipped : int
-        Prompts that were decoded, and left out because the first round covers them.
+        Prompts that were decoded, and left out because the first round covers them or the object
+        head sees nothing there.
     found : int
         Masks before non-maximum suppression.
     seconds : dict
@@ -177,6 +187,10 @@ class Search:
         for candidate in self.candidates:
             left = np.flatnonzero(~covered)
             covered[left] = candidate.covers(rounds[1][left], settings.confident_logit)
+        if settings.background > 0 and settings.lattice != "official":
+            covered |= foreground_at(self.predictor, self.embedding, rounds[1]) < (
+                settings.background
+            )
         report.skipped = int(covered.sum())
         self.report.spent("skip", begun)
         yield from self._decode(rounds[1][~covered])
@@ -203,6 +217,35 @@ class Search:
             )
             self.candidates += new
             yield SearchProgress(new, report.decoded + report.skipped, report.points)
+
+
+def foreground_at(
+    predictor: Predictor,
+    embedding: Embedding,
+    points: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    """Probability, by the object head, that points lie in objects.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+    points : ndarray of float64, (P, 2)
+        x and y in pixels of the image.
+
+    Returns
+    -------
+    ndarray of float32, (P,)
+        1 everywhere if the model has no object head. Of a model that looks at the image more than
+        once the largest value counts: large objects are seen from afar.
+    """
+    best = np.zeros(len(points), np.float32)
+    if not predictor.has_object_head:
+        return best + 1
+    x, y = points.astype(np.intp).T
+    for maps in predictor.looked_maps(embedding):
+        best = np.maximum(best, embedding.upscaler.full(maps[0])[y, x])
+    return best
 
 
 def decoded_points(
