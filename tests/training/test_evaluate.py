@@ -389,6 +389,8 @@ def test_the_command_writes_what_was_asked_for(
         "accuracy_over_thresholds.png",
         "score_calibration.png",
         "contact_sheet.png",
+        "contact_sheet_one.png",
+        "contact_sheet_two.png",
     }
     names = (folder / "images.csv").read_text()
     assert "one/val/0" in names

@@ -139,7 +139,8 @@ def run_ablation(
             folder = out / f"{row}-{seed}"
             if not (folder / "figures.json").exists():
                 begun = time.monotonic()
-                started = (folder / "checkpoint.pt").exists()
+                # Perhaps without a checkpoint yet: then it begins anew.
+                started = folder.exists()
                 outcome = run_recipe(
                     row_recipe(recipe, row, seed),
                     data,

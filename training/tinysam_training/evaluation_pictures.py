@@ -7,6 +7,7 @@ global state of pyplot is touched.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -355,6 +356,10 @@ def write_pictures(
         "score_calibration.png": draw_calibration(evaluation),
         "contact_sheet.png": draw_contact_sheet(evaluation, entries),
     }
+    if len(evaluation.by_set) > 1:
+        for name, results in evaluation.by_set.items():
+            one = replace(evaluation, results=results)
+            pictures[f"contact_sheet_{name}.png"] = draw_contact_sheet(one, entries)
     written = {name: content for name, content in pictures.items() if content}
     for name, content in written.items():
         with replacing(folder / name) as file:

@@ -180,10 +180,8 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Command line."""
-    from napari_tinysam import checkpoints
     from napari_tinysam.checkpoints import CheckpointError
-    from napari_tinysam.predictor import Predictor
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
+    from napari_tinysam.predictor import load_model
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a name of the model list, or a file")
@@ -194,11 +192,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     try:
-        checkpoint = checkpoints.load(arguments.model)
-    except CheckpointError as error:
+        predictor = load_model(arguments.model, device=arguments.device, convert=_say)
+    except (CheckpointError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    runtime = TorchRuntime(checkpoint.model, choose_device(arguments.device))
-    predictor = Predictor(runtime, name=arguments.model, model_id=arguments.model)
     found = judge_robustness(
         predictor,
         sheets(arguments.images, arguments.seed),
