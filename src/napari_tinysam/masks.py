@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -197,6 +197,8 @@ class Upscaler:
             for inner, outer in zip(self.input_size, self.original_size, strict=True)
         ]
         object.__setattr__(self, "_weights", tuple(weights))
+        # Searched once: for a large image that takes far longer than a mask itself.
+        object.__setattr__(self, "_reach", tuple(_Reach.of(each) for each in weights))
 
     @property
     def weights(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -232,29 +234,57 @@ class Upscaler:
         """
         positive = logits > MASK_THRESHOLD
         wy, wx = self.weights
-        ys = _span(wy, np.any(positive, axis=1))
-        xs = _span(wx, np.any(positive, axis=0))
+        reach: tuple[_Reach, _Reach] = self._reach  # type: ignore[attr-defined]
+        ys = reach[0].readers(np.asarray(positive.any(axis=1)))
+        xs = reach[1].readers(np.asarray(positive.any(axis=0)))
         if ys is None or xs is None:
             return BoxedMask(np.zeros((0, 0), bool), 0, 0, self.original_size)
-        wy, wx = wy[ys], wx[xs]
-        low_y, low_x = _used(wy), _used(wx)
-        cut = wy[:, low_y] @ logits[low_y, low_x] @ wx[:, low_x].T
+        low_y, low_x = reach[0].read_by(ys), reach[1].read_by(xs)
+        cut = wy[ys, low_y] @ logits[low_y, low_x] @ wx[xs, low_x].T
         box = BoxedMask(cut > MASK_THRESHOLD, ys.start, xs.start, self.original_size)
         return box.trimmed()
 
 
-def _span(weights: npt.NDArray[np.float32], taps: npt.ArrayLike) -> slice | None:
-    """Rows of `weights` that read any of the `taps`, as one slice."""
-    reading = np.flatnonzero(weights @ np.asarray(taps, np.float32) > 0)
-    if not reading.size:
-        return None
-    return slice(int(reading[0]), int(reading[-1]) + 1)
+class _Reach(NamedTuple):
+    """Which pixels along a side read which logits, by the first and the last.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray
+        (2, 256), the first and last pixel that reads each logit; of a logit that none reads the
+        first is the number of pixels and the last −1.
+    taps : numpy.ndarray
+        (2, pixels), the first and last logit that each pixel reads.
+    """
+
+    pixels: npt.NDArray[np.intp]
+    taps: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, weights: npt.NDArray[np.float32]) -> _Reach:
+        """Take it from a matrix, (pixels, 256); each pixel reads something."""
+        read = weights != 0
+        return cls(_first_and_last(read.T), _first_and_last(read))
+
+    def readers(self, taps: npt.NDArray[np.bool_]) -> slice | None:
+        """Pixels that read any of these logits, as one slice; None if there are none."""
+        first, last = self.pixels[:, taps]
+        if not first.size or last.max() < 0:
+            return None
+        return slice(int(first.min()), int(last.max()) + 1)
+
+    def read_by(self, pixels: slice) -> slice:
+        """Logits that these pixels read, as one slice."""
+        first, last = self.taps[:, pixels]
+        return slice(int(first.min()), int(last.max()) + 1)
 
 
-def _used(weights: npt.NDArray[np.float32]) -> slice:
-    """Columns of `weights` that are not all zero, as one slice."""
-    columns = np.flatnonzero(weights.any(axis=0))
-    return slice(int(columns[0]), int(columns[-1]) + 1)
+def _first_and_last(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """(2, R) the first and last true column of each row; (columns, −1) where there is none."""
+    columns = there.shape[1]
+    first = np.where(there.any(axis=1), there.argmax(axis=1), columns)
+    last = columns - 1 - there[:, ::-1].argmax(axis=1)
+    return np.stack([first, np.where(first < columns, last, -1)])
 
 
 def mask_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
