@@ -16,7 +16,7 @@ from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import openvino_store as store
 from napari_tinysam.runtime import prepare
-from napari_tinysam.runtime.choice import prepare_in_background
+from napari_tinysam.runtime.choice import is_prepared, prepare_in_background
 from napari_tinysam.runtime.openvino_conversion import convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
@@ -264,6 +264,20 @@ def test_auto_converts_for_those_who_can_wait(weights: Path, tmp_path: Path) -> 
     assert len(said) == 1
 
 
+def test_a_driver_without_a_device_for_torch_is_a_cpu(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_model(weights, runtime="openvino")
+    monkeypatch.setattr("napari_tinysam.runtime.choice.may_have_gpu", lambda: True)
+    device = [torch.device("cpu")]
+    monkeypatch.setattr(
+        "napari_tinysam.runtime.torch_runtime.choose_device", lambda _: device[0]
+    )
+    assert "OpenVINO" in load_model(weights).runtime_name
+    device[0] = torch.device("meta")  # some GPU
+    assert "torch" in load_model(weights).runtime_name
+
+
 def test_torch_stands_in_where_nothing_can_be_converted(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +345,7 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     )
     path = other(weights, tmp_path)
     fingerprint = checkpoints.locate(path).fingerprint
+    assert not is_prepared(f"{fingerprint}/cpu")
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     assert not prepare_in_background(path, f"{fingerprint}/cuda")
     assert not prepare_in_background(path, f"{fingerprint}/openvino")
@@ -341,6 +356,8 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     folder = store.folder_of(fingerprint)
     assert store.is_whole(folder)
     assert any((folder / "compiled").iterdir())
+    assert is_prepared(f"{fingerprint}/cpu")
+    assert not is_prepared(f"{fingerprint}/openvino")
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
 
 

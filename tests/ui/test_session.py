@@ -14,6 +14,7 @@ from napari.layers import Image, Labels
 from desk import Desk, open_desk
 from fake_inference import ImmediateInference, SteppedInference
 from fake_predictor import disc_predictor
+from napari_tinysam.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
@@ -704,3 +705,41 @@ def test_tiny_images_are_no_trouble(shape: tuple[int, int]) -> None:
     desk.session.undo()
     assert desk.session.status.kind is StatusKind.READY
     assert not [text for level, text in desk.told if level == "error"]
+
+
+def test_a_model_converted_meanwhile_takes_over_with_the_next_plane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepared: list[bool] = []
+    asked: list[str] = []
+
+    def is_prepared(model_id: str) -> bool:
+        asked.append(model_id)
+        return bool(prepared) and model_id.endswith("/cpu")
+
+    monkeypatch.setattr("napari_tinysam.runtime.choice.is_prepared", is_prepared)
+    loaded: list[Predictor] = []
+
+    def load(*_: Any) -> Predictor:
+        _, runtime = disc_predictor()
+        kind = "openvino" if prepared else "cpu"
+        loaded.append(Predictor(runtime, name="discs", model_id=f"discs/{kind}"))
+        return loaded[-1]
+
+    stack = Image(np.random.default_rng(0).random((3, 80, 90)))
+    desk = open_desk(stack, load_predictor=load)
+    desk.click(30, 30)
+    assert len(loaded) == 1
+    prepared.append(True)
+    desk.click(40, 40)  # the plane that is there stays as it is
+    assert len(loaded) == 1
+    desk.viewer.dims.set_current_step(0, 2)
+    assert len(loaded) == 2
+    assert desk.session._embedder.predictor is loaded[1]
+    before = desk.session.object_count
+    desk.click(30, 30)
+    assert desk.session.object_count >= max(1, before)
+    # Once is enough, even if the faster one had not opened.
+    loaded[1].model_id = "discs/cpu"
+    desk.viewer.dims.set_current_step(0, 0)
+    assert len(loaded) == 2

@@ -74,8 +74,7 @@ def open_runtime(
         raise ValueError(f"OpenVINO runs on the CPU here, not on {device!r}.")
     if runtime == "openvino":
         return _converted(checkpoints.locate(name_or_path, progress=progress))
-    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
-    if runtime == "torch" or not on_cpu or not store.is_installed():
+    if runtime == "torch" or not store.is_installed() or not _runs_on_cpu(device):
         return _with_torch(name_or_path, device, progress)
     located = checkpoints.locate(name_or_path, progress=progress)
     folder = store.folder_of(located.fingerprint)
@@ -131,6 +130,29 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_prepared(model_id: str) -> bool:
+    """Whether a model that torch runs on this CPU was converted since it was loaded.
+
+    Parameters
+    ----------
+    model_id : str
+        Of the predictor that runs it now.
+    """
+    if not model_id.endswith("/cpu") or not store.is_installed():
+        return False
+    return store.is_whole(store.folder_of(model_id.removesuffix("/cpu")))
+
+
+def _runs_on_cpu(device: str) -> bool:
+    """Whether torch would run on the CPU; it is only imported where it might not."""
+    if device == "auto" and may_have_gpu():
+        from napari_tinysam.runtime.torch_runtime import choose_device
+
+        # A driver is not enough: torch may be one without CUDA, or too new for it.
+        return choose_device("auto").type == "cpu"
+    return device in ("auto", "cpu")
 
 
 def _is_convertible(path: Path) -> bool:

@@ -76,7 +76,8 @@ class Cancelled(Exception):
 def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     """Load a checkpoint; the first call may import torch, so call it from the inference thread.
 
-    The next start on a CPU is faster: the model is converted for it, in a process beside napari.
+    On a CPU the model is converted for a faster runtime, in a process beside napari; see
+    `has_faster`.
     """
     from napari_tinysam.predictor import load_model
     from napari_tinysam.runtime.choice import prepare_in_background
@@ -85,6 +86,13 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
         predictor = load_model(name, device=device, progress=progress)
     prepare_in_background(name, predictor.model_id)
     return predictor
+
+
+def has_faster(predictor: Predictor) -> bool:
+    """Whether loading the model again gives a faster one: it was converted in the meantime."""
+    from napari_tinysam.runtime.choice import is_prepared
+
+    return is_prepared(predictor.model_id)
 
 
 class Embedder:
@@ -104,6 +112,8 @@ class Embedder:
         Called with "error" and a sentence when something failed.
     cache : EmbeddingCache
         Of planes visited before.
+    has_faster : callable
+        Asked before a plane is embedded: whether the model is to be loaded again first.
     """
 
     def __init__(
@@ -115,6 +125,7 @@ class Embedder:
         on_ready: Callable[[], None],
         notify: Notify,
         cache: EmbeddingCache,
+        has_faster: Callable[[Predictor], bool] = has_faster,
     ) -> None:
         self._inference = inference
         self._load = load
@@ -122,9 +133,11 @@ class Embedder:
         self._on_ready = on_ready
         self._notify = notify
         self._cache = cache
+        self._has_faster = has_faster
         self._stop_download = False
         self._generation = 0  # of the model: what an older one returns is dropped
         self._loading = False
+        self._reloaded = False  # once a model: no loop if the faster one does not open
         self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
         self._running: Hashable | None = None
         self.name = "default"
@@ -137,7 +150,7 @@ class Embedder:
         self.name, self.device = name, device
         self.predictor = self.embedding = None
         self._generation += 1
-        self._loading = False
+        self._loading = self._reloaded = False
         self.start()
 
     def start(self) -> None:
@@ -212,6 +225,11 @@ class Embedder:
         if found is not None:
             self._inference.drop(Lane.EMBED)
             self._ready(found)
+            return
+        if not self._reloaded and self._running is None and self._has_faster(predictor):
+            self._reloaded = True
+            self.predictor = None
+            self.start()
             return
         self._on_status(Status(StatusKind.EMBEDDING, "Reading the image…"))
         if self._running == key:  # asked for again while it is computed
