@@ -21,6 +21,7 @@ from napari_tinysam.everything import (
     centred_lattice,
     official_lattice,
 )
+from napari_tinysam.everything.search import foreground_at
 from napari_tinysam.prompts import Prompts
 
 DISCS = [
@@ -236,6 +237,20 @@ def test_where_the_head_sees_nothing_nothing_is_asked() -> None:
     search = Search(predictor, embedding, given)
     found(search)
     assert search.report.skipped == 0
+
+
+def test_what_only_a_smaller_look_sees_is_foreground_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor, embedding, _ = scene([], (300, 400), seen=[])
+    frame = np.zeros((3, 256, 256), np.float32)
+    frame[0, 100:120, 40:60] = 0.7  # pixels 400…480, 160…240 of the frame
+    half = np.zeros((3, 128, 128), np.float32)
+    half[0, 10:60, 80:120] = 0.9  # 80…480, 640…960
+    monkeypatch.setattr(predictor, "looked_maps", lambda _: [frame, half])
+    points = np.array([[200.0, 440.0], [800.0, 280.0], [500.0, 280.0]]) * 400 / 1024
+    found = foreground_at(predictor, embedding, points)
+    np.testing.assert_allclose(found, [0.7, 0.9, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

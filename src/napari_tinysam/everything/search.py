@@ -24,7 +24,8 @@ import numpy as np
 from napari_tinysam.everything.candidates import Candidate, best_apart, found_by
 from napari_tinysam.everything.lattice import centred_lattice, official_lattice
 from napari_tinysam.masks import stability_scores
-from napari_tinysam.prompts import Prompts
+from napari_tinysam.prompts import LOGITS_SIZE, Prompts
+from napari_tinysam.scales import enlarged_logits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -244,7 +245,8 @@ def foreground_at(
         return best + 1
     x, y = points.astype(np.intp).T
     for maps in predictor.looked_maps(embedding):
-        best = np.maximum(best, embedding.upscaler.full(maps[0])[y, x])
+        foreground = enlarged_logits(maps[0], LOGITS_SIZE // maps.shape[-1])
+        best = np.maximum(best, embedding.upscaler.full(foreground)[y, x])
     return best
 
 
