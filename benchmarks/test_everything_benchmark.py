@@ -47,7 +47,7 @@ def image() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return load_model("default")
+    return load_model("default", convert=lambda _: None)
 
 
 def thresholds(*, hierarchical: bool) -> Thresholds:

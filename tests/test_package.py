@@ -123,7 +123,7 @@ def test_manifest_is_valid_and_all_it_names_can_be_imported():
     done = subprocess.run(
         [sys.executable, "-m", "npe2", "validate", str(MANIFEST), "--imports"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # whatever locale earlier tests left behind
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
