@@ -86,8 +86,7 @@ def judge_mode(
     truth = image.labels[0]
     overlaps = object_overlaps(truth, labels, None if image.complete else truth > 0)
     accuracies = [overlaps.counts(threshold).accuracy for threshold in THRESHOLDS]
-    best = np.zeros(len(overlaps.true_ids))
-    np.maximum.at(best, overlaps.rows, overlaps.iou)
+    best = overlaps.best_iou
     return ModeResult(
         image.dataset,
         image.name,

@@ -89,7 +89,7 @@ _GUIDES: tuple[tuple[Guide, ...], ...] = (
 )
 _TRUSTS = (1.0, 0.5, 2.0)
 _AGREEMENTS = (0.5, 0.3, 0.7, 0.8, 0.9, 1.0)
-_BACKGROUNDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+_BACKGROUNDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 _LOGITS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 16.0)
 
 
@@ -151,9 +151,7 @@ class _Seen:
         """Return mSA, and the mean over true objects of the IoU with the label that fits best."""
         overlaps = object_overlaps(self.truth, labels, self.known)
         accuracies = [overlaps.counts(limit).accuracy for limit in THRESHOLDS]
-        best = np.zeros(len(overlaps.true_ids))
-        np.maximum.at(best, overlaps.rows, overlaps.iou)
-        return float(np.mean(accuracies)), float(best.mean())
+        return float(np.mean(accuracies)), float(overlaps.best_iou.mean())
 
 
 def calibrate(
@@ -430,7 +428,7 @@ def _spared(
     chosen = replace(search, background=0.0, confident_logit=np.inf)
     dense = result = judged(chosen)
     steps: list[tuple[str, float, Iterable[float]]] = [
-        ("background", _COST / 2, _BACKGROUNDS[1:]),
+        ("background", _COST / 2, _BACKGROUNDS),
         ("confident_logit", _COST, sorted(_LOGITS, reverse=True)),
     ]
     for name, cost, values in steps:

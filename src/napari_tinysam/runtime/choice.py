@@ -109,8 +109,7 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
     """
     if not model_id.endswith("/cpu") or not store.is_installed():
         return False
-    fingerprint = model_id.removesuffix("/cpu")
-    if store.is_whole(store.folder_of(fingerprint)) or store.failed_lately(fingerprint):
+    if is_prepared(model_id) or store.failed_lately(model_id.removesuffix("/cpu")):
         return False
     try:
         if not _is_convertible(checkpoints.path_of(name_or_path)):
