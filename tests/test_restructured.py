@@ -50,7 +50,7 @@ def answered(
     shape: Any = tuple(embedding.shape[-2:])
     with torch.no_grad():
         side = decoder.prepare(embedding)
-        answers = decoder.answer(side, shape=shape, **given)
+        answers = decoder.answer(side, placed=decoder.placed(shape), **given)
         logits = decoder.upscale(answers.image, answers.kernels, shape)
     return logits, answers.scores
 
@@ -87,7 +87,8 @@ def test_only_the_masks_that_are_asked_for_are_drawn(model: SegmentAnything) -> 
     decoder = RestructuredDecoder(model)
     with torch.no_grad():
         side = decoder.prepare(embedding)
-        answers = decoder.answer(side, shape=(16, 16), **prompts("points", 4, 16))
+        placed = decoder.placed((16, 16))
+        answers = decoder.answer(side, placed=placed, **prompts("points", 4, 16))
         whole = decoder.upscale(answers.image, answers.kernels, (16, 16))
         part = decoder.upscale(
             answers.image[[2, 0]], answers.kernels[[2, 0], 1:2], (16, 16)
@@ -110,7 +111,8 @@ def test_it_answers_with_what_the_model_has_learnt_since(
     try:
         with torch.no_grad():
             side = decoder.prepare(embedding)
-            answers = decoder.answer(side, shape=(8, 8), **given)
+            placed = decoder.placed((8, 8))
+            answers = decoder.answer(side, placed=placed, **given)
             after = decoder.upscale(answers.image, answers.kernels, (8, 8))
             assert_alike(after, model.decode(embedding, **given)[0])
     finally:

@@ -1,17 +1,20 @@
 """Segment Anything's mask decoder, computed in another order: the same answers, sooner.
 
-The two-way transformer lets a handful of prompt tokens (T, about 7) and the image's g² = 4096
-tokens attend to each other, twice, and projects all image tokens to queries, keys and values each
-time. Three identities avoid most of that work; none of them approximates anything.
+The two-way transformer lets a handful of prompt tokens (T, about 7) and the image's P = 4096 tokens
+attend to each other, twice, and projects all image tokens to queries, keys and values each time.
+Four identities avoid most of that work; none of them approximates anything.
 
-1. Before the first layer the image's tokens are x = e + d, embedding plus dense prompt. Their
-   projections W x = W e + W d need W e once an image. And d = M h + c is the 1 × 1 convolution at
-   the end of the mask prompt's path: (W M) h reads 16 channels instead of 256.
+1. Before the first layer the image's tokens are x = e + d, embedding plus dense prompt, and W e is
+   needed once an image. d = M h + c is the 1 × 1 convolution at the end of the mask prompt's path,
+   so that q · (W d) = (Mᵀ Wᵀ q) · h + q · (W c): 16 channels are read instead of 256, and no
+   projection of the image's is ever made for a prompt.
 2. Later, scores q · (W x) = (Wᵀ q) · x, and Σ a (W x) = W (Σ a x): it is cheaper to bring 8 T
    token vectors (one for each head) to the image's 256 channels than 4096 image tokens to 128
-   channels, as long as 8 T < 128. Biases of keys add the same to all scores of a query, which
-   softmax ignores.
+   channels, as long as 8 T < 128. What adds the same to all scores of a query, as biases of keys
+   do, softmax ignores.
 3. Positional encodings p enter as W (x + p) = W x + W p, and W p is the same for all images.
+4. Transposed convolutions whose stride is their kernel's size are products of matrices, place by
+   place; what is large, is never transposed.
 
 Masks are upscaled in a step of its own, for those answers that are wanted.
 """
@@ -43,7 +46,7 @@ class ImageSide(NamedTuple):
     embedding : Tensor
         (P, 256).
     keys, values, queries : Tensor
-        (P, 128) each, projections in the first layer: of the tokens' attention to the image, and of
+        (128, P) each, projections in the first layer: of the tokens' attention to the image, and of
         the image's to the tokens.
     """
 
@@ -94,15 +97,38 @@ class RestructuredDecoder(nn.Module):
             (1, 256, g, g). A smaller one than the whole frame's is its part at the top left.
         """
         image = embedding[0].flatten(1).T  # (P, 256)
-        positions = self.positions(embedding.shape[-2:])
+        placed = image + self._positions(embedding.shape[-2:])
         layer = self.mask_decoder.transformer.layers[0]
-        placed = image + positions
         return ImageSide(
             image,
-            layer.cross_attn_token_to_image.k_proj(placed),
-            layer.cross_attn_token_to_image.v_proj(image),
-            layer.cross_attn_image_to_token.q_proj(placed),
+            layer.cross_attn_token_to_image.k_proj(placed).T.contiguous(),
+            layer.cross_attn_token_to_image.v_proj(image).T.contiguous(),
+            layer.cross_attn_image_to_token.q_proj(placed).T.contiguous(),
         )
+
+    def placed(self, shape: Sequence[int]) -> Tensor:
+        """Project the positional encoding for the attentions of the second layer and the last.
+
+        The same for all images.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Height and width of the embedding.
+
+        Returns
+        -------
+        Tensor
+            (3, 128, P): for tokens to image, image to tokens, and the last tokens to image.
+        """
+        positions = self._positions(shape).T
+        transformer = self.mask_decoder.transformer
+        weights = [
+            transformer.layers[1].cross_attn_token_to_image.k_proj.weight,
+            transformer.layers[1].cross_attn_image_to_token.q_proj.weight,
+            transformer.final_attn_token_to_image.k_proj.weight,
+        ]
+        return torch.stack([weight @ positions for weight in weights])
 
     def answer(
         self,
@@ -112,7 +138,7 @@ class RestructuredDecoder(nn.Module):
         labels: Tensor | None = None,
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
-        shape: tuple[int, int],
+        placed: Tensor,
     ) -> Answers:
         """Let prompts and image attend to each other.
 
@@ -121,22 +147,22 @@ class RestructuredDecoder(nn.Module):
         side : ImageSide
         points, labels, boxes, masks
             As in `SegmentAnything.decode`.
-        shape : (int, int)
-            Height and width of the embedding.
+        placed : Tensor
+            (3, 128, P), from `placed`.
         """
         points_and_labels = None if points is None else (points, labels)
         sparse, _ = self.prompt_encoder(points_and_labels, boxes, None)
         if points is None and boxes is None:  # it takes one row for granted then
             assert masks is not None
             sparse = sparse.expand(len(masks), -1, -1)
-        return self.attend(side, sparse, masks, self.positions(shape))
+        return self.attend(side, sparse, masks, placed)
 
     def attend(
         self,
         side: ImageSide,
         sparse: Tensor,
         masks: Tensor | None,
-        positions: Tensor,
+        placed: Tensor,
     ) -> Answers:
         """Do the same with prompts that are tokens already.
 
@@ -147,17 +173,18 @@ class RestructuredDecoder(nn.Module):
             (N, T − 5, 256), tokens of points and boxes.
         masks : Tensor or None
             (N, 1, 4g, 4g), logits.
-        positions : Tensor
-            (P, 256), positional encoding.
+        placed : Tensor
+            (3, 128, P), from `placed`.
         """
         decoder = self.mask_decoder
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         first, second = decoder.transformer.layers
-        queries, image = self._first_layer(first, side, tokens, masks)
-        queries, image = self._second_layer(second, queries, tokens, image, positions)
+        dense = _DensePrompt(self.prompt_encoder, masks)
+        queries, image = self._first_layer(first, side, tokens, dense)
+        queries, image = self._second_layer(second, queries, tokens, image, placed)
         last = decoder.transformer.final_attn_token_to_image
-        queries = queries + _to_image(last, queries + tokens, image, positions)
+        queries = queries + _to_image(last, queries + tokens, image, placed[2])
         hidden = decoder.transformer.norm_final_attn(queries)
         # Token 1 is SAM's single mask, which nobody asks for.
         kernels = [
@@ -186,53 +213,46 @@ class RestructuredDecoder(nn.Module):
             (N, M, 4 · height, 4 · width) logits.
         """
         height, width = shape
-        # (N, P, 256) → (N, 256, g, g) → (N, 32, 4g, 4g)
-        pixels = image.transpose(1, 2).reshape(-1, image.shape[-1], height, width)
-        pixels = self.mask_decoder.output_upscaling(pixels)
-        logits: Tensor = kernels @ pixels.flatten(2)
-        return logits.view(*kernels.shape[:2], 4 * height, 4 * width)
+        to_half, norm, gelu, to_whole, last = self.mask_decoder.output_upscaling
+        # (N, P, 256) → (N, P, 4, 64) → (N, P, 16, 32), places within places
+        pixels = _within(to_half, image)
+        pixels = F.layer_norm(
+            pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps
+        )
+        pixels = last(_within(to_whole, gelu(pixels)).flatten(2, 3)).flatten(1, 2)
+        logits: Tensor = pixels @ kernels.transpose(1, 2)  # (N, 16 P, M)
+        logits = logits.view(-1, height, width, 2, 2, 2, 2, kernels.shape[1])
+        logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6)  # rows, then columns
+        return logits.reshape(*kernels.shape[:2], 4 * height, 4 * width)
 
-    def positions(self, shape: Sequence[int]) -> Tensor:
-        """Positional encoding of the frame's part at the top left.
-
-        Parameters
-        ----------
-        shape : (int, int)
-            Height and width of the embedding.
-
-        Returns
-        -------
-        Tensor
-            (P, 256).
-        """
+    def _positions(self, shape: Sequence[int]) -> Tensor:
+        """(P, 256) positional encoding of the frame's part at the top left."""
         frame = self.prompt_encoder.get_dense_pe()[0]  # (256, g, g)
         part: Tensor = frame[:, : shape[0], : shape[1]].flatten(1).T
         return part
 
     def _first_layer(
-        self, layer: Any, side: ImageSide, tokens: Tensor, masks: Tensor | None
+        self, layer: Any, side: ImageSide, tokens: Tensor, dense: _DensePrompt
     ) -> tuple[Tensor, Tensor]:
         """(N, T, 256) tokens and (N, P, 256) image after the first layer."""
         queries = layer.norm1(layer.self_attn(tokens, tokens, tokens))
         to_image = layer.cross_attn_token_to_image
-        from_tokens = layer.cross_attn_image_to_token
-        dense = _DensePrompt(self.prompt_encoder, masks)
-        keys = dense.projected(side.keys, to_image.k_proj.weight)
-        values = dense.projected(side.values, to_image.v_proj.weight)
-        found = _attend(
-            _heads(to_image.q_proj(queries + tokens), to_image),
-            _heads(keys, to_image),
-            _heads(values, to_image),
-        )
+        q = _scaled(to_image, to_image.q_proj(queries + tokens))
+        scores = q @ _channels_by_head(side.keys, to_image)  # (N, 8, T, P)
+        shares = F.softmax(dense.scored(scores, q, to_image.k_proj), dim=-1)
+        found = shares @ _channels_by_head(side.values, to_image).transpose(-1, -2)
+        found = found + dense.mean(shares, to_image.v_proj, to_image.num_heads)
         queries = layer.norm2(queries + to_image.out_proj(_joined(found)))
         queries = layer.norm3(queries + layer.mlp(queries))
-        # Queries of the image, and (N, 8, P, T) scores.
-        asked = dense.projected(side.queries, from_tokens.q_proj.weight)
-        offered = _heads(from_tokens.k_proj(queries + tokens), from_tokens)
-        scores = _heads(asked, from_tokens) @ offered.transpose(-1, -2)
-        image = dense.added(side.embedding)
-        image = layer.norm4(image + _from_tokens(from_tokens, scores, queries))
-        return queries, image
+        from_tokens = layer.cross_attn_image_to_token
+        offered = _scaled(from_tokens, from_tokens.k_proj(queries + tokens))
+        scores = offered @ _channels_by_head(side.queries, from_tokens)
+        scores = dense.scored(scores, offered, from_tokens.q_proj, constant=True)
+        image = dense.added(
+            side.embedding + from_tokens.out_proj.bias,
+            *_shares_and_tokens(from_tokens, scores, queries),
+        )
+        return queries, layer.norm4(image)
 
     def _second_layer(
         self,
@@ -240,30 +260,29 @@ class RestructuredDecoder(nn.Module):
         queries: Tensor,
         tokens: Tensor,
         image: Tensor,
-        positions: Tensor,
+        placed: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """(N, T, 256) tokens and (N, P, 256) image after the second layer."""
         q = queries + tokens
         queries = layer.norm1(queries + layer.self_attn(q, q, queries))
         to_image = layer.cross_attn_token_to_image
         queries = layer.norm2(
-            queries + _to_image(to_image, queries + tokens, image, positions)
+            queries + _to_image(to_image, queries + tokens, image, placed[0])
         )
         queries = layer.norm3(queries + layer.mlp(queries))
         from_tokens = layer.cross_attn_image_to_token
-        offered = _heads(from_tokens.k_proj(queries + tokens), from_tokens)
-        # Identity 2: (Wᵀ k) · x, with W's rows of each head: (N, 8, T, 256)
-        weight = _by_head(from_tokens.q_proj.weight, from_tokens)
-        reading = offered @ weight
-        placed = _by_head_columns(positions @ from_tokens.q_proj.weight.T, from_tokens)
-        bias = from_tokens.q_proj.bias.view(from_tokens.num_heads, 1, -1)
-        scores = image[:, None] @ reading.transpose(-1, -2)  # (N, 8, P, T)
-        scores = scores + (placed + bias) @ offered.transpose(-1, -2)
-        return queries, layer.norm4(image + _from_tokens(from_tokens, scores, queries))
+        offered = _scaled(from_tokens, from_tokens.k_proj(queries + tokens))
+        scores = _read(from_tokens.q_proj, offered, image, placed[1])
+        bias = from_tokens.q_proj.bias.view(from_tokens.num_heads, -1, 1)
+        shares, values = _shares_and_tokens(
+            from_tokens, scores + offered @ bias, queries
+        )
+        image = image + from_tokens.out_proj.bias + shares.transpose(1, 2) @ values
+        return queries, layer.norm4(image)
 
 
 class _DensePrompt:
-    """The dense prompts d of N objects, without being computed whole.
+    """The dense prompts d = M h + c of N objects, without being computed whole.
 
     Parameters
     ----------
@@ -274,31 +293,55 @@ class _DensePrompt:
 
     def __init__(self, encoder: Any, masks: Tensor | None) -> None:
         self._constant: Tensor
-        self._inner: tuple[Tensor, Tensor] | None = None
+        self._inner: tuple[Tensor, Tensor] | None = None  # h and M
         if masks is None:
             self._constant = encoder.no_mask_embed.weight[0]  # (256,)
             return
-        # (N, 1, 4g, 4g) → (N, 16, g, g) → (N, P, 16)
-        inner = encoder.mask_downscaling[:-1](masks).flatten(2).transpose(1, 2)
+        # (N, 1, 4g, 4g) → (N, 16, g, g) → (N, 16, P)
+        inner = encoder.mask_downscaling[:-1](masks).flatten(2)
         last = encoder.mask_downscaling[-1]  # 1 × 1
         self._constant = last.bias
         self._inner = inner, last.weight[:, :, 0, 0]
 
-    def added(self, embedding: Tensor) -> Tensor:
-        """E (P, 256) to e + d: (N, P, 256), or (1, P, 256) without masks."""
+    def added(self, embedding: Tensor, shares: Tensor, values: Tensor) -> Tensor:
+        """E (P, 256) to e + d + sharesᵀ values: (N, P, 256)."""
         found = (embedding + self._constant)[None]
-        if self._inner is None:
-            return found
-        inner, last = self._inner
-        return found + inner @ last.T
+        if self._inner is not None:
+            inner, last = self._inner
+            # One product for both: the sum of two would be read and written once more.
+            shares = torch.cat([shares, inner], dim=1)
+            rows = last.T.expand(values.shape[0], -1, -1)
+            values = torch.cat([values, rows], dim=1)
+        return found + shares.transpose(1, 2) @ values
 
-    def projected(self, known: Tensor, weight: Tensor) -> Tensor:
-        """W e (P, c) to W (e + d): (N, P, c), or (1, P, c) without masks; W is (c, 256)."""
-        found = (known + weight @ self._constant)[None]
+    def scored(
+        self, scores: Tensor, tokens: Tensor, projection: Any, *, constant: bool = False
+    ) -> Tensor:
+        """Add t · (W d) to (N, 8, T, P) scores t · (W e) of (N, 8, T, 16) tokens.
+
+        Without `constant` the part that is the same for all places is left out.
+        """
+        weight: Tensor = projection.weight
+        heads = tokens.shape[1]
+        if constant:
+            scores = scores + tokens @ (weight @ self._constant).view(heads, -1, 1)
+        if self._inner is None:
+            return scores
+        inner, last = self._inner
+        reading = (tokens @ _by_head(weight @ last, heads)).flatten(1, 2)
+        return scores + (reading @ inner).view(*tokens.shape[:3], -1)
+
+    def mean(self, shares: Tensor, projection: Any, heads: int) -> Tensor:
+        """Σ a (W d) over places of (N, 8, T, P) shares a: (N, 8, T, 16)."""
+        weight: Tensor = projection.weight
+        # Shares add up to 1, so the constant comes through whole.
+        found = (weight @ self._constant).view(heads, 1, -1)
         if self._inner is None:
             return found
         inner, last = self._inner
-        return found + inner @ (weight @ last).T
+        mean: Tensor = shares.flatten(1, 2) @ inner.transpose(1, 2)  # (N, 8 T, 16)
+        mean = mean.view(*shares.shape[:3], -1)
+        return found + mean @ _by_head(weight @ last, heads).transpose(-1, -2)
 
 
 def _heads(x: Tensor, attention: Attention) -> Tensor:
@@ -307,14 +350,20 @@ def _heads(x: Tensor, attention: Attention) -> Tensor:
     return x.view(x.shape[0], -1, attention.num_heads, width).transpose(1, 2)
 
 
-def _by_head(weight: Tensor, attention: Attention) -> Tensor:
-    """Rows of a projection's weight, (c, 256) → (heads, c / heads, 256)."""
-    return weight.view(attention.num_heads, -1, weight.shape[-1])
+def _scaled(attention: Attention, projected: Tensor) -> Tensor:
+    """(N, T, c) → (N, heads, T, c / heads), divided for scores."""
+    found = _heads(projected, attention)
+    return found / float(found.shape[-1] ** 0.5)
 
 
-def _by_head_columns(projected: Tensor, attention: Attention) -> Tensor:
-    """(P, c) → (heads, P, c / heads)."""
-    return projected.view(projected.shape[0], attention.num_heads, -1).transpose(0, 1)
+def _by_head(weight: Tensor, heads: int) -> Tensor:
+    """Rows of a projection's weight, (c, n) → (heads, c / heads, n)."""
+    return weight.view(heads, -1, weight.shape[-1])
+
+
+def _channels_by_head(projected: Tensor, attention: Attention) -> Tensor:
+    """(c, P) → (heads, c / heads, P)."""
+    return _by_head(projected, attention.num_heads)
 
 
 def _joined(x: Tensor) -> Tensor:
@@ -322,39 +371,79 @@ def _joined(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of (N, heads, T, c) queries to (N or 1, heads, P, c) keys and values."""
-    scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
-    return F.softmax(scores, dim=-1) @ v
+def _read(projection: Any, tokens: Tensor, image: Tensor, placed: Tensor) -> Tensor:
+    """Scores t · W (x + p) by identities 2 and 3, without the bias.
+
+    Parameters
+    ----------
+    projection : Linear
+        Of W, (c, 256).
+    tokens : Tensor
+        (N, heads, T, c / heads).
+    image : Tensor
+        (N, P, 256).
+    placed : Tensor
+        (c, P), W p.
+
+    Returns
+    -------
+    Tensor
+        (N, heads, T, P).
+    """
+    heads = tokens.shape[1]
+    reading = (tokens @ _by_head(projection.weight, heads)).flatten(1, 2)
+    scores = reading @ image.transpose(-1, -2)  # (N, 8 T, P)
+    return scores.view(*tokens.shape[:3], -1) + tokens @ _by_head(placed, heads)
 
 
 def _to_image(
-    attention: Attention, tokens: Tensor, image: Tensor, positions: Tensor
+    attention: Attention, tokens: Tensor, image: Tensor, placed: Tensor
 ) -> Tensor:
     """`Attention.forward` of tokens to the image's places, (N, T, 256), by identities 2 and 3."""
     heads, count = attention.num_heads, tokens.shape[1]
-    q = _heads(attention.q_proj(tokens), attention)  # (N, 8, T, 16)
-    q = q / q.shape[-1] ** 0.5
-    reading = (q @ _by_head(attention.k_proj.weight, attention)).flatten(1, 2)
-    placed = _by_head_columns(positions @ attention.k_proj.weight.T, attention)
-    scores = reading @ image.transpose(-1, -2)  # (N, 8 T, P)
-    scores = scores + (q @ placed.transpose(-1, -2)).flatten(1, 2)
-    mean = F.softmax(scores, dim=-1) @ image  # (N, 8 T, 256)
+    q = _scaled(attention, attention.q_proj(tokens))  # (N, 8, T, 16)
+    shares = F.softmax(_read(attention.k_proj, q, image, placed), dim=-1)
+    mean = shares.flatten(1, 2) @ image  # (N, 8 T, 256)
     mean = mean.view(-1, heads, count, mean.shape[-1])
-    found = mean @ _by_head(attention.v_proj.weight, attention).transpose(-1, -2)
+    found = mean @ _by_head(attention.v_proj.weight, heads).transpose(-1, -2)
     # The weights of a mean add up to 1, so the bias comes through whole.
     joined = _joined(found) + attention.v_proj.bias
     out: Tensor = attention.out_proj(joined)
     return out
 
 
-def _from_tokens(attention: Attention, scores: Tensor, tokens: Tensor) -> Tensor:
-    """Output of the image's attention to tokens: (N, P, 256) of (N, 8, P, T) scores."""
+def _shares_and_tokens(
+    attention: Attention, scores: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Factor what the image takes from tokens: their product and the output's bias.
+
+    Parameters
+    ----------
+    attention : Attention
+    scores : Tensor
+        (N, 8, T, P).
+    tokens : Tensor
+        (N, T, 256).
+
+    Returns
+    -------
+    shares : Tensor
+        (N, 8 T, P), how much of each a place takes.
+    values : Tensor
+        (N, 8 T, 256), what it takes.
+    """
     values = _heads(attention.v_proj(tokens), attention)  # (N, 8, T, 16)
     # Identity 2 for the output: (N, 8, T, 256), columns of out_proj's weight by head
     weight = attention.out_proj.weight.T.reshape(attention.num_heads, -1, 256)
-    offered = (values @ weight).flatten(1, 2)  # (N, 8 T, 256)
-    shares = F.softmax(scores / values.shape[-1] ** 0.5, dim=-1)
-    shares = shares.transpose(1, 2).flatten(2)  # (N, P, 8 T)
-    found: Tensor = shares @ offered + attention.out_proj.bias
-    return found
+    return F.softmax(scores, dim=2).flatten(1, 2), (values @ weight).flatten(1, 2)
+
+
+def _within(layer: Any, places: Tensor) -> Tensor:
+    """Transposed convolution of stride 2 with a kernel of 2: (N, P, c) → (N, P, 4, C).
+
+    The third axis is the four pixels of a place, in reading order.
+    """
+    channels, wider = layer.weight.shape[:2]  # (c, C, 2, 2)
+    weight = layer.weight.permute(2, 3, 1, 0).reshape(4 * wider, channels)
+    found: Tensor = F.linear(places, weight, layer.bias.repeat(4))
+    return found.view(*places.shape[:-1], 4, wider)

@@ -80,14 +80,18 @@ def convert(model: SegmentAnything, folder: Path) -> None:
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
             "embedding": torch.randn(cells**2, whole),
-            "keys": torch.randn(cells**2, half),
-            "values": torch.randn(cells**2, half),
-            "queries": torch.randn(cells**2, half),
-            "positions": torch.randn(cells**2, whole),
+            "keys": torch.randn(half, cells**2),
+            "values": torch.randn(half, cells**2),
+            "queries": torch.randn(half, cells**2),
+            "placed": torch.randn(3, half, cells**2),
             "sparse": torch.randn(2, 3, whole),
         }
-        shapes = {name: [-1, tensor.shape[1]] for name, tensor in example.items()}
-        shapes["sparse"] = [-1, -1, whole]
+        shapes = {
+            "embedding": [-1, whole],
+            **{name: [half, -1] for name in ("keys", "values", "queries")},
+            "placed": [3, half, -1],
+            "sparse": [-1, -1, whole],
+        }
         if not model.dense_prompts:  # else prompts are always drawn
             _write(_DecoderGraph(decoder), example, shapes, folder / DECODER)
         example["masks"] = torch.randn(2, 1, 4 * cells, 4 * cells)
@@ -100,7 +104,7 @@ def convert(model: SegmentAnything, folder: Path) -> None:
                 "image": torch.randn(2, cells, cells, whole),
                 "kernels": torch.randn(2, 3, kernels),
             },
-            {"image": [-1, -1, -1, whole], "kernels": [-1, -1, kernels]},
+            {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]},
             folder / UPSCALER,
         )
         np.savez(folder / ARRAYS, **_arrays(model, decoder, frames))
@@ -150,7 +154,7 @@ def _write(
 def _arrays(
     model: SegmentAnything, decoder: RestructuredDecoder, frames: Sequence[int]
 ) -> dict[str, Any]:
-    """Learnt vectors of points and boxes, and the positions of each frame."""
+    """Learnt vectors of points and boxes, and the projected positions of each frame."""
     encoder: Any = model.prompt_encoder
     kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
     found = {
@@ -159,8 +163,7 @@ def _arrays(
     }
     for frame in frames:
         cells = frame // STRIDE
-        positions = decoder.positions((cells, cells))
-        found[f"positions_{frame}"] = positions.contiguous().numpy()
+        found[f"placed_{frame}"] = decoder.placed((cells, cells)).numpy()
     return found
 
 
@@ -206,23 +209,22 @@ class _DecoderGraph(nn.Module):
         keys: Tensor,
         values: Tensor,
         queries: Tensor,
-        positions: Tensor,
+        placed: Tensor,
         sparse: Tensor,
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         side = ImageSide(embedding, keys, values, queries)
-        answers = self.decoder.attend(side, sparse, masks, positions)
+        answers = self.decoder.attend(side, sparse, masks, placed)
         return answers.scores, answers.kernels, answers.image
 
 
 class _UpscalerGraph(nn.Module):
-    """(N, g, g, 256) tokens of the image and (N, M, 32) kernels to (N, M, 16 g²) logits."""
+    """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits."""
 
     def __init__(self, decoder: RestructuredDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, image: Tensor, kernels: Tensor) -> Tensor:
-        pixels = self.decoder.mask_decoder.output_upscaling(image.permute(0, 3, 1, 2))
-        logits: Tensor = kernels @ pixels.flatten(2)
-        return logits
+        shape = (image.shape[1], image.shape[2])
+        return self.decoder.upscale(image.flatten(1, 2), kernels, shape)

@@ -35,7 +35,7 @@ class Encoded:
     ----------
     frame_size : int
     shared : tuple of numpy.ndarray
-        (P, 256), and three of (P, 128), float32: `napari_tinysam.model.restructured.ImageSide`.
+        (P, 256), and three of (128, P), float32: `napari_tinysam.model.restructured.ImageSide`.
     maps : numpy.ndarray or None
         (3, S / 4, S / 4) float32, of the object head.
     """
@@ -78,8 +78,8 @@ class OpenVinoRuntime:
         self._tokens = PromptTokens(
             found["frequencies"], found["kinds"], self.image_size
         )
-        self._positions = {
-            int(frame): found[f"positions_{frame}"] for frame in about["frames"]
+        self._placed = {
+            int(frame): found[f"placed_{frame}"] for frame in about["frames"]
         }
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(folder / "compiled")})
@@ -93,14 +93,14 @@ class OpenVinoRuntime:
         def graph(name: str) -> _Graph:
             return _Graph(core, folder / f"{name}.xml", options)
 
-        names = [f"encoder_{frame}" for frame in self._positions]
+        names = [f"encoder_{frame}" for frame in self._placed]
         names += ["decoder_masked", "upscaler"]
         if not self.dense_prompts:  # else prompts are always drawn
             names.append("decoder")
         # Side by side: reading what was compiled before takes half a second for an encoder.
         with ThreadPoolExecutor() as pool:
             graphs = dict(zip(names, pool.map(graph, names), strict=True))
-        self._encoders = {side: graphs[f"encoder_{side}"] for side in self._positions}
+        self._encoders = {side: graphs[f"encoder_{side}"] for side in self._placed}
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
 
@@ -111,6 +111,7 @@ class OpenVinoRuntime:
         padded = np.zeros((1, side, side, 3), np.uint8)
         padded[0, :height, :width] = rgb
         found = self._encoders[side]([padded, np.array([height, width], np.int64)])
+        found = [np.array(each) for each in found]
         return Encoded(
             side, tuple(found[:4]), found[4] if self.has_object_head else None
         )
@@ -128,7 +129,7 @@ class OpenVinoRuntime:
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         tokens = self._tokens.tokens(count, points, labels, boxes)
         cells = features.frame_size // 16
-        shared = [*features.shared, self._positions[features.frame_size]]
+        shared = [*features.shared, self._placed[features.frame_size]]
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
@@ -143,7 +144,7 @@ class OpenVinoRuntime:
             scores[part], kernels, image = graph(given)
             image = image.reshape(-1, cells, cells, image.shape[-1])
             (drawn,) = self._upscaler([image, kernels])
-            logits[part] = drawn.reshape(-1, 3, side, side)
+            logits[part] = drawn
         return DecodedPrompts(logits, scores)
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
@@ -162,10 +163,11 @@ class _Graph:
         self._mine = threading.local()  # a request keeps buffers: one for each thread
 
     def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
-        """Give copies of all outputs."""
+        """Give all outputs, which the thread's next call overwrites."""
         if not hasattr(self._mine, "request"):
             self._mine.request = self._compiled.create_infer_request()
         request = self._mine.request
-        request.infer(dict(enumerate(inputs)))
+        # Read where they are: what all prompts share is 16 MB.
+        request.infer(dict(enumerate(inputs)), share_inputs=True)
         count = len(self._compiled.outputs)
-        return [np.array(request.get_output_tensor(i).data) for i in range(count)]
+        return [request.get_output_tensor(i).data for i in range(count)]

@@ -85,6 +85,7 @@ class TorchRuntime:
         self.image_size = model.image_size
         self.has_object_head = model.object_head is not None
         self.dense_prompts = model.dense_prompts
+        self._placed: dict[tuple[int, int], torch.Tensor] = {}  # by shape
 
     def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
         """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
@@ -108,6 +109,8 @@ class TorchRuntime:
         shape = (features.embedding.shape[2], features.embedding.shape[3])
         logits, scores = [], []
         with torch.inference_mode():
+            if shape not in self._placed:
+                self._placed[shape] = self._decoder.placed(shape)
             for start in range(0, count, self._batch):
                 part = slice(start, start + self._batch)
                 found = self._decoder.answer(
@@ -118,7 +121,7 @@ class TorchRuntime:
                     masks=None
                     if masks is None
                     else self._tensor(masks[:, np.newaxis], part),
-                    shape=shape,
+                    placed=self._placed[shape],
                 )
                 drawn = self._decoder.upscale(found.image, found.kernels, shape)
                 logits.append(drawn.float().cpu().numpy())
