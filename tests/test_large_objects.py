@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_tinysam.large_objects import confirmation, larger_seen
+from napari_tinysam.large_objects import blended, confirmation, larger_seen
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import object_overlaps
 from napari_tinysam.object_maps import boundary_distance, centre_distance
-from napari_tinysam.objects import object_regions, segment_objects
+from napari_tinysam.objects import confirmed, object_regions, segment_objects
 
 FRAME = 1024
 WHOLE = Upscaler((FRAME, FRAME), (FRAME, FRAME))
@@ -99,10 +99,44 @@ def test_many_objects_are_not_taken_for_one(factor: int) -> None:
 
 
 def test_background_that_is_sure_of_itself_stays() -> None:
-    ghost = maps_of(TRUE, 2)
+    cell = disc(200, 900, 28)
+    ghost = maps_of(numbered(BIG, cell), 2)
     ghost[0] *= 0.8  # not so sure
-    found = segment_objects([maps_of(numbered(SMALL)), ghost], WHOLE)
+    found = segment_objects([maps_of(numbered(cell)), ghost], WHOLE)
     assert found.max() == 1
+
+
+def test_both_looks_count_where_objects_are_large() -> None:
+    """The frame's maps take two touching discs for one, the smaller look sees the border."""
+    for radius, both in ((100, True), (20, False)):
+        left = disc(500, 500 - radius + 2, radius)
+        right = disc(500, 500 + radius - 2, radius) & ~left
+        true = numbered(left, right)
+        merged = maps_of(numbered(left | right))
+        merged[1], merged[2] = 0.45, 0.55  # vague
+        seen = [merged, maps_of(true, 2)]
+        assert segment_objects(merged, WHOLE).max() == 1
+        assert int(segment_objects(seen, WHOLE).max()) == 1 + both
+        regions = object_regions(merged, (256, 256))
+        mixed = blended(seen, regions)
+        assert mixed.shape == merged.shape
+        assert (mixed is merged) is not both
+    assert blended([merged], regions) is merged
+
+
+def test_objects_are_confirmed_at_the_size_of_the_image() -> None:
+    upscaler = Upscaler((FRAME, FRAME), (700, 700))
+    maps = maps_of(TRUE)
+    labels = segment_objects(maps, upscaler)
+    found = confirmed(labels, maps, upscaler)
+    assert found.shape == (3,)
+    assert (found > 0.9).all()
+    # One label for both of them is contradicted; so is one where nothing is seen.
+    one = np.where(labels > 0, 1, 0).astype(np.int32)
+    assert confirmed(one, maps, upscaler)[1] < found[1:].min()
+    nowhere = np.zeros_like(labels)
+    nowhere[-60:, :60] = 1
+    assert confirmed(nowhere, maps, upscaler)[1] == 0
 
 
 def test_small_objects_of_smaller_looks_do_not_count() -> None:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.large_objects import foreground_with, larger_seen, put_larger
+from napari_tinysam.large_objects import (
+    blended,
+    confirmation,
+    foreground_with,
+    larger_seen,
+    put_larger,
+)
 from napari_tinysam.masks import Upscaler
 
 if TYPE_CHECKING:
@@ -81,7 +87,7 @@ def segment_objects(
     maps : numpy.ndarray, or sequence of them
         (3, 256, 256) float in 0–1: foreground, centre distance, boundary distance, from
         `Predictor.object_maps`. Several are those of several looks at the image, from
-        `Predictor.looked_maps`: large objects may come from the smaller ones
+        `Predictor.looked_maps`: the smaller ones tell of large objects
         (`napari_tinysam.large_objects`).
     upscaler : Upscaler
         `Embedding.upscaler` of the image.
@@ -113,12 +119,13 @@ def segment_objects(
         for inside, frame in zip(size, upscaler.input_size, strict=True)
     ]
     threshold = settings.foreground_threshold
+    looks[0] = _frame_maps(looks, upscaler, settings)
     foreground, centre, boundary = to_working.full(np.asarray(looks[0], np.float32))
     labels = _grow(foreground >= threshold, centre, boundary, scale, settings)
     whole = np.asarray(looks[0][0], np.float32)
     if len(looks) > 1:
-        valid = upscaler.valid_size
-        found = larger_seen(looks, _regions_of(looks, valid, settings))
+        regions = _regions_of(looks, upscaler.valid_size, settings)
+        found = larger_seen(looks, regions)
         if found:
             whole = foreground_with(found, looks)
             inside = to_working.full(whole) >= threshold
@@ -127,6 +134,46 @@ def segment_objects(
     if size == upscaler.original_size:
         return labels
     return _upscaled(labels, upscaler.full(whole) >= threshold)
+
+
+def confirmed(
+    labels: npt.NDArray[np.int32],
+    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
+    upscaler: Upscaler,
+    settings: ObjectSettings | None = None,
+) -> npt.NDArray[np.float64]:
+    """Say how well the maps agree with objects that were made of them.
+
+    Objects whose maps contradict them, because they are two, or a part of one, or nothing, can be
+    told so: on training images this goes with the true IoU (correlation 0.6 within a set).
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (H, W) int32, of `segment_objects` with the other arguments.
+    maps, upscaler, settings
+        As there.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N + 1,) float64 in 0–1 for each label; 1 for the background, place 0.
+    """
+    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
+    frame = _frame_maps(looks, upscaler, settings or ObjectSettings())
+    regions = np.zeros(frame.shape[1:], np.int32)
+    # Pixels of the image in which the centres of the maps' values lie.
+    centres = (np.arange(len(regions)) + 0.5) * _LOGIT
+    rows, columns = (
+        (centres * outer / inner).astype(np.intp)
+        for outer, inner in zip(labels.shape, upscaler.input_size, strict=True)
+    )
+    rows, columns = rows[rows < labels.shape[0]], columns[columns < labels.shape[1]]
+    regions[: len(rows), : len(columns)] = labels[np.ix_(rows, columns)]
+    found = np.zeros(int(labels.max(initial=0)) + 1)
+    some = confirmation(regions, frame)
+    found[: len(some)] = some
+    return found
 
 
 def object_regions(
@@ -161,6 +208,19 @@ def object_regions(
         inside = inside & valid
     labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
     return _without_small(labels, 1.0, settings)
+
+
+def _frame_maps(
+    looks: Sequence[npt.NDArray[np.float32]],
+    upscaler: Upscaler,
+    settings: ObjectSettings,
+) -> npt.NDArray[np.float32]:
+    """Mix into the frame's maps what a smaller look adds where objects are large."""
+    frame = np.asarray(looks[0], np.float32)
+    if len(looks) < 2:
+        return frame
+    regions = object_regions(frame, upscaler.valid_size, settings)
+    return blended([frame, *looks[1:]], regions)
 
 
 def _regions_of(

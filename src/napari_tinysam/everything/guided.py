@@ -9,7 +9,7 @@ sees foreground that nothing explains, points of the grid ask what is there.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from napari_tinysam.everything.search import (
 )
 from napari_tinysam.masks import BoxedMask, stability_scores
 from napari_tinysam.metrics import boxed_iou
-from napari_tinysam.objects import ObjectSettings, segment_objects
+from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ Guide = Literal["point", "box", "point_and_box"]
 
 #: Prompts that are decoded between two reports of progress.
 _REPORT_EVERY = 16
+
+#: The head's word counts so many times as much as the decoder's: a fit of the true IoU on training
+#: images gave 0.97 to 0.55.
+_HEAD_COUNTS = 2.0
+
+#: Points of the grid ask about foreground that is more than so many pixels of the model's frame
+#: away from everything that is explained: nearer, it is the rim of that.
+_RIM = 8.0
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,14 @@ class Instance:
     mask : BoxedMask
     point : (float, float)
         The pixel deepest inside, x and y.
+    confirmed : float
+        0–1, how well the head's maps agree with it.
     """
 
     label: int
     mask: BoxedMask
     point: tuple[float, float]
+    confirmed: float = 1.0
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -102,12 +113,16 @@ class Instance:
         return x0, y0, x0 + width - 1, y0 + height - 1
 
 
-def instances_of(labels: npt.NDArray[np.int32]) -> list[Instance]:
+def instances_of(
+    labels: npt.NDArray[np.int32], confirmed: npt.NDArray[np.float64] | None = None
+) -> list[Instance]:
     """List the objects of a segmentation.
 
     Parameters
     ----------
     labels : ndarray of int32, (H, W)
+    confirmed : ndarray of float64, (N + 1,), optional
+        From `napari_tinysam.objects.confirmed`.
     """
     from scipy import ndimage as ndi
 
@@ -122,7 +137,8 @@ def instances_of(labels: npt.NDArray[np.int32]) -> list[Instance]:
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         y0, x0 = place[0].start, place[1].start
         point = (float(x0 + x), float(y0 + y))
-        found.append(Instance(label, BoxedMask(mask, y0, x0, shape), point))
+        sure = 1.0 if confirmed is None else float(confirmed[label])
+        found.append(Instance(label, BoxedMask(mask, y0, x0, shape), point, sure))
     return found
 
 
@@ -180,9 +196,11 @@ class GuidedSearch:
         begun = time.perf_counter()
         maps = self.predictor.looked_maps(self.embedding)
         upscaler = self.embedding.upscaler
-        self.territories = segment_objects(maps, upscaler, self.settings.objects)
+        objects = self.settings.objects
+        self.territories = segment_objects(maps, upscaler, objects)
+        sure = confirmed(self.territories, maps, upscaler, objects)
         instances = []
-        for instance in instances_of(self.territories):
+        for instance in instances_of(self.territories, sure):
             if self.where is None or mostly_inside(instance.mask, self.where):
                 instances.append(instance)
             else:
@@ -196,10 +214,7 @@ class GuidedSearch:
             self.proposals += new
             yield new
         if self.settings.fill:
-            foreground = upscaler.full(maps[0][0]) >= (
-                self.settings.objects.foreground_threshold
-            )
-            yield from self._filled(foreground)
+            yield from self._filled(upscaler.full(maps[0][0]))
 
     def _answers(self, instances: list[Instance]) -> list[Proposal]:
         """Prompt some objects; for each the best answer, or the head's own outline."""
@@ -217,23 +232,31 @@ class GuidedSearch:
         self.report.found += len(chosen)
         return chosen
 
-    def _filled(self, foreground: npt.NDArray[np.bool_]) -> Iterator[list[Proposal]]:
-        """Ask at points of the grid that lie in foreground which no proposal holds."""
-        unexplained = foreground.copy()
-        explained = [known.mask for known in self.proposals]
-        explained += [instance.mask for instance in self._elsewhere]
-        for mask in explained:
-            unexplained[mask.slices] &= ~mask.mask
+    def _filled(self, seen: npt.NDArray[np.float32]) -> Iterator[list[Proposal]]:
+        """Ask at points of the grid that lie in foreground which no proposal holds.
+
+        `seen` is the probability of foreground, (H, W).
+        """
+        size = self.embedding.original_size
+        explained = np.zeros(size, bool)
+        for mask in [
+            *(known.mask for known in self.proposals),
+            *(instance.mask for instance in self._elsewhere),
+        ]:
+            explained[mask.slices] |= mask.mask
+        unexplained = seen >= self.settings.objects.foreground_threshold
         if self.where is not None:
             unexplained &= self.where
-        lattice = centred_lattice(
-            self.embedding.original_size, self.grid.points_per_side
-        )
+        unexplained &= ~explained
+        lattice = centred_lattice(size, self.grid.points_per_side)
         self.report.points += len(lattice.all)
+        rim = _RIM * max(size) / self.embedding.frame_size
         # In two rounds, as in the hierarchical search: what the first finds spares the second.
         for points in (lattice.coarse, lattice.dense):
             x, y = points.astype(np.intp).T
             asked = points[unexplained[y, x]]
+            if len(asked):
+                asked = asked[_far_from(explained, asked, rim)]
             self.report.skipped += len(points) - len(asked)
             found: list[Proposal] = []
             for start in range(0, len(asked), _REPORT_EVERY):
@@ -244,12 +267,42 @@ class GuidedSearch:
                     self.grid,
                     self.report,
                 )
-                new = [Proposal.of_candidate(candidate) for candidate in candidates]
+                new = [
+                    _worth_of_seen(proposal, seen)
+                    for proposal in map(Proposal.of_candidate, candidates)
+                    if proposal.area and mostly_inside(proposal.mask, ~explained)
+                ]
                 found += new
                 self.proposals += new
                 yield new
             for proposal in found:
+                explained[proposal.mask.slices] |= proposal.mask.mask
                 unexplained[proposal.mask.slices] &= ~proposal.mask.mask
+
+
+def _far_from(
+    explained: npt.NDArray[np.bool_], points: npt.NDArray[np.float64], rim: float
+) -> npt.NDArray[np.bool_]:
+    """Whether (P, 2) points, x and y, are farther than so many pixels from all that is marked."""
+    from scipy import ndimage as ndi
+
+    if not explained.any():
+        return np.ones(len(points), bool)
+    x, y = points.astype(np.intp).T
+    return np.asarray(ndi.distance_transform_edt(~explained)[y, x] > rim)
+
+
+def _worth_of_seen(proposal: Proposal, seen: npt.NDArray[np.float32]) -> Proposal:
+    """Score a find of the grid as objects of the head's are: by foreground and decoder."""
+    mask = proposal.mask
+    inside = float(seen[mask.slices][mask.mask].mean())
+    return replace(proposal, score=_worth(inside, proposal.score))
+
+
+def _worth(head: float, decoder: float) -> float:
+    """Weigh what the head and the decoder say of an object, each 0–1."""
+    word = _HEAD_COUNTS * head + min(max(decoder, 0.0), 1.0)
+    return word / (_HEAD_COUNTS + 1)
 
 
 def mostly_inside(mask: BoxedMask, where: npt.NDArray[np.bool_]) -> bool:
@@ -332,10 +385,10 @@ def best_answer(
     """
     best = max(answers, key=lambda a: max(a.score, 0.0) * a.agreement**settings.trust)
     point, label = instance.point, instance.label
+    expected = max(answer.score * answer.agreement for answer in answers)
+    worth = _worth(instance.confirmed, expected)
     if best.mask.area and best.agreement >= settings.agreement:
-        return Proposal(best.mask, best.score, point, "prompt", best.stability, label)
-    # How far the decoder agrees says how much the head's outline is worth.
-    worth = max(answer.agreement for answer in answers)
+        return Proposal(best.mask, worth, point, "prompt", best.stability, label)
     return Proposal(instance.mask, worth, point, "head", 1.0, label)
 
 
