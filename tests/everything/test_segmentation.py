@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,42 @@ def test_the_heads_outline_stays_where_the_decoder_means_something_else() -> Non
     for _ in search:
         pass
     assert [proposal.source for proposal in search.proposals] == ["head", "head"]
-    assert all(0 <= proposal.score < 0.5 for proposal in search.proposals)
+    # The head's own maps confirm them, the decoder does not.
+    assert all(0.6 < proposal.score < 0.7 for proposal in search.proposals)
+
+
+def test_objects_that_the_heads_maps_contradict_are_worth_less() -> None:
+    """Of two discs that the decoder gives alike, the head is not sure of the second."""
+
+    class Doubtful(SceneRuntime):
+        def object_maps(self, features: Any) -> np.ndarray | None:
+            maps = super().object_maps(features)
+            assert maps is not None
+            right = maps[:, :, 128:]
+            right[0] *= 0.7
+            right[1:] = np.where(right[0] > 0, 0.5, right[1:])
+            return maps
+
+    discs = [(200.0, 220.0, 60.0), (700.0, 220.0, 60.0)]
+    predictor = Predictor(Doubtful(discs, seen=discs), name="discs", model_id="discs")
+    embedding = predictor.encode(np.zeros((512, 512), np.uint8))
+    search = GuidedSearch(predictor, embedding, GuidedSettings(fill=False))
+    for _ in search:
+        pass
+    sure, doubtful = sorted(search.proposals, key=lambda p: p.point)
+    assert sure.source == doubtful.source == "prompt"
+    assert doubtful.score < sure.score - 0.15
+
+
+def test_the_grid_does_not_ask_about_rims() -> None:
+    """The head sees discs a little larger than the decoder draws them."""
+    seen = [(x, y, radius + 6) for x, y, radius in DISCS]
+    predictor, embedding, runtime = scene(DISCS, seen=seen)
+    grid = SearchSettings(score_threshold=0.0, points_per_side=64)
+    search = GuidedSearch(predictor, embedding, GuidedSettings(), grid)
+    for _ in search:
+        pass
+    assert len(runtime.points) == len(DISCS)
 
 
 def test_only_the_wanted_part_is_looked_at() -> None:

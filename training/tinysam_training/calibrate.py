@@ -56,7 +56,7 @@ from napari_tinysam.everything.guided import (
 from napari_tinysam.everything.search import decoded_points, foreground_at
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
-from napari_tinysam.objects import ObjectSettings, segment_objects
+from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
 from napari_tinysam.predictor import load_model
 from tinysam_training.data import find_pairs
 from tinysam_training.data.labelled_image import DataError
@@ -266,7 +266,8 @@ def _object_settings(
                 objects, best = other, found
     for one in seen:
         one.territories = _head(one, objects)
-        one.instances = instances_of(one.territories)
+        sure = confirmed(one.territories, one.maps, one.upscaler, objects)
+        one.instances = instances_of(one.territories, sure)
     return replace(guided, objects=objects), best
 
 
