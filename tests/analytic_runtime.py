@@ -58,6 +58,7 @@ class AnalyticRuntime:
         labels: np.ndarray | None,
         boxes: np.ndarray | None,
         masks: np.ndarray | None,
+        least_scores: np.ndarray | None = None,
     ) -> DecodedPrompts:
         given = [p for p in (points, labels, boxes, masks) if p is not None]
         count = len(given[0])

@@ -108,6 +108,47 @@ class Looking(AnalyticRuntime):
         return found._replace(scores=np.full_like(found.scores, self.expected[side]))
 
 
+class Frugal(Looking):
+    """Draws only what it must, and notes how good that had to be."""
+
+    def __init__(self, expected: dict[int, float]) -> None:
+        super().__init__(expected)
+        self.least: dict[int, float | None] = {}
+
+    def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
+        found = super().decode(features, **prompts)
+        least = prompts["least_scores"]
+        self.least[features[1]] = None if least is None else float(least.max())
+        if least is not None:
+            found.logits[found.scores.max(axis=1) <= least] = -np.inf
+        return found
+
+
+@pytest.mark.parametrize("least", [-np.inf, 0.3, 0.55, 0.8])
+@pytest.mark.parametrize("looks", [(0.5, 0.6, 0.4), (0.7, 0.4, 0.9), (0.5, 0.54, 0.2)])
+def test_only_what_may_be_kept_is_drawn(
+    looks: tuple[float, float, float], least: float
+) -> None:
+    expected = dict(zip((1024, 512, 256), looks, strict=True))
+    prompts = Prompts(points=np.array([[[200.0, 150.0]]], np.float32))
+    runtimes = Looking(expected), Frugal(expected)
+    found = []
+    for runtime in runtimes:
+        predictor = Predictor(runtime, name="looking", model_id="looking")
+        embedding = predictor.encode(IMAGE)
+        found.append(predictor.predict(embedding, prompts, least_score=least))
+    whole, frugal = found
+    if whole.scores.max() > least:
+        np.testing.assert_array_equal(frugal.scores, whole.scores)
+        np.testing.assert_array_equal(frugal.logits, whole.logits)
+    else:
+        assert frugal.scores.max() <= least
+        assert (frugal.logits == -np.inf).all()
+    noted = runtimes[1].least
+    assert noted[1024] == (None if least == -np.inf else pytest.approx(least))
+    assert noted[512] == pytest.approx(max(least, looks[0] + scales.HEAD_START))
+
+
 def answered(
     expected: dict[int, float], prompts: Prompts
 ) -> tuple[np.ndarray, np.ndarray, Looking]:

@@ -244,7 +244,13 @@ class Predictor:
         height, width = (int(np.ceil(side / cell)) for side in rgb.shape[:2])
         return Look(factor, features, maps, object_regions(maps, (height, width)))
 
-    def predict(self, embedding: Embedding, prompts: Prompts) -> Masks:
+    def predict(
+        self,
+        embedding: Embedding,
+        prompts: Prompts,
+        *,
+        least_score: float = -np.inf,
+    ) -> Masks:
         """Predict three masks for each object.
 
         Parameters
@@ -254,6 +260,9 @@ class Predictor:
         prompts : Prompts
             N objects, in pixels of the image. Objects may differ in their kinds and numbers of
             prompts; each is decoded as if it were alone.
+        least_score : float
+            Objects none of whose masks has a higher score are not drawn: their logits are minus
+            infinity, their scores some that are not above it. Saves a third of the time.
 
         Returns
         -------
@@ -284,15 +293,23 @@ class Predictor:
                         None if each is None else each[part]
                         for each in (points, group.labels, boxes, group.masks)
                     ),
+                    least_score=least_score,
                 )
         return Masks(logits, scores, embedding.upscaler)
 
     def _best_look(
-        self, embedding: Embedding, *prompts: npt.NDArray[Any] | None
+        self,
+        embedding: Embedding,
+        *prompts: npt.NDArray[Any] | None,
+        least_score: float,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts at all sizes, and keep the best answers."""
         first, *further = embedding.looks
-        logits, scores = self._decoded(first, *prompts)
+        least = None
+        if least_score > -np.inf:
+            count = next(len(each) for each in prompts if each is not None)
+            least = np.full(count, least_score, np.float32)
+        logits, scores = self._decoded(first, *prompts, least_scores=least)
         if not further:
             return DecodedPrompts(logits, scores)
         worth = scores.max(axis=1) + scales.HEAD_START
@@ -304,7 +321,9 @@ class Predictor:
             if not rows.size:
                 continue
             parts = (None if each is None else each[rows] for each in prompts)
-            found = self._decoded(look, *parts)
+            # What cannot be better is not drawn.
+            least = np.maximum(worth[rows], np.float32(least_score))
+            found = self._decoded(look, *parts, least_scores=least)
             expected = scales.worth(found.logits, found.scores)
             better = expected > worth[rows]
             rows = rows[better]
@@ -320,6 +339,8 @@ class Predictor:
         labels: npt.NDArray[Any] | None,
         boxes: npt.NDArray[Any] | None,
         masks: npt.NDArray[Any] | None,
+        *,
+        least_scores: npt.NDArray[np.float32] | None,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
         if look.factor > 1:
@@ -346,7 +367,12 @@ class Predictor:
             )
             guess = first_guess(np, masks)
         decoded = self._runtime.decode(
-            look.features, points=points, labels=labels, boxes=boxes, masks=masks
+            look.features,
+            points=points,
+            labels=labels,
+            boxes=boxes,
+            masks=masks,
+            least_scores=least_scores,
         )
         if guess is None:
             return decoded

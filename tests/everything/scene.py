@@ -58,7 +58,14 @@ class SceneRuntime:
         return maps
 
     def decode(
-        self, features: Any, *, points: Any, labels: Any, boxes: Any, masks: Any
+        self,
+        features: Any,
+        *,
+        points: Any,
+        labels: Any,
+        boxes: Any,
+        masks: Any,
+        least_scores: Any = None,
     ) -> DecodedPrompts:
         planes, scores = [], []
         if points is None:

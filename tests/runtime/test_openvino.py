@@ -107,6 +107,26 @@ def test_it_answers_as_torch(
             assert maps == [None, None]
 
 
+def test_objects_below_a_score_are_not_drawn(
+    pair: tuple[TorchRuntime, OpenVinoRuntime],
+) -> None:
+    for runtime in pair:
+        features = runtime.encode(image(200, SIDE))
+        given = prompts(11, SIDE, masks=runtime.dense_prompts, kind="point")
+        whole = runtime.decode(features, **given)
+        best = whole.scores.max(axis=1)
+        # Of some none, of others all; a batch of which nothing is drawn, too.
+        for least in (np.full(11, np.median(best)), best - 0.1, np.full(11, np.inf)):
+            part = runtime.decode(
+                features, **given, least_scores=least.astype(np.float32)
+            )
+            drawn = best > least.astype(np.float32)
+            np.testing.assert_array_equal(part.scores, whole.scores)
+            assert (part.logits[~drawn] == -np.inf).all()
+            if drawn.any():
+                assert_alike(part.logits[drawn], whole.logits[drawn])
+
+
 def test_threads_do_not_mix_their_images(
     pair: tuple[TorchRuntime, OpenVinoRuntime],
 ) -> None:

@@ -277,7 +277,7 @@ def decoded_points(
     """
     begun = time.perf_counter()
     prompts = Prompts(points=points[:, np.newaxis].astype(np.float32))
-    masks = predictor.predict(embedding, prompts)
+    masks = predictor.predict(embedding, prompts, least_score=_least(settings))
     report.spent("decode", begun)
     begun = time.perf_counter()
     found = _good(masks.logits, masks.scores, points, embedding.upscaler, settings)
@@ -296,9 +296,7 @@ def _good(
 ) -> list[Candidate]:
     """Keep masks with a good score, then stable ones; only those are looked at full size."""
     exact = settings.lattice == "official"
-    rows, numbers = np.nonzero(scores > settings.score_threshold)
-    if exact and settings.score_threshold <= 0:
-        rows, numbers = np.nonzero(np.ones(scores.shape, bool))
+    rows, numbers = np.nonzero(scores > _least(settings))
     planes = logits[rows, numbers]
     height, width = upscaler.valid_size
     stability = stability_scores(planes[:, :height, :width])
@@ -315,6 +313,14 @@ def _good(
         _settled(each, settings.stability_threshold, exact) for each in candidates
     )
     return [candidate for candidate in settled if candidate is not None]
+
+
+def _least(settings: SearchSettings) -> float:
+    """Score that masks must exceed; the published code does not look if the threshold is 0."""
+    exact = settings.lattice == "official"
+    if exact and settings.score_threshold <= 0:
+        return -np.inf
+    return settings.score_threshold
 
 
 def _settled(candidate: Candidate, threshold: float, exact: bool) -> Candidate | None:

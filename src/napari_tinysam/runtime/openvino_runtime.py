@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
-from napari_tinysam.runtime.protocol import DecodedPrompts
+from napari_tinysam.runtime.protocol import DecodedPrompts, rows_to_draw
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +124,7 @@ class OpenVinoRuntime:
         labels: npt.NDArray[np.int32] | None,
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
+        least_scores: npt.NDArray[np.float32] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
@@ -142,9 +143,14 @@ class OpenVinoRuntime:
                 given.append(np.ascontiguousarray(masks[part, np.newaxis]))
             assert graph is not None, "prompts of this model are drawn"
             scores[part], kernels, image = graph(given)
-            image = image.reshape(-1, cells, cells, image.shape[-1])
-            (drawn,) = self._upscaler([image, kernels])
-            logits[part] = drawn
+            wanted = rows_to_draw(scores[part], least_scores, part)
+            if len(wanted) < len(kernels):
+                image, kernels = image[wanted], kernels[wanted]
+                logits[part] = -np.inf
+            if len(wanted):
+                image = image.reshape(-1, cells, cells, image.shape[-1])
+                (drawn,) = self._upscaler([image, kernels])
+                logits[start + wanted] = drawn
         return DecodedPrompts(logits, scores)
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:

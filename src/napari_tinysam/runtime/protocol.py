@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -56,6 +57,7 @@ class Runtime(Protocol):
         labels: npt.NDArray[np.int32] | None,
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
+        least_scores: npt.NDArray[np.float32] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects with the same kinds and numbers of prompts.
 
@@ -71,6 +73,9 @@ class Runtime(Protocol):
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
             (N, 256, 256) logits; fewer for a smaller frame, at 4 pixels each.
+        least_scores : numpy.ndarray, optional
+            (N,). Objects none of whose three scores is above this need not be drawn, which is a
+            third of the work; their logits are minus infinity then.
         """
         ...
 
@@ -90,3 +95,29 @@ class Runtime(Protocol):
             (`napari_tinysam.model.object_head`). None where the model has no object head.
         """
         ...
+
+
+def rows_to_draw(
+    scores: npt.NDArray[np.float32],
+    least: npt.NDArray[np.float32] | None,
+    part: slice,
+) -> npt.NDArray[np.intp]:
+    """Say which objects of a part of a batch are to be drawn.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (n, 3), of the part.
+    least : numpy.ndarray or None
+        (N,) `least_scores` of the whole batch.
+    part : slice
+        Which n of the N.
+
+    Returns
+    -------
+    numpy.ndarray
+        Places within the part.
+    """
+    if least is None:
+        return np.arange(len(scores))
+    return np.flatnonzero(scores.max(axis=1) > least[part])

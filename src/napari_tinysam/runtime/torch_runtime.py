@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
-from napari_tinysam.runtime.protocol import DecodedPrompts
+from napari_tinysam.runtime.protocol import DecodedPrompts, rows_to_draw
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -103,11 +103,13 @@ class TorchRuntime:
         labels: npt.NDArray[np.int32] | None,
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
+        least_scores: npt.NDArray[np.float32] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         shape = (features.embedding.shape[2], features.embedding.shape[3])
-        logits, scores = [], []
+        logits = np.full((count, 3, 4 * shape[0], 4 * shape[1]), -np.inf, np.float32)
+        scores = np.empty((count, 3), np.float32)
         with torch.inference_mode():
             if shape not in self._placed:
                 self._placed[shape] = self._decoder.placed(shape)
@@ -123,10 +125,16 @@ class TorchRuntime:
                     else self._tensor(masks[:, np.newaxis], part),
                     placed=self._placed[shape],
                 )
-                drawn = self._decoder.upscale(found.image, found.kernels, shape)
-                logits.append(drawn.float().cpu().numpy())
-                scores.append(found.scores.float().cpu().numpy())
-        return DecodedPrompts(np.concatenate(logits), np.concatenate(scores))
+                scores[part] = found.scores.float().cpu().numpy()
+                wanted = rows_to_draw(scores[part], least_scores, part)
+                image, kernels = found.image, found.kernels
+                if len(wanted) < len(kernels):
+                    rows = torch.from_numpy(wanted).to(self._device)
+                    image, kernels = image[rows], kernels[rows]
+                if len(wanted):
+                    drawn = self._decoder.upscale(image, kernels, shape)
+                    logits[start + wanted] = drawn.float().cpu().numpy()
+        return DecodedPrompts(logits, scores)
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
