@@ -69,6 +69,34 @@ def test_a_head_that_is_better_than_the_decoder_is_kept() -> None:
     search = Segmentation(predictor, embedding, "guided", thresholds=found.thresholds)
     sources = {proposal.source for proposal in search.run()._search.proposals}  # type: ignore[union-attr]
     assert sources == {"head"}
+    # Answers that are not used anyway are asked for once an object.
+    assert len(found.thresholds.guided.guides) == 1
+
+
+def test_what_is_not_there_is_left_out_and_no_more() -> None:
+    """The head sees a ghost, of which it is not sure; the confidence lies below all objects."""
+    ghost = (864.0, 200.0, 60.0)
+    predictor, embedding, runtime = scene(DISCS, seen=[*DISCS, ghost])
+    seen = runtime.object_maps
+
+    def doubtful(features: object) -> np.ndarray | None:
+        maps = seen(features)
+        assert maps is not None
+        place = maps[:, :100, 180:]
+        place[0] *= 0.7
+        place[1:] = np.where(place[0] > 0, 0.5, place[1:])
+        return maps
+
+    runtime.object_maps = doubtful  # type: ignore[method-assign]
+    found = calibrate(predictor, [entry(DISCS)], points_per_side=8)
+    assert found.figures["head"] < 0.85
+    assert found.figures["guided"] > 0.9
+    search = Segmentation(predictor, embedding, "guided", thresholds=found.thresholds)
+    proposals = search.run().proposals
+    worst, *_ = sorted(proposals.scores)
+    least_true = sorted(proposals.scores)[1]
+    assert worst < search.settings.confidence <= least_true
+    assert search.labels().labels.max() == len(DISCS)
 
 
 def test_images_without_objects_are_refused() -> None:

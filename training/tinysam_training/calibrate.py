@@ -10,7 +10,8 @@ The order, each step with the results of those before:
 1. how the head's maps become objects (`ObjectSettings`), by mSA of the head alone;
 2. which prompts guide the decoder, and when its answer replaces the head's outline, by mSA;
 3. floors of score and stability for points of the grid: what all but a few good masks pass;
-4. the confidence from which a mask becomes an object, for the grid and for the guided search;
+4. the confidence from which a mask becomes an object, for the grid and for the guided search, and
+   how few prompts an object suffice for that;
 5. what the hierarchical search may leave out, found by taking it from the dense result: the highest
    foreground of the object head that is still background, then the lowest τ, the logit from which
    a mask covers a point, that cost next to nothing in mSA and in the IoU of each object.
@@ -194,8 +195,8 @@ def calibrate(
         guided, figures["head"] = _object_settings(seen, guided)
         _prompt(predictor, seen, guided)
         guided, figures["guided"] = _guidance(seen, guided, guided_labels)
-        guided_labels, figures["guided"] = _confidence(
-            seen, lambda one: _guided(one, guided), guided_labels
+        guided, guided_labels, figures["guided"] = _fewest_prompts(
+            seen, guided, guided_labels
         )
     search = _floors(seen, SearchSettings())
     labels, figures["dense"] = _confidence(
@@ -323,6 +324,25 @@ def _guidance(
     return chosen, best
 
 
+def _fewest_prompts(
+    seen: Sequence[_Seen], guided: GuidedSettings, labels: LabelSettings
+) -> tuple[GuidedSettings, LabelSettings, float]:
+    """Confidence for the guided search (step 4), with no more prompts than it needs.
+
+    Where the head's outlines stay, prompts only say how much they are worth: one an object may do.
+    """
+    found = []
+    for guides in sorted({guided.guides, *_GUIDES}, key=lambda g: (len(g), g)):
+        other = replace(guided, guides=guides)
+
+        def proposals(one: _Seen, other: GuidedSettings = other) -> Proposals:
+            return _guided(one, other)
+
+        found.append((other, *_confidence(seen, proposals, labels)))
+    best = max(msa for *_, msa in found)
+    return next(each for each in found if each[-1] >= best - _WORTH)
+
+
 def _guided(one: _Seen, settings: GuidedSettings) -> Proposals:
     """Do what the guided search does, without the points that fill in."""
     members = []
@@ -395,13 +415,18 @@ def _confidence(
             for one, each in zip(seen, found, strict=True)
         )
 
-    chosen, best = labels, msa(labels)
+    tried = [labels]
     if len(scores):
-        for value in np.unique(np.quantile(scores, np.linspace(0, 1, 21)).round(3)):
-            other = replace(labels, confidence=float(np.clip(value, 0, 1)))
-            if (mean := msa(other)) > best + _WORTH / 4:
-                chosen, best = other, mean
-    return chosen, best
+        values = np.unique(np.quantile(scores, np.linspace(0, 1, 21)).round(3))
+        tried += [
+            replace(labels, confidence=float(value))
+            for value in np.clip(values, 0, 1).tolist()
+            if value > labels.confidence
+        ]
+    results = [(settings, msa(settings)) for settings in tried]
+    best = max(mean for _, mean in results)
+    # The lowest of those that are as good: on other images scores are lower.
+    return next(each for each in results if each[1] >= best - _WORTH)
 
 
 def _spared(
