@@ -156,6 +156,28 @@ def test_objects_that_the_heads_maps_contradict_are_worth_less() -> None:
     assert doubtful.score < sure.score - 0.15
 
 
+def test_finds_of_the_grid_are_worth_what_head_and_decoder_both_say() -> None:
+    class Unsure(SceneRuntime):
+        def object_maps(self, features: Any) -> np.ndarray | None:
+            maps = super().object_maps(features)
+            assert maps is not None
+            maps[0] *= 0.6
+            return maps
+
+    discs = [(300.0, 300.0, 60.0), (420.0, 300.0, 60.0)]
+    runtime = Unsure(discs, seen=[(360.0, 300.0, 125.0)])
+    predictor = Predictor(runtime, name="discs", model_id="discs")
+    embedding = predictor.encode(np.zeros((512, 512), np.uint8))
+    settings = GuidedSettings(agreement=0.0, trust=0.0)
+    search = GuidedSearch(predictor, embedding, settings, LOW.search)
+    for _ in search:
+        pass
+    grid = [each for each in search.proposals if each.source == "grid"]
+    assert grid
+    for each in grid:
+        assert 0.5 < each.score < 0.6 * 0.95
+
+
 def test_the_grid_does_not_ask_about_rims() -> None:
     """The head sees discs a little larger than the decoder draws them."""
     seen = [(x, y, radius + 6) for x, y, radius in DISCS]

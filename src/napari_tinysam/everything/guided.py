@@ -293,10 +293,14 @@ def _far_from(
 
 
 def _worth_of_seen(proposal: Proposal, seen: npt.NDArray[np.float32]) -> Proposal:
-    """Score a find of the grid as objects of the head's are: by foreground and decoder."""
+    """Score a find of the grid by the head's foreground in it and the decoder: both must be sure.
+
+    The head saw no object there; of what else lies in its foreground, on training images next to
+    nothing was one.
+    """
     mask = proposal.mask
     inside = float(seen[mask.slices][mask.mask].mean())
-    return replace(proposal, score=_worth(inside, proposal.score))
+    return replace(proposal, score=inside * min(max(proposal.score, 0.0), 1.0))
 
 
 def _worth(head: float, decoder: float) -> float:
