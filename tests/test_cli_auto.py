@@ -136,8 +136,8 @@ def test_what_is_done_is_passed_over(run: Callable[..., Run], runtime: Scenes) -
     assert "2 files segmented, 1 done before: 8 objects." in again.out
     assert runtime.encoded == 3
     # Other settings are another result.
-    other = run("images/a.tif", "-o", "out", "--confidence", "0.9495")
-    assert "1 file segmented: 1 object." in other.out
+    other = run("images/a.tif", "-o", "out", "--confidence", "0.99")
+    assert "1 file segmented: 0 objects." in other.out
     model = run("images/a.tif", "-o", "out", "--model", "another")
     assert "1 file segmented" in model.out
 
