@@ -43,8 +43,8 @@ _REPORT_EVERY = 16
 #: images gave 0.97 to 0.55.
 _HEAD_COUNTS = 2.0
 
-#: Points of the grid ask about foreground that is more than so many pixels of the model's frame
-#: away from everything that is explained: nearer, it is the rim of that.
+#: Points of the grid ask about foreground with nothing that is explained within so many pixels of
+#: the model's frame to all sides: nearer, it is the rim of that.
 _RIM = 8.0
 
 
@@ -238,25 +238,23 @@ class GuidedSearch:
         `seen` is the probability of foreground, (H, W).
         """
         size = self.embedding.original_size
-        explained = np.zeros(size, bool)
+        free = np.ones(size, bool)  # not explained
         for mask in [
             *(known.mask for known in self.proposals),
             *(instance.mask for instance in self._elsewhere),
         ]:
-            explained[mask.slices] |= mask.mask
-        unexplained = seen >= self.settings.objects.foreground_threshold
+            free[mask.slices] &= ~mask.mask
+        wanted = seen >= self.settings.objects.foreground_threshold
         if self.where is not None:
-            unexplained &= self.where
-        unexplained &= ~explained
+            wanted &= self.where
         lattice = centred_lattice(size, self.grid.points_per_side)
         self.report.points += len(lattice.all)
-        rim = _RIM * max(size) / self.embedding.frame_size
+        rim = int(np.ceil(_RIM * max(size) / self.embedding.frame_size))
         # In two rounds, as in the hierarchical search: what the first finds spares the second.
         for points in (lattice.coarse, lattice.dense):
             x, y = points.astype(np.intp).T
-            asked = points[unexplained[y, x]]
-            if len(asked):
-                asked = asked[_far_from(explained, asked, rim)]
+            asked = points[wanted[y, x]]
+            asked = asked[_surrounded(asked, free, rim)]
             self.report.skipped += len(points) - len(asked)
             found: list[Proposal] = []
             for start in range(0, len(asked), _REPORT_EVERY):
@@ -270,26 +268,25 @@ class GuidedSearch:
                 new = [
                     _worth_of_seen(proposal, seen)
                     for proposal in map(Proposal.of_candidate, candidates)
-                    if proposal.area and mostly_inside(proposal.mask, ~explained)
+                    if proposal.area and mostly_inside(proposal.mask, free)
                 ]
                 found += new
                 self.proposals += new
                 yield new
             for proposal in found:
-                explained[proposal.mask.slices] |= proposal.mask.mask
-                unexplained[proposal.mask.slices] &= ~proposal.mask.mask
+                free[proposal.mask.slices] &= ~proposal.mask.mask
 
 
-def _far_from(
-    explained: npt.NDArray[np.bool_], points: npt.NDArray[np.float64], rim: float
+def _surrounded(
+    points: npt.NDArray[np.float64], free: npt.NDArray[np.bool_], rim: int
 ) -> npt.NDArray[np.bool_]:
-    """Whether (P, 2) points, x and y, are farther than so many pixels from all that is marked."""
-    from scipy import ndimage as ndi
-
-    if not explained.any():
-        return np.ones(len(points), bool)
-    x, y = points.astype(np.intp).T
-    return np.asarray(ndi.distance_transform_edt(~explained)[y, x] > rim)
+    """Whether (P, 2) points, x and y, have nothing but free pixels, so many to all sides."""
+    # Only around the points: distances of all pixels of a large image take seconds.
+    squares = (
+        free[max(y - rim, 0) : y + rim + 1, max(x - rim, 0) : x + rim + 1]
+        for x, y in points.astype(np.intp).tolist()
+    )
+    return np.fromiter((square.all() for square in squares), bool, len(points))
 
 
 def _worth_of_seen(proposal: Proposal, seen: npt.NDArray[np.float32]) -> Proposal:
