@@ -257,6 +257,9 @@ def test_thresholds_come_back_from_a_note() -> None:
     assert back.search == mine.search
     assert back.guided == mine.guided
     assert back.guided_labels == mine.guided_labels
+    # Whoever made the model: what is as by default is stored too.
+    ours = {"made_by": "napari-tinysam", NOTE: Thresholds().to_note()}
+    assert Thresholds.from_notes(ours) == Thresholds()
 
 
 @pytest.mark.parametrize(

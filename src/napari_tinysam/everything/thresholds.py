@@ -90,15 +90,16 @@ class Thresholds:
         return thresholds
 
     def to_note(self) -> str:
-        """Write what differs from the defaults, as `from_notes` reads it."""
-        content: dict[str, Any] = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            plain, default = asdict(value), asdict(type(value)())
-            content[part.name] = {
-                key: each for key, each in plain.items() if each != default[key]
-            }
-        return json.dumps(content)
+        """Write all of them, as `from_notes` reads it.
+
+        Also what is as by default: which defaults a reader has, depends on who made the model.
+        """
+        plain: dict[str, Any] = asdict(self)
+        # JSON knows no infinity; "no largest area" is the default everywhere.
+        for part in ("labels", "guided_labels"):
+            if plain[part]["largest_area"] == float("inf"):
+                del plain[part]["largest_area"]
+        return json.dumps(plain)
 
 
 def _changed(settings: Any, values: Mapping[str, Any]) -> Any:
