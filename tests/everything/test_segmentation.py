@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,13 @@ def test_finds_of_the_grid_are_worth_what_head_and_decoder_both_say() -> None:
     assert grid
     for each in grid:
         assert 0.5 < each.score < 0.6 * 0.95
+    cautious = GuidedSearch(
+        predictor, embedding, replace(settings, fill_worth=0.5), LOW.search
+    )
+    for _ in cautious:
+        pass
+    halves = [each.score for each in cautious.proposals if each.source == "grid"]
+    assert halves == pytest.approx([each.score / 2 for each in grid])
 
 
 def test_the_grid_does_not_ask_about_rims() -> None:

@@ -99,6 +99,37 @@ def test_what_is_not_there_is_left_out_and_no_more() -> None:
     assert search.labels().labels.max() == len(DISCS)
 
 
+#: The head takes two discs for one place of foreground, whose middle is in the first.
+_TWO, _BLOB = [(330.0, 300.0, 100.0), (490.0, 300.0, 60.0)], (390.0, 300.0, 165.0)
+
+
+@pytest.mark.parametrize("true", [_TWO, _TWO[:1]], ids=["two objects", "one object"])
+def test_finds_that_the_head_says_nothing_of_count_as_far_as_they_gain(
+    true: list[tuple[float, float, float]],
+) -> None:
+    predictor, embedding, _ = scene(_TWO, seen=[_BLOB])
+    found = calibrate(predictor, [entry(true)], points_per_side=8)
+    assert found.figures["guided"] > 0.75 > found.figures["head"]
+    search = Segmentation(predictor, embedding, "guided", thresholds=found.thresholds)
+    assert search.run().labels().labels.max() == len(true)
+
+
+def test_the_grid_is_asked_on_as_few_images_as_wanted() -> None:
+    predictor, _, runtime = scene(DISCS, seen=DISCS)
+    entries = [entry(DISCS, str(number)) for number in range(3)]
+    told: list[tuple[int, int]] = []
+    calibrate(
+        predictor,
+        entries,
+        points_per_side=8,
+        grid_images=1,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 3), (2, 3), (3, 3), (1, 1)]
+    # Besides, three kinds of prompts an object.
+    assert len(runtime.points) == 64 + 3 * 3 * len(DISCS)
+
+
 def test_images_without_objects_are_refused() -> None:
     predictor, _, _ = scene(DISCS)
     with pytest.raises(DataError, match="no image with objects"):

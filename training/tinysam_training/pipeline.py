@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.recipes import DataSource, Recipe
+
+_Item = TypeVar("_Item")
 
 #: Turns whose embeddings a teacher's cache holds where flips are wanted.
 FLIPS = ("identity", "mirrored", "upside_down", "half_turn")
@@ -98,7 +100,7 @@ def read_source(source: DataSource, root: Path) -> list[ImageEntry]:
     return found
 
 
-def evenly_spaced(entries: Sequence[ImageEntry], count: int) -> list[ImageEntry]:
+def evenly_spaced(entries: Sequence[_Item], count: int) -> list[_Item]:
     """Choose at most so many of a list."""
     places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
     return [entries[i] for i in places.round().astype(int)]

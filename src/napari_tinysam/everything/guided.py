@@ -68,6 +68,9 @@ class GuidedSettings:
     fill : bool
         Whether points of the grid are decoded where the head sees foreground that nothing
         explains.
+    fill_worth : float
+        0–1, what the scores of such finds are multiplied with: the head saw no object there, so
+        they may have to be surer than others, or be shown only where a user lowers the confidence.
     """
 
     objects: ObjectSettings = field(default_factory=ObjectSettings)
@@ -75,14 +78,16 @@ class GuidedSettings:
     agreement: float = 0.5
     trust: float = 1.0
     fill: bool = True
+    fill_worth: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.guides:
             raise ValueError("An object needs at least one prompt.")
         if unknown := set(self.guides) - {"point", "box", "point_and_box"}:
             raise ValueError(f"There is no prompt {sorted(unknown)[0]!r}.")
-        if not 0 <= self.agreement <= 1:
-            raise ValueError("agreement lies between 0 and 1.")
+        for name in ("agreement", "fill_worth"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies between 0 and 1.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +219,20 @@ class GuidedSearch:
             self.proposals += new
             yield new
         if self.settings.fill:
-            yield from self._filled(upscaler.full(maps[0][0]))
+            explained = [known.mask for known in self.proposals]
+            explained += [instance.mask for instance in self._elsewhere]
+            for new in fill(
+                self.predictor,
+                self.embedding,
+                upscaler.full(maps[0][0]),
+                explained,
+                self.settings,
+                self.grid,
+                self.report,
+                self.where,
+            ):
+                self.proposals += new
+                yield new
 
     def _answers(self, instances: list[Instance]) -> list[Proposal]:
         """Prompt some objects; for each the best answer, or the head's own outline."""
@@ -232,49 +250,70 @@ class GuidedSearch:
         self.report.found += len(chosen)
         return chosen
 
-    def _filled(self, seen: npt.NDArray[np.float32]) -> Iterator[list[Proposal]]:
-        """Ask at points of the grid that lie in foreground which no proposal holds.
 
-        `seen` is the probability of foreground, (H, W).
-        """
-        size = self.embedding.original_size
-        free = np.ones(size, bool)  # not explained
-        for mask in [
-            *(known.mask for known in self.proposals),
-            *(instance.mask for instance in self._elsewhere),
-        ]:
-            free[mask.slices] &= ~mask.mask
-        wanted = seen >= self.settings.objects.foreground_threshold
-        if self.where is not None:
-            wanted &= self.where
-        lattice = centred_lattice(size, self.grid.points_per_side)
-        self.report.points += len(lattice.all)
-        rim = int(np.ceil(_RIM * max(size) / self.embedding.frame_size))
-        # In two rounds, as in the hierarchical search: what the first finds spares the second.
-        for points in (lattice.coarse, lattice.dense):
-            x, y = points.astype(np.intp).T
-            asked = points[wanted[y, x]]
-            asked = asked[_surrounded(asked, free, rim)]
-            self.report.skipped += len(points) - len(asked)
-            found: list[Proposal] = []
-            for start in range(0, len(asked), _REPORT_EVERY):
-                candidates = decoded_points(
-                    self.predictor,
-                    self.embedding,
-                    asked[start : start + _REPORT_EVERY],
-                    self.grid,
-                    self.report,
-                )
-                new = [
-                    _worth_of_seen(proposal, seen)
-                    for proposal in map(Proposal.of_candidate, candidates)
-                    if proposal.area and mostly_inside(proposal.mask, free)
-                ]
-                found += new
-                self.proposals += new
-                yield new
-            for proposal in found:
-                free[proposal.mask.slices] &= ~proposal.mask.mask
+def fill(
+    predictor: Predictor,
+    embedding: Embedding,
+    seen: npt.NDArray[np.float32],
+    explained: Sequence[BoxedMask],
+    settings: GuidedSettings,
+    grid: SearchSettings,
+    report: SearchReport,
+    where: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[list[Proposal]]:
+    """Ask at points of the grid that lie in foreground which nothing explains.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+    seen : ndarray of float32, (H, W)
+        The head's probability of foreground.
+    explained : sequence of BoxedMask
+        What is known already.
+    settings : GuidedSettings
+    grid : SearchSettings
+        Thresholds and density of the grid.
+    report : SearchReport
+        Is told.
+    where : ndarray of bool, (H, W), optional
+        Where points may lie.
+
+    Yields
+    ------
+    list of Proposal
+        What a batch of points found.
+    """
+    size = embedding.original_size
+    free = np.ones(size, bool)
+    for mask in explained:
+        free[mask.slices] &= ~mask.mask
+    wanted = seen >= settings.objects.foreground_threshold
+    if where is not None:
+        wanted &= where
+    lattice = centred_lattice(size, grid.points_per_side)
+    report.points += len(lattice.all)
+    rim = int(np.ceil(_RIM * max(size) / embedding.frame_size))
+    # In two rounds, as in the hierarchical search: what the first finds spares the second.
+    for points in (lattice.coarse, lattice.dense):
+        x, y = points.astype(np.intp).T
+        asked = points[wanted[y, x]]
+        asked = asked[_surrounded(asked, free, rim)]
+        report.skipped += len(points) - len(asked)
+        found: list[Proposal] = []
+        for start in range(0, len(asked), _REPORT_EVERY):
+            candidates = decoded_points(
+                predictor, embedding, asked[start : start + _REPORT_EVERY], grid, report
+            )
+            new = [
+                _worth_of_seen(proposal, seen, settings)
+                for proposal in map(Proposal.of_candidate, candidates)
+                if proposal.area and mostly_inside(proposal.mask, free)
+            ]
+            found += new
+            yield new
+        for proposal in found:
+            free[proposal.mask.slices] &= ~proposal.mask.mask
 
 
 def _surrounded(
@@ -289,7 +328,9 @@ def _surrounded(
     return np.fromiter((square.all() for square in squares), bool, len(points))
 
 
-def _worth_of_seen(proposal: Proposal, seen: npt.NDArray[np.float32]) -> Proposal:
+def _worth_of_seen(
+    proposal: Proposal, seen: npt.NDArray[np.float32], settings: GuidedSettings
+) -> Proposal:
     """Score a find of the grid by the head's foreground in it and the decoder: both must be sure.
 
     The head saw no object there; of what else lies in its foreground, on training images next to
@@ -297,7 +338,8 @@ def _worth_of_seen(proposal: Proposal, seen: npt.NDArray[np.float32]) -> Proposa
     """
     mask = proposal.mask
     inside = float(seen[mask.slices][mask.mask].mean())
-    return replace(proposal, score=inside * min(max(proposal.score, 0.0), 1.0))
+    sure = inside * min(max(proposal.score, 0.0), 1.0)
+    return replace(proposal, score=settings.fill_worth * sure)
 
 
 def _worth(head: float, decoder: float) -> float:
