@@ -53,6 +53,8 @@ def test_public_names() -> None:
         _ = napari_tinysam.segment_nothing
     with pytest.raises(ValueError, match="runtime"):
         napari_tinysam.load_model(runtime="abacus")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="abacus"):
+        napari_tinysam.load_model(precision="abacus")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'abacus' is not available"):
         napari_tinysam.load_model(device="abacus")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.runtime import Runtime
-    from napari_tinysam.runtime.choice import RuntimeName
+    from napari_tinysam.runtime.choice import Precision, RuntimeName
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
 _DRAWN_AT_ONCE = 16
@@ -513,6 +513,7 @@ def load_model(
     *,
     device: str = "auto",
     runtime: RuntimeName = "auto",
+    precision: Precision = "auto",
     progress: Callable[[int, int], None] | None = None,
     convert: Callable[[str], None] | None = None,
 ) -> Predictor:
@@ -529,6 +530,9 @@ def load_model(
         What runs the network. "openvino" converts a model that it has never run before, which takes
         a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
         model has been converted.
+    precision : {"auto", "f32", "bf16"}
+        Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
+        the CPU has instructions for it. PyTorch computes in float32.
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
     convert : callable, optional
@@ -545,11 +549,13 @@ def load_model(
     napari_tinysam.checkpoints.CheckpointError
         If the file cannot be had or is not a checkpoint this project reads.
     ValueError
-        If the device or the runtime is not available.
+        If the device or the runtime is not available, or there is no such precision.
     """
     from napari_tinysam.runtime.choice import open_runtime
 
-    found = open_runtime(name_or_path, device, runtime, progress, convert)
+    found = open_runtime(
+        name_or_path, device, runtime, progress, convert, precision=precision
+    )
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
     )

@@ -127,6 +127,33 @@ def test_objects_below_a_score_are_not_drawn(
                 assert_alike(part.logits[drawn], whole.logits[drawn])
 
 
+def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path) -> None:
+    """In bfloat16 only where the CPU computes in it, and then the attention still in float32."""
+    import openvino
+
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    convert(random_model(dense=True), folder)
+    chosen = OpenVinoRuntime(folder, precision="auto")
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert chosen.precision == ("bf16" if "BF16" in able else "f32")
+    assert chosen.precision in chosen.name
+    exact = OpenVinoRuntime(folder)
+    assert exact.precision == "f32"
+    if chosen.precision == "f32":
+        pytest.skip("this CPU has no instructions for bfloat16")
+    given = prompts(11, SIDE, masks=True, kind="point")
+    features = [runtime.encode(image(200, SIDE)) for runtime in (exact, chosen)]
+    # The same image: what differs now is the drawing alone.
+    expected, found = (r.decode(features[0], **given) for r in (exact, chosen))
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    near = np.abs(found.logits - expected.logits).max()
+    assert 0 < near <= 0.02 * np.abs(expected.logits).max()
+    found = chosen.decode(features[1], **given)
+    off = np.abs(found.logits - expected.logits).mean()
+    assert off <= 0.05 * np.abs(expected.logits).mean()
+
+
 def test_threads_do_not_mix_their_images(
     pair: tuple[TorchRuntime, OpenVinoRuntime],
 ) -> None:
@@ -197,11 +224,11 @@ def answer_of(predictor: Predictor) -> np.ndarray:
 
 def test_a_model_is_converted_once_and_then_found(weights: Path) -> None:
     assert "torch" in load_model(weights, device="cpu").runtime_name
-    first = load_model(weights, runtime="openvino")
+    first = load_model(weights, runtime="openvino", precision="f32")
     assert "OpenVINO" in first.runtime_name
     assert first.notes["made_by"] == "a test"
     assert first.model_id != load_model(weights, runtime="torch").model_id
-    again = load_model(weights, device="cpu")
+    again = load_model(weights, device="cpu", precision="f32")
     assert again.runtime_name == first.runtime_name
     assert again.model_id == first.model_id
     assert again.name == "small.safetensors"
@@ -368,7 +395,7 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     assert not is_prepared(f"{fingerprint}/cpu")
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     assert not prepare_in_background(path, f"{fingerprint}/cuda")
-    assert not prepare_in_background(path, f"{fingerprint}/openvino")
+    assert not prepare_in_background(path, f"{fingerprint}/openvino-f32")
     monkeypatch.undo()
     (command,) = started
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -377,7 +404,7 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     assert store.is_whole(folder)
     assert any((folder / "compiled").iterdir())
     assert is_prepared(f"{fingerprint}/cpu")
-    assert not is_prepared(f"{fingerprint}/openvino")
+    assert not is_prepared(f"{fingerprint}/openvino-f32")
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
 
 

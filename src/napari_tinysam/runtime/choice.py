@@ -16,6 +16,8 @@ from napari_tinysam.runtime.hardware import may_have_gpu
 if TYPE_CHECKING:
     from napari_tinysam.runtime import Runtime
 
+Precision = Literal["auto", "f32", "bf16"]
+
 RuntimeName = Literal["auto", "torch", "openvino"]
 
 Progress = Callable[[int, int], None]
@@ -51,12 +53,14 @@ def open_runtime(
     runtime: RuntimeName = "auto",
     progress: Progress | None = None,
     convert: Callable[[str], None] | None = None,
+    *,
+    precision: Precision = "auto",
 ) -> Opened:
     """Load a model into the runtime that is asked for, or that suits this computer.
 
     Parameters
     ----------
-    name_or_path, device, runtime, progress, convert
+    name_or_path, device, runtime, progress, convert, precision
         As for `napari_tinysam.load_model`.
 
     Raises
@@ -64,8 +68,12 @@ def open_runtime(
     napari_tinysam.checkpoints.CheckpointError
         If the file cannot be had or is not a checkpoint.
     ValueError
-        If the device or the runtime is not available.
+        If the device or the runtime is not available, or there is no such precision.
     """
+    if precision not in ("auto", "f32", "bf16"):
+        raise ValueError(
+            f'Unknown precision {precision!r}; use "auto", "f32" or "bf16".'
+        )
     if runtime not in ("auto", "torch", "openvino"):
         raise ValueError(
             f'Unknown runtime {runtime!r}; use "auto", "torch" or "openvino".'
@@ -73,20 +81,21 @@ def open_runtime(
     if runtime == "openvino" and device not in ("auto", "cpu"):
         raise ValueError(f"OpenVINO runs on the CPU here, not on {device!r}.")
     if runtime == "openvino":
-        return _converted(checkpoints.locate(name_or_path, progress=progress))
+        located = checkpoints.locate(name_or_path, progress=progress)
+        return _converted(located, precision)
     if runtime == "torch" or not store.is_installed() or not _runs_on_cpu(device):
         return _with_torch(name_or_path, device, progress)
     located = checkpoints.locate(name_or_path, progress=progress)
     folder = store.folder_of(located.fingerprint)
     if store.is_whole(folder):
         try:
-            return _opened(located)
+            return _opened(located, precision)
         except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
     elif convert is not None and _is_convertible(located.path):
         convert("Preparing the model for this computer, once…")
         try:
-            return _converted(located)
+            return _converted(located, precision)
         except ValueError as error:
             convert(f"{error} PyTorch runs it instead.")
     return _with_torch(located, device, progress)
@@ -176,7 +185,7 @@ def _with_torch(
     )
 
 
-def _converted(located: checkpoints.LocatedCheckpoint) -> Opened:
+def _converted(located: checkpoints.LocatedCheckpoint, precision: Precision) -> Opened:
     """Open a model with OpenVINO, after converting it if need be."""
     try:
         for attempt in range(2):
@@ -184,7 +193,7 @@ def _converted(located: checkpoints.LocatedCheckpoint) -> Opened:
                 located.fingerprint, lambda: checkpoints.load(located).model
             )
             try:
-                return _opened(located)
+                return _opened(located, precision)
             except Exception as error:  # OpenVINO raises whatever it ran into
                 store.discard(folder)  # damaged, with sizes as they should be
                 if attempt:
@@ -196,10 +205,10 @@ def _converted(located: checkpoints.LocatedCheckpoint) -> Opened:
     raise AssertionError
 
 
-def _opened(located: checkpoints.LocatedCheckpoint) -> Opened:
+def _opened(located: checkpoints.LocatedCheckpoint, precision: Precision) -> Opened:
     from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 
-    runtime = OpenVinoRuntime(store.folder_of(located.fingerprint))
-    return Opened(
-        runtime, located.name, f"{located.fingerprint}/openvino", located.notes
-    )
+    runtime = OpenVinoRuntime(store.folder_of(located.fingerprint), precision="auto")
+    # Embeddings of another precision are not quite the same.
+    model_id = f"{located.fingerprint}/openvino-{runtime.precision}"
+    return Opened(runtime, located.name, model_id, located.notes)

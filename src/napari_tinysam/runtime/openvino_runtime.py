@@ -9,7 +9,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-Precision = Literal["f32", "bf16"]
+    from napari_tinysam.runtime.choice import Precision
 
 #: Prompts decoded at once.
 _BATCH = 8
@@ -52,8 +52,10 @@ class OpenVinoRuntime:
     ----------
     folder : Path
         Of `openvino_conversion.convert`.
-    precision : {"f32", "bf16"}
-        In which the CPU computes. bfloat16 pays only where the CPU has instructions for it.
+    precision : {"auto", "f32", "bf16"}
+        In which the CPU computes. In bfloat16 the encoders and the drawing of masks take half the
+        time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
+        stays in float32: in bfloat16 some clicks mean another object.
     threads : int
         0 for as many as OpenVINO finds best.
 
@@ -69,7 +71,6 @@ class OpenVinoRuntime:
         import openvino
 
         about = json.loads((folder / "about.json").read_text("utf-8"))
-        self.name = f"OpenVINO {precision} on the CPU"
         self.image_size = int(about["image_size"])
         self.has_object_head = bool(about["object_head"])
         self.dense_prompts = bool(about["dense_prompts"])
@@ -83,15 +84,19 @@ class OpenVinoRuntime:
         }
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(folder / "compiled")})
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
-        }
+        if precision == "auto":
+            able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = "bf16" if "BF16" in able else "f32"
+        self.precision: Precision = precision
+        self.name = f"OpenVINO {precision} on the CPU"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
 
         def graph(name: str) -> _Graph:
-            return _Graph(core, folder / f"{name}.xml", options)
+            exact = name.startswith("decoder")
+            hint = {"INFERENCE_PRECISION_HINT": "f32" if exact else precision}
+            return _Graph(core, folder / f"{name}.xml", options | hint)
 
         names = [f"encoder_{frame}" for frame in self._placed]
         names += ["decoder_masked", "upscaler"]

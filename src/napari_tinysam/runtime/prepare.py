@@ -32,7 +32,7 @@ def main() -> None:
             located.fingerprint, lambda: checkpoints.load(located).model
         )
         # What it compiles, OpenVINO keeps beside the graphs for the next start.
-        OpenVinoRuntime(folder)
+        OpenVinoRuntime(folder, precision="auto")
     except Exception as error:  # noqa: BLE001 - it would be tried at every start
         store.note_failure(located.fingerprint, str(error))
         sys.exit(f"Error: {error}")
