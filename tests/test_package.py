@@ -183,6 +183,34 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
         settings.model.device = "teapot"
 
 
+def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkeypatch):
+    from napari.settings import get_plugin_settings
+
+    import napari_tinysam.predictor
+    from napari_tinysam.ui._embedder import load_predictor
+
+    asked = {}
+
+    def stand_in(name, **options):
+        asked.update(options, name=name)
+        raise ValueError("nothing to load")
+
+    monkeypatch.setattr(napari_tinysam.predictor, "load_model", stand_in)
+    npe2pm.register(npe2.PluginManifest.from_file(MANIFEST))
+    settings = get_plugin_settings("napari-tinysam")
+    for precision, threads in (("auto", 0), ("f32", 3)):
+        settings.model.precision, settings.model.threads = precision, threads
+        with pytest.raises(ValueError, match="nothing to load"):
+            load_predictor("default", "cpu", print)
+        assert asked.pop("progress") is print
+        assert asked == {
+            "name": "default",
+            "device": "cpu",
+            "precision": precision,
+            "threads": threads,
+        }
+
+
 def test_manifest_at_the_root_is_the_one_in_the_package():
     assert (ROOT / "napari.yaml").resolve() == MANIFEST.resolve()
 

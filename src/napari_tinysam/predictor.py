@@ -514,6 +514,7 @@ def load_model(
     device: str = "auto",
     runtime: RuntimeName = "auto",
     precision: Precision = "auto",
+    threads: int = 0,
     progress: Callable[[int, int], None] | None = None,
     convert: Callable[[str], None] | None = None,
 ) -> Predictor:
@@ -533,6 +534,8 @@ def load_model(
     precision : {"auto", "f32", "bf16"}
         Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
         the CPU has instructions for it. PyTorch computes in float32.
+    threads : int
+        Of the CPU, for OpenVINO; 0 for as many as it finds best.
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
     convert : callable, optional
@@ -554,7 +557,13 @@ def load_model(
     from napari_tinysam.runtime.choice import open_runtime
 
     found = open_runtime(
-        name_or_path, device, runtime, progress, convert, precision=precision
+        name_or_path,
+        device,
+        runtime,
+        progress,
+        convert,
+        precision=precision,
+        threads=threads,
     )
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes

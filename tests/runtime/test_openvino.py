@@ -236,6 +236,13 @@ def test_a_model_is_converted_once_and_then_found(weights: Path) -> None:
     assert_alike(answer_of(again), expected)
 
 
+def test_it_takes_as_many_threads_as_it_may(weights: Path) -> None:
+    runtime = load_model(weights, runtime="openvino", threads=1)._runtime
+    assert isinstance(runtime, OpenVinoRuntime)
+    compiled = runtime._upscaler._compiled
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
 def test_a_later_start_imports_no_torch(weights: Path) -> None:
     load_model(weights, runtime="openvino")
     code = f"""

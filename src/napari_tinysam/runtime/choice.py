@@ -55,12 +55,13 @@ def open_runtime(
     convert: Callable[[str], None] | None = None,
     *,
     precision: Precision = "auto",
+    threads: int = 0,
 ) -> Opened:
     """Load a model into the runtime that is asked for, or that suits this computer.
 
     Parameters
     ----------
-    name_or_path, device, runtime, progress, convert, precision
+    name_or_path, device, runtime, progress, convert, precision, threads
         As for `napari_tinysam.load_model`.
 
     Raises
@@ -82,20 +83,20 @@ def open_runtime(
         raise ValueError(f"OpenVINO runs on the CPU here, not on {device!r}.")
     if runtime == "openvino":
         located = checkpoints.locate(name_or_path, progress=progress)
-        return _converted(located, precision)
+        return _converted(located, precision, threads)
     if runtime == "torch" or not store.is_installed() or not _runs_on_cpu(device):
         return _with_torch(name_or_path, device, progress)
     located = checkpoints.locate(name_or_path, progress=progress)
     folder = store.folder_of(located.fingerprint)
     if store.is_whole(folder):
         try:
-            return _opened(located, precision)
+            return _opened(located, precision, threads)
         except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
     elif convert is not None and _is_convertible(located.path):
         convert("Preparing the model for this computer, once…")
         try:
-            return _converted(located, precision)
+            return _converted(located, precision, threads)
         except ValueError as error:
             convert(f"{error} PyTorch runs it instead.")
     return _with_torch(located, device, progress)
@@ -185,7 +186,9 @@ def _with_torch(
     )
 
 
-def _converted(located: checkpoints.LocatedCheckpoint, precision: Precision) -> Opened:
+def _converted(
+    located: checkpoints.LocatedCheckpoint, precision: Precision, threads: int
+) -> Opened:
     """Open a model with OpenVINO, after converting it if need be."""
     try:
         for attempt in range(2):
@@ -193,7 +196,7 @@ def _converted(located: checkpoints.LocatedCheckpoint, precision: Precision) -> 
                 located.fingerprint, lambda: checkpoints.load(located).model
             )
             try:
-                return _opened(located, precision)
+                return _opened(located, precision, threads)
             except Exception as error:  # OpenVINO raises whatever it ran into
                 store.discard(folder)  # damaged, with sizes as they should be
                 if attempt:
@@ -205,10 +208,13 @@ def _converted(located: checkpoints.LocatedCheckpoint, precision: Precision) -> 
     raise AssertionError
 
 
-def _opened(located: checkpoints.LocatedCheckpoint, precision: Precision) -> Opened:
+def _opened(
+    located: checkpoints.LocatedCheckpoint, precision: Precision, threads: int
+) -> Opened:
     from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 
-    runtime = OpenVinoRuntime(store.folder_of(located.fingerprint), precision="auto")
+    folder = store.folder_of(located.fingerprint)
+    runtime = OpenVinoRuntime(folder, precision=precision, threads=threads)
     # Embeddings of another precision are not quite the same.
     model_id = f"{located.fingerprint}/openvino-{runtime.precision}"
     return Opened(runtime, located.name, model_id, located.notes)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.ui._labels import Overlap
+
+if TYPE_CHECKING:
+    from napari_tinysam.runtime.choice import Precision
 
 _PLUGIN = "napari-tinysam"
 _log = logging.getLogger(__name__)
@@ -22,6 +25,10 @@ class Choices:
         Name in the registry, or a file.
     device : str
         "auto", "cpu", "cuda" or "mps".
+    precision : {"auto", "f32", "bf16"}
+        On a CPU.
+    threads : int
+        Of the CPU; 0 for as many as suit it.
     hover : bool
         Whether the mask under the cursor is shown.
     opacity : float
@@ -34,6 +41,8 @@ class Choices:
 
     model: str = "default"
     device: str = "auto"
+    precision: Precision = "auto"
+    threads: int = 0
     hover: bool = True
     opacity: float = 1.0
     overlap: Overlap = Overlap.KEEP
@@ -48,6 +57,8 @@ def read_choices() -> Choices:
     return Choices(
         model=str(settings.model.name),
         device=str(_plain(settings.model.device)),
+        precision=_plain(settings.model.precision),
+        threads=int(settings.model.threads),
         hover=bool(settings.preview.enabled),
         opacity=float(settings.preview.opacity),
         overlap=Overlap(_plain(settings.labels.overlap)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.ui._choices import read_choices
 from napari_tinysam.ui._inference import Inference, Lane
 from napari_tinysam.ui._triton_guard import triton_kept_out
 
@@ -82,8 +83,15 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     from napari_tinysam.predictor import load_model
     from napari_tinysam.runtime.choice import prepare_in_background
 
+    choices = read_choices()
     with triton_kept_out():
-        predictor = load_model(name, device=device, progress=progress)
+        predictor = load_model(
+            name,
+            device=device,
+            precision=choices.precision,
+            threads=choices.threads,
+            progress=progress,
+        )
     prepare_in_background(name, predictor.model_id)
     return predictor
 
