@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from napari_tinysam import checkpoints
 from napari_tinysam.everything import (
     LabelSettings,
     Proposals,
-    SearchSettings,
     Segmentation,
     Thresholds,
     label_proposals,
@@ -32,7 +32,8 @@ from tinysam_training.data.synthetic import entries
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-#: Of the default model's scores; the same for both sides.
+#: Of the default model's scores; the same for both sides. What the hierarchical search leaves out
+#: is the model's own.
 SCORE, STABILITY = 0.5, 0.5
 
 POINTS = 32
@@ -50,15 +51,19 @@ def predictor() -> Predictor:
     return load_model("default", convert=lambda _: None)
 
 
-def thresholds(*, hierarchical: bool) -> Thresholds:
-    search = SearchSettings(
+def thresholds(predictor: Predictor, mode: str) -> Thresholds:
+    """The model's own; for a grid with the same filters as the official generator's."""
+    own = Thresholds.from_notes(predictor.notes)
+    if mode == "guided":
+        return own
+    search = replace(
+        own.search,
         points_per_side=POINTS,
-        hierarchical=hierarchical,
+        hierarchical=mode != "dense",
         score_threshold=SCORE,
         stability_threshold=STABILITY,
-        confident_logit=2.0,
     )
-    return Thresholds(search, labels=LabelSettings(confidence=SCORE))
+    return replace(own, search=search, labels=LabelSettings(confidence=SCORE))
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def test_segmentation(
 ) -> None:
     def run() -> Segmentation:
         embedding = predictor.encode(image)
-        given = thresholds(hierarchical=mode != "dense")
+        given = thresholds(predictor, mode)
         found = Segmentation(predictor, embedding, mode, thresholds=given).run()
         found.labels()
         return found

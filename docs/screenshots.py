@@ -24,6 +24,7 @@ NUCLEUS, BESIDE = (81, 94), (91, 100)
 
 def main(folder: Path) -> None:
     """Write ``annotate.png``, ``hover.png``, ``edit.png`` and ``auto.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
     image = cli_demo.image()
     viewer = napari.Viewer()
     viewer.window.resize(1280, 820)
@@ -53,7 +54,9 @@ def main(folder: Path) -> None:
 
     def shoot(name: str) -> None:
         wait()
-        viewer.window._qt_window.grab().save(str(folder / f"{name}.png"))
+        path = folder / f"{name}.png"
+        if not viewer.window._qt_window.grab().save(str(path)):
+            raise OSError(f"{path} cannot be written.")
 
     wait_for(lambda: session.status.kind.name == "READY")
     viewer.fit_to_view()
