@@ -19,6 +19,7 @@ from napari_tinysam import scales
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
+from napari_tinysam.mirrors import mirrored, turned_back
 from napari_tinysam.objects import object_regions
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
 from napari_tinysam.runtime.protocol import DecodedPrompts
@@ -73,6 +74,8 @@ class Embedding:
         Side of the model's frame in pixels.
     model_id : str
         The predictor that made it, the only one that can read it.
+    resized : numpy.ndarray, optional
+        (h, w, 3) uint8, the image in the model's frame: for `Predictor.mirrored_maps`.
     """
 
     looks: tuple[Look, ...]
@@ -80,6 +83,7 @@ class Embedding:
     input_size: tuple[int, int]
     frame_size: int
     model_id: str
+    resized: npt.NDArray[np.uint8] | None = None
 
     @cached_property
     def upscaler(self) -> Upscaler:
@@ -221,14 +225,19 @@ class Predictor:
         height, width = rgb.shape[:2]
         resized = resize_longest_side(rgb, self._runtime.image_size)
         frame = self._runtime.image_size
-        factors = (1, *scales.FACTORS) if self._runtime.dense_prompts else (1,)
         return Embedding(
-            looks=tuple(self._look(resized, factor) for factor in factors),
+            looks=tuple(self._look(resized, factor) for factor in self._factors),
             original_size=(height, width),
             input_size=(resized.shape[0], resized.shape[1]),
             frame_size=frame,
             model_id=self.model_id,
+            resized=resized,
         )
+
+    @property
+    def _factors(self) -> tuple[int, ...]:
+        """How many times smaller than the frame each look at an image is."""
+        return (1, *scales.FACTORS) if self._runtime.dense_prompts else (1,)
 
     def _look(self, resized: npt.NDArray[np.uint8], factor: int) -> Look:
         """Encode an image, (h, w, 3) in pixels of the frame, so many times smaller."""
@@ -425,6 +434,41 @@ class Predictor:
         self._check_own(embedding)
         found = [self._maps(look) for look in embedding.looks]
         return [maps for maps in found if maps is not None]
+
+    def mirrored_maps(
+        self, embedding: Embedding, axes: tuple[int, ...]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Predict where objects are in the mirrored image, and turn that back.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor. It takes as long as that.
+        axes : tuple of int
+            0 for upside down, 1 for left to right; see `napari_tinysam.mirrors`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            As `looked_maps` gives them; 0 beyond the image.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's, or does not hold its image.
+        """
+        self._check_own(embedding)
+        if embedding.resized is None:
+            raise ValueError("This embedding does not hold its image; encode it again.")
+        rgb = mirrored(embedding.resized, axes)
+        found = []
+        for factor in self._factors:
+            maps = self._maps(self._look(rgb, factor))
+            if maps is not None:
+                cell = self._runtime.image_size // maps.shape[1]
+                size = (rgb.shape[0] // cell, rgb.shape[1] // cell)
+                found.append(turned_back(maps, size, axes))
+        return found
 
     def _maps(self, look: Look) -> npt.NDArray[np.float32] | None:
         if look.maps is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from napari_tinysam.everything.guided import (
     fill,
     instances_of,
 )
+from napari_tinysam.mirrors import AXES, mean_maps
 from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
 from tinysam_training.calibration_image import (
     WORTH,
@@ -30,6 +31,7 @@ from tinysam_training.calibration_image import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.everything import Proposal
@@ -44,6 +46,9 @@ _GUIDES: tuple[tuple[Guide, ...], ...] = (
 _TRUSTS = (1.0, 0.5, 2.0)
 _AGREEMENTS = (0.5, 0.3, 0.7, 0.8, 0.9, 1.0)
 
+#: What another second for a mirror image must gain in mSA.
+_MIRROR_WORTH = 0.004
+
 #: Little first: a find that the head says nothing of counts only as far as that gains. None, no
 #: finds at all, comes last: worth little they are still there for a user who lowers the confidence.
 _FILL_WORTHS = (0.4, 0.6, 0.8, 1.0, None)
@@ -57,7 +62,7 @@ def object_settings(
     Parameters
     ----------
     images : sequence of CalibrationImage
-        Get their objects by the settings that are chosen.
+        With maps.
 
     Returns
     -------
@@ -66,7 +71,10 @@ def object_settings(
     """
 
     def msa(objects: ObjectSettings) -> float:
-        return mean_over(images, lambda one: one.msa(_segmented(one, objects)))
+        return mean_over(
+            images,
+            lambda one: one.msa(segment_objects(one.maps, one.upscaler, objects)),
+        )
 
     choices: dict[str, tuple[float, ...]] = {
         "foreground_threshold": (0.5, 0.4, 0.45, 0.55, 0.6),
@@ -81,11 +89,49 @@ def object_settings(
             other = replace(objects, **{name: value})
             if other != objects and (found := msa(other)) > best + WORTH:
                 objects, best = other, found
+    return objects, best
+
+
+def mirrors(
+    predictor: Predictor, images: Sequence[CalibrationImage], objects: ObjectSettings
+) -> int:
+    """Find how many mirror images are worth their time.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    images : sequence of CalibrationImage
+        Get the maps, and the objects, that come of it.
+    objects : ObjectSettings
+
+    Returns
+    -------
+    int
+    """
+
+    def msa(maps: Mapping[int, list[npt.NDArray[np.float32]]]) -> float:
+        return mean_over(
+            images,
+            lambda one: one.msa(segment_objects(maps[id(one)], one.upscaler, objects)),
+        )
+
+    opinions = {id(one): [one.maps] for one in images}
+    chosen = {id(one): one.maps for one in images}
+    best, number = msa(chosen), 0
+    for axes in AXES:
+        for one in images:
+            opinions[id(one)].append(predictor.mirrored_maps(one.embedding, axes))
+        means = {key: mean_maps(found) for key, found in opinions.items()}
+        mean = msa(means)
+        if mean < best + _MIRROR_WORTH:
+            break
+        best, chosen, number = mean, means, number + 1
     for one in images:
-        one.territories = _segmented(one, objects)
+        one.maps = chosen[id(one)]
+        one.territories = segment_objects(one.maps, one.upscaler, objects)
         sure = confirmed(one.territories, one.maps, one.upscaler, objects)
         one.instances = instances_of(one.territories, sure)
-    return objects, best
+    return number
 
 
 def prompt(predictor: Predictor, images: Sequence[CalibrationImage]) -> None:
@@ -219,10 +265,6 @@ def worth_of_finds(
     if worth is None:
         return replace(guided, fill=False), mean
     return replace(guided, fill_worth=worth), mean
-
-
-def _segmented(one: CalibrationImage, objects: ObjectSettings) -> npt.NDArray[Any]:
-    return segment_objects(one.maps, one.upscaler, objects)
 
 
 def _guided(one: CalibrationImage, settings: GuidedSettings) -> Proposals:

@@ -49,7 +49,8 @@ class CalibrationImage:
         Where the truth is known, if it is not everywhere.
     embedding : Embedding
     maps : list of ndarray of float32
-        The object head's, of all looks; empty without one.
+        The object head's, of all looks; empty without one. At first the image's own, later the
+        means with those of as many mirror images as were chosen.
     territories : ndarray of int32, (H, W)
         The head's segmentation with the settings that were chosen.
     instances : list of Instance
