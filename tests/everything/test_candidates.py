@@ -86,6 +86,7 @@ def test_of_empty_masks_there_is_nothing() -> None:
     assert found_by(planes, values, np.zeros((2, 2)), upscaler, values) == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 60), st.floats(0.05, 0.95))
 def test_suppression_is_that_of_torchvision(
     seed: int, count: int, threshold: float
