@@ -129,6 +129,19 @@ def test_the_guided_search_looks_at_as_many_mirror_images_as_it_may(
         assert runtime.encoded == 2 + number
 
 
+def test_the_image_is_as_it_was_encoded() -> None:
+    """Whoever paints into an image after it was encoded does not change what is mirrored."""
+    predictor = Predictor(Slanting(), name="slanting", model_id="slanting")  # type: ignore[arg-type]
+    image = np.zeros((1024, 1024, 3), np.uint8)
+    image[200:300, 400:500] = 255
+    embedding = predictor.encode(image)
+    (before,) = predictor.mirrored_maps(embedding, (1,))
+    image[:] = 0
+    (after,) = predictor.mirrored_maps(embedding, (1,))
+    assert before[0].any()
+    np.testing.assert_array_equal(after, before)
+
+
 def test_only_images_that_are_there_are_mirrored() -> None:
     predictor = analytic_predictor(object_maps=np.zeros((3, 256, 256), np.float32))
     embedding = predictor.encode(np.zeros((64, 64), np.uint8))

@@ -231,7 +231,8 @@ class Predictor:
             input_size=(resized.shape[0], resized.shape[1]),
             frame_size=frame,
             model_id=self.model_id,
-            resized=resized,
+            # An image that fits may be the caller's own array, and change.
+            resized=resized.copy() if resized is rgb else resized,
         )
 
     @property

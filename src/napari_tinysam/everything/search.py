@@ -102,7 +102,8 @@ class SearchReport:
     found : int
         Masks before non-maximum suppression.
     seconds : dict
-        By stage: ``decode``, ``filter``, ``skip``, ``suppress``.
+        By stage: ``decode``, ``filter``, ``skip``, ``suppress``; of the guided search also
+        ``mirror`` and ``head``.
     """
 
     points: int = 0
