@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import pytest
 
+from napari_tinysam.model import ImageFeatures
 from tinysam_training.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import ImageEntry
@@ -175,7 +176,8 @@ def training(
     sources = Sources.even(images)
     batches: WindowBatches | FrameBatches = WindowBatches(sources, recipe)
     if way == "frozen":
-        frame = torch.randn(256, 64, 64).half()
+        with torch.no_grad():
+            frame = model.features(torch.randn(1, 3, 1024, 1024))
         batches = FrameBatches(
             sources, ("identity",), lambda _: frame, recipe, own=True
         )
@@ -222,7 +224,7 @@ def test_batch(
     sources = Sources.even(images)
     batches: WindowBatches | FrameBatches = WindowBatches(sources, recipe)
     if own:
-        frame = torch.randn(256, 64, 64).half()
+        frame = ImageFeatures(torch.randn(1, 256, 64, 64).half())
         batches = FrameBatches(
             sources, ("identity",), lambda _: frame, recipe, own=True
         )

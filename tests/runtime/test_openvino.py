@@ -32,7 +32,7 @@ SIDE = 256
 
 def random_model(*, dense: bool) -> SegmentAnything:
     torch.manual_seed(0)
-    model = SegmentAnything("tiny_vit_2m", SIDE, object_head=dense)
+    model = SegmentAnything("tiny_vit_2m", SIDE, object_head=dense, details=dense)
     model.dense_prompts = dense
     for parameter in [
         *model.prompt_encoder.parameters(),
@@ -40,6 +40,9 @@ def random_model(*, dense: bool) -> SegmentAnything:
     ]:
         if parameter.ndim == 1:
             parameter.data += 0.2 * torch.randn_like(parameter)
+    for parameter in model.object_head.parameters() if model.object_head else ():
+        if not parameter.any():  # what details add, and more
+            parameter.data.normal_(std=0.1)
     return model.eval()
 
 

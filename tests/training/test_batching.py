@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_tinysam.model import ImageFeatures
 from tinysam_training import batching
 from tinysam_training.batching import (
     TURNS,
@@ -163,8 +164,13 @@ def same(one: TrainingBatch, two: TrainingBatch) -> bool:
             torch.equal(getattr(one.windows, f.name), getattr(two.windows, f.name))
             for f in fields(one.windows)
         )
-        and (one.embedding is None or torch.equal(one.embedding, two.embedding))
+        and (one.features is None) is (two.features is None)
+        and all(map(torch.equal, tensors_of(one.features), tensors_of(two.features)))
     )
+
+
+def tensors_of(features: ImageFeatures | None) -> list[torch.Tensor]:
+    return [] if features is None else [features.embedding, *features.details]
 
 
 def test_the_same_request_is_the_same_batch() -> None:
@@ -206,6 +212,15 @@ def test_a_stage_may_show_everything_smaller() -> None:
 # ---------------------------------------------------------------------- embeddings
 
 
+def with_details(frame: EmbeddedFrame) -> ImageFeatures:
+    """A batch of one; each cell's code at twice and four times the resolution, too."""
+    code = coded(frame)[None]
+    finer = [
+        code.repeat_interleave(n, 2).repeat_interleave(n, 3)[:, :2] for n in (2, 4)
+    ]
+    return ImageFeatures(code, tuple(finer))
+
+
 def coded(frame: EmbeddedFrame) -> torch.Tensor:
     """An embedding whose values say which image, turn and cell they are of."""
     y, x = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
@@ -227,18 +242,24 @@ def test_embeddings_are_cut_where_the_windows_are(
     monkeypatch.setattr(batching, "frame_window", window)
     images = discs(3)
     batches = FrameBatches(
-        Sources.even(images), ("identity", "transposed"), coded, RECIPE, own=own
+        Sources.even(images),
+        ("identity", "transposed"),
+        with_details if own else coded,
+        RECIPE,
+        own=own,
     )
     names: set[str] = set()
     for number in range(6):
         seen.clear()
         batch = batches[Request(number, 0)]
-        given, other = (
-            (batch.embedding, batch.teacher)
-            if own
-            else (batch.teacher, batch.embedding)
-        )
-        assert other is None
+        assert (batch.features is None) is not own
+        assert (batch.teacher is None) is own
+        given = batch.teacher
+        if batch.features is not None:
+            given, details = batch.features
+            for n, finer in zip((2, 4), details, strict=True):
+                wanted = given.repeat_interleave(n, 2).repeat_interleave(n, 3)
+                assert torch.equal(finer, wanted[:, :2])
         assert given is not None
         assert given.dtype == torch.float32
         assert given.shape == (2, 4, 4, 4)
@@ -257,7 +278,7 @@ def test_embeddings_are_cut_where_the_windows_are(
 def test_the_same_request_is_the_same_cut() -> None:
     def make() -> FrameBatches:
         return FrameBatches(
-            Sources.even(discs(2)), tuple(TURNS), coded, RECIPE, own=True
+            Sources.even(discs(2)), tuple(TURNS), with_details, RECIPE, own=True
         )
 
     assert same(make()[Request(5, 0)], make()[Request(5, 0)])

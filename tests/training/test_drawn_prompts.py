@@ -64,7 +64,7 @@ def test_training_draws_what_inference_draws(
     )
 
     with torch.inference_mode():
-        features = student.image_encoder(batch.image)
+        features = student.features(batch.image)
         regions = regions_of(student, features, batch.valid)
         given = TrainingPrompts(
             torch.from_numpy(xy) / scale,
@@ -78,7 +78,7 @@ def test_training_draws_what_inference_draws(
         masks = draws(given, None)
         found = decode(
             student,
-            features,
+            features.embedding,
             batch.offset,
             window,
             given.points,
@@ -126,13 +126,14 @@ def test_shares_say_how_many_are_drawn_and_how_many_as_regions() -> None:
 
 
 def test_no_region_where_the_model_has_no_head(student: SegmentAnything) -> None:
-    embedding, valid = torch.randn(2, 256, 4, 4), torch.ones(2, 1, 16, 16)
+    features = student.features(torch.randn(2, 3, 64, 64))
+    valid = torch.ones(2, 1, 16, 16)
     valid[1, :, :, 8:] = 0
-    seen = regions_of(student, embedding, valid)
+    seen = regions_of(student, features, valid)
     assert seen.any()
     assert not seen[1, :, 8:].any()
     student.object_head = None
-    assert not regions_of(student, embedding, valid).any()
+    assert not regions_of(student, features, valid).any()
 
 
 def test_what_embeds_drawn_prompts_learns_from_the_first_round(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from napari_tinysam import checkpoints
 from napari_tinysam.checkpoints import CheckpointError
-from napari_tinysam.model import SegmentAnything, to_official
+from napari_tinysam.model import ImageFeatures, SegmentAnything, to_official
 from napari_tinysam.predictor import Predictor
 from napari_tinysam.runtime.torch_runtime import TorchRuntime
 from tinysam_training import finetune as module
@@ -37,10 +37,12 @@ from tinysam_training.finetune import (
     run_folder_of,
 )
 from tinysam_training.loop import TrainingError
+from tinysam_training.starting import new_model
 from training.small_runs import (
     FallingJudge,
     RisingJudge,
     discs,
+    settle,
     shortened,
     write_pairs,
     write_start,
@@ -245,7 +247,7 @@ def test_a_cached_embedding_is_that_of_inference() -> None:
         TorchRuntime(model, torch.device("cpu")), name="m", model_id="m"
     )
     expected = predictor.encode(pixels).looks[0].features.embedding
-    found = cache.held_out(0).float()
+    found = cache.held_out(0).embedding.float()
     assert found.shape == (1, 256, 64, 64)
     assert torch.allclose(found, expected.reshape(found.shape), atol=2e-3)
 
@@ -263,10 +265,10 @@ def test_turns_are_embedded_while_time_lasts() -> None:
     turns = some.fill(images, seconds=4.2)
     assert turns == tuple(TURNS)[:2]
     for turn in turns:
-        found = some.embedding(EmbeddedFrame(1, turn))
+        found = some.features(EmbeddedFrame(1, turn)).embedding
         other = FrameCache(model)
         other.add_held_out(0, turned(image, turn))
-        assert torch.equal(found, other.held_out(0)[0])
+        assert torch.equal(found, other.held_out(0).embedding)
 
 
 def test_memory_for_embeddings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +277,32 @@ def test_memory_for_embeddings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "EMBEDDING_BYTES", 2 * 256 * 64 * 64 * 2)
     images: Any = ImageStore([entry("0")])
     assert FrameCache(model).fill(images, seconds=1e9) == tuple(TURNS)[:2]
+
+
+def test_details_are_cached_where_the_head_sees_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = new_model("tiny_vit_2m").eval()
+    settle(model)
+    image = discs(1)[0]
+    cache = FrameCache(model)
+    # One turn: 256 channels of 64², 64 of 128² and 32 of 256², 8 MiB in all.
+    monkeypatch.setattr(module, "EMBEDDING_BYTES", 8 << 20)
+    assert cache.fill([image], seconds=1e9) == ("identity",)  # type: ignore[arg-type]
+    found = cache.features(EmbeddedFrame(0, "identity"))
+    assert [tuple(each.shape) for each in found.details] == [
+        (1, 64, 128, 128),
+        (1, 32, 256, 256),
+    ]
+    predictor = Predictor(
+        TorchRuntime(model, torch.device("cpu")), name="m", model_id="m"
+    )
+    wanted = predictor.object_maps(predictor.encode(image.rgb))
+    details = tuple(each.float() for each in found.details)
+    with torch.no_grad():
+        maps = model.object_maps(ImageFeatures(found.embedding.float(), details))
+    np.testing.assert_allclose(maps[0].sigmoid().numpy(), wanted, atol=5e-3)
 
 
 # ------------------------------------------------------------------- what goes wrong

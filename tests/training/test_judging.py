@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
 from tinysam_training import judging
 from tinysam_training.data.labelled_image import LabelledImage
@@ -49,13 +50,16 @@ class Perfect:
         self.asked: list[tuple[torch.Tensor, ...]] = []
         self.encoded = 0
         if head:
-            self.object_head: Any = lambda e: e.amax(1, keepdim=True) - 127
+            self.object_head: Any = True
         else:
             self.object_head = None
 
-    def image_encoder(self, image: torch.Tensor) -> torch.Tensor:
+    def features(self, image: torch.Tensor) -> ImageFeatures:
         self.encoded += 1
-        return colours(image)
+        return ImageFeatures(colours(image))
+
+    def object_maps(self, features: ImageFeatures) -> torch.Tensor:
+        return features.embedding.amax(1, keepdim=True) - 127
 
     def decode(
         self,
@@ -157,13 +161,13 @@ def test_known_embeddings_are_not_computed_again(
     model = Perfect()
     monkeypatch.setattr(judging, "decode", model.decode)
 
-    def embedding(number: int) -> torch.Tensor:
+    def features(number: int) -> ImageFeatures:
         asked.append(number)
         window = judging.whole_frame(images[number])
         rgb = torch.from_numpy(window.rgb)[None]
-        return torch.nn.functional.avg_pool2d(rgb, LOGIT).half()
+        return ImageFeatures(torch.nn.functional.avg_pool2d(rgb, LOGIT).half())
 
-    judge = Judge(images, CPU, limit=2, embedding=embedding)
+    judge = Judge(images, CPU, limit=2, features=features)
     assert judge(model)["score"] == pytest.approx(1.0)  # type: ignore[arg-type]
     assert asked == judge.numbers == [0, 2]
     assert model.encoded == 0

@@ -334,16 +334,26 @@ def test_decoder_training_leaves_the_encoder_alone(
     assert parts == {"prompt_encoder", "mask_decoder", "object_head"}
 
 
-def test_a_known_embedding_takes_the_place_of_the_encoder(
+def test_the_object_head_learns_alone(student: SegmentAnything) -> None:
+    before = state(student)
+    objective = Objective(student, model_settings(trained="head"))
+    assert objective(batch_of(), 2, 0).keys() == HEAD  # no prompt is answered
+    learn(objective, batch_of())
+    after = changed(before, student.state_dict())
+    assert {name.partition(".")[0] for name in after} == {"object_head"}
+    assert any(name.startswith("object_head.details") for name in after)
+
+
+def test_known_features_take_the_place_of_the_encoder(
     student: SegmentAnything,
 ) -> None:
     batch = batch_of()
     objective = Objective(student, model_settings(trained="decoder")).train()
     with torch.no_grad():
         expected = objective(batch, 1, 0)
-        embedding = student.image_encoder(batch.windows.image)
+        features = student.features(batch.windows.image)
         student.image_encoder = torch.nn.Identity()  # of the wrong shape
-        found = objective(replace(batch, embedding=embedding), 1, 0)
+        found = objective(replace(batch, features=features), 1, 0)
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name
 

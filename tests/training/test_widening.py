@@ -36,6 +36,10 @@ def small() -> SegmentAnything:
         elif isinstance(module, torch.nn.LayerNorm):
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.uniform_(-0.5, 0.5)
+    assert model.object_head is not None
+    for parameter in model.object_head.parameters():
+        if not parameter.any():  # what details add
+            parameter.data.normal_(std=0.1)
     return model.eval()
 
 
@@ -44,10 +48,14 @@ def test_a_wider_encoder_embeds_as_the_narrow_one(twice: str) -> None:
     wide = widened(narrow, twice).eval()  # type: ignore[arg-type]
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected, found = narrow.image_encoder(image), wide.image_encoder(image)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        expected, found = narrow.features(image), wide.features(image)
+        maps = [narrow.object_maps(expected), wide.object_maps(found)]
+    torch.testing.assert_close(
+        found.embedding, expected.embedding, rtol=1e-3, atol=1e-4
+    )
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-3, atol=1e-3)
     for name, tensor in narrow.state_dict().items():
-        if not name.startswith("image_encoder."):
+        if not name.startswith(("image_encoder.", "object_head.details.")):
             torch.testing.assert_close(wide.state_dict()[name], tensor)
 
 
@@ -90,7 +98,7 @@ def test_a_student_begins_with_the_decoder_of_another(tmp_path: Path) -> None:
     assert student.architecture == "tiny_vit"
     assert student.dense_prompts
     for name, tensor in other.state_dict().items():
-        if not name.startswith("image_encoder."):
+        if not name.startswith(("image_encoder.", "object_head.details.")):
             torch.testing.assert_close(student.state_dict()[name], tensor)
     torch.manual_seed(2)
     alone = new_model("tiny_vit")

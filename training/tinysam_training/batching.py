@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from napari_tinysam.model import ImageFeatures
 from tinysam_training.data.batches import make_batch
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.windows import frame_window, sample_window
@@ -153,26 +154,26 @@ class FrameBatches(Dataset[TrainingBatch]):
         Weights of the images; their turns are drawn evenly.
     turns : sequence of str
         Keys of `TURNS` for which embeddings are known.
-    embedding : callable
-        Gives the (256, 64, 64) embedding of an `EmbeddedFrame`.
+    known : callable
+        Gives what is known of an `EmbeddedFrame`: a (256, 64, 64) embedding if it is a teacher's,
+        or else the student's own `ImageFeatures`, a batch of one.
     recipe : Recipe
     own : bool
-        Whether the embeddings are the student's own, whose encoder is frozen, and replace the
-        pixels, or a teacher's.
+        Whether they are the student's own, whose encoder is frozen, and replace the pixels.
     """
 
     def __init__(
         self,
         sources: Sources,
         turns: Sequence[str],
-        embedding: Callable[[EmbeddedFrame], torch.Tensor],
+        known: Callable[[EmbeddedFrame], torch.Tensor | ImageFeatures],
         recipe: Recipe,
         *,
         own: bool,
     ) -> None:
         self.sources = sources
         self.turns = tuple(turns)
-        self.embedding = embedding
+        self.known = known
         self.recipe = recipe
         self.own = own
 
@@ -183,7 +184,8 @@ class FrameBatches(Dataset[TrainingBatch]):
         rng = np.random.default_rng([recipe.seed, request.number])
         side, count = drawn_window(stage, rng)
         cells = side // CELL
-        windows, offsets, cuts = [], [], []
+        windows, offsets = [], []
+        cuts: list[tuple[torch.Tensor, ...]] = []
         for _ in range(count):
             number = self.sources.draw(rng)
             turn = self.turns[rng.integers(len(self.turns))]
@@ -191,15 +193,44 @@ class FrameBatches(Dataset[TrainingBatch]):
             top, left = placed(image, cells, rng)
             windows.append(frame_window(image, side, top, left))
             offsets.append((top, left))
-            frame = self.embedding(EmbeddedFrame(number, turn))
-            cuts.append(frame[:, top : top + cells, left : left + cells])
+            known = self.known(EmbeddedFrame(number, turn))
+            if isinstance(known, torch.Tensor):
+                known = ImageFeatures(known[None])
+            cuts.append(cut(known, top, left, cells))
         batch = make_batch(
             windows, stage.objects, rng, offsets=np.array(offsets, np.int64)
         )
-        embedding = torch.stack(cuts).float()
+        embedding, *details = (
+            torch.cat(parts).float() for parts in zip(*cuts, strict=True)
+        )
         if self.own:
-            return TrainingBatch(batch, request.number, embedding=embedding)
+            features = ImageFeatures(embedding, tuple(details))
+            return TrainingBatch(batch, request.number, features=features)
         return TrainingBatch(batch, request.number, teacher=embedding)
+
+
+def cut(
+    features: ImageFeatures, top: int, left: int, cells: int
+) -> tuple[torch.Tensor, ...]:
+    """Cut a square of cells out of a frame's embedding, and what belongs to it out of its details.
+
+    Parameters
+    ----------
+    features : ImageFeatures
+        A batch of one.
+    top, left, cells : int
+        In cells of the embedding.
+
+    Returns
+    -------
+    tuple of Tensor
+        (1, 256, cells, cells), (1, …, 2 cells, 2 cells), (1, …, 4 cells, 4 cells).
+    """
+    parts = []
+    for power, tensor in enumerate((features.embedding, *features.details)):
+        y, x, side = (number << power for number in (top, left, cells))
+        parts.append(tensor[..., y : y + side, x : x + side])
+    return tuple(parts)
 
 
 def drawn_window(stage: Stage, rng: np.random.Generator) -> tuple[int, int]:

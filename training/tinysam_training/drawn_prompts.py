@@ -19,21 +19,23 @@ from tinysam_training.region_sampling import chance
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
     from tinysam_training.decoding import Decoded
     from tinysam_training.prompts import Prompts
 
 
 @torch.no_grad()
-def regions_of(model: SegmentAnything, embedding: Tensor, valid: Tensor) -> Tensor:
+def regions_of(
+    model: SegmentAnything, features: ImageFeatures, valid: Tensor
+) -> Tensor:
     """Objects that the object head sees in windows.
 
     Parameters
     ----------
     model : SegmentAnything
         Without an object head there are none.
-    embedding : Tensor
-        (B, 256, g, g).
+    features : ImageFeatures
+        `SegmentAnything.features` of B windows.
     valid : Tensor
         (B, 1, 4g, 4g), 0 in the padding.
 
@@ -42,14 +44,13 @@ def regions_of(model: SegmentAnything, embedding: Tensor, valid: Tensor) -> Tens
     Tensor
         (B, 4g, 4g) int32, in each window 1…n, 0 where there is no object.
     """
+    device = features.embedding.device
     if model.object_head is None:
-        return torch.zeros(
-            valid[:, 0].shape, dtype=torch.int32, device=embedding.device
-        )
-    maps = model.object_head(embedding.detach()).float().sigmoid().cpu().numpy()
+        return torch.zeros(valid[:, 0].shape, dtype=torch.int32, device=device)
+    maps = model.object_maps(features).float().sigmoid().cpu().numpy()
     inside = (valid[:, 0] > 0).cpu().numpy()
     labels = [object_regions(*each) for each in zip(maps, inside, strict=True)]
-    return torch.from_numpy(np.stack(labels)).to(embedding.device)
+    return torch.from_numpy(np.stack(labels)).to(device)
 
 
 class DrawnPrompts:

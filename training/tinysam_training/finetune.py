@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.model import ImageFeatures
 from tinysam_training.batching import (
     TURNS,
     EmbeddedFrame,
@@ -243,7 +244,7 @@ def finetune(
     recipe = finetune_recipe(settings, settings.minutes)
 
     batches: WindowBatches | FrameBatches
-    embedding_of: Callable[[int], torch.Tensor] | None = None
+    features_of: Callable[[int], ImageFeatures] | None = None
     if settings.way == "frozen":
         cache = FrameCache(start.to(fabric.device), clock=clock)
         on_message("The images are embedded once; the encoder stays as it is.")
@@ -253,9 +254,9 @@ def finetune(
             cache.add_held_out(number, held[number])
         start.cpu()
         batches = FrameBatches(
-            Sources.even(images), turns, cache.embedding, recipe, own=True
+            Sources.even(images), turns, cache.features, recipe, own=True
         )
-        embedding_of = cache.held_out
+        features_of = cache.held_out
     else:
         batches = WindowBatches(Sources.even(images), recipe)
     # What is left of the time is for training.
@@ -285,7 +286,7 @@ def finetune(
         fabric.device,
         limit=recipe.judging.images,
         objects=recipe.judging.objects,
-        embedding=embedding_of,
+        features=features_of,
     )
     training = Training(
         Objective(start, recipe),
@@ -311,7 +312,7 @@ def run_folder_of(output: Path) -> Path:
 
 @dataclass(eq=False)
 class FrameCache:
-    """Embeddings of whole frames by a frozen encoder, in memory as float16.
+    """What a frozen encoder says of whole frames, in memory as float16.
 
     Attributes
     ----------
@@ -323,8 +324,8 @@ class FrameCache:
 
     model: SegmentAnything
     clock: Callable[[], float] = time.monotonic
-    _known: dict[EmbeddedFrame, torch.Tensor] = field(default_factory=dict)
-    _held: dict[int, torch.Tensor] = field(default_factory=dict)
+    _known: dict[EmbeddedFrame, ImageFeatures] = field(default_factory=dict)
+    _held: dict[int, ImageFeatures] = field(default_factory=dict)
 
     def fill(self, images: ImageStore, seconds: float) -> tuple[str, ...]:
         """Embed all images, and turned, while time and memory last.
@@ -346,8 +347,7 @@ class FrameCache:
             spent = self.clock() - begun
             if done and spent * (len(done) + 1) / len(done) > seconds:
                 break
-            bytes_needed = (len(done) + 1) * len(images) * 256 * 64 * 64 * 2
-            if done and bytes_needed > EMBEDDING_BYTES:
+            if done and self._size() * (len(done) + 1) / len(done) > EMBEDDING_BYTES:
                 break
             for number in range(len(images)):
                 frame = EmbeddedFrame(number, turn)
@@ -357,20 +357,27 @@ class FrameCache:
 
     def add_held_out(self, number: int, image: LabelledImage) -> None:
         """Embed a held-out image."""
-        self._held[number] = self._embed(image)[None]
+        self._held[number] = self._embed(image)
 
-    def embedding(self, frame: EmbeddedFrame) -> torch.Tensor:
-        """Give the (256, 64, 64) embedding of a frame."""
+    def features(self, frame: EmbeddedFrame) -> ImageFeatures:
+        """Give the features of a frame, a batch of one."""
         return self._known[frame]
 
-    def held_out(self, number: int) -> torch.Tensor:
-        """Give the (1, 256, 64, 64) embedding of a held-out image."""
+    def held_out(self, number: int) -> ImageFeatures:
+        """Give the features of a held-out image, a batch of one."""
         return self._held[number]
 
+    def _size(self) -> int:
+        """Bytes of the turns' features."""
+        tensors = ((f.embedding, *f.details) for f in self._known.values())
+        return sum(tensor.nbytes for some in tensors for tensor in some)
+
     @torch.inference_mode()
-    def _embed(self, image: LabelledImage) -> torch.Tensor:
+    def _embed(self, image: LabelledImage) -> ImageFeatures:
         window = whole_frame(image)
         shown = window.rgb[None, :, : window.height, : window.width]
         rgb = torch.from_numpy(shown).to(self.model.device)
-        embedding = self.model.eval().encode(rgb)[0]
-        return embedding.to("cpu", torch.float16)
+        model = self.model.eval()
+        found = model.features(model.normalize_and_pad(rgb))
+        details = tuple(each.to("cpu", torch.float16) for each in found.details)
+        return ImageFeatures(found.embedding.to("cpu", torch.float16), details)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
+from napari_tinysam.model import ImageFeatures
 from tinysam_training.data.batches import Batch, make_batch
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.decoding import decode
@@ -52,9 +53,9 @@ class Judge:
     device : torch.device
     limit, objects : int
         At most so many images, evenly spaced, and so many objects an image.
-    embedding : callable, optional
-        Gives the (1, 256, 64, 64) embedding of the image with a number, where the encoder is frozen
-        and need not run again.
+    features : callable, optional
+        Gives the `ImageFeatures` of the image with a number, where the encoder is frozen and need
+        not run again.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Judge:
         *,
         limit: int = 16,
         objects: int = 8,
-        embedding: Callable[[int], Tensor] | None = None,
+        features: Callable[[int], ImageFeatures] | None = None,
     ) -> None:
         if not len(images):
             raise ValueError("There is no image to validate on.")
         self._images = images
         self._device = device
         self._objects = objects
-        self._embedding = embedding
+        self._features = features
         spaced = np.linspace(0, len(images) - 1, min(limit, len(images)))
         self.numbers = sorted({int(number) for number in spaced.round()})
 
@@ -94,11 +95,11 @@ class Judge:
         with torch.inference_mode():
             for number in self.numbers:
                 frame = self._frame(number)
-                if self._embedding is not None:
-                    embedding = self._embedding(number).to(self._device).float()
+                if self._features is not None:
+                    features = self._on_device(self._features(number))
                 else:
-                    embedding = model.image_encoder(frame.batch.image)
-                rows.append(_figures(model, frame, embedding))
+                    features = model.features(frame.batch.image)
+                rows.append(_figures(model, frame, features))
         found: dict[str, float] = {}
         for name in ("box_iou", "click_iou", "click_best", "foreground_iou"):
             values = [row[name] for row in rows if name in row]
@@ -108,6 +109,10 @@ class Judge:
             found[n] for n in ("box_iou", "click_iou", "foreground_iou") if n in found
         ]
         return {"score": float(np.mean(judged)), **found}
+
+    def _on_device(self, features: ImageFeatures) -> ImageFeatures:
+        details = tuple(each.to(self._device).float() for each in features.details)
+        return ImageFeatures(features.embedding.to(self._device).float(), details)
 
     def _frame(self, number: int) -> _Frame:
         window = whole_frame(self._images[number])
@@ -135,13 +140,14 @@ def middle(
 
 
 def _figures(
-    model: SegmentAnything, frame: _Frame, embedding: Tensor
+    model: SegmentAnything, frame: _Frame, features: ImageFeatures
 ) -> dict[str, float]:
     batch, count = frame.batch, len(frame.batch.window)
+    embedding = features.embedding
     found: dict[str, float] = {}
     if model.object_head is not None:
         known = batch.maps_weight[0, 0] > 0
-        predicted = (model.object_head(embedding)[0, 0] > 0) & known
+        predicted = (model.object_maps(features)[0, 0] > 0) & known
         wanted = (batch.maps[0, 0] > 0.5) & known
         union = int((predicted | wanted).sum())
         found["foreground_iou"] = int((predicted & wanted).sum()) / max(union, 1)
@@ -149,7 +155,7 @@ def _figures(
         return found
     drawn = None
     if model.dense_prompts:
-        regions = regions_of(model, embedding, batch.valid)
+        regions = regions_of(model, features, batch.valid)
         drawn = DrawnPrompts(regions, batch.window)
     nowhere = torch.full((count, 4), float("nan"), device=embedding.device)
     none = torch.full((count, 1), -1, device=embedding.device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from napari_tinysam.model import ImageFeatures
 from tinysam_training import losses
 from tinysam_training.decoding import Decoded, decode
 from tinysam_training.drawn_prompts import DrawnPrompts, regions_of
@@ -56,28 +57,32 @@ class TrainingBatch:
         Pixels, labels and objects.
     number : int
         Of the batch in the run; seeds its prompts.
-    embedding : Tensor, optional
-        (B, 256, g, g), the student's own embedding where its encoder is frozen and was run before.
+    features : ImageFeatures, optional
+        The student's own, where its encoder is frozen and was run before.
     teacher : Tensor, optional
         (B, 256, g, g), the teacher's embedding.
     """
 
     windows: Batch
     number: int
-    embedding: Tensor | None = None
+    features: ImageFeatures | None = None
     teacher: Tensor | None = None
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Move the tensors."""
 
-        def moved(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, torch.float32)
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, torch.float32)
 
+        features, teacher = self.features, self.teacher
+        if features is not None:
+            details = tuple(map(moved, features.details))
+            features = ImageFeatures(moved(features.embedding), details)
         return TrainingBatch(
             self.windows.to(device),
             self.number,
-            moved(self.embedding),
-            moved(self.teacher),
+            features,
+            None if teacher is None else moved(teacher),
         )
 
 
@@ -118,8 +123,11 @@ class Objective(nn.Module):
         # Not a submodule: a teacher is no part of the state, and nothing trains it.
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher else []
         encoder = student.image_encoder
-        if recipe.model.trained == "decoder":
+        if recipe.model.trained in ("decoder", "head"):
             encoder.requires_grad_(False)
+        if recipe.model.trained == "head":
+            student.prompt_encoder.requires_grad_(False)
+            student.mask_decoder.requires_grad_(False)
         elif recipe.model.trained == "lora":
             add_low_rank(encoder, recipe.model.lora_rank)
         # Never used, only carried for official files.
@@ -165,19 +173,19 @@ class Objective(nn.Module):
             batch = batch.content
         windows, weights = batch.windows, self.recipe.losses
         rng = torch.Generator().manual_seed(_mixed(shuffle_seed, batch.number))
-        embedding = batch.embedding
-        if embedding is None:
+        features = batch.features
+        if features is None:
             # As its weights are: a fifth less time on a CPU.
             image = windows.image.contiguous(memory_format=torch.channels_last)
-            embedding = self.student.image_encoder(image)
-        assert embedding is not None
+            features = self.student.features(image)
+        embedding = features.embedding
         found: dict[str, Tensor] = {}
-        head = self.student.object_head
-        if head is not None and weights.object_head:
-            terms = losses.object_head_losses(
-                head(embedding), windows.maps, windows.maps_weight
-            )
+        if self.student.object_head is not None and weights.object_head:
+            maps = self.student.object_maps(features)
+            terms = losses.object_head_losses(maps, windows.maps, windows.maps_weight)
             found |= {name: value for name, (value, _) in terms.items()}
+        if self.recipe.model.trained == "head":
+            return found
         if batch.teacher is not None and weights.embedding:
             cells = valid_cells(windows.valid)
             found["embedding"], _ = losses.embedding_loss(
@@ -186,7 +194,7 @@ class Objective(nn.Module):
         # Also of no object at all: every process must compute the same kinds of losses.
         drawn = None
         if self.student.dense_prompts and dense:
-            regions = regions_of(self.student, embedding, windows.valid)
+            regions = regions_of(self.student, features, windows.valid)
             drawn = DrawnPrompts(regions, windows.window, dense, seen, rng)
         return found | self._prompted(batch, embedding, rounds, drawn, rng)
 

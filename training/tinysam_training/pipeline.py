@@ -100,6 +100,30 @@ def read_source(source: DataSource, root: Path) -> list[ImageEntry]:
     return found
 
 
+def images_of_folders(
+    folders: Sequence[Path], split: str, limit: int
+) -> list[ImageEntry]:
+    """List at most so many labelled images of each folder, evenly spaced.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+    split : str
+        "train", "val", …: a sub-folder of each, where there is one.
+    limit : int
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, or it cannot be read.
+    """
+    return [
+        entry
+        for folder in folders
+        for entry in evenly_spaced(find_pairs(folder, split), limit)
+    ]
+
+
 def evenly_spaced(entries: Sequence[_Item], count: int) -> list[_Item]:
     """Choose at most so many of a list."""
     places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
@@ -248,6 +272,7 @@ def run_recipe(
         architecture=recipe.model.architecture,
         decoder=recipe.model.decoder,
         object_head=recipe.model.object_head,
+        details=recipe.model.details,
         dense_prompts=recipe.model.dense_prompts,
     )
     teacher = None

@@ -90,9 +90,12 @@ class ModelSettings:
         how MobileSAM and TinySAM begin.
     object_head : bool
         Whether the object head is trained along (added where the start has none).
-    trained : {"whole", "lora", "decoder"}
-        The whole model; low-rank additions to the encoder's linear layers, decoder and head; or
-        decoder and head alone.
+    details : bool, optional
+        Whether the object head sees the encoder's finer features. A head that does not yet learns
+        to from what it knows. Left out: as the start's; a new head does where the encoder can.
+    trained : {"whole", "lora", "decoder", "head"}
+        The whole model; low-rank additions to the encoder's linear layers, decoder and head;
+        decoder and object head alone; or the object head alone, without any prompts.
     lora_rank : int
         Rank of the additions (Hu et al., ICLR 2022).
     batch_norm : {"train", "frozen"}
@@ -111,7 +114,8 @@ class ModelSettings:
     ) = None
     decoder: str = ""
     object_head: bool = True
-    trained: Literal["whole", "lora", "decoder"] = "whole"
+    details: bool | None = None
+    trained: Literal["whole", "lora", "decoder", "head"] = "whole"
     lora_rank: Count = 8
     batch_norm: Literal["train", "frozen"] = "train"
     encoder_rate: NotNegative = 1.0
@@ -313,6 +317,10 @@ class Recipe:
         head = losses.object_head and self.model.object_head
         if not (losses.focal or losses.dice or losses.iou or head or distilled):
             raise RecipeError(f"The recipe {self.name!r} has no losses to learn from.")
+        if self.model.trained == "head" and not head:
+            raise RecipeError(
+                f"The recipe {self.name!r} trains the object head alone, but has no loss for it."
+            )
         if not self.stages:
             raise RecipeError(f"The recipe {self.name!r} has no stages.")
         for stage in self.stages:

@@ -12,8 +12,7 @@ from torch import nn
 
 from napari_tinysam import checkpoints
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.model import SegmentAnything
-from napari_tinysam.model.object_head import ObjectHead
+from napari_tinysam.model import TINY_VIT_CONFIGS, SegmentAnything
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.widening import widened
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from segment_anything.modeling.transformer import Attention
 
-    from napari_tinysam.model import Architecture
+    from napari_tinysam.model import Architecture, ObjectHead
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -114,6 +113,7 @@ def starting_model(
     architecture: Architecture | None = None,
     decoder: str = "",
     object_head: bool = True,
+    details: bool | None = None,
     dense_prompts: bool | None = None,
 ) -> SegmentAnything:
     """Load or make the model that is trained.
@@ -129,6 +129,9 @@ def starting_model(
         head replace the start's; empty for none.
     object_head : bool
         Whether the model shall have one. A start without gets a new one.
+    details : bool, optional
+        Whether the head shall see the encoder's finer features. A head that does not yet learns to
+        from what it knows. Left out: as the start's; a new head does where the encoder can.
     dense_prompts : bool, optional
         Whether prompts are also drawn. Left out: as the start, or `decoder`, was trained.
 
@@ -140,15 +143,17 @@ def starting_model(
         If the start cannot be widened so.
     """
     if start == "random":
-        model = new_model(architecture or "tiny_vit", object_head=object_head)
+        model = new_model(
+            architecture or "tiny_vit", object_head=object_head, details=details
+        )
     else:
         model = checkpoints.load(start).model
         if architecture not in (None, model.architecture):
             model = widened(model, architecture)
         if not object_head:
             model.object_head = None
-        elif model.object_head is None:
-            model.object_head = ObjectHead()
+        else:
+            _give_head(model, details)
     if decoder:
         _take_decoder(model, checkpoints.load(decoder).model)
     if dense_prompts is not None:
@@ -161,8 +166,36 @@ def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
     model.prompt_encoder.load_state_dict(other.prompt_encoder.state_dict())
     model.mask_decoder.load_state_dict(other.mask_decoder.state_dict())
     if model.object_head is not None and other.object_head is not None:
-        model.object_head.load_state_dict(other.object_head.state_dict())
+        _take_head(model.object_head, other.object_head)
     model.dense_prompts = other.dense_prompts
+
+
+def _give_head(model: SegmentAnything, details: bool | None) -> None:
+    """Give a model the object head that is wanted, with what its own knows already."""
+    own = model.object_head
+    if details is None:
+        details = has_details(model.architecture) if own is None else own.detailed
+    if own is not None and own.detailed == details:
+        return
+    model.object_head = model.new_object_head(details).train(model.training)
+    if own is not None:
+        _take_head(model.object_head, own)
+
+
+def _take_head(head: ObjectHead, other: ObjectHead) -> None:
+    """Copy what two object heads have in common: all, or all that depends on no details."""
+    state = head.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in other.state_dict().items()
+        if name in state and state[name].shape == tensor.shape
+    }
+    head.load_state_dict(state | fitting)
+
+
+def has_details(architecture: Architecture) -> bool:
+    """Whether an encoder has finer features than its embedding for the object head to see."""
+    return architecture in TINY_VIT_CONFIGS
 
 
 def thresholds_of(start: str) -> dict[str, str]:
@@ -193,6 +226,7 @@ def new_model(
     architecture: Architecture = "tiny_vit",
     *,
     object_head: bool = True,
+    details: bool | None = None,
     image_size: int = 1024,
 ) -> SegmentAnything:
     """Make a model with random weights, begun so that prompts find their place at once.
@@ -206,8 +240,14 @@ def new_model(
     ----------
     architecture, object_head, image_size
         As for `SegmentAnything`.
+    details : bool, optional
+        As there; where the encoder can, if left out.
     """
-    model = SegmentAnything(architecture, image_size, object_head=object_head)
+    if details is None:
+        details = has_details(architecture)
+    model = SegmentAnything(
+        architecture, image_size, object_head=object_head, details=details
+    )
     decoder: Any = model.mask_decoder
     encoder: Any = model.prompt_encoder
     with torch.no_grad():

@@ -61,8 +61,12 @@ def widened(model: SegmentAnything, architecture: Architecture) -> SegmentAnythi
             f"A {architecture} encoder cannot be made of a {model.architecture} one: it must be "
             "a TinyViT with as many blocks, and nowhere narrower."
         )
+    head = model.object_head
     found = SegmentAnything(
-        architecture, model.image_size, object_head=model.object_head is not None
+        architecture,
+        model.image_size,
+        object_head=head is not None,
+        details=head is not None and head.detailed,
     )
     found.dense_prompts = model.dense_prompts
     state = model.state_dict()

@@ -34,6 +34,7 @@ UNFINISHED = ".part"
 
 # The object head, which the segmentation itself does not need.
 _OBJECT_HEAD = "object_head."
+_DETAILS = "object_head.details."
 
 # Under which keys training scripts put the weights beside other things.
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights")
@@ -93,6 +94,7 @@ def read(path: Path) -> SegmentAnything:
     model = SegmentAnything.uninitialized(
         _architecture(weights, path),
         object_head=any(name.startswith(_OBJECT_HEAD) for name in weights),
+        details=any(name.startswith(_DETAILS) for name in weights),
     )
     complete = _complete(weights, model, path)
     model.load_state_dict(from_official(complete))  # copies, converting to float32
@@ -365,19 +367,26 @@ def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
     # There and back leaves out the buffers that follow from the architecture.
     weights = to_official(from_official(weights))
     head = {n: t for n, t in weights.items() if n.startswith(_OBJECT_HEAD)}
-    if not _is_object_head(head):
+    if head and not _is_object_head(head, _architecture(weights, path)):
         weights = {n: t for n, t in weights.items() if n not in head}
     return weights
 
 
-def _is_object_head(head: Mapping[str, Tensor]) -> bool:
-    """Whether these are the tensors of an `ObjectHead`, by names, shapes and kinds."""
+def _is_object_head(head: Mapping[str, Tensor], architecture: Architecture) -> bool:
+    """Whether these are an `ObjectHead`, plain or detailed, by names, shapes and kinds."""
     import torch
 
-    from napari_tinysam.model import ObjectHead
+    from napari_tinysam.model import TINY_VIT_CONFIGS, DetailedObjectHead, ObjectHead
 
+    config = TINY_VIT_CONFIGS.get(architecture)
+    detailed = config is not None and any(name.startswith(_DETAILS) for name in head)
     with torch.device("meta"):
-        wanted = ObjectHead().state_dict(prefix=_OBJECT_HEAD)
+        module = (
+            DetailedObjectHead(config.detail_channels)
+            if config is not None and detailed
+            else ObjectHead()
+        )
+        wanted = module.state_dict(prefix=_OBJECT_HEAD)
     return head.keys() == wanted.keys() and all(
         (head[name].shape, _kind(head[name])) == (tensor.shape, "float")
         for name, tensor in wanted.items()

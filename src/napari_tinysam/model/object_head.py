@@ -4,15 +4,38 @@ Three maps say where objects are without any prompt: foreground, distance to the
 distance to its boundary. They speed up training, since they give the encoder a gradient at every
 pixel, and they place the prompts of guided auto-segmentation. The idea of the three maps is
 micro-sam's (Archit et al., Nature Methods 2025, "automatic instance segmentation").
+
+There are two kinds. The plain head sees the embedding alone, 16 pixels of the frame a cell. The
+detailed head also sees what the encoder's first two stages made of the image, at strides 8 and 4,
+as in a U-Net: of borders and of objects of a few cells the embedding says little.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 #: What the three maps are, in this order.
 OBJECT_MAPS = ("foreground", "centre_distance", "boundary_distance")
+
+
+class ImageFeatures(NamedTuple):
+    """What an image encoder says of B images.
+
+    Attributes
+    ----------
+    embedding : Tensor
+        (B, 256, g, g) at stride 16, for prompts and the object head.
+    details : tuple of Tensor
+        (B, C, 2 g, 2 g) and (B, c, 4 g, 4 g), at strides 8 and 4; empty where nothing reads them.
+    """
+
+    embedding: Tensor
+    details: tuple[Tensor, ...] = ()
 
 
 class ObjectHead(nn.Module):
@@ -46,13 +69,20 @@ class ObjectHead(nn.Module):
             nn.Conv2d(quarter, len(OBJECT_MAPS), 1),
         )
 
-    def forward(self, embedding: Tensor) -> Tensor:
+    @property
+    def detailed(self) -> bool:
+        """Whether `forward` needs details."""
+        return False
+
+    def forward(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> Tensor:
         """Predict the three maps.
 
         Parameters
         ----------
         embedding : Tensor
             (B, 256, g, g), from `SegmentAnything.encode`.
+        details : sequence of Tensor
+            As of `ImageFeatures`; only a detailed head reads them.
 
         Returns
         -------
@@ -64,3 +94,95 @@ class ObjectHead(nn.Module):
         """
         maps: Tensor = self.layers(embedding)
         return maps
+
+
+class DetailedObjectHead(ObjectHead):
+    """An object head that also reads the encoder's finer features.
+
+    With new weights it answers as a plain head with the same `layers`: what the details add, and
+    what the residual blocks change, begins at zero. So it can be put in the place of a trained one.
+
+    Parameters
+    ----------
+    detail_channels : (int, int)
+        Channels of the details at strides 8 and 4: `TinyVitEncoder.detail_channels`.
+    in_channels, channels : int
+        As for `ObjectHead`.
+    """
+
+    def __init__(
+        self,
+        detail_channels: Sequence[int],
+        in_channels: int = 256,
+        channels: int = 128,
+    ) -> None:
+        super().__init__(in_channels, channels)
+        widths = (channels // 2, channels // 4)  # at strides 8 and 4
+        self.details = nn.ModuleList(
+            _Projection(source, width)
+            for source, width in zip(detail_channels, widths, strict=True)
+        )
+        self.refining = nn.ModuleList(
+            nn.Sequential(_Residual(width), _Residual(width))
+            for width in (channels, *widths)
+        )
+
+    @property
+    def detailed(self) -> bool:
+        """Whether `forward` needs details."""
+        return True
+
+    def forward(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> Tensor:
+        """Predict the three maps; see `ObjectHead.forward`.
+
+        Raises
+        ------
+        ValueError
+            If the details are missing.
+        """
+        if len(details) != len(self.details):
+            raise ValueError(
+                f"This object head needs {len(self.details)} maps of details; got {len(details)}."
+            )
+        layers = self.layers
+        maps: Tensor = self.refining[0](layers[:3](embedding))  # (B, 128, g, g)
+        maps = layers[3](maps) + self.details[0](details[0])  # (B, 64, 2 g, 2 g)
+        maps = self.refining[1](layers[4:9](maps))
+        maps = layers[9](maps) + self.details[1](details[1])  # (B, 32, 4 g, 4 g)
+        maps = self.refining[2](layers[10:13](maps))
+        maps = layers[13](maps)
+        return maps
+
+
+class _Projection(nn.Module):
+    """Details to what is added to the head's own features; to nothing at first."""
+
+    def __init__(self, source: int, width: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm2d(source)  # the encoder's stages end without one
+        self.conv = nn.Conv2d(source, width, 1)
+        _set_to_zero(self.conv)
+
+    def forward(self, features: Tensor) -> Tensor:
+        projected: Tensor = self.conv(self.norm(features))
+        return projected
+
+
+class _Residual(nn.Module):
+    """Two 3×3 convolutions whose result is added; nothing at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = LayerNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        _set_to_zero(self.second)
+
+    def forward(self, features: Tensor) -> Tensor:
+        changed: Tensor = self.second(F.gelu(self.norm(self.first(features))))
+        return features + changed
+
+
+def _set_to_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

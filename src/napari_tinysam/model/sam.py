@@ -21,7 +21,11 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
-from napari_tinysam.model.object_head import ObjectHead
+from napari_tinysam.model.object_head import (
+    DetailedObjectHead,
+    ImageFeatures,
+    ObjectHead,
+)
 from napari_tinysam.model.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 
 Architecture = Literal[
@@ -71,6 +75,9 @@ class SegmentAnything(nn.Module):
     object_head : bool
         Whether the model has this project's own head for finding objects without prompts. The
         published checkpoints have none.
+    details : bool
+        Whether that head also sees the encoder's finer features (`DetailedObjectHead`). For
+        TinyViT: a plain ViT has none.
 
     Attributes
     ----------
@@ -94,6 +101,7 @@ class SegmentAnything(nn.Module):
         image_size: int = 1024,
         *,
         object_head: bool = False,
+        details: bool = False,
     ) -> None:
         super().__init__()
         self.architecture: Architecture = architecture
@@ -116,7 +124,9 @@ class SegmentAnything(nn.Module):
             iou_head_hidden_dim=256,
         )
         # Registered as a module even when None, so that it can be assigned and removed.
-        self.register_module("object_head", ObjectHead() if object_head else None)
+        self.register_module(
+            "object_head", self.new_object_head(details) if object_head else None
+        )
         self.register_buffer("pixel_mean", _column(PIXEL_MEAN), persistent=False)
         self.register_buffer("pixel_std", _column(PIXEL_STD), persistent=False)
 
@@ -126,6 +136,7 @@ class SegmentAnything(nn.Module):
         image_size: int = 1024,
         *,
         object_head: bool = False,
+        details: bool = False,
     ) -> SegmentAnything:
         """Build the module with unset weights, for a state dict that sets them all.
 
@@ -134,7 +145,7 @@ class SegmentAnything(nn.Module):
 
         Parameters
         ----------
-        architecture, image_size, object_head
+        architecture, image_size, object_head, details
             As for the class.
 
         Returns
@@ -142,7 +153,9 @@ class SegmentAnything(nn.Module):
         SegmentAnything
             On the CPU. Every parameter and persistent buffer holds arbitrary values.
         """
-        model = copy.deepcopy(_without_memory(architecture, image_size, object_head))
+        model = copy.deepcopy(
+            _without_memory(architecture, image_size, object_head, details)
+        )
         model.to_empty(device="cpu")
         model.pixel_mean.copy_(_column(PIXEL_MEAN))
         model.pixel_std.copy_(_column(PIXEL_STD))
@@ -154,6 +167,25 @@ class SegmentAnything(nn.Module):
     def device(self) -> torch.device:
         """Where the model lives."""
         return self.pixel_mean.device
+
+    def new_object_head(self, details: bool = False) -> ObjectHead:
+        """Make an object head that fits the encoder, with new weights; it is not assigned.
+
+        Parameters
+        ----------
+        details : bool
+            As for the class.
+
+        Raises
+        ------
+        ValueError
+            If there are no details to see.
+        """
+        if not details:
+            return ObjectHead()
+        if not isinstance(self.image_encoder, TinyVitEncoder):
+            raise ValueError(f"A {self.architecture} encoder has no details to see.")
+        return DetailedObjectHead(self.image_encoder.detail_channels)
 
     def normalize_and_pad(self, image: Tensor, frame_size: int = 0) -> Tensor:
         """Normalise RGB values and pad right and bottom with zeros.
@@ -197,6 +229,37 @@ class SegmentAnything(nn.Module):
             self.normalize_and_pad(image, frame_size)
         )
         return embedding
+
+    def features(self, frame: Tensor) -> ImageFeatures:
+        """Embed frames, for prompts and for the object head.
+
+        Parameters
+        ----------
+        frame : Tensor
+            (B, 3, S, S), from `normalize_and_pad`.
+
+        Returns
+        -------
+        ImageFeatures
+            With details where the object head reads them.
+        """
+        head, encoder = self.object_head, self.image_encoder
+        if head is not None and head.detailed:
+            assert isinstance(encoder, TinyVitEncoder)
+            return encoder.with_details(frame)
+        return ImageFeatures(encoder(frame))
+
+    def object_maps(self, features: ImageFeatures) -> Tensor:
+        """Let the object head speak: (B, 3, 4g, 4g) logits, as of `ObjectHead.forward`.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+            From `features`, of a model with an object head.
+        """
+        assert self.object_head is not None
+        maps: Tensor = self.object_head(features.embedding, features.details)
+        return maps
 
     def decode(
         self,
@@ -245,11 +308,13 @@ class SegmentAnything(nn.Module):
 
 @cache
 def _without_memory(
-    architecture: Architecture, image_size: int, object_head: bool
+    architecture: Architecture, image_size: int, object_head: bool, details: bool
 ) -> SegmentAnything:
     """Build a model of shapes only; building takes longer than copying."""
     with torch.device("meta"):
-        return SegmentAnything(architecture, image_size, object_head=object_head)
+        return SegmentAnything(
+            architecture, image_size, object_head=object_head, details=details
+        )
 
 
 def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:

@@ -13,6 +13,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 
+from napari_tinysam.model.object_head import ImageFeatures
+
 NUM_CLASSES = 1000  # the unused ImageNet head that official checkpoints carry
 
 
@@ -36,6 +38,11 @@ class TinyVitConfig:
     num_heads: tuple[int, int, int, int]
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)
     window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
+
+    @property
+    def detail_channels(self) -> tuple[int, int]:
+        """Channels of what `TinyVitEncoder.with_details` gives at strides 8 and 4."""
+        return self.embed_dims[1], self.embed_dims[0]
 
 
 #: The bodies of 5M ("tiny_vit", that of TinySAM and MobileSAM), 11M and 21M parameters are those of
@@ -131,6 +138,7 @@ class TinyVitEncoder(nn.Module):
         self.head = nn.Linear(width, NUM_CLASSES)
         self.norm_head.requires_grad_(False)
         self.head.requires_grad_(False)
+        self.detail_channels = config.detail_channels
 
     def fill_derived_buffers(self) -> None:
         """Set the buffers that follow from the architecture; no state dict carries them."""
@@ -151,7 +159,25 @@ class TinyVitEncoder(nn.Module):
         Tensor
             (B, out_channels, H / 16, W / 16).
         """
-        # (B, width, H/16, W/16)
-        features = self.body.forward_features(image)  # type: ignore[no-untyped-call]
-        embedding: Tensor = self.neck(features)
-        return embedding
+        return self.with_details(image).embedding
+
+    def with_details(self, image: Tensor) -> ImageFeatures:
+        """Embed normalised images, and keep what the first two stages made of them.
+
+        Parameters
+        ----------
+        image : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        ImageFeatures
+            With details of `detail_channels`, (B, …, H / 8, W / 8) and (B, …, H / 4, W / 4).
+        """
+        features = self.body.patch_embed(image)
+        stages = []
+        for stage in self.body.stages:
+            features = stage(features)
+            stages.append(features)
+        # (B, width, H/16, W/16) → (B, out_channels, H/16, W/16)
+        return ImageFeatures(self.neck(features), (stages[1], stages[0]))

@@ -188,12 +188,11 @@ class _EncoderGraph(nn.Module):
         normalized = normalized / model.pixel_std
         # The padding is 0 after the normalisation, not before.
         inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-        embedding = model.image_encoder(normalized * inside.float())
-        side = self.decoder.prepare(embedding)
+        features = model.features(normalized * inside.float())
+        side = self.decoder.prepare(features.embedding)
         if model.object_head is None:
             return tuple(side)
-        maps: Tensor = model.object_head(embedding)
-        return (*side, maps[0].sigmoid())
+        return (*side, model.object_maps(features)[0].sigmoid())
 
 
 class _DecoderGraph(nn.Module):

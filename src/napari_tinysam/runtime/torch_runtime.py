@@ -29,10 +29,13 @@ class Encoded(NamedTuple):
         (1, 256, g, g) float32; g is 64 for the whole frame.
     side : ImageSide
         What all prompts share, computed once.
+    maps : torch.Tensor or None
+        (3, 4 g, 4 g) float32, of the object head.
     """
 
     embedding: torch.Tensor
     side: ImageSide
+    maps: torch.Tensor | None
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -92,8 +95,16 @@ class TorchRuntime:
         with torch.inference_mode():
             # (h, w, 3) → (1, 3, h, w)
             image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
-            embedding = self._model.encode(image.to(self._device).float(), frame_size)
-            return Encoded(embedding, self._decoder.prepare(embedding))
+            model = self._model
+            frame = image.to(self._device).float()
+            features = model.features(model.normalize_and_pad(frame, frame_size))
+            maps = None
+            if (
+                self.has_object_head
+            ):  # at once: its details are larger than all the rest
+                maps = model.object_maps(features)[0].float().sigmoid()
+            embedding = features.embedding
+            return Encoded(embedding, self._decoder.prepare(embedding), maps)
 
     def decode(
         self,
@@ -138,12 +149,9 @@ class TorchRuntime:
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
-        head = self._model.object_head
-        if head is None:
+        if features.maps is None:
             return None
-        with torch.inference_mode():
-            maps = head(features.embedding)[0].float().sigmoid().cpu().numpy()
-        return np.asarray(maps, np.float32)
+        return np.asarray(features.maps.cpu().numpy(), np.float32)
 
     def _tensor(
         self, array: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None, part: slice
