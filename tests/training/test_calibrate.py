@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from everything.scene import scene
 from napari_tinysam import checkpoints
-from napari_tinysam.everything import Segmentation, Thresholds
+from napari_tinysam.everything import (
+    GuidedSettings,
+    LabelSettings,
+    Segmentation,
+    Thresholds,
+)
 from napari_tinysam.everything.thresholds import NOTE
+from tinysam_training import calibrate_guided
 from tinysam_training.automatic_modes import compare_modes, table
 from tinysam_training.calibrate import Calibration, calibrate, write
 from tinysam_training.data.labelled_image import (
@@ -202,3 +210,25 @@ def test_modes_are_compared_on_the_same_images() -> None:
     rows = table(results).splitlines()
     assert len(rows) == 2 + 4
     assert "| scene (2) | dense | " in rows[2]
+    more = [replace(result, dataset="other", msa=0.0) for result in results]
+    rows = table([*results, *more]).splitlines()
+    assert len(rows) == 2 + 3 * 4
+    mean = np.mean([r.msa for r in results if r.mode == "head"]) / 2
+    assert rows[-2].startswith(f"| all images (4) | head | {mean:.3f} | ")
+
+
+@pytest.mark.parametrize(("all_three", "wanted"), [(0.507, 1), (0.509, 3)])
+def test_another_prompt_an_object_must_be_worth_its_time(
+    monkeypatch: pytest.MonkeyPatch, all_three: float, wanted: int
+) -> None:
+    labels = LabelSettings()
+
+    def best(images: Any, proposals: Any, labels: LabelSettings) -> Any:
+        guides = proposals(images[0]).guides
+        known = {("point",): 0.5, ("point", "box", "point_and_box"): all_three}
+        return labels, known.get(guides, 0.49)
+
+    monkeypatch.setattr(calibrate_guided, "_guided", lambda one, settings: settings)
+    monkeypatch.setattr(calibrate_guided, "best_confidence", best)
+    found, _ = calibrate_guided.fewest_prompts(["image"], GuidedSettings(), labels)  # type: ignore[list-item]
+    assert len(found.guides) == wanted

@@ -21,9 +21,8 @@ from napari_tinysam.everything import Mode, Segmentation
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.predictor import load_model
 from napari_tinysam.writing import replacing
-from tinysam_training.data import find_pairs
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.pipeline import evenly_spaced
+from tinysam_training.pipeline import images_of_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,12 +126,12 @@ def table(results: Sequence[ModeResult]) -> str:
     ]
     sets = list(dict.fromkeys(result.dataset for result in results))
     modes = list(dict.fromkeys(result.mode for result in results))
-    for name in sets:
+    for name in [*sets, ""] if len(sets) > 1 else sets:
         for mode in modes:
-            some = [r for r in results if (r.dataset, r.mode) == (name, mode)]
-            count = len({r.image for r in some})
+            some = [r for r in results if r.mode == mode and name in ("", r.dataset)]
+            count = len({(r.dataset, r.image) for r in some})
             cells = [
-                f"{name} ({count})",
+                f"{name or 'all images'} ({count})",
                 mode,
                 *(f"{_mean(some, key):.3f}" for key in ("msa", "ap50", "mean_iou")),
                 f"{_mean(some, 'found'):.0f} ({_mean(some, 'true'):.0f})",
@@ -162,13 +161,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
     arguments = parser.parse_args()
     try:
-        entries = [
-            entry
-            for folder in arguments.data
-            for entry in evenly_spaced(
-                find_pairs(folder, arguments.split), arguments.images
-            )
-        ]
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         predictor = load_model(arguments.model, convert=_say)
         results = compare_modes(predictor, entries, arguments.modes)
     except (DataError, CheckpointError, ValueError) as error:

@@ -43,9 +43,8 @@ from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.predictor import load_model
 from tinysam_training import calibrate_grid, calibrate_guided
 from tinysam_training.calibration_image import CalibrationImage, GridAnswers
-from tinysam_training.data import find_pairs
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.pipeline import evenly_spaced
+from tinysam_training.pipeline import evenly_spaced, images_of_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,13 +155,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        entries = [
-            entry
-            for folder in arguments.data
-            for entry in evenly_spaced(
-                find_pairs(folder, arguments.split), arguments.images
-            )
-        ]
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         predictor = load_model(arguments.model, convert=_say)
         found = calibrate(
             predictor,

@@ -23,9 +23,8 @@ from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.predictor import load_model
 from napari_tinysam.prompts import Prompts
 from napari_tinysam.writing import replacing
-from tinysam_training.data import find_pairs
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.pipeline import evenly_spaced
+from tinysam_training.pipeline import evenly_spaced, images_of_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,13 +186,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="of each folder")
     arguments = parser.parse_args()
     try:
-        entries = [
-            entry
-            for folder in arguments.data
-            for entry in evenly_spaced(
-                find_pairs(folder, arguments.split), arguments.images
-            )
-        ]
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         exact = load_model(arguments.model, runtime="openvino", precision="f32")
         other = load_model(arguments.model, runtime="openvino", precision="bf16")
         results = compare_precisions(exact, other, entries)
