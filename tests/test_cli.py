@@ -259,6 +259,40 @@ def test_model_and_device_are_passed_on(
     assert loaded == [("mobile_sam", "cpu")]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("segment", "image.png", "-o", "labels.npy", "--point", "5,5"),
+        ("auto", "image.png", "-o", "out"),
+        ("evaluate", "default", "data"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_how_a_model_runs_is_passed_on(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    picture()
+    Path("data").mkdir()
+    iio.imwrite("data/one.png", np.zeros((9, 9), np.uint8))
+    iio.imwrite("data/one_label.png", np.ones((9, 9), np.uint8))
+    asked: list[dict[str, object]] = []
+
+    def load_model(name: str, **options: object) -> object:
+        asked.append(options)
+        raise ValueError("Enough.")
+
+    monkeypatch.setattr(predictor, "load_model", load_model)
+    assert "Enough." in run(*command).err
+    done = run(*command, "--device", "cpu", "--precision", "f32", "--threads", "2")
+    assert "Enough." in done.err
+    names = ("device", "precision", "threads")
+    assert [[options[name] for name in names] for options in asked] == [
+        ["auto", "auto", 0],
+        ["cpu", "f32", 2],
+    ]
+    assert run(*command, "--threads", "-1").code == 2
+
+
 def test_an_overlay_shows_outlines_and_prompts(run: Callable[..., Run]) -> None:
     picture(array=np.full((HEIGHT, WIDTH), 128, np.uint8))
     done = run(

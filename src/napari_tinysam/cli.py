@@ -16,12 +16,8 @@ import typer
 
 from napari_tinysam import cli_auto
 from napari_tinysam.cli_errors import CommandError, UsageError
-from napari_tinysam.cli_output import (
-    DeviceOption,
-    ModelOption,
-    download_progress,
-    note,
-)
+from napari_tinysam.cli_output import DeviceOption, ModelOption, note
+from napari_tinysam.cli_running import PrecisionOption, Running, ThreadsOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,6 +182,8 @@ def segment(
     plane: PlaneOption = None,
     overlay: OverlayOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Segment objects in IMAGE by points and boxes and write them as labels.
 
@@ -218,8 +216,7 @@ def segment(
         source.options,
         objects,
         model=model,
-        device=device,
-        progress=download_progress(),
+        running=Running(device, precision, threads),
     )
     result.write_labels(output)
     if overlay is not None:
@@ -325,6 +322,8 @@ def evaluate(
     clicks: ClicksOption = 9,
     images: ImagesOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
     partly_annotated: PartlyOption = False,
 ) -> None:
     """Compare what MODEL draws for boxes and clicks, and by itself, with the labels in DATA.
@@ -347,10 +346,10 @@ def evaluate(
         objects=objects,
         clicks=clicks,
         images=images,
-        device=device,
+        running=Running(device, precision, threads),
         partly_annotated=partly_annotated,
     )
-    outcome = evaluate_model(request, note=note, progress=download_progress())
+    outcome = evaluate_model(request, note=note)
     typer.echo(outcome.text)
     if outcome.interrupted:
         raise KeyboardInterrupt
@@ -432,7 +431,7 @@ StepsOption = Annotated[
     int | None,
     typer.Option(metavar="N", help="Length of the whole run, instead of the recipe's."),
 ]
-PrecisionOption = Annotated[
+TrainingPrecisionOption = Annotated[
     str, typer.Option(metavar="NAME", help="auto, 32-true or bf16-mixed.")
 ]
 DevicesOption = Annotated[
@@ -488,7 +487,7 @@ def _by_recipe(*, distills: bool) -> Callable[..., None]:
         device: DeviceOption = "auto",
         devices: DevicesOption = 1,
         nodes: NodesOption = 1,
-        precision: PrecisionOption = "auto",
+        precision: TrainingPrecisionOption = "auto",
     ) -> None:
         from napari_tinysam import cli_training
 
@@ -562,9 +561,7 @@ def demo(
     except (OSError, ValueError) as error:
         raise CommandError(f"The folder {folder} cannot be made.") from error
     image, objects = cli_demo.image(), cli_demo.objects()
-    result = segment_plane(
-        image, {}, objects, model=model, progress=download_progress()
-    )
+    result = segment_plane(image, {}, objects, model=model)
     labels, overlay = folder / "labels.tif", folder / "overlay.png"
     result.write_labels(labels)
     result.write_overlay(overlay, image, {})

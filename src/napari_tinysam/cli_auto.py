@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_tinysam.cli_errors import CommandError, UsageError
-from napari_tinysam.cli_output import (
-    MANY_IMAGES,
-    DeviceOption,
-    ModelOption,
-    download_progress,
-    note,
-)
+from napari_tinysam.cli_output import DeviceOption, ModelOption, note
+from napari_tinysam.cli_running import PrecisionOption, Running, ThreadsOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +86,8 @@ def auto(
     channel: ChannelsOption = None,
     overlay: PictureOption = False,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Find all objects of images, without a click.
 
@@ -123,7 +120,7 @@ def auto(
         raise CommandError(
             f"The folder {output} cannot be made: {error.strerror}."
         ) from error
-    predictor = _loaded(model, device, many=len(jobs) >= MANY_IMAGES)
+    predictor = _loaded(model, Running(device, precision, threads), len(jobs))
     if settings.mode in ("guided", "head") and not predictor.has_object_head:
         raise UsageError(
             f"The model {predictor.name!r} has no object head; use --mode hierarchical."
@@ -153,17 +150,11 @@ def _settings(
     return BatchSettings(mode, given, channels, overlay)  # type: ignore[arg-type]
 
 
-def _loaded(model: str, device: str, *, many: bool) -> Predictor:
+def _loaded(model: str, running: Running, images: int) -> Predictor:
     from napari_tinysam.checkpoints import CheckpointError
-    from napari_tinysam.predictor import load_model
 
     try:
-        return load_model(
-            model,
-            device=device,
-            progress=download_progress(),
-            convert=note if many else None,
-        )
+        return running.load(model, images)
     except (CheckpointError, ValueError, OSError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CommandError(lines[0]) from error

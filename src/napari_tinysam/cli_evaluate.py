@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tinysam import writing
 from napari_tinysam.cli_errors import CommandError, UsageError
-from napari_tinysam.cli_output import MANY_IMAGES
+from napari_tinysam.cli_running import Running
 from napari_tinysam.stack_files import FileError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Request:
         Clicks on each.
     images : int or None
         At most so many images of each set, evenly spaced.
-    device : str
-        As for `load_model`.
+    running : Running
+        How the model runs.
     partly_annotated : bool
         Whether a pixel without label may belong to an object.
     """
@@ -61,7 +61,7 @@ class Request:
     objects: int = 8
     clicks: int = 9
     images: int | None = None
-    device: str = "auto"
+    running: Running = field(default_factory=Running)
     partly_annotated: bool = False
 
     def check(self) -> None:
@@ -139,7 +139,6 @@ def evaluate_model(
     request: Request,
     *,
     note: Callable[[str], None],
-    progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Judge a model on labelled images, and write what was asked for.
 
@@ -149,8 +148,6 @@ def evaluate_model(
         What to do.
     note : callable
         Called with sentences for the user.
-    progress : callable, optional
-        Called with the bytes of the model downloaded so far and in total.
 
     Raises
     ------
@@ -158,17 +155,11 @@ def evaluate_model(
         If model, images or outputs cannot be had.
     """
     from napari_tinysam.checkpoints import CheckpointError
-    from napari_tinysam.predictor import load_model
 
     request.check()
     entries = _entries(request, note)
     try:
-        predictor = load_model(
-            request.model,
-            device=request.device,
-            progress=progress,
-            convert=note if len(entries) >= MANY_IMAGES else None,
-        )
+        predictor = request.running.load(request.model, len(entries))
         evaluation = _evaluate(predictor, entries, request.settings)
     except (CheckpointError, ValueError, OSError, RuntimeError) as error:
         # no such model, an image that cannot be read, or a device out of memory

@@ -10,9 +10,6 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: From so many images on, a model is first converted for the computer (`load_model`, `convert`).
-MANY_IMAGES = 8
-
 ModelOption = Annotated[
     str,
     typer.Option(

@@ -9,10 +9,11 @@ import numpy as np
 
 from napari_tinysam import cli_prompts, reading, writing
 from napari_tinysam.cli_errors import CommandError, UsageError
+from napari_tinysam.cli_running import Running
 from napari_tinysam.stack_files import FileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -200,8 +201,7 @@ def segment_plane(
     objects: list[ObjectPrompt],
     *,
     model: str,
-    device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    running: Running | None = None,
 ) -> Result:
     """Load a model, encode a plane, decode its objects.
 
@@ -213,8 +213,10 @@ def segment_plane(
         Keyword arguments of `to_rgb` for it.
     objects : list of ObjectPrompt
         What to segment, in pixels of the image.
-    model, device, progress
+    model : str
         As in `napari_tinysam.load_model`.
+    running : Running, optional
+        How it runs.
 
     Raises
     ------
@@ -222,10 +224,9 @@ def segment_plane(
         If the model cannot be had, or the image is none for it.
     """
     from napari_tinysam.checkpoints import CheckpointError
-    from napari_tinysam.predictor import load_model
 
     try:
-        predictor = load_model(model, device=device, progress=progress)
+        predictor = (running or Running()).load(model)
         embedding = predictor.encode(pixels, **options)
         labels, scores = _labels(predictor, embedding, objects)
     except (CheckpointError, ValueError, TypeError, OSError, RuntimeError) as error:
