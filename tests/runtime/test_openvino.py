@@ -430,9 +430,12 @@ def test_a_conversion_that_fails_is_not_tried_at_every_start(
     monkeypatch.setattr("subprocess.Popen", lambda *a, **_: started.append(a))
     monkeypatch.setattr("napari_tinysam.runtime.openvino_conversion.convert", convert)
     monkeypatch.setattr("sys.argv", ["prepare", str(path)])
+    lowered: list[int] = []  # never this process, for all tests that follow
+    monkeypatch.setattr("os.nice", lowered.append, raising=False)
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     with pytest.raises(SystemExit, match=r"cannot be converted.*MemoryError"):
         prepare.main()
+    assert lowered == [10]
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
     note = store.folder_of(fingerprint).with_name(
         store.folder_of(fingerprint).name + ".failed"
