@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,13 +26,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A napari layer changed outside the GUI's thread is an error, not a rare crash.
 os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
 
+# Nothing asserts times: the first example may load torchvision, on a machine that others use.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 _HAS_SCREEN = sys.platform != "linux" or bool(os.environ.get("DISPLAY"))
 if not _HAS_SCREEN:  # Qt would abort the whole run
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where there is no CUDA device."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Skip tests marked `gpu` where there is no CUDA device; say which stay in one process."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_process_of(item)))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return
@@ -42,15 +53,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+def _process_of(item: pytest.Item) -> str:
+    """Name what must be tested in one process: a file, for its fixtures, or all windows.
+
+    Two windows on one screen take the focus from each other.
+    """
+    return "screen" if _needs_screen(item) else item.path.as_posix()
+
+
+def _needs_screen(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    marked = item.get_closest_marker("gl") is not None
+    return marked or "make_napari_viewer" in fixtures
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Say what is missing where napari would fail at an OpenGL call without a screen.
 
     Left alone, `glGetParameter` returns None there, and later tests fail with it.
     """
-    needs_screen = "make_napari_viewer" in getattr(
-        item, "fixturenames", ()
-    ) or item.get_closest_marker("gl")
-    if needs_screen and not _HAS_SCREEN:
+    if _needs_screen(item) and not _HAS_SCREEN:
         pytest.fail(
             "This test opens a napari viewer and needs a screen: run script/test, or "
             "xvfb-run -a .venv/bin/python -m pytest.",
