@@ -357,6 +357,7 @@ def test_object_maps_of_a_network(torch_predictor: Predictor) -> None:
             TorchRuntime(model, torch.device("cpu")), name="random", model_id="random"
         )
         assert predictor.has_object_head
+        embedding = predictor.encode(IMAGE)
         maps = predictor.object_maps(embedding)
         with torch.inference_mode():
             expected = torch.sigmoid(head(embedding.looks[0].features.embedding))[

@@ -1,0 +1,144 @@
+"""One encoded image, and the candidate masks that prompts get on it: what a `Predictor` gives.
+
+numpy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """An image as it was encoded at one size.
+
+    Parameters
+    ----------
+    factor : int
+        How many times smaller than in the model's frame; 1 there.
+    features : object
+        What the predictor's runtime computed; opaque.
+    maps : numpy.ndarray, optional
+        (3, 256 / factor, 256 / factor) float32, what the object head says, for models with dense
+        prompts: their clicks need it.
+    regions : numpy.ndarray, optional
+        (256 / factor, 256 / factor) int32, the objects in these maps.
+    """
+
+    factor: int
+    features: Any
+    maps: npt.NDArray[np.float32] | None = None
+    regions: npt.NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One encoded image.
+
+    Parameters
+    ----------
+    looks : tuple of Look
+        The image in the model's frame; then, for models with dense prompts, in smaller ones
+        (`napari_tinysam.scales`).
+    original_size : (int, int)
+        Height and width of the image.
+    input_size : (int, int)
+        Height and width it was resized to inside the model's frame.
+    frame_size : int
+        Side of the model's frame in pixels.
+    model_id : str
+        The predictor that made it, the only one that can read it.
+    resized : numpy.ndarray, optional
+        (h, w, 3) uint8, the image in the model's frame: for `Predictor.mirrored_maps`.
+    """
+
+    looks: tuple[Look, ...]
+    original_size: tuple[int, int]
+    input_size: tuple[int, int]
+    frame_size: int
+    model_id: str
+    resized: npt.NDArray[np.uint8] | None = None
+
+    @cached_property
+    def upscaler(self) -> Upscaler:
+        """Maps low-resolution logits to this image."""
+        return Upscaler(self.input_size, self.original_size, self.frame_size)
+
+    def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""
+        scale = np.array(self.input_size[::-1]) / np.array(self.original_size[::-1])
+        return np.asarray(xy.astype(np.float64) * scale, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Three candidate masks for each of N objects, in the model's own order.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        (N, 3, 256, 256) float32, over the model's frame; fit for `Prompts.masks`.
+    scores : numpy.ndarray
+        (N, 3) float32, the IoU that the model predicts for its own masks.
+    upscaler : Upscaler
+        From the embedding.
+    """
+
+    logits: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    upscaler: Upscaler
+
+    def __len__(self) -> int:
+        """Return the number of objects, N."""
+        return len(self.logits)
+
+    @cached_property
+    def stability(self) -> npt.NDArray[np.float32]:
+        """(N, 3) float32 in 0–1: how little each mask depends on the threshold.
+
+        Computed on the low-resolution logits over the image, which differs from Segment Anything's
+        full-size score by a few thousandths.
+        """
+        height, width = self.upscaler.valid_size
+        return stability_scores(self.logits[..., :height, :width])
+
+    @property
+    def best(self) -> npt.NDArray[np.intp]:
+        """(N,) which candidate has the highest predicted IoU."""
+        return np.asarray(self.scores.argmax(axis=1), np.intp)
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """(N, 3, H, W) bool, all candidates at the size of the image, computed at each access."""
+        height, width = self.upscaler.original_size
+        full = np.empty((*self.scores.shape, height, width), bool)
+        for index in np.ndindex(*self.scores.shape):  # one at a time: memory
+            full[index] = self.upscaler.full(self.logits[index]) > 0
+        return full
+
+    def full_logits(self, index: int, candidate: int) -> npt.NDArray[np.float32]:
+        """Return the (H, W) float32 logits of one candidate at the size of the image."""
+        return self.upscaler.full(self.logits[index, candidate])
+
+    def boxed(self, index: int = 0, candidate: int | None = None) -> BoxedMask:
+        """Return one mask at the size of the image, computed only where it is.
+
+        Parameters
+        ----------
+        index : int
+            Which object.
+        candidate : int, optional
+            Which of its three masks; the one with the highest score if left out.
+        """
+        if candidate is None:
+            candidate = int(self.best[index])
+        return self.upscaler.boxed(self.logits[index, candidate])
