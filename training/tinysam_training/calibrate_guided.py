@@ -81,10 +81,12 @@ def object_settings(
         )
 
     choices: dict[str, tuple[float, ...]] = {
-        "foreground_threshold": (0.5, 0.4, 0.45, 0.55, 0.6),
-        "boundary_threshold": (0.5, 0.3, 0.4, 0.6, 0.7),
+        "foreground_threshold": (0.5, 0.4, 0.45, 0.55, 0.6, 0.65),
+        "boundary_threshold": (0.5, 0.3, 0.4, 0.6, 0.65, 0.7, 0.75, 0.8),
         "centre_threshold": (0.5, 0.3, 0.4, 0.6, 0.7),
         "smoothing": (0.5, 0.0, 1.0),
+        # No more: objects of a seventh of the usual area may well be some.
+        "minimum_share": (0.05, 0.1, 0.15),
     }
     objects = ObjectSettings()
     best = msa(objects)
