@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.model import DetailedObjectHead, ObjectHead, SegmentAnything
+from tinysam_training.data.labelled_image import DataError
 from tinysam_training.starting import new_model, starting_model
 
 if TYPE_CHECKING:
@@ -63,6 +65,17 @@ def test_a_start_without_a_head_gets_one(tmp_path: Path, details: bool | None) -
     assert head is not None
     assert head.detailed is (details is not False)
     assert starting_model(str(path), object_head=False).object_head is None
+
+
+def test_details_that_are_not_there_are_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with torch.device("meta"):
+        plain = SegmentAnything("vit_b", 64)
+    start = SimpleNamespace(model=plain)
+    monkeypatch.setattr(checkpoints, "load", lambda _: start)
+    with pytest.raises(DataError, match="vit_b encoder has no details"):
+        starting_model("sam_vit_b", details=True)
 
 
 def test_new_models_see_details_where_there_are_any() -> None:

@@ -140,7 +140,7 @@ def starting_model(
     CheckpointError
         If the start or the decoder cannot be had.
     DataError
-        If the start cannot be widened so.
+        If the start cannot be widened so, or has no details.
     """
     if start == "random":
         model = new_model(
@@ -177,6 +177,11 @@ def _give_head(model: SegmentAnything, details: bool | None) -> None:
         details = has_details(model.architecture) if own is None else own.detailed
     if own is not None and own.detailed == details:
         return
+    if details and not has_details(model.architecture):
+        raise DataError(
+            f"A {model.architecture} encoder has no details for its object head to see; "
+            "leave `model.details` out."
+        )
     model.object_head = model.new_object_head(details).train(model.training)
     if own is not None:
         _take_head(model.object_head, own)
