@@ -1,0 +1,339 @@
+"""How much faster the plugin is than the usual way, both in one run: ``python -m benchmarks``.
+
+The usual way is torch, eager, in float32, with `segment_anything`'s decoder and generator, on the
+same weights. Ours is what the plugin runs on this computer. Figures of the window need a screen, or
+``xvfb-run``, which is looked for.
+
+    python -m benchmarks                                 # about four minutes on two cores
+    python -m benchmarks --images DATA/dsb2018/val -n 3  # and guided search on three images
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+
+from napari_tinysam import Prompts, checkpoints, load_model
+from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
+from tinysam_training.data.synthetic import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_tinysam.predictor import Predictor
+
+#: Of both sides' masks in everything mode.
+SCORE, STABILITY, POINTS = 0.5, 0.5, 32
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    work : str
+    usual, ours : float
+        Seconds; megabytes of memory. NaN where there is nothing to compare with.
+    target : str
+    note : str
+    """
+
+    work: str
+    usual: float
+    ours: float
+    target: str
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """Give the cells of the table's row."""
+        if "MB" in self.target:
+            return [self.work, "", f"{self.ours:,.0f} MB", "", self.target, self.note]
+        usual = "" if np.isnan(self.usual) else _in_words(self.usual)
+        ratio = "" if np.isnan(self.usual) else f"{self.usual / self.ours:.1f} ×"
+        return [self.work, usual, _in_words(self.ours), ratio, self.target, self.note]
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+
+
+def timed(*runs: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
+    """Median seconds of each; they take turns, so that a busy machine slows all of them."""
+    for run in runs:
+        run()
+    taken: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for run, times in zip(runs, taken, strict=True):
+            begun = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begun)
+    return [statistics.median(times) for times in taken]
+
+
+class Usual:
+    """The same weights, run as `segment_anything` runs them."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.model = checkpoints.load(name).model.to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def encode(self, rgb: np.ndarray) -> torch.Tensor:
+        image = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(self.device)
+        found = self.model.encode(image.float())
+        self._wait()
+        return found
+
+    @torch.inference_mode()
+    def decode(self, embedding: torch.Tensor, xy: np.ndarray) -> None:
+        points = torch.from_numpy(xy).to(self.device)
+        labels = torch.ones(points.shape[:2], dtype=torch.int64, device=self.device)
+        self.model.decode(embedding, points=points, labels=labels)
+        self._wait()
+
+    def generator(self) -> SamAutomaticMaskGenerator:
+        model: Any = self.model
+        model.image_encoder.img_size = model.image_size
+        parts = model.image_encoder, model.prompt_encoder, model.mask_decoder
+        return SamAutomaticMaskGenerator(
+            Sam(*parts).to(self.device).eval(),
+            points_per_side=POINTS,
+            pred_iou_thresh=SCORE,
+            stability_score_thresh=STABILITY,
+        )
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def image() -> np.ndarray:
+    """(1024, 1024, 3) synthetic nuclei of a seed that no training uses."""
+    entry = entries(1, seed=2**31 - 1, kinds=("nuclei",), size=(1024, 1024))[0]
+    return entry.read().rgb
+
+
+def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
+    """One look at the image, and all that a model with dense prompts takes."""
+    runtime = predictor._runtime
+    before, now, whole = timed(
+        lambda: usual.encode(rgb),
+        lambda: runtime.encode(rgb),
+        lambda: predictor.encode(rgb),
+    )
+    return [
+        Row("encode 1024²", before, now, "≥ 7 ×", "one look, prepared for prompts"),
+        Row("", before, whole, "", "as the plugin encodes: all looks"),
+    ]
+
+
+def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
+    """Points: what the runtime takes, and what the plugin takes with all that is around it."""
+    runtime, embedding = predictor._runtime, predictor.encode(rgb)
+    features, official = embedding.looks[0].features, usual.encode(rgb)
+    rng = np.random.default_rng(0)
+    rows = []
+    for count, target in ((1, "≥ 5 ×"), (64, "≥ 8 ×")):
+        xy = rng.uniform(50, 970, (count, 1, 2)).astype(np.float32)
+        drawn = None
+        if runtime.dense_prompts:
+            drawn = rng.normal(0, 8, (count, 256, 256)).astype(np.float32)
+        given = {
+            "points": xy,
+            "labels": np.ones((count, 1), np.int32),
+            "boxes": None,
+            "masks": drawn,
+        }
+        before, now, whole = timed(
+            lambda xy=xy: usual.decode(official, xy),
+            lambda given=given: runtime.decode(features, **given),
+            lambda xy=xy: predictor.predict(embedding, Prompts(points=xy)),
+        )
+        what = f"decode {count} prompt{'s' if count > 1 else ''}"
+        rows += [
+            Row(what, before, now, target, "one look"),
+            Row("", before, whole, "", "as the plugin predicts: all looks, drawing"),
+        ]
+    return rows
+
+
+def searching(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
+    """Everything mode, beside the official generator; encoding included on both sides."""
+    begun = time.perf_counter()
+    with torch.inference_mode():
+        usual.generator().generate(rgb)
+    usual_seconds = time.perf_counter() - begun
+    own = Thresholds.from_notes(predictor.notes)
+    filters = {"score_threshold": SCORE, "stability_threshold": STABILITY}
+    grid = replace(own.search, points_per_side=POINTS, **filters)
+    rows = []
+    for mode, thresholds in (
+        ("hierarchical", replace(own, search=grid, labels=LabelSettings(SCORE))),
+        ("guided", own),
+    ):
+        if mode == "guided" and not predictor.has_object_head:
+            continue
+        seconds, report = segmented(predictor, rgb, mode, thresholds)
+        stages = ", ".join(f"{k} {v:.2f}" for k, v in report.seconds.items())
+        note = (
+            f"{report.decoded} of {report.decoded + report.skipped} prompts; {stages}"
+        )
+        target = "≥ 20 ×" if mode == "hierarchical" else ""
+        rows.append(Row(f"{mode}, 1024²", usual_seconds, seconds, target, note))
+    return rows
+
+
+def segmented(
+    predictor: Predictor, rgb: np.ndarray, mode: Any, thresholds: Thresholds
+) -> tuple[float, Any]:
+    """Seconds of one image, encoding and labels included, and what the search says it did."""
+    begun = time.perf_counter()
+    embedding = predictor.encode(rgb)
+    found = Segmentation(predictor, embedding, mode, thresholds=thresholds).run()
+    found.labels()
+    return time.perf_counter() - begun, found.report
+
+
+def on_images(
+    usual: Usual, predictor: Predictor, folder: Path, count: int
+) -> list[Row]:
+    """Guided search and the official generator on real images, mean seconds of one."""
+    from tinysam_training.data import find_pairs
+    from tinysam_training.pipeline import evenly_spaced
+
+    own = Thresholds.from_notes(predictor.notes)
+    generator, before, now, prompts = usual.generator(), [], [], []
+    for entry in evenly_spaced(find_pairs(folder, None), count):
+        rgb = entry.read().rgb
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            generator.generate(rgb)
+        before.append(time.perf_counter() - begun)
+        seconds, report = segmented(predictor, rgb, "guided", own)
+        now.append(seconds)
+        prompts.append(report.decoded)
+    note = f"{len(now)} images, {np.mean(prompts):.0f} prompts on average"
+    return [
+        Row(
+            "guided, real images",
+            float(np.mean(before)),
+            float(np.mean(now)),
+            "≥ 60 ×",
+            note,
+        )
+    ]
+
+
+def in_the_window(model: str) -> list[Row]:
+    """Let another process open napari and use the dock (`session.py`)."""
+    command = [sys.executable, str(Path(__file__).with_name("session.py")), model]
+    environment = dict(os.environ)
+    if sys.platform == "linux" and shutil.which("xvfb-run"):
+        environment["QT_QPA_PLATFORM"] = "xcb"
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1920x1200x24", *command]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        sys.stderr.write(f"No figures of the window: {done.stderr[-500:]}\n")
+        return []
+    found = json.loads(lines[-1])
+    none = float("nan")
+    return [
+        Row("dock opens", none, found["open"], "300 ms"),
+        Row(
+            "first embedding after picking 1024²",
+            none,
+            found["first"],
+            "1 s",
+            "model not loaded yet, converted before",
+        ),
+        Row("hover → preview drawn, median", none, found["hover"][0], ""),
+        Row("hover → preview drawn, p95", none, found["hover"][1], "40 ms"),
+        Row("click → mask drawn, median", none, found["click"][0], ""),
+        Row("click → mask drawn, p95", none, found["click"][1], ""),
+        Row("memory of the session", none, found["memory"], "1,200 MB", "at most"),
+    ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Make a Markdown table."""
+    lines = [
+        "| work | usual | ours | ratio | target | |",
+        "|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row.cells())} |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def machine(predictor: Predictor) -> str:
+    """Say what all this ran on."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text("utf-8").splitlines()
+        named = [line.partition(":")[2] for line in lines if "model name" in line]
+        name = named[0].strip() if named else name
+    return (
+        f"{name}, {os.cpu_count()} cores; torch {torch.__version__} with "
+        f"{torch.get_num_threads()} threads; {predictor.name}, {predictor.runtime_name}"
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=Path, help="a folder of labelled images")
+    parser.add_argument("-n", type=int, default=3, help="so many of them")
+    parser.add_argument("--without-window", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    say = sys.stderr.write
+    rows: list[Row] = []
+    if not arguments.without_window:
+        say("The window…\n")
+        # Before the model is loaded here: two at once would share the cores.
+        load_model(arguments.model, device=arguments.device, convert=say)
+        rows += in_the_window(arguments.model)
+    predictor = load_model(arguments.model, device=arguments.device, convert=say)
+    on_gpu = "cuda" in predictor.runtime_name
+    usual = Usual(arguments.model, torch.device("cuda" if on_gpu else "cpu"))
+    rgb = image()
+    say("Encoding and decoding…\n")
+    model_rows = encoding(usual, predictor, rgb) + decoding(usual, predictor, rgb)
+    say("Everything mode…\n")
+    model_rows += searching(usual, predictor, rgb)
+    if arguments.images is not None:
+        say("Real images…\n")
+        model_rows += on_images(usual, predictor, arguments.images, arguments.n)
+    rows = model_rows + rows
+    sys.stdout.write(f"{machine(predictor)}\n\n{table(rows)}\n")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()

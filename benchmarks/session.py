@@ -1,0 +1,125 @@
+"""A short session in a real window, for `python -m benchmarks`: its figures as JSON.
+
+Run by ``python -m benchmarks`` in a process of its own, whose memory is that of napari, the plugin
+and the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+ROUNDS = 40
+PATIENCE = 120.0
+
+
+def plane(side: int = 1024) -> np.ndarray:
+    """(side, side) uint16: blurred blobs, so that hovering finds something to outline."""
+    from scipy import ndimage as ndi
+
+    rng = np.random.default_rng(0)
+    noise = ndi.gaussian_filter(rng.normal(size=(side, side)), 12)
+    bright = np.clip(noise / noise.std(), 0, 3) * 1000
+    return (bright + rng.normal(300, 30, (side, side))).clip(0).astype(np.uint16)
+
+
+def main() -> None:
+    """Open napari, the dock and an image; hover and click; print figures in seconds and MB."""
+    settings = tempfile.TemporaryDirectory()
+    os.environ["NAPARI_CONFIG"] = str(Path(settings.name) / "settings.yaml")
+    import napari
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1200, 850)
+    image = viewer.add_image(plane())
+    QTest.qWait(500)
+
+    def until(condition: Callable[[], Any]) -> None:
+        end = time.perf_counter() + PATIENCE
+        while not condition():
+            if time.perf_counter() > end:
+                sys.exit("waited too long")
+            QTest.qWait(1)
+
+    from canvas_mouse import CanvasMouse
+    from napari_tinysam.ui._embedder import load_predictor
+    from napari_tinysam.ui._widget import TinySAMWidget
+
+    begun = time.perf_counter()
+    widget = TinySAMWidget(viewer, load_predictor=_named(load_predictor))
+    viewer.window.add_dock_widget(widget, name="TinySAM", area="right")
+    QApplication.processEvents()
+    opened = time.perf_counter() - begun
+    session = widget.session
+    until(lambda: session.status.kind.name == "READY")
+    first = time.perf_counter() - begun
+    mouse = CanvasMouse(viewer)
+    spots = cycle([(y, x) for y in range(200, 900, 70) for x in range(200, 900, 70)])
+    preview = session._preview
+
+    def hover() -> None:
+        before = preview.shown
+        mouse.move(image, next(spots))
+        until(lambda: preview.shown is not before)
+        QApplication.processEvents()
+
+    hovers = _times(hover, lambda: QTest.qWait(30))
+    session.set_hover_enabled(False)
+
+    def forget() -> None:
+        session.clear()
+        QTest.qWait(50)
+
+    def click() -> None:
+        mouse.click(image, next(spots))
+        until(lambda: session.candidate_scores)
+        QApplication.processEvents()
+
+    clicks = _times(click, forget)
+    # Kilobytes, on a Mac bytes.
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    found = {
+        "open": opened,
+        "first": first,
+        "hover": [float(np.percentile(hovers, p)) for p in (50, 95)],
+        "click": [float(np.percentile(clicks, p)) for p in (50, 95)],
+        "memory": memory,
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # closing the window is not timed, and nothing is to be saved
+
+
+def _named(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Load the model of the command line, whatever the dock's settings say."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "default"
+    return lambda _, device, progress: load(name, device, progress)
+
+
+def _times(run: Callable[[], None], before: Callable[[], None]) -> list[float]:
+    taken = []
+    for _ in range(ROUNDS + 3):
+        before()
+        begun = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begun)
+    return taken[3:]
+
+
+if __name__ == "__main__":
+    main()
