@@ -50,14 +50,16 @@ class Row:
     Attributes
     ----------
     work : str
-    usual, ours : float
-        Seconds; megabytes of memory. NaN where there is nothing to compare with.
+    usual : float or None
+        Seconds; None where there is nothing to compare with.
+    ours : float
+        Seconds, or megabytes of memory.
     target : str
     note : str
     """
 
     work: str
-    usual: float
+    usual: float | None
     ours: float
     target: str
     note: str = ""
@@ -66,8 +68,9 @@ class Row:
         """Give the cells of the table's row."""
         if "MB" in self.target:
             return [self.work, "", f"{self.ours:,.0f} MB", "", self.target, self.note]
-        usual = "" if np.isnan(self.usual) else _in_words(self.usual)
-        ratio = "" if np.isnan(self.usual) else f"{self.usual / self.ours:.1f} ×"
+        usual = ratio = ""
+        if self.usual is not None:
+            usual, ratio = _in_words(self.usual), f"{self.usual / self.ours:.1f} ×"
         return [self.work, usual, _in_words(self.ours), ratio, self.target, self.note]
 
 
@@ -257,21 +260,20 @@ def in_the_window(model: str) -> list[Row]:
         sys.stderr.write(f"No figures of the window: {done.stderr[-500:]}\n")
         return []
     found = json.loads(lines[-1])
-    none = float("nan")
     return [
-        Row("dock opens", none, found["open"], "300 ms"),
+        Row("dock opens", None, found["open"], "300 ms"),
         Row(
-            "first embedding after picking 1024²",
-            none,
+            "dock opened → 1024² image embedded",
+            None,
             found["first"],
             "1 s",
             "model not loaded yet, converted before",
         ),
-        Row("hover → preview drawn, median", none, found["hover"][0], ""),
-        Row("hover → preview drawn, p95", none, found["hover"][1], "40 ms"),
-        Row("click → mask drawn, median", none, found["click"][0], ""),
-        Row("click → mask drawn, p95", none, found["click"][1], ""),
-        Row("memory of the session", none, found["memory"], "1,200 MB", "at most"),
+        Row("hover → preview drawn, median", None, found["hover"][0], ""),
+        Row("hover → preview drawn, p95", None, found["hover"][1], "40 ms"),
+        Row("click → mask drawn, median", None, found["click"][0], ""),
+        Row("click → mask drawn, p95", None, found["click"][1], ""),
+        Row("memory of the session", None, found["memory"], "1,200 MB", "at most"),
     ]
 
 
@@ -315,7 +317,7 @@ def main() -> None:
     rows: list[Row] = []
     if not arguments.without_window:
         say("The window…\n")
-        # Before the model is loaded here: two at once would share the cores.
+        # Converted if need be, so that the window does not wait for it; nothing else runs then.
         load_model(arguments.model, device=arguments.device, convert=say)
         rows += in_the_window(arguments.model)
     predictor = load_model(arguments.model, device=arguments.device, convert=say)

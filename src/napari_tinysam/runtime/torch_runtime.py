@@ -99,9 +99,8 @@ class TorchRuntime:
             frame = image.to(self._device).float()
             features = model.features(model.normalize_and_pad(frame, frame_size))
             maps = None
-            if (
-                self.has_object_head
-            ):  # at once: its details are larger than all the rest
+            # At once: the details that it needs are larger than all that is kept.
+            if self.has_object_head:
                 maps = model.object_maps(features)[0].float().sigmoid()
             embedding = features.embedding
             return Encoded(embedding, self._decoder.prepare(embedding), maps)
