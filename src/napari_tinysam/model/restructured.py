@@ -101,9 +101,9 @@ class RestructuredDecoder(nn.Module):
         layer = self.mask_decoder.transformer.layers[0]
         return ImageSide(
             image,
-            layer.cross_attn_token_to_image.k_proj(placed).T.contiguous(),
-            layer.cross_attn_token_to_image.v_proj(image).T.contiguous(),
-            layer.cross_attn_image_to_token.q_proj(placed).T.contiguous(),
+            _projected(layer.cross_attn_token_to_image.k_proj, placed),
+            _projected(layer.cross_attn_token_to_image.v_proj, image),
+            _projected(layer.cross_attn_image_to_token.q_proj, placed),
         )
 
     def placed(self, shape: Sequence[int]) -> Tensor:
@@ -342,6 +342,12 @@ class _DensePrompt:
         mean: Tensor = shares.flatten(1, 2) @ inner.transpose(1, 2)  # (N, 8 T, 16)
         mean = mean.view(*shares.shape[:3], -1)
         return found + mean @ _by_head(weight @ last, heads).transpose(-1, -2)
+
+
+def _projected(projection: Any, image: Tensor) -> Tensor:
+    """Project (P, 256) tokens to (c, P) at once, without a transposed copy."""
+    found: Tensor = projection.weight @ image.T + projection.bias[:, None]
+    return found
 
 
 def _heads(x: Tensor, attention: Attention) -> Tensor:

@@ -1,8 +1,9 @@
 """A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
 
 Three kinds of graphs: an encoder for each size of the frame, which also prepares what all prompts
-share; the decoder up to scores and mask kernels; and the drawing of masks. The decoder is
-`napari_tinysam.model.restructured`, for any number of prompts and any frame.
+share; the decoder up to scores and mask kernels; and the drawing of masks. The encoder is
+`napari_tinysam.model.restructured_encoder`; the decoder `napari_tinysam.model.restructured`, for any
+number of prompts and any frame.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
+from napari_tinysam.model.restructured_encoder import RestructuredEncoder
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
 from napari_tinysam.model.tiny_vit import TinyVitEncoder
 from napari_tinysam.scales import FACTORS
@@ -178,7 +180,9 @@ class _EncoderGraph(nn.Module):
         self, model: SegmentAnything, decoder: RestructuredDecoder, frame: int
     ) -> None:
         super().__init__()
+        assert isinstance(model.image_encoder, TinyVitEncoder)
         self.model = model
+        self.encoder = RestructuredEncoder(model.image_encoder, model.object_head)
         self.decoder = decoder
         self.register_buffer("steps", torch.arange(frame), persistent=False)
 
@@ -188,11 +192,9 @@ class _EncoderGraph(nn.Module):
         normalized = normalized / model.pixel_std
         # The padding is 0 after the normalisation, not before.
         inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-        features = model.features(normalized * inside.float())
-        side = self.decoder.prepare(features.embedding)
-        if model.object_head is None:
-            return tuple(side)
-        return (*side, model.object_maps(features)[0].sigmoid())
+        embedding, maps = self.encoder(normalized * inside.float())
+        side = self.decoder.prepare(embedding)
+        return tuple(side) if maps is None else (*side, maps[0].sigmoid())
 
 
 class _DecoderGraph(nn.Module):

@@ -1,0 +1,131 @@
+"""TinyViT encoder and object head, laid out for compilers of graphs: the same answers, sooner.
+
+Convolutions want channels last in memory with channels first in name, products of matrices want
+channels last in both. Going from one to the other costs nothing where it is written so that a
+compiler sees it: as one permutation, with one reader, straight to or from (B, H W, C) tokens. timm's
+TinyViT goes by other shapes, and compilers copy the image's features a hundred times. So here sums
+are made where convolutions are, and every permutation has one reader.
+
+Two more changes, exact too: the norm before an attention gives its weights to the projections, so
+that what lies beyond the image is plain zeros; and queries, keys and values are three products
+instead of one that is taken apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from napari_tinysam.model.object_head import ObjectHead
+    from napari_tinysam.model.tiny_vit import TinyVitEncoder
+
+
+class RestructuredEncoder(nn.Module):
+    """A TinyViT encoder and the object head that reads it.
+
+    Parameters
+    ----------
+    encoder : TinyVitEncoder
+        Its modules are used, not copied: what it learns, this answers with.
+    head : ObjectHead or None
+    """
+
+    def __init__(self, encoder: TinyVitEncoder, head: ObjectHead | None) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.head = head
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed frames and say where objects are.
+
+        Parameters
+        ----------
+        frame : Tensor
+            (B, 3, S, S), normalised and padded; S a multiple of 16.
+
+        Returns
+        -------
+        embedding : Tensor
+            (B, 256, S / 16, S / 16), of `TinyVitEncoder.forward`.
+        maps : Tensor or None
+            (B, 3, S / 4, S / 4) logits of the object head; None without one.
+        """
+        body, neck = self.encoder.body, self.encoder.neck
+        features = body.stages[0](body.patch_embed(frame))  # convolutions alone
+        stages = [features]
+        for stage in body.stages[1:]:
+            features = stage.downsample(features)
+            for block in stage.blocks:
+                features = _block(block, features)
+            stages.append(features)
+        embedding = _norm(neck[3], neck[2](_norm(neck[1], neck[0](features))))
+        if self.head is None:
+            return embedding, None
+        return embedding, self.head(embedding, (stages[1], stages[0]))
+
+
+def _sizes(x: Tensor) -> tuple[int, ...]:
+    """Shape as plain numbers, which a tracer takes for constants: a graph has one size of frame."""
+    return tuple(int(size) for size in x.shape)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) → (B, H W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _places(x: Tensor) -> Tensor:
+    """(B, H, W, C) → (B, C, H, W)."""
+    return x.permute(0, 3, 1, 2)
+
+
+def _norm(norm: Any, x: Tensor) -> Tensor:
+    """SAM's LayerNorm2d of (B, C, H, W), as one operation instead of seven."""
+    shape = norm.weight.shape
+    normed = F.layer_norm(_tokens(x), shape, norm.weight, norm.bias, norm.eps)
+    batch, _, height, width = _sizes(x)
+    return _places(normed.view(batch, height, width, -1))
+
+
+def _block(block: Any, x: Tensor) -> Tensor:
+    """timm's TinyVitBlock; of (B, C, H, W) here, not (B, H, W, C)."""
+    batch, channels, height, width = _sizes(x)
+    side = block.window_size
+    rows, columns = -(-height // side), -(-width // side)
+    beyond = (0, 0, 0, columns * side - width, 0, rows * side - height)
+    # Without the norm's weights and biases, which `_attention` applies: the padding stays 0.
+    normed = F.layer_norm(_tokens(x), (channels,), eps=block.attn.norm.eps)
+    windows = F.pad(normed.view(batch, height, width, channels), beyond)
+    # (B, rows side, columns side, C) → (B rows columns, side side, C)
+    windows = windows.view(batch, rows, side, columns, side, channels)
+    windows = windows.transpose(2, 3).reshape(-1, side * side, channels)
+    found = _attention(block.attn, windows)
+    found = found.view(batch, rows, columns, side, side, channels).transpose(2, 3)
+    found = found.reshape(batch, rows * side, columns * side, channels)
+    x = block.local_conv(x + _places(found[:, :height, :width]))
+    mlp = block.mlp
+    found = mlp.fc2(mlp.act(mlp.fc1(mlp.norm(_tokens(x)))))
+    return x + _places(found.view(batch, height, width, channels))
+
+
+def _attention(attention: Any, x: Tensor) -> Tensor:
+    """timm's Attention of (windows, tokens, C), after the norm's division."""
+    count, tokens, _ = _sizes(x)
+    heads, width = attention.num_heads, attention.key_dim
+    norm, qkv = attention.norm, attention.qkv
+    # Rows of the projection: by head, its queries, keys and values.
+    weight = (qkv.weight * norm.weight).view(heads, 3, width, -1)
+    bias = (qkv.weight @ norm.bias + qkv.bias).view(heads, 3, width)
+    q, k, v = (
+        F.linear(x, weight[:, part].flatten(0, 1), bias[:, part].flatten())
+        .view(count, tokens, heads, width)
+        .transpose(1, 2)
+        for part in range(3)
+    )
+    biases = attention.get_attention_biases(x.device)
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=biases)
+    projected: Tensor = attention.proj(found.transpose(1, 2).flatten(2))
+    return projected
