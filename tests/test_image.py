@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from napari_tinysam.image import to_rgb
+from napari_tinysam.image import as_rgb, to_eight_bits, to_rgb
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -126,6 +126,39 @@ def test_percentiles_are_those_of_numpy() -> None:
     expected = np.rint(np.clip((plane - low) / (high - low) * 255, 0, 255))
     found = to_rgb(plane, percentiles=(10, 90))[..., 0]
     assert np.abs(found - expected).max() <= 1
+
+
+@settings(deadline=None)
+@given(
+    npst.arrays(
+        st.sampled_from([np.uint8, np.int8, np.uint16, np.int16]),
+        npst.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    ),
+    st.tuples(st.floats(0, 100), st.floats(0, 100)),
+)
+def test_percentiles_of_small_integers_are_those_of_numpy(
+    plane: np.ndarray, percentiles: tuple[float, float]
+) -> None:
+    low, high = np.percentile(plane.astype(float), percentiles)
+    assume(high > low)
+    scaled = (plane.astype(float) - low) * (255 / (high - low))
+    assume((np.abs(scaled % 1 - 0.5) > 1e-6).all())  # rounding up or down is open
+    found = to_rgb(plane, percentiles=percentiles)[..., 0]
+    np.testing.assert_array_equal(found, np.rint(np.clip(scaled, 0, 255)))
+
+
+def test_percentiles_beyond_0_and_100_are_refused() -> None:
+    for dtype in (np.uint8, np.float32):
+        with pytest.raises(ValueError, match="ercentile"):
+            to_rgb(gradient(9, 9, dtype), percentiles=(-1, 99))
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (30, 40, 1), (5, 30, 40), (30, 40, 3)])
+def test_gray_stays_gray_until_colours_are_asked_for(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 5000, shape, np.uint16)
+    plane = to_eight_bits(image)
+    assert plane.shape == (30, 40, 3 if shape[-1] == 3 else 1)
+    np.testing.assert_array_equal(as_rgb(plane), to_rgb(image))
 
 
 def test_a_few_bright_pixels_on_black_are_seen() -> None:

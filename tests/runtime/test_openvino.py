@@ -20,6 +20,7 @@ from napari_tinysam.runtime.choice import is_prepared, prepare_in_background
 from napari_tinysam.runtime.openvino_conversion import convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
+from napari_tinysam.runtime.protocol import DamagedModelError
 from napari_tinysam.runtime.torch_runtime import TorchRuntime
 
 if TYPE_CHECKING:
@@ -297,6 +298,22 @@ def test_a_damaged_graph_is_noticed_before_anybody_works_with_it(
     predictor = load_model(dense_weights, device="cpu")
     assert "torch" in predictor.runtime_name
     assert np.isfinite(answer_of(predictor)).all()
+
+
+def test_a_damaged_graph_of_a_smaller_frame_is_removed_and_said(
+    dense_weights: Path,
+) -> None:
+    """It is read in the background, after the model counts as loaded."""
+    load_model(dense_weights, runtime="openvino")
+    folder = store.folder_of(checkpoints.locate(dense_weights).fingerprint)
+    damaged = folder / "encoder_512.xml"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    predictor = load_model(dense_weights, device="cpu")
+    assert "OpenVINO" in predictor.runtime_name
+    with pytest.raises(DamagedModelError, match="load the model again"):
+        answer_of(predictor)
+    assert not folder.exists()
+    assert np.isfinite(answer_of(load_model(dense_weights, device="cpu"))).all()
 
 
 def test_openvino_is_refused_on_a_gpu(weights: Path) -> None:

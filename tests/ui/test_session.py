@@ -16,6 +16,7 @@ from fake_inference import ImmediateInference, SteppedInference
 from fake_predictor import disc_predictor
 from napari_tinysam.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
+from napari_tinysam.runtime.protocol import DamagedModelError
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
 from napari_tinysam.ui._session import AnnotationSession, StatusKind, session_of
@@ -743,3 +744,31 @@ def test_a_model_converted_meanwhile_takes_over_with_the_next_plane(
     loaded[1].model_id = "discs/cpu"
     desk.viewer.dims.set_current_step(0, 0)
     assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_model_found_damaged_while_it_embeds_is_loaded_once_more(
+    mended: bool,
+) -> None:
+    loaded: list[Predictor] = []
+
+    def load(*_: Any) -> Predictor:
+        predictor, runtime = disc_predictor()
+        if not loaded or not mended:
+            runtime.failure = DamagedModelError("Something is damaged.")
+        loaded.append(predictor)
+        return predictor
+
+    desk = open_desk(
+        Image(np.random.default_rng(0).random((80, 90))), load_predictor=load
+    )
+    assert len(loaded) == 2
+    errors = [text for level, text in desk.told if level == "error"]
+    if mended:
+        desk.click(30, 30)
+        assert desk.session.candidate_scores
+        assert not errors
+    else:
+        assert desk.session.status.kind is StatusKind.FAILED
+        assert len(errors) == 1
+        assert "Something is damaged" in errors[0]

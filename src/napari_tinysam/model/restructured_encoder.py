@@ -2,9 +2,9 @@
 
 Convolutions want channels last in memory with channels first in name, products of matrices want
 channels last in both. Going from one to the other costs nothing where it is written so that a
-compiler sees it: as one permutation, with one reader, straight to or from (B, H W, C) tokens. timm's
-TinyViT goes by other shapes, and compilers copy the image's features a hundred times. So here sums
-are made where convolutions are, and every permutation has one reader.
+compiler sees it: as one permutation, with one reader, straight to or from (B, H W, C) tokens. The
+TinyViT of timm goes by other shapes, and compilers copy the image's features a hundred times. So
+here sums are made where convolutions are, and every permutation has one reader.
 
 Two more changes, exact too: the norm before an attention gives its weights to the projections, so
 that what lies beyond the image is plain zeros; and queries, keys and values are three products
@@ -91,7 +91,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 
 
 def _block(block: Any, x: Tensor) -> Tensor:
-    """timm's TinyVitBlock; of (B, C, H, W) here, not (B, H, W, C)."""
+    """`TinyVitBlock` of timm; of (B, C, H, W) here, not (B, H, W, C)."""
     batch, channels, height, width = _sizes(x)
     side = block.window_size
     rows, columns = -(-height // side), -(-width // side)
@@ -112,7 +112,7 @@ def _block(block: Any, x: Tensor) -> Tensor:
 
 
 def _attention(attention: Any, x: Tensor) -> Tensor:
-    """timm's Attention of (windows, tokens, C), after the norm's division."""
+    """`Attention` of timm, of (windows, tokens, C) after the norm's division."""
     count, tokens, _ = _sizes(x)
     heads, width = attention.num_heads, attention.key_dim
     norm, qkv = attention.norm, attention.qkv

@@ -1,9 +1,9 @@
 """A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
 
 Three kinds of graphs: an encoder for each size of the frame, which also prepares what all prompts
-share; the decoder up to scores and mask kernels; and the drawing of masks. The encoder is
-`napari_tinysam.model.restructured_encoder`; the decoder `napari_tinysam.model.restructured`, for any
-number of prompts and any frame.
+share; the decoder up to scores and mask kernels, for any number of prompts and any frame; and the
+drawing of masks. The modules are those of `napari_tinysam.model.restructured_encoder` and
+`napari_tinysam.model.restructured`.
 """
 
 from __future__ import annotations

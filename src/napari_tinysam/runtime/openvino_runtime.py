@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.runtime.openvino_store import discard
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
-from napari_tinysam.runtime.protocol import DecodedPrompts, rows_to_draw
+from napari_tinysam.runtime.protocol import (
+    DamagedModelError,
+    DecodedPrompts,
+    rows_to_draw,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +68,10 @@ class OpenVinoRuntime:
     ------
     Exception
         If the folder is not whole or something in it is damaged: whatever NumPy and OpenVINO raise.
+
+    Notes
+    -----
+    The encoders of smaller frames are read in the background: an image's own frame comes first.
     """
 
     def __init__(
@@ -98,28 +107,56 @@ class OpenVinoRuntime:
             hint = {"INFERENCE_PRECISION_HINT": "f32" if exact else precision}
             return _Graph(core, folder / f"{name}.xml", options | hint)
 
-        names = [f"encoder_{frame}" for frame in self._placed]
-        names += ["decoder_masked", "upscaler"]
+        first, *smaller = sorted(self._placed, reverse=True)
+        needed = [f"encoder_{first}", "decoder_masked", "upscaler"]
         if not self.dense_prompts:  # else prompts are always drawn
-            names.append("decoder")
-        # Side by side: reading what was compiled before takes half a second for an encoder.
-        with ThreadPoolExecutor() as pool:
-            graphs = dict(zip(names, pool.map(graph, names), strict=True))
-        self._encoders = {side: graphs[f"encoder_{side}"] for side in self._placed}
+            needed.append("decoder")
+        # Side by side: reading what was compiled before takes a quarter of a second for an encoder.
+        pool = ThreadPoolExecutor(thread_name_prefix="tinysam-graphs")
+        try:
+            read = {name: pool.submit(graph, name) for name in needed}
+            # A failure that nobody asks for, since no image came, is nobody's failure.
+            self._smaller = {
+                side: pool.submit(graph, f"encoder_{side}") for side in smaller
+            }
+            graphs = {name: reading.result() for name, reading in read.items()}
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown(wait=False)
+        self._folder, self._frame = folder, first
+        self._encoder = graphs[f"encoder_{first}"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
 
     def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
-        """Embed a resized image; see `Runtime.encode`."""
+        """Embed a resized image; see `Runtime.encode`.
+
+        Raises
+        ------
+        DamagedModelError
+            If the graph of a smaller frame cannot be read.
+        """
         side = frame_size or self.image_size
         height, width = rgb.shape[:2]
         padded = np.zeros((1, side, side, 3), np.uint8)
         padded[0, :height, :width] = rgb
-        found = self._encoders[side]([padded, np.array([height, width], np.int64)])
+        found = self._encoder_of(side)([padded, np.array([height, width], np.int64)])
         found = [np.array(each) for each in found]
         return Encoded(
             side, tuple(found[:4]), found[4] if self.has_object_head else None
         )
+
+    def _encoder_of(self, side: int) -> _Graph:
+        if side == self._frame:
+            return self._encoder
+        try:
+            return self._smaller[side].result()
+        except Exception as error:  # OpenVINO raises whatever it ran into
+            discard(self._folder)
+            raise DamagedModelError(
+                "What was prepared of the model is damaged; load the model again."
+            ) from error
 
     def decode(
         self,

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+class DamagedModelError(RuntimeError):
+    """What a runtime reads after its start is damaged, and was removed: load the model again.
+
+    The message is meant for users.
+    """
+
+
 class DecodedPrompts(NamedTuple):
     """Masks of N objects as the decoder gives them."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.runtime.protocol import DamagedModelError
 from napari_tinysam.ui._choices import read_choices
 from napari_tinysam.ui._inference import Inference, Lane
 from napari_tinysam.ui._triton_guard import triton_kept_out
@@ -145,7 +146,8 @@ class Embedder:
         self._stop_download = False
         self._generation = 0  # of the model: what an older one returns is dropped
         self._loading = False
-        self._reloaded = False  # once a model: no loop if the faster one does not open
+        # Once a model: no loop if the faster one does not open, or is damaged again.
+        self._reloaded = self._mended = False
         self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
         self._running: Hashable | None = None
         self.name = "default"
@@ -158,7 +160,7 @@ class Embedder:
         self.name, self.device = name, device
         self.predictor = self.embedding = None
         self._generation += 1
-        self._loading = self._reloaded = False
+        self._loading = self._reloaded = self._mended = False
         self.start()
 
     def start(self) -> None:
@@ -283,8 +285,14 @@ class Embedder:
 
     def _embedding_failed(self, key: Hashable, error: Exception) -> None:
         self._running = None
-        if self._is_wanted(key):
-            self._fail("The image could not be read", error)
+        if not self._is_wanted(key):
+            return
+        if isinstance(error, DamagedModelError) and not self._mended:
+            self._mended = True
+            self.predictor = None
+            self.start()
+            return
+        self._fail("The image could not be read", error)
 
     def _is_wanted(self, key: Hashable) -> bool:
         return (

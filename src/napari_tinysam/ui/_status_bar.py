@@ -21,8 +21,10 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from napari_tinysam.ui._session import Status
 
-#: Work shorter than this shows no progress: bars that flash up and vanish only disturb.
-_PATIENCE_MS = 300
+#: Work shorter than this shows no progress: bars that flash up and vanish only disturb. And they
+#: move, for which the whole window is drawn again and again: without a graphics card, as in remote
+#: desktops, that takes more processor time than loading the model.
+_PATIENCE_MS = 1000
 
 _STEPS = 100  # of a bar whose end is known
 
