@@ -28,8 +28,10 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from napari_tinysam import Prompts, checkpoints, load_model
+from napari_tinysam import Prompts, checkpoints, load_model, scales
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
+from napari_tinysam.image import as_rgb, to_eight_bits
+from napari_tinysam.predictor import resize_longest_side
 from tinysam_training.data.synthetic import entries
 
 if TYPE_CHECKING:
@@ -106,6 +108,15 @@ class Usual:
         return found
 
     @torch.inference_mode()
+    def look(self, rgb: np.ndarray) -> None:
+        """Embed, and say where objects are: what `Runtime.encode` does."""
+        image = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(self.device)
+        features = self.model.features(self.model.normalize_and_pad(image.float()))
+        if self.model.object_head is not None:
+            self.model.object_maps(features)
+        self._wait()
+
+    @torch.inference_mode()
     def decode(self, embedding: torch.Tensor, xy: np.ndarray) -> None:
         points = torch.from_numpy(xy).to(self.device)
         labels = torch.ones(points.shape[:2], dtype=torch.int64, device=self.device)
@@ -137,15 +148,29 @@ def image() -> np.ndarray:
 def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
     """One look at the image, and all that a model with dense prompts takes."""
     runtime = predictor._runtime
-    before, now, whole = timed(
+    large = np.repeat(np.repeat(rgb[..., 0], 2, axis=0), 2, axis=1).astype(np.uint16)
+    large *= 7
+    before, embedded, now, whole, prepared = timed(
+        lambda: usual.look(rgb),
         lambda: usual.encode(rgb),
         lambda: runtime.encode(rgb),
         lambda: predictor.encode(rgb),
+        lambda: prepare(large, runtime.image_size),
     )
+    bare = f"without the object maps, torch alone: {_in_words(embedded)}"
+    share = f"{prepared / now:.0%} of one look"
     return [
-        Row("encode 1024²", before, now, "≥ 7 ×", "one look, prepared for prompts"),
+        Row("encode 1024²", before, now, "≥ 7 ×", f"one look; {bare}"),
         Row("", before, whole, "", "as the plugin encodes: all looks"),
+        Row("contrast, resizing, 2048² uint16", None, prepared, "≤ 15 %", share),
     ]
+
+
+def prepare(plane: np.ndarray, side: int) -> None:
+    """Do what comes before the network, smaller looks included."""
+    resized = as_rgb(resize_longest_side(to_eight_bits(plane), side))
+    for factor in scales.FACTORS:
+        scales.reduced(resized, factor)
 
 
 def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:

@@ -219,3 +219,73 @@ def test_earlier_answers_are_prompts_at_every_size() -> None:
     logits, scores, _ = answered(expected, Prompts(masks=mask))
     np.testing.assert_allclose(scores, 0.9, rtol=1e-6)
     np.testing.assert_array_equal(logits[0, 0] > 0, mask[0] > 0)
+
+
+def test_clicks_on_small_regions_need_no_smaller_look() -> None:
+    regions = np.zeros((64, 64), np.int32)
+    regions[2:12, 2:12] = 1  # 100 logits
+    regions[20:30, 2:14] = 2  # 120
+    regions[30:60, 30:60] = 3  # 900
+    spots = {1: (5, 5), 2: (25, 5), 3: (40, 40), 0: (0, 60)}
+
+    def small(*clicks: tuple[int, int]) -> bool:
+        at = [spots[region] for region, _ in clicks]
+        points = np.array([[(4 * x + 1.5, 4 * y + 1.5) for y, x in at]], np.float32)
+        labels = np.array([[label for _, label in clicks]], np.int32)
+        found = scales.small_objects(regions, points, labels)
+        assert found.shape == (1,)
+        return bool(found[0])
+
+    assert small((1, 1))
+    assert small((1, 1), (1, 1))  # counted once, or they would be 200
+    assert not small((1, 1), (2, 1))
+    assert not small((3, 1))
+    assert not small((0, 1))  # nothing is known there
+    assert not small((1, 1), (0, 1))
+    assert small((1, 1), (3, 0))  # what a negative click lies on does not count
+    assert small((1, 1), (0, 0))
+    assert not small((1, 0))
+    outside = np.array([[[-9.0, 900.0]]], np.float32)  # clicks beyond the image
+    assert not scales.small_objects(regions, outside, np.ones((1, 1), np.int32))[0]
+
+
+class Seeing(Looking):
+    """Its object head sees one disc in the image, of so many pixels of the frame."""
+
+    has_object_head = True
+
+    def __init__(self, radius: float) -> None:
+        super().__init__({1024: 0.1, 512: 0.9, 256: 0.9})
+        self.radius = radius
+
+    def object_maps(self, features: Any) -> np.ndarray:
+        side = features[1]
+        ys, xs = (np.mgrid[: side // 4, : side // 4] + 0.5) * (4 * 1024 / side)
+        away = np.hypot(ys - 400, xs - 400) / self.radius
+        inside = away < 1
+        maps = [inside, np.where(inside, away, 1), np.where(inside, 1 - away, 0)]
+        return np.asarray(maps, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("radius", "spot", "asked"),
+    [
+        (40.0, 200.0, [1024]),  # 5,000 pixels: 80 logits at half the size
+        (90.0, 200.0, [1024, 512]),  # 400 and 100 logits
+        (300.0, 200.0, [1024, 512, 256]),
+        (40.0, 20.0, [1024, 512, 256]),  # beside it
+    ],
+)
+def test_clicks_on_what_is_surely_small_are_not_looked_at_twice(
+    radius: float, spot: float, asked: list[int]
+) -> None:
+    runtime = Seeing(radius)
+    predictor = Predictor(runtime, name="seeing", model_id="seeing")
+    embedding = predictor.encode(IMAGE)
+    predictor.predict(embedding, Prompts(points=np.full((1, 1, 2), spot, np.float32)))
+    assert [side for side, _ in runtime.asked] == asked
+    mask = np.zeros((1, 256, 256), np.float32)
+    runtime.asked.clear()
+    corrected = Prompts(points=np.full((1, 1, 2), spot, np.float32), masks=mask)
+    predictor.predict(embedding, corrected)
+    assert [side for side, _ in runtime.asked] == [1024, 512, 256]

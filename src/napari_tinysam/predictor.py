@@ -196,11 +196,8 @@ class Predictor:
         if not further:
             return DecodedPrompts(logits, scores)
         worth = scores.max(axis=1) + scales.HEAD_START
-        boxes = prompts[2]
         for look in further:
-            rows = np.arange(len(scores))
-            if boxes is not None:
-                rows = np.flatnonzero(scales.large_boxes(boxes, look.factor))
+            rows = self._asked(look, len(scores), *prompts)
             if not rows.size:
                 continue
             parts = (None if each is None else each[rows] for each in prompts)
@@ -214,6 +211,25 @@ class Predictor:
             scores[rows] = found.scores[better]
             logits[rows] = scales.enlarged_logits(found.logits[better], look.factor)
         return DecodedPrompts(logits, scores)
+
+    @staticmethod
+    def _asked(
+        look: Look,
+        count: int,
+        points: npt.NDArray[Any] | None,
+        labels: npt.NDArray[Any] | None,
+        boxes: npt.NDArray[Any] | None,
+        masks: npt.NDArray[Any] | None,
+    ) -> npt.NDArray[np.intp]:
+        """Which of the prompts a smaller look may have better answers to."""
+        if boxes is not None:
+            return np.flatnonzero(scales.large_boxes(boxes, look.factor))
+        if points is None or labels is None or masks is not None:
+            return np.arange(count)
+        if look.regions is None:
+            return np.arange(count)
+        reduced = scales.to_reduced(points, look.factor)
+        return np.flatnonzero(~scales.small_objects(look.regions, reduced, labels))
 
     def _decoded(
         self,

@@ -29,6 +29,10 @@ FACTORS = (2, 4)
 #: the model expects of them. This and the next number were chosen on training images.
 LEAST_AREA = 400
 
+#: Where the object head sees an object of less than this share of `LEAST_AREA` under a click, the
+#: smaller look is not even asked.
+SURELY_SMALL = 0.5
+
 #: By so much the largest look's score counts for more than others.
 HEAD_START = 0.05
 
@@ -126,6 +130,39 @@ def large_boxes(boxes: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.b
     """
     sides = (boxes[:, 2:] - boxes[:, :2]) / (factor * LOGIT)
     return np.asarray(sides.prod(axis=1) >= LEAST_AREA, bool)
+
+
+def small_objects(
+    regions: npt.NDArray[np.int32],
+    points: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+) -> npt.NDArray[np.bool_]:
+    """Say which clicks lie on objects that are surely too small for a look.
+
+    Parameters
+    ----------
+    regions : numpy.ndarray
+        (h, w) the objects that the object head sees in this look; 0 where there is none.
+    points : numpy.ndarray
+        (N, P, 2) x and y in pixels of the look.
+    labels : numpy.ndarray
+        (N, P): 1 on the object, 0 beside it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) bool. Never where a click on the object lies in no region, since its size is not known.
+    """
+    last = np.array(regions.shape[::-1]) - 1
+    cells = np.clip(np.floor((points + 0.5) / LOGIT), 0, last).astype(np.intp)
+    under = np.where(labels == 1, regions[cells[..., 1], cells[..., 0]], 0)  # (N, P)
+    known = ((labels != 1) | (under > 0)).all(axis=1) & (labels == 1).any(axis=1)
+    areas = np.bincount(regions.ravel())
+    areas[0] = 0
+    under = np.sort(under, axis=1)
+    under[:, 1:][under[:, 1:] == under[:, :-1]] = 0  # a region counts once
+    small = areas[under].sum(axis=1) < SURELY_SMALL * LEAST_AREA
+    return np.asarray(known & small, bool)
 
 
 def worth(

@@ -214,12 +214,12 @@ class RestructuredDecoder(nn.Module):
         """
         height, width = shape
         to_half, norm, gelu, to_whole, last = self.mask_decoder.output_upscaling
-        # (N, P, 256) → (N, P, 4, 64) → (N, P, 16, 32), places within places
+        # (N, P, 256) → (N, 4 P, 64) → (N, 16 P, 32), places within places
         pixels = _within(to_half, image)
         pixels = F.layer_norm(
             pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps
         )
-        pixels = last(_within(to_whole, gelu(pixels)).flatten(2, 3)).flatten(1, 2)
+        pixels = last(_within(to_whole, gelu(pixels)))
         logits: Tensor = pixels @ kernels.transpose(1, 2)  # (N, 16 P, M)
         logits = logits.view(-1, height, width, 2, 2, 2, 2, kernels.shape[1])
         logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6)  # rows, then columns
@@ -445,11 +445,11 @@ def _shares_and_tokens(
 
 
 def _within(layer: Any, places: Tensor) -> Tensor:
-    """Transposed convolution of stride 2 with a kernel of 2: (N, P, c) → (N, P, 4, C).
+    """Transposed convolution of stride 2 with a kernel of 2: (N, P, c) → (N, 4 P, C).
 
-    The third axis is the four pixels of a place, in reading order.
+    A place becomes its four pixels, in reading order.
     """
     channels, wider = layer.weight.shape[:2]  # (c, C, 2, 2)
     weight = layer.weight.permute(2, 3, 1, 0).reshape(4 * wider, channels)
     found: Tensor = F.linear(places, weight, layer.bias.repeat(4))
-    return found.view(*places.shape[:-1], 4, wider)
+    return found.view(found.shape[0], -1, wider)
