@@ -294,6 +294,8 @@ def in_the_window(model: str) -> list[Row]:
             "1 s",
             "model not loaded yet, converted before",
         ),
+        Row("first hover → preview drawn", None, found["first hover"], ""),
+        Row("first click → mask drawn", None, found["first click"], ""),
         Row("hover → preview drawn, median", None, found["hover"][0], ""),
         Row("hover → preview drawn, p95", None, found["hover"][1], "40 ms"),
         Row("click → mask drawn, median", None, found["click"][0], ""),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
@@ -84,6 +87,7 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     from napari_tinysam.predictor import load_model
     from napari_tinysam.runtime.choice import prepare_in_background
 
+    threading.Thread(target=_import_ahead, daemon=True).start()
     choices = read_choices()
     with triton_kept_out():
         predictor = load_model(
@@ -95,6 +99,13 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
         )
     prepare_in_background(name, predictor.model_id)
     return predictor
+
+
+def _import_ahead() -> None:
+    """Import what napari's first Labels layer needs, which would freeze the window for a second."""
+    for module in ("pandas", "skimage.color"):
+        with contextlib.suppress(ImportError):  # napari says so itself when it needs it
+            importlib.import_module(module)
 
 
 def has_faster(predictor: Predictor) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap
 
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui._planes import patch_transform
@@ -31,8 +31,7 @@ CURRENT = "current_object"
 HOVER_FILL, HOVER_EDGE, OBJECT_FILL, OBJECT_EDGE = 1, 2, 3, 4
 
 # Hovering must not be mistaken for an object: thin and pale, against full and strong.
-_COLORS: dict[int | None, tuple[float, float, float, float]] = {
-    None: (0, 0, 0, 0),
+_COLORS: dict[int, tuple[float, float, float, float]] = {
     0: (0, 0, 0, 0),
     HOVER_FILL: (1.0, 0.85, 0.2, 0.16),
     HOVER_EDGE: (1.0, 0.85, 0.2, 1.0),
@@ -91,7 +90,9 @@ class Preview:
         layer = Labels(
             _canvas(np.zeros((1, 1), np.uint8), plane),
             name=CURRENT,
-            colormap=DirectLabelColormap(color_dict=_COLORS),
+            # In order. A colormap by value would be compiled, where numba is installed: the first
+            # movement of the mouse would freeze the window for two seconds.
+            colormap=CyclicLabelColormap(colors=[*_COLORS.values()]),
             opacity=self._opacity,
             **patch_transform(image, plane, 0, 0),
         )
