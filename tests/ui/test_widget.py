@@ -228,16 +228,27 @@ def test_a_plane_has_no_channels(open_dock: OpenDockFactory, blobs: np.ndarray) 
     assert not dock.widget.channel.isVisible()
 
 
-def test_progress_and_cancel(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
+def test_progress_and_cancel(
+    open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import threading
 
     from napari.utils import progress
 
+    from napari_tinysam.ui import _status_bar
+
+    monkeypatch.setattr(_status_bar, "_NAPARI_PATIENCE_MS", 1000)
     gate = threading.Event()
     dock = open_dock(Image(blobs), gate=gate, wait=False)
     status = dock.widget.status_bar
     dock.until(status.cancel.isVisible)
-    assert len(progress._all_instances) == 1
+    dock.until(lambda: len(progress._all_instances) == 1)
+    # It creeps: bars without an end move all the time, and the whole window with them.
+    assert status.bar.maximum() > 0
+    dock.until(lambda: status.bar.value() > 0)
+    seen = status.bar.value()
+    dock.until(lambda: status.bar.value() > seen)
+    assert status.bar.value() < status.bar.maximum()
 
     press(dock, status.cancel)
 

@@ -21,12 +21,18 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from napari_tinysam.ui._session import Status
 
-#: Work shorter than this shows no progress: bars that flash up and vanish only disturb. And they
-#: move, for which the whole window is drawn again and again: without a graphics card, as in remote
-#: desktops, that takes more processor time than loading the model.
-_PATIENCE_MS = 1000
+#: Work shorter than this shows no progress: bars that flash up and vanish only disturb.
+_PATIENCE_MS = 600
 
-_STEPS = 100  # of a bar whose end is known
+#: Napari shows progress of its own after this time. A picture turns beside it, and with everything
+#: that moves, the whole window is drawn again: without a graphics card, as in remote desktops, that
+#: took more processor time than loading the model.
+_NAPARI_PATIENCE_MS = 4000
+
+#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps.
+_CREEP_MS, _HALF_WAY = 400, 5
+
+_STEPS = 100  # of a bar
 
 _READY, _BUSY, _PROBLEM, _IDLE = "#35a26b", "#2f7fd1", "#d9822b", "#8a8f98"
 
@@ -34,8 +40,8 @@ _READY, _BUSY, _PROBLEM, _IDLE = "#35a26b", "#2f7fd1", "#d9822b", "#8a8f98"
 class StatusBar(QFrame):
     """Status line, hint, progress bar and Cancel button.
 
-    While the session is busy for longer than a moment, napari's own progress (the activity dialog
-    at the lower right of the window) shows the same.
+    While the session is busy for longer than some seconds, napari's own progress (the activity
+    dialog at the lower right of the window) shows the same.
     """
 
     cancelled = Signal()
@@ -51,6 +57,15 @@ class StatusBar(QFrame):
         self._patience.setSingleShot(True)
         self._patience.setInterval(_PATIENCE_MS)
         self._patience.timeout.connect(self._show_progress)
+        self._napari_patience = QTimer(self)
+        self._napari_patience.setSingleShot(True)
+        self._napari_patience.setInterval(_NAPARI_PATIENCE_MS)
+        self._napari_patience.timeout.connect(self._show_napari_progress)
+        self._creep = QTimer(self)
+        self._creep.setInterval(_CREEP_MS)
+        self._creep.timeout.connect(self._creep_on)
+        self._crept = 0
+        self._in_activity = False
 
         self._light = _Light(self)
         self.text = QLabel(self)
@@ -99,41 +114,60 @@ class StatusBar(QFrame):
         self.text.setText(status.text or status.kind.value.capitalize())
         self._light.set_colour(_colour(status))
         if not status.busy:
-            self._patience.stop()
-            self._hide_progress()
-        elif not self._shows_progress:
-            if not self._patience.isActive():
-                self._patience.start()
-        else:
+            self.close_progress()
+        elif self._shows_progress:
             self._update_progress()
+        elif not self._patience.isActive():
+            self._patience.start()
+            self._napari_patience.start()
 
     def close_progress(self) -> None:
         """Take the progress away, also from napari's activity dialog. Idempotent."""
-        self._patience.stop()
-        self._hide_progress()
+        for timer in (self._patience, self._napari_patience, self._creep):
+            timer.stop()
+        self._shows_progress = self._in_activity = False
+        self.bar.hide()
+        self.cancel.hide()
+        self._close_napari_progress()
 
     def _show_progress(self) -> None:
         status = self._status
         if status is None or not status.busy:
             return
         self._shows_progress = True
+        self._crept = 0
+        self.bar.setRange(0, _STEPS)
         self.bar.show()
         self.cancel.show()
+        self._creep.start()
         self._update_progress()
+
+    def _show_napari_progress(self) -> None:
+        self._in_activity = True
+        self._update_progress()
+
+    def _creep_on(self) -> None:
+        self._crept += 1
+        if self._status is not None and self._status.fraction is None:
+            self.bar.setValue(round(_STEPS * self._crept / (self._crept + _HALF_WAY)))
 
     def _update_progress(self) -> None:
         status = self._status
-        if status is None:
+        if status is None or not self._shows_progress:
             return
         total = 0 if status.fraction is None else _STEPS
         done = 0 if status.fraction is None else round(_STEPS * status.fraction)
-        self.bar.setRange(0, total)
-        self.bar.setValue(done)
+        if status.fraction is not None:
+            self.bar.setValue(done)
+        if self._in_activity:
+            self._tell_napari(status.text, done, total)
+
+    def _tell_napari(self, text: str, done: int, total: int) -> None:
         if self._in_napari_progress:
             return  # napari's bars run the event loop, which came back here
         self._in_napari_progress = True
         try:
-            self._update_napari_progress(status.text, done, total)
+            self._update_napari_progress(text, done, total)
         finally:
             self._in_napari_progress = False
         if not self._shows_progress:  # all was done before that event loop returned
@@ -152,12 +186,6 @@ class StatusBar(QFrame):
             bar.set_description(text)
         if done > bar.n:
             bar.update(done - bar.n)
-
-    def _hide_progress(self) -> None:
-        self._shows_progress = False
-        self.bar.hide()
-        self.cancel.hide()
-        self._close_napari_progress()
 
     def _close_napari_progress(self) -> None:
         bar, self._napari_progress = self._napari_progress, None
