@@ -66,6 +66,17 @@ def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
             assert not thread.is_alive(), "an inference thread outlived its viewer"
 
 
+@pytest.fixture(autouse=True)
+def _choices_are_forgotten() -> Iterator[None]:
+    """What one test chooses in the dock, and napari keeps, is not the next one's."""
+    from napari_tinysam.ui._choices import _settings
+
+    yield
+    settings = _settings()
+    if settings is not None:
+        settings.reset()
+
+
 @pytest.fixture
 def blobs() -> np.ndarray:
     """(200, 300) uint8 noise: an image that is not square, so that swapped axes show."""

@@ -1,7 +1,8 @@
-"""What bfloat16 changes: masks, scores, objects and time, beside float32 on the same images.
+"""What bfloat16 or the other runtime changes: masks, objects and time, on the same images.
 
 Run as ``python -m tinysam_training.compare_precisions MODEL DATA… -o OUT.json``, on a CPU that has
-instructions for bfloat16. Every object is asked for with one click and with its box.
+instructions for bfloat16; with ``--reference torch --other f32`` it compares PyTorch with OpenVINO.
+Every object is asked for with one click and with its box.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.runtime.choice import Precision
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Objects of an image that are asked for.
@@ -40,13 +42,13 @@ _OBJECTS = 16
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """One image in both precisions; the first of each pair is float32.
+    """One image in two ways; the first of each pair is the reference.
 
     Attributes
     ----------
     dataset, image : str
     click_iou, box_iou : float
-        Mean IoU of the masks of both, of those that float32 holds for the best.
+        Mean IoU of the masks of both, of those that the reference holds for the best.
     msa : (float, float)
         Of the object head's segmentation.
     encode_seconds, prompt_seconds : (float, float)
@@ -70,7 +72,7 @@ def compare_precisions(
     Parameters
     ----------
     exact, other : Predictor
-        Of the same model, in float32 and in another precision.
+        Of the same model: the reference, and in another precision or runtime.
     entries : sequence of ImageEntry
         Images without objects are left out.
     """
@@ -176,6 +178,12 @@ def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
+def _loaded(model: str, way: str) -> Predictor:
+    if way == "torch":
+        return load_model(model, runtime="torch", device="cpu")
+    return load_model(model, runtime="openvino", precision=cast("Precision", way))
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -184,11 +192,19 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=1000, help="of each folder")
+    ways: dict[str, Any] = {
+        "choices": ["torch", "f32", "bf16"],
+        "help": "OpenVINO but for torch",
+    }
+    parser.add_argument("--reference", default="f32", **ways)
+    parser.add_argument("--other", default="bf16", **ways)
     arguments = parser.parse_args()
     try:
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
-        exact = load_model(arguments.model, runtime="openvino", precision="f32")
-        other = load_model(arguments.model, runtime="openvino", precision="bf16")
+        exact, other = (
+            _loaded(arguments.model, way)
+            for way in (arguments.reference, arguments.other)
+        )
         results = compare_precisions(exact, other, entries)
     except (DataError, CheckpointError, ValueError) as error:
         sys.exit(f"Error: {error}")
