@@ -150,6 +150,26 @@ def test_what_a_killed_process_left_goes_after_a_day(
     assert young.exists()
 
 
+def test_what_nothing_opens_any_more_goes_when_another_is_made(
+    cache: Path, conversions: list[Path]
+) -> None:
+    left, used, other = (store.ensure(name, model) for name in ("abc", "def", "ghi"))
+    beside = cache / "something else"
+    beside.mkdir()
+    for folder in (left, used):
+        note = folder / "whole.json"
+        long_ago = note.stat().st_mtime - 61 * 24 * 3600
+        os.utime(note, (long_ago, long_ago))
+    store.note_use(used)
+    assert store.ensure("abc", model) == left  # being there is enough to be found
+    store.ensure("jkl", model)
+    assert not left.exists()
+    for folder in (used, other, beside):
+        assert folder.exists()
+    store.note_use(left)  # gone meanwhile: nothing happens
+    assert not left.exists()
+
+
 def test_the_list_names_every_file(conversions: list[Path]) -> None:
     folder = store.ensure("abc", model)
     sizes = json.loads((folder / "whole.json").read_text())

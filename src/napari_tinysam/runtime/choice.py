@@ -215,6 +215,7 @@ def _opened(
 
     folder = store.folder_of(located.fingerprint)
     runtime = OpenVinoRuntime(folder, precision=precision, threads=threads)
+    store.note_use(folder)
     # Embeddings of another precision are not quite the same.
     model_id = f"{located.fingerprint}/openvino-{runtime.precision}"
     return Opened(runtime, located.name, model_id, located.notes)

@@ -36,6 +36,10 @@ _FAILED = ".failed"
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
 
+#: Conversions that nothing opened for so long are removed when another is made: a quarter of a
+#: gigabyte each, of models that were replaced and versions that were left.
+_UNUSED_SECONDS = 60 * 24 * 3600
+
 #: So long a conversion that failed is not tried again by itself.
 _FAILURE_SECONDS = 7 * 24 * 3600
 
@@ -131,6 +135,7 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
             # Another process was first; a folder that holds files is not replaced.
             if not is_whole(place):
                 raise
+        _forget_unused(place)
     except Exception as error:  # another OpenVINO may raise whatever it ran into
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ConversionError(
@@ -139,6 +144,12 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return place
+
+
+def note_use(folder: Path) -> None:
+    """Remember that a conversion is opened now."""
+    with contextlib.suppress(OSError):  # of a cache that others only let us read
+        os.utime(folder / _WHOLE)
 
 
 def discard(folder: Path) -> None:
@@ -174,6 +185,17 @@ def failed_lately(fingerprint: str) -> bool:
 def _failure_of(fingerprint: str) -> Path:
     place = folder_of(fingerprint)
     return place.with_name(place.name + _FAILED)
+
+
+def _forget_unused(place: Path) -> None:
+    """Remove what nothing has opened for long, but for `place`."""
+    for note in place.parent.glob(f"*/{_WHOLE}"):
+        try:
+            unused = time.time() - note.stat().st_mtime
+        except OSError:  # another process has just removed it
+            continue
+        if unused > _UNUSED_SECONDS and note.parent != place:
+            discard(note.parent)
 
 
 def _forget_abandoned(cache: Path) -> None:
