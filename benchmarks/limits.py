@@ -1,0 +1,153 @@
+"""What this machine could do at best, and how near the model is: ``python -m benchmarks.limits``.
+
+Operations are counted by torch as the restructured modules make them. The machine's best is
+measured by OpenVINO itself: one large product of matrices in each precision, and copying.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_tinysam import checkpoints, load_model
+from napari_tinysam.model.restructured import RestructuredDecoder
+from napari_tinysam.model.restructured_encoder import RestructuredEncoder
+
+if TYPE_CHECKING:
+    from napari_tinysam.model import SegmentAnything, TinyVitEncoder
+    from napari_tinysam.runtime.openvino_runtime import Encoded, OpenVinoRuntime
+
+#: The product of matrices: (ROWS, DEPTH) by (DEPTH, COLUMNS).
+ROWS, DEPTH, COLUMNS = 4096, 1024, 1024
+
+#: Times that a prompt's decoding reads or writes all of the image's tokens, by the nodes of the
+#: converted graph: five products, and sums and norms of two layers, and the drawing's first step.
+PASSES = 18
+
+
+def seconds(run: Callable[[], Any], rounds: int = 15) -> float:
+    """Median of some rounds, after three that do not count."""
+    taken = []
+    for _ in range(rounds + 3):
+        begun = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken[3:])
+
+
+def best_rate(precision: str) -> float:
+    """Operations a second of a large product of matrices; two for each multiply and add."""
+    import openvino
+    from openvino import opset8
+
+    rng = np.random.default_rng(0)
+    given = opset8.parameter([ROWS, DEPTH], np.float32)
+    weights = opset8.constant(rng.normal(size=(COLUMNS, DEPTH)).astype(np.float32))
+    product = opset8.matmul(given, weights, False, True)
+    model = openvino.Model([product], [given], "product")
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+    tokens = rng.normal(size=(ROWS, DEPTH)).astype(np.float32)
+    taken = seconds(lambda: request.infer([tokens], share_inputs=True))
+    return 2 * ROWS * DEPTH * COLUMNS / taken
+
+
+def copy_rate() -> float:
+    """Bytes a second that copying reads and writes, of arrays larger than any cache."""
+    source = np.ones(64_000_000, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / seconds(lambda: np.copyto(target, source))
+
+
+def operations(model: SegmentAnything) -> dict[str, float]:
+    """Count the operations of one look at an image, and of one prompt."""
+    encoder = RestructuredEncoder(
+        cast("TinyVitEncoder", model.image_encoder), model.object_head
+    )
+    decoder = RestructuredDecoder(model).eval()
+    cells = model.image_size // 16
+    found = {}
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            embedding, _ = encoder(
+                torch.zeros(1, 3, model.image_size, model.image_size)
+            )
+            side = decoder.prepare(embedding)
+        found["encode"] = float(counter.get_total_flops())
+        placed = decoder.placed((cells, cells))
+        masks = torch.zeros(1, 1, 4 * cells, 4 * cells)
+        with FlopCounterMode(display=False) as counter:
+            answers = decoder.attend(side, torch.zeros(1, 2, 256), masks, placed)
+        found["decode"] = float(counter.get_total_flops())
+        with FlopCounterMode(display=False) as counter:
+            decoder.upscale(answers.image, answers.kernels, (cells, cells))
+        found["draw"] = float(counter.get_total_flops())
+    return found
+
+
+def measured(runtime: OpenVinoRuntime) -> dict[str, float]:
+    """Seconds of the same."""
+    side = runtime.image_size
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (side, side, 3), np.uint8)
+    features: Encoded = runtime.encode(rgb)
+    given: dict[str, Any] = {
+        "points": np.full((1, 1, 2), side / 2, np.float32),
+        "labels": np.ones((1, 1), np.int32),
+        "boxes": None,
+        "masks": rng.normal(0, 8, (1, side // 4, side // 4)).astype(np.float32),
+    }
+    never = np.full(1, np.inf, np.float32)
+    encode = seconds(lambda: runtime.encode(rgb))
+    drawn = seconds(lambda: runtime.decode(features, **given))
+    decode = seconds(lambda: runtime.decode(features, **given, least_scores=never))
+    return {"encode": encode, "decode": decode, "draw": drawn - decode}
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="default")
+    name = parser.parse_args().model
+    runtime = cast(
+        "OpenVinoRuntime", load_model(name, runtime="openvino", convert=print)._runtime
+    )
+    counted = operations(checkpoints.load(name).model.eval())
+    taken = measured(runtime)
+    precisions = {
+        "encode": runtime.precision,
+        "decode": "f32",
+        "draw": runtime.precision,
+    }
+    rates = {precision: best_rate(precision) for precision in set(precisions.values())}
+    copied = copy_rate()
+    tokens = (runtime.image_size // 16) ** 2 * 256 * 4
+    lines = [
+        "| work | GFLOP | precision | at the machine's best | measured | share |",
+        "|---|---|---|---|---|---|",
+    ]
+    for work, precision in precisions.items():
+        least = counted[work] / rates[precision]
+        lines.append(
+            f"| {work} | {counted[work] / 1e9:.2f} | {precision} | {1000 * least:.1f} ms "
+            f"| {1000 * taken[work]:.1f} ms | {least / taken[work]:.0%} |"
+        )
+    best = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {key}" for key, rate in rates.items())
+    moved = PASSES * tokens
+    sys.stdout.write(
+        "\n".join(lines) + f"\n\nThe machine: {best}; copying {copied / 1e9:.1f} GB/s. "
+        f"A prompt moves some {moved / 1e6:.0f} MB of image tokens: "
+        f"{1000 * moved / copied:.1f} ms where they are in no cache.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
