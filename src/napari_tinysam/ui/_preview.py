@@ -125,12 +125,14 @@ class Preview:
         self.shown = shown
         patch, y0, x0 = _draw(shown, plane.shape)
         transform = patch_transform(image, plane, y0, x0)
-        for name in ("scale", "rotate", "shear", "affine", "translate"):
-            if not np.array_equal(getattr(layer, name), transform[name]):
-                setattr(layer, name, transform[name])
-        # At every change of data the viewer measures all layers anew, which takes longest of all;
-        # the preview lies within the image.
-        with layer.events.data.blocker():
+        # The new data draw the layer in its new place; until then nobody need know of that. And at
+        # every change of place or data the viewer measures all layers anew, which takes longest of
+        # all: the preview lies within the image.
+        with layer.events.blocker_all():
+            for name in ("scale", "rotate", "shear", "affine", "translate"):
+                if not np.array_equal(getattr(layer, name), transform[name]):
+                    setattr(layer, name, transform[name])
+        with layer.events.data.blocker(), layer.events.extent.blocker():
             layer.data = _canvas(patch, plane)
 
     def show_box(
