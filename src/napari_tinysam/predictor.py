@@ -202,7 +202,8 @@ class Predictor:
                 continue
             parts = (None if each is None else each[rows] for each in prompts)
             # What cannot be better is not drawn.
-            least = np.maximum(worth[rows], np.float32(least_score))
+            least = worth[rows] - np.float32(scales.HEAD_START)
+            least = np.maximum(least, np.float32(least_score))
             found = self._decoded(look, *parts, least_scores=least)
             expected = scales.worth(found.logits, found.scores)
             better = expected > worth[rows]

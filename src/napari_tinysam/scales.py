@@ -33,8 +33,11 @@ LEAST_AREA = 400
 #: smaller look is not even asked.
 SURELY_SMALL = 0.5
 
-#: By so much the largest look's score counts for more than others.
+#: By so much the largest look's score counts for more than others…
 HEAD_START = 0.05
+
+#: … unless their answer has at least so many logits: what is large is seen better in small.
+LARGE_AREA = 4 * LEAST_AREA
 
 
 def reduced(rgb: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
@@ -180,9 +183,10 @@ def worth(
     Returns
     -------
     numpy.ndarray
-        (N,) the best score; minus infinity where that mask is too small for this look.
+        (N,) the best score, with `HEAD_START` where its mask has `LARGE_AREA`; minus infinity where
+        that mask is too small for this look.
     """
     rows, best = np.arange(len(scores)), scores.argmax(axis=1)
     areas = np.count_nonzero(logits[rows, best] > MASK_THRESHOLD, axis=(1, 2))
-    found = np.where(areas >= LEAST_AREA, scores[rows, best], -np.inf)
-    return np.asarray(found, np.float32)
+    found = scores[rows, best] + np.where(areas >= LARGE_AREA, HEAD_START, 0.0)
+    return np.asarray(np.where(areas >= LEAST_AREA, found, -np.inf), np.float32)
