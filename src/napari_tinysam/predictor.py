@@ -225,9 +225,12 @@ class Predictor:
         """Which of the prompts a smaller look may have better answers to."""
         if boxes is not None:
             return np.flatnonzero(scales.large_boxes(boxes, look.factor))
-        if points is None or labels is None or masks is not None:
-            return np.arange(count)
-        if look.regions is None:
+        if (
+            points is None
+            or labels is None
+            or masks is not None
+            or look.regions is None
+        ):
             return np.arange(count)
         reduced = scales.to_reduced(points, look.factor)
         return np.flatnonzero(~scales.small_objects(look.regions, reduced, labels))
@@ -492,7 +495,8 @@ def load_model(
     """
     from napari_tinysam.runtime.choice import open_runtime
 
-    threading.Thread(target=_import_ahead, daemon=True).start()
+    # No daemon: Python must not end in the middle of an import, should the model not be found.
+    threading.Thread(target=_import_ahead).start()
     found = open_runtime(
         name_or_path,
         device,

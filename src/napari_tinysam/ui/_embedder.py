@@ -87,7 +87,7 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     from napari_tinysam.predictor import load_model
     from napari_tinysam.runtime.choice import prepare_in_background
 
-    threading.Thread(target=_import_ahead, daemon=True).start()
+    threading.Thread(target=_import_ahead).start()
     choices = read_choices()
     with triton_kept_out():
         predictor = load_model(
