@@ -297,6 +297,13 @@ def in_the_window(model: str) -> list[Row]:
             "1 s",
             "model not loaded yet, converted before",
         ),
+        Row(
+            "1024² image picked → embedded",
+            None,
+            found["next image"],
+            "1 s",
+            "dock open, model loaded",
+        ),
         Row("first hover → preview drawn", None, found["first hover"], ""),
         Row("first click → mask drawn", None, found["first click"], ""),
         Row("hover → preview drawn, median", None, found["hover"][0], ""),

@@ -25,11 +25,11 @@ ROUNDS = 40
 PATIENCE = 120.0
 
 
-def plane(side: int = 1024) -> np.ndarray:
+def plane(side: int = 1024, seed: int = 2**31 - 1) -> np.ndarray:
     """(side, side) uint16: synthetic nuclei of a seed that no training uses."""
     from tinysam_training.data.synthetic import entries
 
-    entry = entries(1, seed=2**31 - 1, kinds=("nuclei",), size=(side, side))[0]
+    entry = entries(1, seed=seed, kinds=("nuclei",), size=(side, side))[0]
     return entry.read().rgb[..., 0].astype(np.uint16) * 16
 
 
@@ -65,6 +65,14 @@ def main() -> None:
     session = widget.session
     until(lambda: session.status.kind.name == "READY")
     first = time.perf_counter() - begun
+    viewer.layers.remove(image)
+    until(lambda: session.status.kind.name == "NO_IMAGE")
+    QTest.qWait(500)
+    another = plane(seed=2**31 - 2)
+    begun = time.perf_counter()
+    image = viewer.add_image(another)
+    until(lambda: session.status.kind.name == "READY")
+    next_image = time.perf_counter() - begun
     mouse = CanvasMouse(viewer)
     spots = cycle([(y, x) for y in range(200, 900, 70) for x in range(200, 900, 70)])
     preview = session._preview
@@ -96,6 +104,7 @@ def main() -> None:
     found = {
         "open": opened,
         "first": first,
+        "next image": next_image,
         "first hover": first_hover,
         "first click": first_click,
         "hover": [float(np.percentile(hovers, p)) for p in (50, 95)],
