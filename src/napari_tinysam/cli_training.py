@@ -120,7 +120,7 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
 
     request.check()
     begun = time.monotonic()
-    with _explained():
+    with explained():
         report, train, held_out = _read(request, note)
         judged = held_out[:_JUDGED]
         # Judging the start first tells how long judging the result will take on this machine.
@@ -306,7 +306,7 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
         raise UsageError("--devices and --nodes are 1 or more.")
     if request.precision not in ("auto", "32-true", "bf16-mixed"):
         raise UsageError("--precision is auto, 32-true or bf16-mixed.")
-    with _explained():
+    with explained():
         length = {} if request.steps is None else {"steps": request.steps, "minutes": 0}
         recipe = load_recipe(request.recipe, **length)
         if request.distills and not recipe.teacher.model:
@@ -402,7 +402,7 @@ def _speaks() -> bool:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turn what can go wrong into one sentence."""
     from napari_tinysam.checkpoints import CheckpointError
     from tinysam_training.data.labelled_image import DataError

@@ -126,6 +126,8 @@ def images_of_folders(
 
 def evenly_spaced(entries: Sequence[_Item], count: int) -> list[_Item]:
     """Choose at most so many of a list."""
+    if not len(entries):
+        return []
     places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
     return [entries[i] for i in places.round().astype(int)]
 

@@ -28,6 +28,7 @@ from napari_tinysam.checkpoints.registry import (
 )
 from napari_tinysam.checkpoints.weight_files import (
     CheckpointError,
+    holds_eight_bits,
     is_half,
     kind_of,
     read,
@@ -98,6 +99,11 @@ class LocatedCheckpoint:
     path: Path
     fingerprint: str
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the file says that it is of a quantized model."""
+        return holds_eight_bits(self.notes)
 
 
 def locate(

@@ -16,12 +16,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from napari_tinysam.checkpoints.eight_bits import (
+    DamagedScales,
+    folded_value,
+    is_folded,
+    own_names,
+    put_together,
+    taken_apart,
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
     from napari_tinysam.model import Architecture, SegmentAnything
+    from napari_tinysam.model.quantization import LayerQuantization
 
 #: What error messages say is accepted.
 ACCEPTED = (
@@ -42,9 +52,15 @@ _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights"
 # The note that says how the model wants its prompts (`SegmentAnything.dense_prompts`).
 _DENSE_PROMPTS = "dense_prompts"
 
+# The note that says, before the weights are read, that they are 8-bit integers.
+_EIGHT_BITS = "eight_bits"
+
 # Never used when segmenting, so files without them are whole enough: the ImageNet classifier that
-# TinyViT files carry along, and how many batches a BatchNorm has seen.
-_UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked$")
+# TinyViT files carry along, batches a BatchNorm has seen, and what draws SAM's single mask.
+_UNUSED = re.compile(
+    r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked$"
+    r"|mask_decoder\.output_hypernetworks_mlps\.0\."
+)
 
 # Width of the position embedding tells the plain ViTs apart (segment-anything, `build_sam.py`).
 _VIT_WIDTHS: dict[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -90,16 +106,17 @@ def read(path: Path) -> SegmentAnything:
     """
     from napari_tinysam.model import SegmentAnything, from_official
 
-    weights = _official_weights(_READERS[kind_of(path)](path), path)
+    weights, layers = _official_weights(_READERS[kind_of(path)](path), path)
     model = SegmentAnything.uninitialized(
         _architecture(weights, path),
         object_head=any(name.startswith(_OBJECT_HEAD) for name in weights),
         details=any(name.startswith(_DETAILS) for name in weights),
     )
-    complete = _complete(weights, model, path)
+    complete = _complete(weights, model, path, folded=bool(layers))
     model.load_state_dict(from_official(complete))  # copies, converting to float32
     _check_finite(model, path)
     model.dense_prompts = read_notes(path).get(_DENSE_PROMPTS) == "true"
+    model.quantization = own_names(layers, weights) or None
     return model.eval()
 
 
@@ -143,6 +160,11 @@ def read_notes(path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in notes.items()}
 
 
+def holds_eight_bits(notes: Mapping[str, str]) -> bool:
+    """Whether a file with such notes is of a quantized model."""
+    return notes.get(_EIGHT_BITS) == "true"
+
+
 def is_half(path: Path) -> bool:
     """Whether a .safetensors file holds 16-bit weights.
 
@@ -175,7 +197,10 @@ def write(
     *,
     half: bool = False,
 ) -> None:
-    """Write a model under the official tensor names; see `save`."""
+    """Write a model under the official tensor names; see `save`.
+
+    A quantized model keeps its 8 bits in a .safetensors file, and becomes floats in others.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -186,19 +211,33 @@ def write(
         raise CheckpointError(
             f"Weights are saved as .safetensors or .pth, not as {path.name!r}."
         )
-    dtype = torch.float16 if half else torch.float32
+    small = model.quantization is not None and path.suffix == ".safetensors"
+    dtype = torch.float16 if half or small else torch.float32
     weights = {
         name: _portable(tensor, dtype, name)
         for name, tensor in to_official(model.state_dict()).items()
     }
+    if small:
+        exact = to_official(model.state_dict())
+        weights |= put_together(model)
+        weights = {
+            name: tensor
+            for name, tensor in weights.items()
+            if not _UNUSED.match(name)
+            and not (name in exact and is_folded(name, exact[name]))
+        }
     try:
         with replacing(path) as temporary:
             if path.suffix == ".safetensors":
                 mode = temporary.stat().st_mode
                 notes = {key: str(value) for key, value in (metadata or {}).items()}
-                notes.pop(_DENSE_PROMPTS, None)
-                if model.dense_prompts:
-                    notes[_DENSE_PROMPTS] = "true"
+                for note, holds in (
+                    (_DENSE_PROMPTS, model.dense_prompts),
+                    (_EIGHT_BITS, small),
+                ):
+                    notes.pop(note, None)
+                    if holds:
+                        notes[note] = "true"
                 save_file(weights, str(temporary), {"format": "pt", **notes})
                 temporary.chmod(mode)  # safetensors lets only the owner read its files
             else:
@@ -342,8 +381,10 @@ _READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
-    """Take off wrappers, prefix and heads of other makes: official names → tensors."""
+def _official_weights(
+    content: object, path: Path
+) -> tuple[dict[str, Tensor], dict[str, LayerQuantization]]:
+    """Take off wrappers, prefix, 8 bits and heads of other makes: official names → tensors."""
     import torch
 
     from napari_tinysam.model import from_official, to_official
@@ -364,12 +405,16 @@ def _official_weights(content: object, path: Path) -> dict[str, Tensor]:
         for name, tensor in state_dict.items()
         if isinstance(name, str) and isinstance(tensor, torch.Tensor)
     }
+    try:
+        weights, layers = taken_apart(weights)
+    except DamagedScales as error:
+        raise _refusal(path, f"is a damaged 8-bit model: {error}") from error
     # There and back leaves out the buffers that follow from the architecture.
     weights = to_official(from_official(weights))
     head = {n: t for n, t in weights.items() if n.startswith(_OBJECT_HEAD)}
     if head and not _is_object_head(head, _architecture(weights, path)):
         weights = {n: t for n, t in weights.items() if n not in head}
-    return weights
+    return weights, layers
 
 
 def _is_object_head(head: Mapping[str, Tensor], architecture: Architecture) -> bool:
@@ -445,9 +490,13 @@ def _tiny_vit_architecture(weights: Mapping[str, Tensor]) -> Architecture:
 
 
 def _complete(
-    weights: Mapping[str, Tensor], model: SegmentAnything, path: Path
+    weights: Mapping[str, Tensor],
+    model: SegmentAnything,
+    path: Path,
+    *,
+    folded: bool,
 ) -> dict[str, Tensor]:
-    """Compare names, shapes and kinds; fill in what is never used.
+    """Compare names, shapes and kinds; fill in what is never used, or known of folded norms.
 
     Raises
     ------
@@ -457,7 +506,13 @@ def _complete(
     from napari_tinysam.model import to_official
 
     wanted = to_official(model.state_dict())
-    missing = [n for n in wanted if n not in weights and not _UNUSED.match(n)]
+    known = {n: folded_value(n) for n in wanted} if folded else {}
+    filled = {
+        n: known.get(n) or 0.0
+        for n in wanted
+        if _UNUSED.match(n) or known.get(n) is not None
+    }
+    missing = [n for n in wanted if n not in weights and n not in filled]
     unknown = [n for n in weights if n not in wanted]
     unfit = [
         f"{n}: {tuple(weights[n].shape)} {_kind(weights[n])} instead of "
@@ -480,7 +535,9 @@ def _complete(
             path,
             f"is not a whole {model.architecture} model; tensors " + "; ".join(faults),
         )
-    return {n: weights[n] if n in weights else wanted[n].zero_() for n in wanted}
+    return {
+        n: weights[n] if n in weights else wanted[n].fill_(filled[n]) for n in wanted
+    }
 
 
 def _kind(tensor: Tensor) -> str:

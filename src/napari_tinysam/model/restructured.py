@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_tinysam.model.quantization import QuantizedLayer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -449,7 +451,12 @@ def _within(layer: Any, places: Tensor) -> Tensor:
 
     A place becomes its four pixels, in reading order.
     """
+    quantized = layer if isinstance(layer, QuantizedLayer) else None
+    if quantized is not None:
+        layer, places = quantized.layer, quantized.given.rounded(places)
     channels, wider = layer.weight.shape[:2]  # (c, C, 2, 2)
     weight = layer.weight.permute(2, 3, 1, 0).reshape(4 * wider, channels)
+    if quantized is not None:
+        weight = quantized.rounded_rows(weight, repeated=4)
     found: Tensor = F.linear(places, weight, layer.bias.repeat(4))
     return found.view(found.shape[0], -1, wider)

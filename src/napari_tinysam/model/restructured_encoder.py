@@ -15,8 +15,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from napari_tinysam.model.quantization import QuantizedLayer
 
 if TYPE_CHECKING:
     from napari_tinysam.model.object_head import ObjectHead
@@ -117,13 +120,18 @@ def _attention(attention: Any, x: Tensor) -> Tensor:
     heads, width = attention.num_heads, attention.key_dim
     norm, qkv = attention.norm, attention.qkv
     # Rows of the projection: by head, its queries, keys and values.
-    weight = (qkv.weight * norm.weight).view(heads, 3, width, -1)
-    bias = (qkv.weight @ norm.bias + qkv.bias).view(heads, 3, width)
+    rows = torch.arange(3 * heads * width).view(heads, 3, width)
+    of_each = [rows[:, part].flatten() for part in range(3)]
+    if isinstance(qkv, QuantizedLayer):  # the norm's weights are in it already
+        rounded = qkv.given.rounded(x)
+        products = [qkv.linear_rows(rounded, some) for some in of_each]
+    else:
+        weight = qkv.weight * norm.weight
+        bias = qkv.weight @ norm.bias + qkv.bias
+        products = [F.linear(x, weight[some], bias[some]) for some in of_each]
     q, k, v = (
-        F.linear(x, weight[:, part].flatten(0, 1), bias[:, part].flatten())
-        .view(count, tokens, heads, width)
-        .transpose(1, 2)
-        for part in range(3)
+        product.view(count, tokens, heads, width).transpose(1, 2)
+        for product in products
     )
     biases = attention.get_attention_biases(x.device)
     found = F.scaled_dot_product_attention(q, k, v, attn_mask=biases)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from napari_tinysam.model.object_head import (
     ObjectHead,
 )
 from napari_tinysam.model.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
+
+if TYPE_CHECKING:
+    from napari_tinysam.model.quantization import LayerQuantization
 
 Architecture = Literal[
     "tiny_vit",
@@ -88,12 +91,17 @@ class SegmentAnything(nn.Module):
         Whether the model was trained to get every prompt drawn into the mask prompt too
         (`napari_tinysam.dense_prompts`). No published checkpoint was. `decode` is the same for both
         kinds: drawing is for those who call it.
+    quantization : dict of str to LayerQuantization, or None
+        How layers, by the names of their modules, are computed with integers where a runtime can.
+        The weights of those layers have values that 8 bits hold. What runs here, computes with
+        floats. None for a model that is not quantized.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
     object_head: ObjectHead | None
     dense_prompts: bool = False
+    quantization: dict[str, LayerQuantization] | None = None
 
     def __init__(
         self,

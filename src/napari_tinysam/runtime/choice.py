@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from napari_tinysam import checkpoints
 from napari_tinysam.runtime import openvino_store as store
-from napari_tinysam.runtime.hardware import may_have_gpu
+from napari_tinysam.runtime.hardware import cpu_name, may_have_gpu
 
 if TYPE_CHECKING:
     from napari_tinysam.runtime import Runtime
 
-Precision = Literal["auto", "f32", "bf16"]
+Precision = Literal["auto", "f32", "bf16", "int8"]
+
+#: What users may ask for.
+PRECISIONS: tuple[Precision, ...] = ("auto", "f32", "bf16", "int8")
 
 RuntimeName = Literal["auto", "torch", "openvino"]
 
@@ -24,6 +30,9 @@ Progress = Callable[[int, int], None]
 
 #: Bytes. The largest TinyViT, of 21 million weights, has 100 million; SAM's ViT-B 375 million.
 _LARGEST_TINY_VIT = 200_000_000
+
+#: Images that integers and floats are tried with.
+_TURNS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +80,9 @@ def open_runtime(
     ValueError
         If the device or the runtime is not available, or there is no such precision.
     """
-    if precision not in ("auto", "f32", "bf16"):
+    if precision not in PRECISIONS:
         raise ValueError(
-            f'Unknown precision {precision!r}; use "auto", "f32" or "bf16".'
+            f'Unknown precision {precision!r}; use "auto", "f32", "bf16" or "int8".'
         )
     if runtime not in ("auto", "torch", "openvino"):
         raise ValueError(
@@ -87,10 +96,12 @@ def open_runtime(
     if runtime == "torch" or not store.is_installed() or not _runs_on_cpu(device):
         return _with_torch(name_or_path, device, progress)
     located = checkpoints.locate(name_or_path, progress=progress)
-    folder = store.folder_of(located.fingerprint)
-    if store.is_whole(folder):
+    integers = _with_integers(located, precision)
+    if integers is not None and store.is_whole(
+        folder := store.folder_of(located.fingerprint, integers=integers)
+    ):
         try:
-            return _opened(located, precision, threads)
+            return _opened(located, precision, threads, integers=integers)
         except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
     elif convert is not None and _is_convertible(located.path):
@@ -151,7 +162,93 @@ def is_prepared(model_id: str) -> bool:
     """
     if not model_id.endswith("/cpu") or not store.is_installed():
         return False
-    return store.is_whole(store.folder_of(model_id.removesuffix("/cpu")))
+    fingerprint = model_id.removesuffix("/cpu")
+    integers = bool(store.noted_choice(fingerprint, cpu_name()))
+    return store.is_whole(store.folder_of(fingerprint, integers=integers))
+
+
+def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
+    """Convert a model for this CPU, and open it once, so that the next start finds all it needs.
+
+    Of a quantized model, the integers and floats are both tried, and what is slower is removed.
+
+    Parameters
+    ----------
+    located : LocatedCheckpoint
+
+    Returns
+    -------
+    Path
+        The folder of its graphs.
+
+    Raises
+    ------
+    napari_tinysam.runtime.openvino_store.ConversionError
+        If it cannot be converted.
+    """
+    from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
+
+    loaded: list[Any] = []
+
+    def model() -> Any:
+        loaded[:] = loaded or [checkpoints.load(located).model]
+        return loaded[0]
+
+    integers = _with_integers(located, "auto")
+    if integers is None:
+        folders = [
+            store.ensure(located.fingerprint, model, integers=kind)
+            for kind in (False, True)
+        ]
+        loaded.clear()
+        integers = _faster(*folders)
+        store.note_choice(located.fingerprint, cpu_name(), integers=integers)
+        store.discard(folders[not integers])
+        return folders[integers]
+    folder = store.ensure(located.fingerprint, model, integers=integers)
+    # What it compiles, OpenVINO keeps beside the graphs.
+    OpenVinoRuntime(folder, precision="auto")
+    return folder
+
+
+def _with_integers(
+    located: checkpoints.LocatedCheckpoint, precision: Precision
+) -> bool | None:
+    """Whether a model is to be computed with integers; None if that must be measured.
+
+    Raises
+    ------
+    ValueError
+        If integers are asked for and the model has none.
+    """
+    if not located.quantized:
+        if precision == "int8":
+            raise ValueError(
+                f"The model {located.name} is not quantized, so there is no int8; "
+                "'napari-tinysam quantize' makes such a model."
+            )
+        return False
+    if precision != "auto":
+        return precision == "int8"
+    return store.noted_choice(located.fingerprint, cpu_name())
+
+
+def _faster(floats: Path, integers: Path) -> bool:
+    """Whether the encoder is faster with integers; by the least times of some turns."""
+    from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
+
+    runtimes = [
+        OpenVinoRuntime(folder, precision="auto") for folder in (floats, integers)
+    ]
+    side = runtimes[0].image_size
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    taken: list[list[float]] = [[], []]
+    for _ in range(_TURNS):
+        for runtime, times in zip(runtimes, taken, strict=True):
+            begun = time.perf_counter()
+            runtime.encode(image)
+            times.append(time.perf_counter() - begun)
+    return min(taken[1]) < min(taken[0])
 
 
 def _runs_on_cpu(device: str) -> bool:
@@ -191,12 +288,18 @@ def _converted(
 ) -> Opened:
     """Open a model with OpenVINO, after converting it if need be."""
     try:
+        integers = _with_integers(located, precision)
+        if integers is None:
+            prepare(located)
+            integers = bool(_with_integers(located, precision))
         for attempt in range(2):
             folder = store.ensure(
-                located.fingerprint, lambda: checkpoints.load(located).model
+                located.fingerprint,
+                lambda: checkpoints.load(located).model,
+                integers=integers,
             )
             try:
-                return _opened(located, precision, threads)
+                return _opened(located, precision, threads, integers=integers)
             except Exception as error:  # OpenVINO raises whatever it ran into
                 store.discard(folder)  # damaged, with sizes as they should be
                 if attempt:
@@ -209,12 +312,17 @@ def _converted(
 
 
 def _opened(
-    located: checkpoints.LocatedCheckpoint, precision: Precision, threads: int
+    located: checkpoints.LocatedCheckpoint,
+    precision: Precision,
+    threads: int,
+    *,
+    integers: bool,
 ) -> Opened:
     from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 
-    folder = store.folder_of(located.fingerprint)
-    runtime = OpenVinoRuntime(folder, precision=precision, threads=threads)
+    folder = store.folder_of(located.fingerprint, integers=integers)
+    beside: Precision = "auto" if integers else precision
+    runtime = OpenVinoRuntime(folder, precision=beside, threads=threads)
     store.note_use(folder)
     # Embeddings of another precision are not quite the same.
     model_id = f"{located.fingerprint}/openvino-{runtime.precision}"

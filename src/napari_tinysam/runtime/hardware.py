@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import sys
@@ -24,3 +25,16 @@ def may_have_gpu() -> bool:
     except (OSError, AttributeError):
         return False
     return count.value > 0
+
+
+def cpu_name() -> str:
+    """Name the CPU, as well as this system can: to notice that it is another one."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as f:
+            lines = [line.partition(":") for line in f]
+            facts = {key.strip(): value.strip() for key, _, value in lines}
+            names = ("model name", "cpu family", "model", "stepping", "CPU part")
+            found = " ".join(facts[name] for name in names if name in facts)
+            if found:
+                return found
+    return platform.processor() or platform.machine()

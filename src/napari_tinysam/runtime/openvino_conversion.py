@@ -16,6 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_tinysam.model.quantization import (
+    QuantizedLayer,
+    is_quantized,
+    with_integers,
+)
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.model.restructured_encoder import RestructuredEncoder
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
@@ -45,7 +50,7 @@ def encoder_file(frame_size: int) -> str:
     return f"encoder_{frame_size}.xml"
 
 
-def convert(model: SegmentAnything, folder: Path) -> None:
+def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> None:
     """Write all graphs of a model.
 
     Parameters
@@ -54,6 +59,8 @@ def convert(model: SegmentAnything, folder: Path) -> None:
         On the CPU, float32, in eval mode.
     folder : Path
         An empty folder.
+    integers : bool
+        Whether a quantized model is to be computed with integers, as far as its layers say so.
 
     Raises
     ------
@@ -61,10 +68,15 @@ def convert(model: SegmentAnything, folder: Path) -> None:
         If files cannot be written.
     RuntimeError
         If a graph cannot be converted, or the encoder is a plain ViT: those have one size of frame
-        only, and hundreds of megabytes of weights.
+        only, and hundreds of megabytes of weights. Or if it is to be computed with integers and is
+        not quantized.
     """
     if not isinstance(model.image_encoder, TinyVitEncoder):
         raise RuntimeError("only models with a TinyViT encoder can be")
+    if integers:
+        if not is_quantized(model.quantization):
+            raise RuntimeError("it is not a quantized model")
+        model = with_integers(model)
     decoder = RestructuredDecoder(model).eval()
     side = model.image_size
     factors = (1, *FACTORS) if model.dense_prompts else (1,)
@@ -115,6 +127,7 @@ def convert(model: SegmentAnything, folder: Path) -> None:
         "frames": frames,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
+        "integers": integers,
     }
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
 
@@ -140,7 +153,8 @@ def _write(
         warnings.simplefilter("ignore")
         jit: Any = torch.jit
         traced = jit.trace(module.eval(), given, check_trace=False, strict=False)
-        traced = jit.freeze(traced)
+        if not _rounds(module):  # freezing would compute the rounding of weights
+            traced = jit.freeze(traced)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=given)
     graph = frontend.convert(frontend.load(decoder))
@@ -150,7 +164,47 @@ def _write(
         parameter.set_element_type(getattr(openvino.Type, _TYPES[tensor.dtype]))
         parameter.set_partial_shape(openvino.PartialShape(list(shapes[name])))
     graph.validate_nodes_and_infer_types()
+    if _rounds(module):
+        _fold_limits(graph)
     openvino.save_model(graph, str(path), compress_to_fp16=False)
+
+
+def _rounds(module: nn.Module) -> bool:
+    return any(isinstance(part, QuantizedLayer) for part in module.modules())
+
+
+def _fold_limits(graph: Any) -> None:
+    """Compute what each rounding is told: OpenVINO makes integers only where that is constant."""
+    import openvino
+    from openvino import opset13, passes
+
+    told = [
+        operand.get_source_output()
+        for node in graph.get_ordered_ops()
+        if node.get_type_name() == "FakeQuantize"
+        for operand in node.inputs()
+    ]
+    constant = [output for output in told if not _depends_on_input(output.get_node())]
+    # A graph of its own, since folding the whole one would fold the rounding of weights, too.
+    limits = openvino.Model([opset13.result(output) for output in constant], [])
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(limits)
+
+
+def _depends_on_input(node: Any) -> bool:
+    """Whether a node's value is not known before an image is."""
+    seen, ahead = set(), [node]
+    while ahead:
+        node = ahead.pop()
+        name = node.get_name()
+        if name in seen:
+            continue
+        seen.add(name)
+        if node.get_type_name() == "Parameter":
+            return True
+        ahead += [operand.get_source_output().get_node() for operand in node.inputs()]
+    return False
 
 
 def _arrays(

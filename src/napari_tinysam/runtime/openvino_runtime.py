@@ -60,7 +60,8 @@ class OpenVinoRuntime:
     precision : {"auto", "f32", "bf16"}
         In which the CPU computes. In bfloat16 the encoders and the drawing of masks take half the
         time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
-        stays in float32: in bfloat16 some clicks mean another object.
+        stays in float32: in bfloat16 some clicks mean another object. Graphs that compute with
+        integers do so anyway; this is for what they do not.
     threads : int
         0 for as many as OpenVINO finds best.
 
@@ -96,8 +97,8 @@ class OpenVinoRuntime:
         if precision == "auto":
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if "BF16" in able else "f32"
-        self.precision: Precision = precision
-        self.name = f"OpenVINO {precision} on the CPU"
+        self.precision: Precision = "int8" if about.get("integers") else precision
+        self.name = f"OpenVINO {self.precision} on the CPU"
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 
 #: Changes with the graphs that `openvino_conversion` writes.
-_FORMAT = 3
+_FORMAT = 4
 
 _WHOLE = "whole.json"
 _UNFINISHED = ".unfinished"
 _FAILED = ".failed"
+_CHOICE = ".choice"
 
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
@@ -67,13 +68,15 @@ def cache_folder() -> Path:
     return user_cache_path("napari-tinysam", appauthor=False) / "openvino"
 
 
-def folder_of(fingerprint: str) -> Path:
+def folder_of(fingerprint: str, *, integers: bool = False) -> Path:
     """Return the place of a model's graphs.
 
     Parameters
     ----------
     fingerprint : str
         Of the file of weights (`napari_tinysam.checkpoints.LoadedCheckpoint`).
+    integers : bool
+        Of the graphs that compute with integers, which quantized models have beside the others.
 
     Raises
     ------
@@ -84,7 +87,8 @@ def folder_of(fingerprint: str) -> Path:
         version = importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError as error:
         raise ConversionError("OpenVINO is not installed.") from error
-    return cache_folder() / f"{fingerprint}-{version}-{_FORMAT}"
+    kind = "-int8" if integers else ""
+    return cache_folder() / f"{fingerprint}{kind}-{version}-{_FORMAT}"
 
 
 def is_whole(folder: Path) -> bool:
@@ -98,12 +102,14 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
+def ensure(
+    fingerprint: str, model: Callable[[], SegmentAnything], *, integers: bool = False
+) -> Path:
     """Give the folder of a model's graphs; convert it if they are not there.
 
     Parameters
     ----------
-    fingerprint : str
+    fingerprint, integers
         As for `folder_of`.
     model : callable
         Loads the model, if it is needed.
@@ -115,7 +121,7 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
     Exception
         What `model` raises.
     """
-    place = folder_of(fingerprint)
+    place = folder_of(fingerprint, integers=integers)
     if is_whole(place):
         return place
     converted = model()
@@ -126,7 +132,7 @@ def ensure(fingerprint: str, model: Callable[[], SegmentAnything]) -> Path:
         unfinished.mkdir(parents=True)
         from napari_tinysam.runtime.openvino_conversion import convert
 
-        convert(converted, unfinished)
+        convert(converted, unfinished, integers=integers)
         sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
         (unfinished / _WHOLE).write_text(json.dumps(sizes), "utf-8")
         try:
@@ -155,6 +161,47 @@ def note_use(folder: Path) -> None:
 def discard(folder: Path) -> None:
     """Remove a conversion that is not whole or does not load."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def note_choice(fingerprint: str, cpu: str, *, integers: bool) -> None:
+    """Remember whether a quantized model is faster with integers on this CPU.
+
+    Parameters
+    ----------
+    fingerprint : str
+        As for `folder_of`.
+    cpu : str
+        Its name: several computers may share a cache.
+    integers : bool
+    """
+    with contextlib.suppress(OSError, ConversionError):
+        note = _choice_of(fingerprint)
+        chosen = {**_choices(note), cpu: integers}
+        note.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
+        unfinished.write_text(json.dumps(chosen), "utf-8")
+        unfinished.replace(note)
+
+
+def noted_choice(fingerprint: str, cpu: str) -> bool | None:
+    """Return what `note_choice` was told; None if nothing was."""
+    try:
+        return _choices(_choice_of(fingerprint)).get(cpu)
+    except ConversionError:
+        return None
+
+
+def _choice_of(fingerprint: str) -> Path:
+    place = folder_of(fingerprint)
+    return place.with_name(place.name + _CHOICE)
+
+
+def _choices(note: Path) -> dict[str, bool]:
+    try:
+        found = json.loads(note.read_text("utf-8"))
+        return {str(cpu): bool(integers) for cpu, integers in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def note_failure(fingerprint: str, reason: str) -> None:

@@ -12,7 +12,7 @@ import sys
 
 from napari_tinysam import checkpoints
 from napari_tinysam.runtime import openvino_store as store
-from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
+from napari_tinysam.runtime.choice import prepare
 
 
 def main() -> None:
@@ -28,11 +28,7 @@ def main() -> None:
     except checkpoints.CheckpointError as error:
         sys.exit(f"Error: {error}")
     try:
-        folder = store.ensure(
-            located.fingerprint, lambda: checkpoints.load(located).model
-        )
-        # What it compiles, OpenVINO keeps beside the graphs for the next start.
-        OpenVinoRuntime(folder, precision="auto")
+        folder = prepare(located)
     except Exception as error:  # noqa: BLE001 - it would be tried at every start
         store.note_failure(located.fingerprint, str(error))
         sys.exit(f"Error: {error}")

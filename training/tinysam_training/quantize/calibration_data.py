@@ -1,0 +1,126 @@
+"""What a model is shown while it is quantized: a few images, and prompts on their objects.
+
+They go the way of every image: contrast, resizing, all looks, prompts drawn. What the network
+itself is given on that way is kept, to be given to it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.everything.guided import instances_of
+from napari_tinysam.everything.lattice import centred_lattice
+from napari_tinysam.predictor import Predictor
+from napari_tinysam.prompts import Prompts
+from tinysam_training.data.labelled_image import DataError
+from tinysam_training.pipeline import evenly_spaced
+from tinysam_training.quantize.simulation import PlainRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.runtime.protocol import DecodedPrompts
+    from tinysam_training.data.labelled_image import ImageEntry
+
+#: Objects of an image that are clicked, and asked for by their boxes.
+OBJECTS = 4
+
+
+@dataclass(eq=False)
+class Seen:
+    """One look at an image, and the prompts that were decoded on it.
+
+    Attributes
+    ----------
+    rgb : numpy.ndarray
+        (h, w, 3) uint8, the longer side `frame`.
+    frame : int
+        Side of the frame in pixels.
+    prompts : list of dict
+        Arguments of `Runtime.decode`.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    frame: int
+    prompts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def see(
+    model: SegmentAnything,
+    entries: Sequence[ImageEntry],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Seen]:
+    """Show images to a model.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On the CPU.
+    entries : sequence of ImageEntry
+        Objects with labels are clicked, and asked for by their boxes; where there are none, a few
+        points of a lattice are.
+    progress : callable, optional
+        Called with images seen and their number.
+
+    Raises
+    ------
+    DataError
+        If there are no images, or one cannot be read or shows nothing.
+    """
+    if not entries:
+        raise DataError("There is no image to calibrate with.")
+    runtime = _Recording(model)
+    predictor = Predictor(runtime, name="calibrated", model_id="calibrated")
+    for number, entry in enumerate(entries, start=1):
+        image = entry.read()
+        if image.rgb.min() == image.rgb.max():
+            raise DataError(
+                f"{image.name} has one colour only; a model cannot be calibrated with it."
+            )
+        embedding = predictor.encode(image.rgb)
+        for prompts in _prompts(image.labels[0]):
+            predictor.predict(embedding, prompts)
+        if progress is not None:
+            progress(number, len(entries))
+    return runtime.seen
+
+
+def _prompts(labels: npt.NDArray[np.int32]) -> list[Prompts]:
+    chosen = evenly_spaced(np.unique(labels[labels > 0]).tolist(), OBJECTS)
+    objects = instances_of(np.where(np.isin(labels, chosen), labels, 0))
+    if not objects:
+        size = (int(labels.shape[0]), int(labels.shape[1]))
+        lattice = centred_lattice(size, points_per_side=2).all
+        return [Prompts(points=lattice.astype(np.float32)[:, np.newaxis])]
+    points = np.array([each.point for each in objects], np.float32)
+    boxes = np.array([each.box for each in objects], np.float32)
+    return [Prompts(points=points[:, np.newaxis]), Prompts(boxes=boxes)]
+
+
+class _Recording(PlainRuntime):
+    """Keeps what it is given."""
+
+    def __init__(self, model: SegmentAnything) -> None:
+        super().__init__(model, "recording")
+        self.seen: list[Seen] = []
+
+    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Any:
+        seen = Seen(rgb, frame_size or self.image_size)
+        self.seen.append(seen)
+        return seen, super().encode(rgb, frame_size)
+
+    def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
+        seen, features = features
+        prompts.pop("least_scores", None)
+        seen.prompts.append({k: v for k, v in prompts.items() if v is not None})
+        absent = dict.fromkeys(("points", "labels", "boxes", "masks"))
+        return super().decode(features, **(absent | prompts))
+
+    def object_maps(self, features: Any) -> npt.NDArray[np.float32] | None:
+        return super().object_maps(features[1])

@@ -1,0 +1,110 @@
+"""From a model and a few images to the quantized model that is saved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tinysam.model.quantization import with_integers
+from tinysam_training.quantize.quantizing import (
+    INTEGERS,
+    collected,
+    searched,
+    with_eight_bits,
+)
+from tinysam_training.quantize.sensitivity import (
+    Sensitivity,
+    sensitivities,
+    task_loss,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.quantize.search import SearchSettings
+
+#: Parts of the model that are computed with integers. The decoder is not: a prompt's time goes into
+#: many small steps and products of activations, and its softmaxes over 4,096 places have no integer
+#: kernel; drawing masks with integers took longer than in bfloat16.
+COMPUTED = ("image_encoder.", "object_head.")
+
+#: A layer of these stays in floats if it alone is expected to cost more than this share of all.
+DEAR = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantized model, and what it costs.
+
+    Attributes
+    ----------
+    model : SegmentAnything
+        With `quantization`.
+    sensitivities : list of Sensitivity
+        Of all layers, the most expensive first.
+    floats : list of str
+        Layers of `COMPUTED` parts that are computed with floats because they cost too much.
+    loss : float
+        KL of masks, predicted IoUs and object maps on the calibration images, of one image.
+    images : int
+    seconds : float
+    """
+
+    model: SegmentAnything
+    sensitivities: list[Sensitivity]
+    floats: list[str]
+    loss: float
+    images: int
+    seconds: float
+
+
+def quantize(
+    model: SegmentAnything,
+    entries: Sequence[ImageEntry],
+    settings: SearchSettings | None = None,
+    *,
+    seed: int = 0,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Quantized:
+    """Quantize a model for kernels of 8-bit integers.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On the CPU, with a TinyViT encoder; it is not changed.
+    entries : sequence of ImageEntry
+        What it is calibrated with; eight images are enough.
+    settings : SearchSettings, optional
+    seed : int
+    report : callable
+        Called with what is being done, how much of it is, and how much there is.
+
+    Returns
+    -------
+    Quantized
+
+    Raises
+    ------
+    tinysam_training.data.labelled_image.DataError
+        If the images do not serve.
+    ValueError
+        If the model has another encoder.
+    """
+    begun = time.monotonic()
+    found = collected(model, entries, seed=seed, report=report)
+    scales = searched(found, INTEGERS, settings, report=report)
+    costs = sensitivities(found, scales)
+    of_computed = [each for each in costs if each.name.startswith(COMPUTED)]
+    whole = sum(each.after for each in of_computed)
+    floats = [each.name for each in of_computed if each.after > DEAR * whole]
+    made = with_eight_bits(
+        found, scales, lambda name: name.startswith(COMPUTED) and name not in floats
+    )
+    report("Check", 0, 1)
+    loss = task_loss(with_integers(made), found.model, found.seen)
+    report("Check", 1, 1)
+    seconds = time.monotonic() - begun
+    return Quantized(made, costs, floats, loss, found.images, seconds)

@@ -1,0 +1,228 @@
+"""Scales of one operation's operands: searched in turns, each against the other.
+
+TinySAM, section 3.3, after PTQ4ViT: with the original's values around it, an operation's two
+operands get the scales under which Σ (g (o − ô))² is least, o being its outputs and g the gradient
+of the task loss at each (`task_loss`). The second operand's scale is searched with the first's as
+it is, then the first's with the second's, `rounds` times. What is there already is always among the
+candidates, so the error never grows, and is never above that of min and max.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from tinysam_training.quantize.products import Product
+    from tinysam_training.quantize.quantizers import Quantizer
+
+#: Which values share a scale: all; those of an output channel; those of a head or group.
+Granularity = Literal["layer", "channel", "head"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How scales are searched.
+
+    Attributes
+    ----------
+    candidates : int
+        Scales tried in each step.
+    bounds : (float, float)
+        Least and largest of them, as shares of the largest value over the number of steps.
+    rounds : int
+        Turns of both operands. 0: the scales of min and max.
+    weighted : bool
+        Whether errors count by the task loss's gradient, or all alike.
+    """
+
+    candidates: int = 100
+    bounds: tuple[float, float] = (0.01, 1.2)
+    rounds: int = 3
+    weighted: bool = True
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How an operand is rounded, and which of its values alike.
+
+    Attributes
+    ----------
+    quantizer : Quantizer
+    granularity : {"layer", "channel", "head"}
+    taps : int
+        Neighbouring columns that are one channel.
+    """
+
+    quantizer: Quantizer
+    granularity: Granularity = "layer"
+    taps: int = 1
+
+    def grouped(self, values: Tensor) -> Tensor:
+        """Bring (B, G, R, C) values into (groups, all their values)."""
+        if self.granularity == "layer":
+            return values.reshape(1, -1)
+        heads = values.shape[1]
+        if self.granularity == "head":
+            return values.transpose(0, 1).reshape(heads, -1)
+        # (B, G, R, C · taps) → (G · C, …)
+        channels = values.reshape(*values.shape[:3], -1, self.taps)
+        count = heads * channels.shape[3]
+        return channels.permute(1, 3, 0, 2, 4).reshape(count, -1)
+
+    def spread(self, parameter: Tensor, heads: int) -> Tensor:
+        """Shape (groups,) so that it can be broadcast to (B, G, R, C)."""
+        if self.granularity == "layer":
+            return parameter.view(1, 1, 1, 1)
+        if self.granularity == "head":
+            return parameter.view(1, heads, 1, 1)
+        return parameter.view(1, heads, 1, -1).repeat_interleave(self.taps, dim=3)
+
+    def rounded(self, values: Tensor, parameter: Tensor) -> Tensor:
+        """Round (B, G, R, C) values."""
+        spread = self.spread(parameter, values.shape[1])
+        return self.quantizer.rounded(values, spread)
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """What a search found.
+
+    Attributes
+    ----------
+    first, second : Tensor
+        (groups,) parameters of the quantizers.
+    errors : list of float
+        Sums of (g (o − ô))² over the products, of the scales of min and max, then after each step.
+    """
+
+    first: Tensor
+    second: Tensor
+    errors: list[float]
+
+
+@torch.no_grad()
+def search(
+    products: Sequence[Product],
+    first: Operand,
+    second: Operand,
+    settings: SearchSettings | None = None,
+) -> Scales:
+    """Search the scales of an operation.
+
+    Parameters
+    ----------
+    products : sequence of Product
+        Samples of it.
+    first, second : Operand
+    settings : SearchSettings, optional
+
+    Returns
+    -------
+    Scales
+    """
+    settings = settings or SearchSettings()
+    problem = _Problem(products, first, second, settings.weighted)
+    ranges = [
+        _range(first, [p.first for p in products]),
+        _range(second, [p.second for p in products]),
+    ]
+    found = [
+        operand.quantizer.start(*bounds)
+        for operand, bounds in zip((first, second), ranges, strict=True)
+    ]
+    errors = [float(problem.errors(*found, over=None).sum())]
+    for _ in range(settings.rounds):
+        before = [each.clone() for each in found]
+        for which, operand in ((1, second), (0, first)):
+            tried = operand.quantizer.candidates(
+                *ranges[which], settings.candidates, settings.bounds
+            )
+            found[which] = problem.best(found, which, tried)
+            errors.append(float(problem.errors(*found, over=None).sum()))
+        if all(torch.equal(a, b) for a, b in zip(before, found, strict=True)):
+            break
+    return Scales(found[0], found[1], errors)
+
+
+def _range(operand: Operand, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    grouped = [operand.grouped(each) for each in values]
+    least = torch.stack([each.amin(1) for each in grouped]).amin(0)
+    largest = torch.stack([each.amax(1) for each in grouped]).amax(0)
+    return least, largest
+
+
+class _Problem:
+    """Errors of an operation under scales."""
+
+    def __init__(
+        self,
+        products: Sequence[Product],
+        first: Operand,
+        second: Operand,
+        weighted: bool,
+    ) -> None:
+        self._products = products
+        self._operands = (first, second)
+        self._outputs = [p.first @ p.second for p in products]
+        self._weights = [torch.ones(()) for _ in products]
+        self._unit = 1.0
+        rms = torch.cat([p.gradient.flatten() for p in products]).square().mean().sqrt()
+        if weighted and rms > 0:
+            # Whatever the loss is, single precision holds the squares.
+            self._weights = [p.gradient / rms for p in products]
+            self._unit = float(rms) ** 2
+
+    def errors(self, a: Tensor, b: Tensor, *, over: int | None) -> Tensor:
+        """Sum of errors: (1,), or by groups of the operand `over`."""
+        return self._errors(self._rounded(0, a), self._rounded(1, b), over)
+
+    def best(self, found: Sequence[Tensor], which: int, tried: list[Tensor]) -> Tensor:
+        """Best parameters of an operand, of those tried and what it has; group by group."""
+        kept = self._rounded(1 - which, found[1 - which])
+        best, least = found[which], None
+        for parameter in (found[which], *tried):
+            pair = [kept, kept]
+            pair[which] = self._rounded(which, parameter)
+            errors = self._errors(pair[0], pair[1], which)
+            if least is None:
+                least = errors
+                continue
+            better = errors < least
+            best = torch.where(better, parameter, best)
+            least = torch.where(better, errors, least)
+        return best
+
+    def _rounded(self, which: int, parameter: Tensor) -> list[Tensor]:
+        operand = self._operands[which]
+        return [
+            operand.rounded(p.second if which else p.first, parameter)
+            for p in self._products
+        ]
+
+    def _errors(
+        self, first: Sequence[Tensor], second: Sequence[Tensor], over: int | None
+    ) -> Tensor:
+        sums = []
+        for a, b, out, weight in zip(
+            first, second, self._outputs, self._weights, strict=True
+        ):
+            # (B, G, M, N)
+            squares = torch.matmul(a, b).sub_(out).mul_(weight).square_()
+            sums.append(self._by_group(squares, over))
+        return self._unit * torch.stack(sums).sum(0)
+
+    def _by_group(self, squares: Tensor, over: int | None) -> Tensor:
+        """Sum by groups of an operand's scales, as far as outputs tell them apart."""
+        if over is not None:
+            operand = self._operands[over]
+            # Columns of the output are those of the second operand; rows are no groups.
+            if over == 1 or operand.granularity != "channel":
+                return operand.grouped(squares).sum(1, dtype=torch.float64)
+        return squares.sum(dtype=torch.float64).view(1)
