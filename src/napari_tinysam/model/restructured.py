@@ -2,7 +2,7 @@
 
 The two-way transformer lets a handful of prompt tokens (T, about 7) and the image's P = 4096 tokens
 attend to each other, twice, and projects all image tokens to queries, keys and values each time.
-Four identities avoid most of that work; none of them approximates anything.
+A few identities avoid most of that work; none of them approximates anything.
 
 1. Before the first layer the image's tokens are x = e + d, embedding plus dense prompt, and W e is
    needed once an image. d = M h + c is the 1 × 1 convolution at the end of the mask prompt's path,
@@ -13,8 +13,12 @@ Four identities avoid most of that work; none of them approximates anything.
    channels, as long as 8 T < 128. What adds the same to all scores of a query, as biases of keys
    do, softmax ignores.
 3. Positional encodings p enter as W (x + p) = W x + W p, and W p is the same for all images.
-4. Transposed convolutions whose stride is their kernel's size are products of matrices, place by
-   place; what is large, is never transposed.
+4. Convolutions, plain and transposed, whose stride is their kernel's size are products of matrices,
+   place by place; what is large, is never transposed.
+5. What is large is read and written as seldom as can be. The weights and biases of the norms of the
+   image's tokens go into whatever reads them; biases that all places get, into the tokens' values,
+   of which every place takes 1 for each head; and a norm over few channels is centred by the
+   weights of the convolution before it.
 
 Masks are upscaled in a step of its own, for those answers that are wanted.
 """
@@ -68,12 +72,35 @@ class Answers(NamedTuple):
     kernels : Tensor
         (N, 3, 32): a mask's logits are their product with the upscaled image.
     image : Tensor
-        (N, P, 256), the image's tokens as each object has left them.
+        (N, P, 256), the image's tokens as each object has left them, without the weight and bias of
+        their last norm, which `RestructuredDecoder.upscale` applies.
     """
 
     scores: Tensor
     kernels: Tensor
     image: Tensor
+
+
+class _Normed(NamedTuple):
+    """The image's tokens after a norm: places · gain + shift, never computed whole.
+
+    Attributes
+    ----------
+    places : Tensor
+        (N, P, 256), of mean 0 and variance 1.
+    gain, shift : Tensor
+        (256,), the norm's weight and bias.
+    """
+
+    places: Tensor
+    gain: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, norm: Any, image: Tensor) -> _Normed:
+        """Normalise (N, P, 256) tokens."""
+        places = F.layer_norm(image, norm.weight.shape, eps=norm.eps)
+        return cls(places, norm.weight, norm.bias)
 
 
 class RestructuredDecoder(nn.Module):
@@ -182,7 +209,7 @@ class RestructuredDecoder(nn.Module):
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         first, second = decoder.transformer.layers
-        dense = _DensePrompt(self.prompt_encoder, masks)
+        dense = self.dense_prompt(masks)
         queries, image = self._first_layer(first, side, tokens, dense)
         queries, image = self._second_layer(second, queries, tokens, image, placed)
         last = decoder.transformer.final_attn_token_to_image
@@ -195,7 +222,22 @@ class RestructuredDecoder(nn.Module):
             if i > 0
         ]
         scores = decoder.iou_prediction_head(hidden[:, 0])[:, 1:]
-        return Answers(scores, torch.stack(kernels, dim=1), image)
+        return Answers(scores, torch.stack(kernels, dim=1), image.places)
+
+    def dense_prompt(self, masks: Tensor | None) -> DensePrompt:
+        """Embed mask prompts, but for the last step.
+
+        Parameters
+        ----------
+        masks : Tensor or None
+            (N, 1, 4g, 4g) logits; None: no object has a mask prompt.
+        """
+        encoder = self.prompt_encoder
+        if masks is None:
+            return DensePrompt(encoder.no_mask_embed.weight[0])
+        last = encoder.mask_downscaling[-1]  # 1 × 1
+        inner = mask_channels(encoder.mask_downscaling[:-1], masks)
+        return DensePrompt(last.bias, inner, last.weight[:, :, 0, 0])
 
     def upscale(self, image: Tensor, kernels: Tensor, shape: tuple[int, int]) -> Tensor:
         """Draw masks.
@@ -216,8 +258,9 @@ class RestructuredDecoder(nn.Module):
         """
         height, width = shape
         to_half, norm, gelu, to_whole, last = self.mask_decoder.output_upscaling
+        of_image = self.mask_decoder.transformer.layers[1].norm4
         # (N, P, 256) → (N, 4 P, 64) → (N, 16 P, 32), places within places
-        pixels = _within(to_half, image)
+        pixels = _within(to_half, image, of_image)
         pixels = F.layer_norm(
             pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps
         )
@@ -234,8 +277,8 @@ class RestructuredDecoder(nn.Module):
         return part
 
     def _first_layer(
-        self, layer: Any, side: ImageSide, tokens: Tensor, dense: _DensePrompt
-    ) -> tuple[Tensor, Tensor]:
+        self, layer: Any, side: ImageSide, tokens: Tensor, dense: DensePrompt
+    ) -> tuple[Tensor, _Normed]:
         """(N, T, 256) tokens and (N, P, 256) image after the first layer."""
         queries = layer.norm1(layer.self_attn(tokens, tokens, tokens))
         to_image = layer.cross_attn_token_to_image
@@ -251,19 +294,19 @@ class RestructuredDecoder(nn.Module):
         scores = offered @ _channels_by_head(side.queries, from_tokens)
         scores = dense.scored(scores, offered, from_tokens.q_proj, constant=True)
         image = dense.added(
-            side.embedding + from_tokens.out_proj.bias,
-            *_shares_and_tokens(from_tokens, scores, queries),
+            side.embedding,
+            *_shares_and_tokens(from_tokens, scores, queries, dense.constant),
         )
-        return queries, layer.norm4(image)
+        return queries, _Normed.of(layer.norm4, image)
 
     def _second_layer(
         self,
         layer: Any,
         queries: Tensor,
         tokens: Tensor,
-        image: Tensor,
+        image: _Normed,
         placed: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, _Normed]:
         """(N, T, 256) tokens and (N, P, 256) image after the second layer."""
         q = queries + tokens
         queries = layer.norm1(queries + layer.self_attn(q, q, queries))
@@ -275,39 +318,41 @@ class RestructuredDecoder(nn.Module):
         from_tokens = layer.cross_attn_image_to_token
         offered = _scaled(from_tokens, from_tokens.k_proj(queries + tokens))
         scores = _read(from_tokens.q_proj, offered, image, placed[1])
-        bias = from_tokens.q_proj.bias.view(from_tokens.num_heads, -1, 1)
-        shares, values = _shares_and_tokens(
-            from_tokens, scores + offered @ bias, queries
-        )
-        image = image + from_tokens.out_proj.bias + shares.transpose(1, 2) @ values
-        return queries, layer.norm4(image)
+        projection = from_tokens.q_proj
+        same = projection.bias + projection.weight @ image.shift
+        scores = scores + offered @ same.view(from_tokens.num_heads, -1, 1)
+        shares, values = _shares_and_tokens(from_tokens, scores, queries, image.shift)
+        taken = shares.transpose(1, 2) @ values
+        return queries, _Normed.of(layer.norm4, image.places * image.gain + taken)
 
 
-class _DensePrompt:
+class DensePrompt:
     """The dense prompts d = M h + c of N objects, without being computed whole.
 
     Parameters
     ----------
-    encoder : PromptEncoder
-    masks : Tensor or None
-        (N, 1, 4g, 4g) logits; None: no object has a mask prompt.
+    constant : Tensor
+        (256,), c.
+    inner : Tensor, optional
+        (N, n, P), h. None: d is the same at all places.
+    last : Tensor, optional
+        (256, n), M.
     """
 
-    def __init__(self, encoder: Any, masks: Tensor | None) -> None:
-        self._constant: Tensor
+    def __init__(
+        self,
+        constant: Tensor,
+        inner: Tensor | None = None,
+        last: Tensor | None = None,
+    ) -> None:
+        self.constant = constant
         self._inner: tuple[Tensor, Tensor] | None = None  # h and M
-        if masks is None:
-            self._constant = encoder.no_mask_embed.weight[0]  # (256,)
-            return
-        # (N, 1, 4g, 4g) → (N, 16, g, g) → (N, 16, P)
-        inner = encoder.mask_downscaling[:-1](masks).flatten(2)
-        last = encoder.mask_downscaling[-1]  # 1 × 1
-        self._constant = last.bias
-        self._inner = inner, last.weight[:, :, 0, 0]
+        if inner is not None and last is not None:
+            self._inner = inner, last
 
     def added(self, embedding: Tensor, shares: Tensor, values: Tensor) -> Tensor:
-        """E (P, 256) to e + d + sharesᵀ values: (N, P, 256)."""
-        found = (embedding + self._constant)[None]
+        """E (P, 256) to e + d − c + sharesᵀ values: (N, P, 256)."""
+        found = embedding[None]
         if self._inner is not None:
             inner, last = self._inner
             # One product for both: the sum of two would be read and written once more.
@@ -326,7 +371,7 @@ class _DensePrompt:
         weight: Tensor = projection.weight
         heads = tokens.shape[1]
         if constant:
-            scores = scores + tokens @ (weight @ self._constant).view(heads, -1, 1)
+            scores = scores + tokens @ (weight @ self.constant).view(heads, -1, 1)
         if self._inner is None:
             return scores
         inner, last = self._inner
@@ -337,13 +382,73 @@ class _DensePrompt:
         """Σ a (W d) over places of (N, 8, T, P) shares a: (N, 8, T, 16)."""
         weight: Tensor = projection.weight
         # Shares add up to 1, so the constant comes through whole.
-        found = (weight @ self._constant).view(heads, 1, -1)
+        found = (weight @ self.constant).view(heads, 1, -1)
         if self._inner is None:
             return found
         inner, last = self._inner
         mean: Tensor = shares.flatten(1, 2) @ inner.transpose(1, 2)  # (N, 8 T, 16)
         mean = mean.view(*shares.shape[:3], -1)
         return found + mean @ _by_head(weight @ last, heads).transpose(-1, -2)
+
+
+def mask_channels(layers: Any, masks: Tensor) -> Tensor:
+    """Embed mask prompts as Segment Anything's prompt encoder does, up to the last convolution.
+
+    Both convolutions take squares of 2 × 2 pixels. Sorted by their places in a square of 4 × 4, the
+    pixels of all squares are rows, and everything is products of small matrices and these rows.
+
+    Parameters
+    ----------
+    layers : Sequential
+        Convolution, norm, activation, twice.
+    masks : Tensor
+        (N, 1, 4g, 4g) logits.
+
+    Returns
+    -------
+    Tensor
+        (N, 16, P).
+    """
+    first, norm, act, second, second_norm, second_act = layers
+    count, rows, columns = masks.shape[0], masks.shape[2] // 4, masks.shape[3] // 4
+    # Row and column of the outer square of four (or, oc), and of the pixel in it (ir, ic):
+    # (N, g, or, ir, g, oc, ic) → (N, or, oc, ir, ic, g, g) → (N, 16, P)
+    pixels = masks.reshape(count, rows, 2, 2, columns, 2, 2)
+    pixels = pixels.permute(0, 2, 5, 3, 6, 1, 4).reshape(count, 16, rows * columns)
+    # The same weights for each of the four outer places: (4 · channels, 4 · pixels)
+    weight = _centred(first.weight).flatten(1)
+    weight = (_identity(4, weight) * weight[:, None]).reshape(-1, 16)
+    found = weight @ pixels + _centred(first.bias).repeat(4)[:, None]
+    found = act(_divided(norm, found, 4))  # (N, [or, oc, channel], P)
+    weight = _centred(second.weight).permute(0, 2, 3, 1).flatten(1)
+    found = weight @ found + _centred(second.bias)[:, None]
+    inner: Tensor = second_act(_divided(second_norm, found, 1))
+    return inner
+
+
+def _centred(weight: Tensor) -> Tensor:
+    """Weights or biases of output channels, without what all channels get."""
+    return weight - weight.mean(dim=0, keepdim=True)
+
+
+def _divided(norm: Any, x: Tensor, times: int) -> Tensor:
+    """SAM's LayerNorm2d of (N, times · C, P), of C channels each, whose means are 0.
+
+    The mean of squares comes from a product, for each channel anew: reductions and broadcasts over
+    a few rows take longer.
+    """
+    channels = norm.weight.shape[0]
+    one = norm.weight.new_full((channels, 1, channels), 1 / channels)
+    blocks = _identity(times, norm.weight) * one
+    squares = blocks.reshape(times * channels, -1) @ (x * x)
+    gain, shift = (each.repeat(times)[:, None] for each in (norm.weight, norm.bias))
+    return x * gain / (squares + norm.eps).sqrt() + shift
+
+
+def _identity(size: int, like: Tensor) -> Tensor:
+    """(size, 1, size, 1): blocks along the diagonal, by a product with (a, 1, b)."""
+    found = torch.eye(size, dtype=like.dtype, device=like.device)
+    return found[:, None, :, None]
 
 
 def _projected(projection: Any, image: Tensor) -> Tensor:
@@ -379,8 +484,8 @@ def _joined(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _read(projection: Any, tokens: Tensor, image: Tensor, placed: Tensor) -> Tensor:
-    """Scores t · W (x + p) by identities 2 and 3, without the bias.
+def _read(projection: Any, tokens: Tensor, image: _Normed, placed: Tensor) -> Tensor:
+    """Scores t · W (x + p) by identities 2, 3 and 5, but for what all places have alike.
 
     Parameters
     ----------
@@ -388,8 +493,7 @@ def _read(projection: Any, tokens: Tensor, image: Tensor, placed: Tensor) -> Ten
         Of W, (c, 256).
     tokens : Tensor
         (N, heads, T, c / heads).
-    image : Tensor
-        (N, P, 256).
+    image : _Normed
     placed : Tensor
         (c, P), W p.
 
@@ -399,31 +503,34 @@ def _read(projection: Any, tokens: Tensor, image: Tensor, placed: Tensor) -> Ten
         (N, heads, T, P).
     """
     heads = tokens.shape[1]
-    reading = (tokens @ _by_head(projection.weight, heads)).flatten(1, 2)
-    scores = reading @ image.transpose(-1, -2)  # (N, 8 T, P)
+    weight = projection.weight * image.gain
+    reading = (tokens @ _by_head(weight, heads)).flatten(1, 2)
+    scores = reading @ image.places.transpose(-1, -2)  # (N, 8 T, P)
     return scores.view(*tokens.shape[:3], -1) + tokens @ _by_head(placed, heads)
 
 
 def _to_image(
-    attention: Attention, tokens: Tensor, image: Tensor, placed: Tensor
+    attention: Attention, tokens: Tensor, image: _Normed, placed: Tensor
 ) -> Tensor:
-    """`Attention.forward` of tokens to the image's places, (N, T, 256), by identities 2 and 3."""
+    """`Attention.forward` of tokens to the image's places, (N, T, 256), by 2, 3 and 5."""
     heads, count = attention.num_heads, tokens.shape[1]
     q = _scaled(attention, attention.q_proj(tokens))  # (N, 8, T, 16)
     shares = F.softmax(_read(attention.k_proj, q, image, placed), dim=-1)
-    mean = shares.flatten(1, 2) @ image  # (N, 8 T, 256)
+    mean = shares.flatten(1, 2) @ image.places  # (N, 8 T, 256)
     mean = mean.view(-1, heads, count, mean.shape[-1])
-    found = mean @ _by_head(attention.v_proj.weight, heads).transpose(-1, -2)
-    # The weights of a mean add up to 1, so the bias comes through whole.
-    joined = _joined(found) + attention.v_proj.bias
+    projection = attention.v_proj
+    weight = projection.weight * image.gain
+    found = mean @ _by_head(weight, heads).transpose(-1, -2)
+    # The weights of a mean add up to 1, so what all places have comes through whole.
+    joined = _joined(found) + (projection.bias + projection.weight @ image.shift)
     out: Tensor = attention.out_proj(joined)
     return out
 
 
 def _shares_and_tokens(
-    attention: Attention, scores: Tensor, tokens: Tensor
+    attention: Attention, scores: Tensor, tokens: Tensor, constant: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Factor what the image takes from tokens: their product and the output's bias.
+    """Factor what the image takes from tokens, the output's bias and a constant with it.
 
     Parameters
     ----------
@@ -432,6 +539,8 @@ def _shares_and_tokens(
         (N, 8, T, P).
     tokens : Tensor
         (N, T, 256).
+    constant : Tensor
+        (256,), what every place gets besides.
 
     Returns
     -------
@@ -443,20 +552,30 @@ def _shares_and_tokens(
     values = _heads(attention.v_proj(tokens), attention)  # (N, 8, T, 16)
     # Identity 2 for the output: (N, 8, T, 256), columns of out_proj's weight by head
     weight = attention.out_proj.weight.T.reshape(attention.num_heads, -1, 256)
-    return F.softmax(scores, dim=2).flatten(1, 2), (values @ weight).flatten(1, 2)
+    # A place's shares of each head add up to 1.
+    alike = (attention.out_proj.bias + constant) / attention.num_heads
+    values = (values @ weight).flatten(1, 2) + alike
+    return F.softmax(scores, dim=2).flatten(1, 2), values
 
 
-def _within(layer: Any, places: Tensor) -> Tensor:
+def _within(layer: Any, places: Tensor, norm: Any = None) -> Tensor:
     """Transposed convolution of stride 2 with a kernel of 2: (N, P, c) → (N, 4 P, C).
 
-    A place becomes its four pixels, in reading order.
+    A place becomes its four pixels, in reading order. A norm's weight and bias, which the places
+    have not got yet, go into the layer's own.
     """
     quantized = layer if isinstance(layer, QuantizedLayer) else None
     if quantized is not None:
+        if norm is not None:
+            places, norm = places * norm.weight + norm.bias, None
         layer, places = quantized.layer, quantized.given.rounded(places)
     channels, wider = layer.weight.shape[:2]  # (c, C, 2, 2)
     weight = layer.weight.permute(2, 3, 1, 0).reshape(4 * wider, channels)
+    bias = layer.bias.repeat(4)
     if quantized is not None:
         weight = quantized.rounded_rows(weight, repeated=4)
-    found: Tensor = F.linear(places, weight, layer.bias.repeat(4))
+    if norm is not None:
+        bias = bias + weight @ norm.bias
+        weight = weight * norm.weight
+    found: Tensor = F.linear(places, weight, bias)
     return found.view(found.shape[0], -1, wider)
