@@ -265,9 +265,9 @@ class RestructuredDecoder(nn.Module):
             pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps
         )
         pixels = last(_within(to_whole, gelu(pixels)))
-        logits: Tensor = pixels @ kernels.transpose(1, 2)  # (N, 16 P, M)
-        logits = logits.view(-1, height, width, 2, 2, 2, 2, kernels.shape[1])
-        logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6)  # rows, then columns
+        logits: Tensor = kernels @ pixels.transpose(1, 2)  # (N, M, 16 P)
+        logits = logits.view(-1, kernels.shape[1], height, width, 2, 2, 2, 2)
+        logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)  # rows, then columns
         return logits.reshape(*kernels.shape[:2], 4 * height, 4 * width)
 
     def _positions(self, shape: Sequence[int]) -> Tensor:
