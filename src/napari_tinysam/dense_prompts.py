@@ -95,8 +95,8 @@ def draw_prompts(
     if masks is not None:
         drawn = xp.where(xp.isnan(masks), drawn, masks)
     if clicked:
-        marks = xp.where(on <= off, CLICKED, -CLICKED)
-        drawn = xp.where(xp.minimum(on, off) < MARKED, marks, drawn)
+        drawn = xp.where((on < MARKED) & (on <= off), CLICKED, drawn)
+        drawn = xp.where((off < MARKED) & (off < on), -CLICKED, drawn)
     return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
 
 
@@ -134,28 +134,34 @@ def _clicks(
     on = off = lone = nothing + xp.inf
     held, refused = nothing > 0, nothing > 0
     rows = xp.arange(len(nothing), device=nothing.device)
+    negatives = bool((labels == 0).any())
     for i in range(points.shape[1]):
         x, y = points[:, i, 0, None, None], points[:, i, 1, None, None]
         away = xp.sqrt((xs - x) ** 2 + (ys - y) ** 2)
         positive = (labels[:, i] == 1)[:, None, None]
-        negative = (labels[:, i] == 0)[:, None, None]
-        on = xp.where(positive, xp.minimum(on, away), on)
-        off = xp.where(negative, xp.minimum(off, away), off)
+        on = xp.minimum(on, xp.where(positive, away, xp.inf))
         if objects is None:
             lone = on
-            continue
-        column = _index(xp, points[:, i, 0], objects.shape[2])
-        row = _index(xp, points[:, i, 1], objects.shape[1])
-        under = objects[rows, row, column][:, None, None]
-        same = (objects == under) & (under > 0)
-        held = held | (same & positive)
-        refused = refused | (same & negative)
-        alone = positive & (under == 0)
-        lone = xp.where(alone, xp.minimum(lone, away), lone)
-    held = held & (~refused | (on <= off))
+        else:
+            column = _index(xp, points[:, i, 0], objects.shape[2])
+            row = _index(xp, points[:, i, 1], objects.shape[1])
+            under = objects[rows, row, column][:, None, None]
+            # No region has the number −1.
+            held = held | (objects == xp.where(positive & (under > 0), under, -1))
+            alone = positive & (under == 0)
+            lone = xp.minimum(lone, xp.where(alone, away, xp.inf))
+        if negatives:  # most prompts have none
+            negative = (labels[:, i] == 0)[:, None, None]
+            off = xp.minimum(off, xp.where(negative, away, xp.inf))
+            if objects is not None:
+                refused = refused | (
+                    objects == xp.where(negative & (under > 0), under, -1)
+                )
     cone = xp.clip(SURE * (1 - lone / REACH), -SURE, SURE)
-    cone = xp.where(off < lone, xp.clip(cone, -SURE, 0), cone)
-    return xp.maximum(cone, xp.where(held, SURE, -SURE)), on, off
+    if negatives:
+        held = held & (~refused | (on <= off))
+        cone = xp.where(off < lone, xp.clip(cone, -SURE, 0), cone)
+    return xp.where(held, SURE, cone), on, off
 
 
 def _index(xp: ModuleType, pixels: Any, length: int) -> Any:

@@ -133,6 +133,7 @@ class Predictor:
         prompts: Prompts,
         *,
         least_score: float = -np.inf,
+        looks: npt.NDArray[np.intp] | None = None,
     ) -> Masks:
         """Predict three masks for each object.
 
@@ -146,6 +147,9 @@ class Predictor:
         least_score : float
             Objects none of whose masks has a higher score are not drawn: their logits are minus
             infinity, their scores some that are not above it. Saves a third of the time.
+        looks : numpy.ndarray, optional
+            (N,) int, how many of the embedding's looks are asked about each object, the largest
+            first; at least 1. By default all that may have the best answer.
 
         Returns
         -------
@@ -177,6 +181,7 @@ class Predictor:
                         for each in (points, group.labels, boxes, group.masks)
                     ),
                     least_score=least_score,
+                    counts=None if looks is None else looks[rows[part]],
                 )
         return Masks(logits, scores, embedding.upscaler)
 
@@ -185,6 +190,7 @@ class Predictor:
         embedding: Embedding,
         *prompts: npt.NDArray[Any] | None,
         least_score: float,
+        counts: npt.NDArray[np.intp] | None,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts at all sizes, and keep the best answers."""
         first, *further = embedding.looks
@@ -196,8 +202,10 @@ class Predictor:
         if not further:
             return DecodedPrompts(logits, scores)
         worth = scores.max(axis=1) + scales.HEAD_START
-        for look in further:
+        for number, look in enumerate(further, start=2):
             rows = self._asked(look, len(scores), *prompts)
+            if counts is not None:
+                rows = rows[counts[rows] >= number]
             if not rows.size:
                 continue
             parts = (None if each is None else each[rows] for each in prompts)
@@ -279,7 +287,11 @@ class Predictor:
         )
         if guess is None:
             return decoded
-        return decoded._replace(logits=decoded.logits + guess)
+        # Into the array itself, and only of what was drawn: both are much of the time around it.
+        for plane, logits in zip(guess, decoded.logits, strict=True):
+            if logits[0, 0, 0] > -np.inf:
+                logits += plane
+        return decoded
 
     def object_maps(self, embedding: Embedding) -> npt.NDArray[np.float32] | None:
         """Predict where objects are, without any prompt.
@@ -470,9 +482,11 @@ def load_model(
         What runs the network. "openvino" converts a model that it has never run before, which takes
         a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
         model has been converted.
-    precision : {"auto", "f32", "bf16"}
+    precision : {"auto", "f32", "bf16", "int8"}
         Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
-        the CPU has instructions for it. PyTorch computes in float32.
+        the CPU has instructions for it; or, for quantized models, 8-bit integers in image encoder
+        and object head, which "auto" takes where they were faster at first use. PyTorch computes in
+        float32.
     threads : int
         Of the CPU, for OpenVINO; 0 for as many as it finds best.
     progress : callable, optional
@@ -491,7 +505,8 @@ def load_model(
     napari_tinysam.checkpoints.CheckpointError
         If the file cannot be had or is not a checkpoint this project reads.
     ValueError
-        If the device or the runtime is not available, or there is no such precision.
+        If the device or the runtime is not available, or there is no such precision, or not of this
+        model.
     """
     from napari_tinysam.runtime.choice import open_runtime
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 #: nearer to the threshold the full size decides.
 _STABILITY_MARGIN = 0.03
 
+#: Pixels of the frame between points of a grid all of which the frame's own look is asked about: 32
+#: points a side. The smallest objects that smaller looks answer for are five times as long there.
+_FRAME_SPACING = 32
+
 #: Prompts that are decoded between two reports of progress.
 _REPORT_EVERY = 16
 
@@ -182,7 +186,9 @@ class Search:
         rounds = (lattice.coarse, lattice.dense)
         if not settings.hierarchical:
             rounds = (lattice.all, lattice.dense[:0])
-        yield from self._decode(rounds[0])
+        looks = looks_worth_asking(self.embedding, lattice.spacing, settings)
+        first = len(rounds[0])
+        yield from self._decode(rounds[0], looks[:first])
         self._first_round = len(self.candidates)
         begun = time.perf_counter()
         covered = np.zeros(len(rounds[1]), bool)
@@ -195,7 +201,7 @@ class Search:
             )
         report.skipped = int(covered.sum())
         self.report.spent("skip", begun)
-        yield from self._decode(rounds[1][~covered])
+        yield from self._decode(rounds[1][~covered], looks[first:][~covered])
 
     @property
     def result(self) -> list[Candidate]:
@@ -210,12 +216,19 @@ class Search:
         self.report.spent("suppress", begun)
         return kept
 
-    def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[SearchProgress]:
+    def _decode(
+        self, points: npt.NDArray[np.float64], looks: npt.NDArray[np.intp]
+    ) -> Iterator[SearchProgress]:
         report = self.report
         for start in range(0, len(points), _REPORT_EVERY):
-            part = points[start : start + _REPORT_EVERY]
+            part = slice(start, start + _REPORT_EVERY)
             new = decoded_points(
-                self.predictor, self.embedding, part, self.settings, report
+                self.predictor,
+                self.embedding,
+                points[part],
+                self.settings,
+                report,
+                looks[part],
             )
             self.candidates += new
             yield SearchProgress(new, report.decoded + report.skipped, report.points)
@@ -253,12 +266,40 @@ def foreground_at(
     return best
 
 
+def looks_worth_asking(
+    embedding: Embedding, spacing: npt.NDArray[np.intp], settings: SearchSettings
+) -> npt.NDArray[np.intp]:
+    """Say how many looks at the image are worth asking about each point of a grid.
+
+    A smaller look answers for larger objects only, which a grid just as much wider finds: of points
+    at `_FRAME_SPACING`, half of the size gets every second one of each side. Of grids that are
+    wider than that themselves, all.
+
+    Parameters
+    ----------
+    embedding : Embedding
+    spacing : ndarray of int, (P,)
+        `Lattice.spacing`.
+    settings : SearchSettings
+
+    Returns
+    -------
+    ndarray of int, (P,)
+        For `Predictor.predict`.
+    """
+    apart = embedding.frame_size / settings.points_per_side  # pixels of the frame
+    worth = [look.factor * _FRAME_SPACING / apart for look in embedding.looks]
+    asked = [spacing >= min(wider, spacing.max(initial=1)) for wider in worth[1:]]
+    return np.sum([np.ones(len(spacing), bool), *asked], axis=0, dtype=np.intp)
+
+
 def decoded_points(
     predictor: Predictor,
     embedding: Embedding,
     points: npt.NDArray[np.float64],
     settings: SearchSettings,
     report: SearchReport,
+    looks: npt.NDArray[np.intp] | None = None,
 ) -> list[Candidate]:
     """Decode points, and keep the masks that pass the thresholds.
 
@@ -271,6 +312,8 @@ def decoded_points(
     settings : SearchSettings
     report : SearchReport
         Is told.
+    looks : ndarray of int, (P,), optional
+        As for `Predictor.predict`.
 
     Returns
     -------
@@ -278,7 +321,9 @@ def decoded_points(
     """
     begun = time.perf_counter()
     prompts = Prompts(points=points[:, np.newaxis].astype(np.float32))
-    masks = predictor.predict(embedding, prompts, least_score=_least(settings))
+    masks = predictor.predict(
+        embedding, prompts, least_score=_least(settings), looks=looks
+    )
     report.spent("decode", begun)
     begun = time.perf_counter()
     found = _good(masks.logits, masks.scores, points, embedding.upscaler, settings)

@@ -22,14 +22,20 @@ from napari_tinysam.runtime.protocol import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from napari_tinysam.runtime.choice import Precision
 
-#: Prompts decoded at once.
-_BATCH = 8
+#: Prompts decoded at once, by all threads or by each: what an image's tokens of more take, fits in
+#: no cache.
+_BATCH = 4
+
+#: From so many prompts on, each thread decodes some of its own: a decoder has 160 steps, each of
+#: which threads that share the work begin and end together.
+_MANY = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +105,15 @@ class OpenVinoRuntime:
             precision = "bf16" if "BF16" in able else "f32"
         self.precision: Precision = "int8" if about.get("integers") else precision
         self.name = f"OpenVINO {self.precision} on the CPU"
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
 
-        def graph(name: str) -> _Graph:
+        def graph(name: str, hint: str = "LATENCY") -> _Graph:
             exact = name.startswith("decoder")
-            hint = {"INFERENCE_PRECISION_HINT": "f32" if exact else precision}
-            return _Graph(core, folder / f"{name}.xml", options | hint)
+            hints = {
+                "PERFORMANCE_HINT": hint,
+                "INFERENCE_PRECISION_HINT": "f32" if exact else precision,
+            }
+            return _Graph(core, folder / f"{name}.xml", options | hints)
 
         first, *smaller = sorted(self._placed, reverse=True)
         needed = [f"encoder_{first}", "decoder_masked", "upscaler"]
@@ -129,6 +136,9 @@ class OpenVinoRuntime:
         self._encoder = graphs[f"encoder_{first}"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
+        self._of_many: dict[str, _Graph] = {}  # when they are needed
+        self._reading = threading.Lock()
+        self._graph = graph
 
     def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
         """Embed a resized image; see `Runtime.encode`.
@@ -154,10 +164,13 @@ class OpenVinoRuntime:
         try:
             return self._smaller[side].result()
         except Exception as error:  # OpenVINO raises whatever it ran into
-            discard(self._folder)
-            raise DamagedModelError(
-                "What was prepared of the model is damaged; load the model again."
-            ) from error
+            raise self._damaged() from error
+
+    def _damaged(self) -> DamagedModelError:
+        discard(self._folder)
+        return DamagedModelError(
+            "What was prepared of the model is damaged; load the model again."
+        )
 
     def decode(
         self,
@@ -173,19 +186,22 @@ class OpenVinoRuntime:
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         tokens = self._tokens.tokens(count, points, labels, boxes)
         cells = features.frame_size // 16
-        shared = [*features.shared, self._placed[features.frame_size]]
+        shared: list[Any] = [*features.shared, self._placed[features.frame_size]]
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
-        for start in range(0, count, _BATCH):
-            part = slice(start, start + _BATCH)
-            given = [*shared, tokens[part]]
-            graph = self._plain
-            if masks is not None:
-                graph = self._masked
-                given.append(np.ascontiguousarray(masks[part, np.newaxis]))
-            assert graph is not None, "prompts of this model are drawn"
-            scores[part], kernels, image = graph(given)
+        graph, several = self._decoder_of(count, masks is not None)
+        # As many parts for each thread, none of them larger than need be.
+        rounds = -(-count // (_BATCH * several))
+        size = max(1, -(-count // (rounds * several)))
+        parts = [slice(start, start + size) for start in range(0, count, size)]
+        given: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
+        if masks is not None:
+            for inputs, part in zip(given, parts, strict=True):
+                inputs.append(np.ascontiguousarray(masks[part, np.newaxis]))
+        answers = graph.each(given)
+        for part, (found, kernels, image) in zip(parts, answers, strict=True):
+            scores[part] = found
             wanted = rows_to_draw(scores[part], least_scores, part)
             if len(wanted) < len(kernels):
                 image, kernels = image[wanted], kernels[wanted]
@@ -193,8 +209,30 @@ class OpenVinoRuntime:
             if len(wanted):
                 image = image.reshape(-1, cells, cells, image.shape[-1])
                 (drawn,) = self._upscaler([image, kernels])
-                logits[start + wanted] = drawn
+                logits[part.start + wanted] = drawn
         return DecodedPrompts(logits, scores)
+
+    def _decoder_of(self, count: int, masked: bool) -> tuple[_Graph, int]:
+        """Give the graph for so many prompts, and how many parts of them it runs at once.
+
+        Raises
+        ------
+        DamagedModelError
+            If the graph cannot be read.
+        """
+        one = self._masked if masked else self._plain
+        assert one is not None, "prompts of this model are drawn"
+        if count < _MANY:
+            return one, 1
+        name = "decoder_masked" if masked else "decoder"
+        with self._reading:
+            if name not in self._of_many:
+                try:
+                    self._of_many[name] = self._graph(name, "THROUGHPUT")
+                except Exception as error:  # OpenVINO raises whatever it ran into
+                    raise self._damaged() from error
+            graph = self._of_many[name]
+        return graph, graph.at_once
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
@@ -213,10 +251,47 @@ class _Graph:
 
     def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
         """Give all outputs, which the thread's next call overwrites."""
-        if not hasattr(self._mine, "request"):
-            self._mine.request = self._compiled.create_infer_request()
-        request = self._mine.request
-        # Read where they are: what all prompts share is 16 MB.
-        request.infer(dict(enumerate(inputs)), share_inputs=True)
-        count = len(self._compiled.outputs)
-        return [request.get_output_tensor(i).data for i in range(count)]
+        return next(self.each([inputs]))
+
+    @property
+    def at_once(self) -> int:
+        """How many inputs it runs at the same time."""
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def each(
+        self, inputs: Sequence[list[Any]]
+    ) -> Iterator[list[npt.NDArray[np.float32]]]:
+        """Give all outputs of each of several inputs, in order, `at_once` of them on their way.
+
+        Outputs are overwritten when those of another input are asked for.
+        """
+        requests = self._requests(min(self.at_once, len(inputs)))
+        under_way = []
+
+        def start(number: int) -> None:
+            request = requests[number % len(requests)]
+            # Read where they are: what all prompts share is 16 MB.
+            request.start_async(dict(enumerate(inputs[number])), share_inputs=True)
+            under_way.append(request)
+
+        try:
+            for number in range(len(requests)):
+                start(number)
+            for number in range(len(inputs)):
+                request = under_way.pop(0)
+                request.wait()
+                count = len(self._compiled.outputs)
+                yield [request.get_output_tensor(i).data for i in range(count)]
+                if number + len(requests) < len(inputs):
+                    start(number + len(requests))
+        finally:
+            for request in under_way:  # nobody asks any more, but they read the inputs
+                request.wait()
+
+    def _requests(self, count: int) -> list[Any]:
+        """Give requests that no other thread uses."""
+        mine: list[Any] = self._mine.__dict__.setdefault("requests", [])
+        mine += [
+            self._compiled.create_infer_request() for _ in range(count - len(mine))
+        ]
+        return mine[:count]
