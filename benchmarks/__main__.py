@@ -171,9 +171,10 @@ def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
 
 def prepare(plane: np.ndarray, side: int) -> None:
     """Do what comes before the network, smaller looks included."""
-    resized = as_rgb(resize_longest_side(to_eight_bits(plane), side))
+    resized = resize_longest_side(to_eight_bits(plane), side)
+    as_rgb(resized)
     for factor in scales.FACTORS:
-        scales.reduced(resized, factor)
+        as_rgb(scales.reduced(resized, factor))
 
 
 def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:

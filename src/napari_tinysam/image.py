@@ -23,6 +23,9 @@ _PERCENTILE_SAMPLE = 2_000_000
 #: Pixels whose contrast is stretched at once.
 _STRETCH_PART = 4_000_000
 
+#: And at once where they are looked up.
+_TABLE_PART = 100_000
+
 #: A first axis up to this long, shorter than the others, is read as channels.
 _MAX_CHANNELS = 16
 
@@ -226,6 +229,9 @@ def _stretch(
     stretched = np.zeros(plane.shape, np.uint8)
     if high <= low:
         return stretched
+    if plane.dtype.kind in "ui" and plane.dtype.itemsize <= 2:
+        _stretch_by_table(plane, low, high, stretched)
+        return stretched
     # A part at a time: the values in between take up to eight times the memory of the result.
     rows = max(1, _STRETCH_PART // max(1, plane[0].size))
     for first in range(0, len(plane), rows):
@@ -237,8 +243,6 @@ def _stretch(
 def _stretch_part(
     part: npt.NDArray[Any], low: float, high: float
 ) -> npt.NDArray[np.uint8]:
-    if part.dtype.kind in "ui" and part.dtype.itemsize <= 2:
-        return _stretch_by_table(part, low, high)
     # float64 only where float32 could not tell neighbouring values apart
     exact: type[np.floating[Any]]
     exact = np.float32 if part.dtype in (np.float16, np.float32) else np.float64
@@ -255,21 +259,29 @@ def _stretch_part(
 
 
 def _stretch_by_table(
-    part: npt.NDArray[Any], low: float, high: float
-) -> npt.NDArray[np.uint8]:
+    plane: npt.NDArray[Any], low: float, high: float, stretched: npt.NDArray[np.uint8]
+) -> None:
     """`_stretch` of 8- and 16-bit integers through a table of their 256 or 65,536 values."""
-    info = np.iinfo(part.dtype)
+    info = np.iinfo(plane.dtype)
     values = np.arange(info.min, info.max + 1, dtype=np.float64)
     table = np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255))
-    places = part if info.min == 0 else part.astype(np.int32) - info.min
-    return np.asarray(table.astype(np.uint8)[places], np.uint8)
+    table = table.astype(np.uint8)
+    # So few rows at a time that the indices, of 8 bytes each, stay in a cache.
+    rows = max(1, _TABLE_PART // max(1, plane[0].size))
+    for first in range(0, len(plane), rows):
+        part = slice(first, first + rows)
+        places = plane[part]
+        if info.min < 0:
+            places = places.astype(np.int32) - info.min
+        # No place is beyond the table; "clip" only spares a second array.
+        np.take(table, places, out=stretched[part], mode="clip")
 
 
 def _percentile_limits(
     plane: npt.NDArray[Any], percentiles: tuple[float, float]
 ) -> tuple[float, float]:
     """Values of the percentiles; minimum and maximum where those coincide."""
-    step = max(1, int(np.sqrt(plane.size / _PERCENTILE_SAMPLE)))
+    step = max(1, int(np.ceil(np.sqrt(plane.size / _PERCENTILE_SAMPLE))))
     sample = plane[::step, ::step]
     if sample.dtype.kind == "f":
         sample = sample[np.isfinite(sample)]

@@ -96,10 +96,11 @@ class Predictor:
         """
         plane = to_eight_bits(image, **to_rgb_options)
         height, width = plane.shape[:2]
-        resized = as_rgb(resize_longest_side(plane, self._runtime.image_size))
         frame = self._runtime.image_size
+        small = resize_longest_side(plane, frame)
+        resized = as_rgb(small)
         return Embedding(
-            looks=tuple(self._look(resized, factor) for factor in self._factors),
+            looks=tuple(self._look(small, factor) for factor in self._factors),
             original_size=(height, width),
             input_size=(resized.shape[0], resized.shape[1]),
             frame_size=frame,
@@ -114,8 +115,8 @@ class Predictor:
         return (1, *scales.FACTORS) if self._runtime.dense_prompts else (1,)
 
     def _look(self, resized: npt.NDArray[np.uint8], factor: int) -> Look:
-        """Encode an image, (h, w, 3) in pixels of the frame, so many times smaller."""
-        rgb = resized if factor == 1 else scales.reduced(resized, factor)
+        """Encode an image, (h, w, 3 or 1) in pixels of the frame, so many times smaller."""
+        rgb = as_rgb(resized if factor == 1 else scales.reduced(resized, factor))
         frame = self._runtime.image_size // factor
         features = self._runtime.encode(rgb, frame)
         if not self._runtime.dense_prompts:
