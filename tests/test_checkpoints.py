@@ -301,7 +301,7 @@ def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_is_neither_model_nor_file_lists_the_models() -> None:
     with pytest.raises(
-        CheckpointError, match=r"'tinysan'.*default, tinysam, mobile_sam"
+        CheckpointError, match=r"'tinysan'.*default, default-int8, tinysam, mobile_sam"
     ):
         load("tinysan")
 
@@ -467,6 +467,7 @@ def test_models_that_cannot_be_saved(model: SegmentAnything, tmp_path: Path) -> 
 def test_the_registry_says_what_users_choose_by() -> None:
     assert list(REGISTRY) == [
         "default",
+        "default-int8",
         "tinysam",
         "mobile_sam",
         "sam_vit_b",
@@ -479,7 +480,7 @@ def test_the_registry_says_what_users_choose_by() -> None:
         assert checkpoint.description
         assert checkpoint.licence
         assert checkpoint.training_data
-        if name == "default":
+        if name.startswith("default"):
             assert checkpoint.url is None
             continue
         assert checkpoint.url is not None

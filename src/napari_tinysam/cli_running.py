@@ -19,8 +19,8 @@ PrecisionOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="auto, f32 or bf16, of computers without a GPU: auto takes bf16, which is faster, "
-        "where the processor has instructions for it.",
+        help="auto, f32, bf16 or, for quantized models, int8, of computers without a GPU: auto "
+        "takes what is fastest on this one.",
     ),
 ]
 ThreadsOption = Annotated[

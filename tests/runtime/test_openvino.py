@@ -372,7 +372,7 @@ def test_torch_stands_in_where_nothing_can_be_converted(
 def test_another_openvino_than_ours_is_no_reason_to_stop(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(*_: object) -> None:
+    def convert(*_: object, **__: object) -> None:
         raise AttributeError("module 'openvino' has no attribute 'Core'")
 
     monkeypatch.setattr("napari_tinysam.runtime.openvino_conversion.convert", convert)
@@ -440,7 +440,7 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
 def test_a_conversion_that_fails_is_not_tried_at_every_start(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(*_: object) -> None:
+    def convert(*_: object, **__: object) -> None:
         raise MemoryError
 
     path = other(weights, tmp_path)

@@ -29,7 +29,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders that were converted into; a conversion writes two files."""
     done: list[Path] = []
 
-    def convert(model: Any, folder: Path) -> None:
+    def convert(model: Any, folder: Path, **_: Any) -> None:
         (folder / "encoder.xml").write_text("graph")
         (folder / "arrays.npz").write_bytes(b"0123456789")
         done.append(folder)
@@ -96,7 +96,7 @@ def test_two_that_start_at_once_both_get_it(
 ) -> None:
     meeting = threading.Barrier(2, timeout=30)
 
-    def convert(model: Any, folder: Path) -> None:
+    def convert(model: Any, folder: Path, **_: Any) -> None:
         (folder / "encoder.xml").write_text("graph")
         meeting.wait()
 
@@ -118,7 +118,7 @@ def test_two_that_start_at_once_both_get_it(
 def test_a_full_disk_leaves_nothing_and_is_said(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(model: Any, folder: Path) -> None:
+    def convert(model: Any, folder: Path, **_: Any) -> None:
         (folder / "encoder.xml").write_text("graph")
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,7 +1,8 @@
 """What bfloat16 or the other runtime changes: masks, objects and time, on the same images.
 
 Run as ``python -m tinysam_training.compare_precisions MODEL DATA… -o OUT.json``, on a CPU that has
-instructions for bfloat16; with ``--reference torch --other f32`` it compares PyTorch with OpenVINO.
+instructions for bfloat16; with ``--reference torch --other f32`` it compares PyTorch with OpenVINO,
+with ``--other int8 --other-model QUANTIZED`` a model with its quantized one.
 Every object is asked for with one click and with its box.
 """
 
@@ -193,17 +194,21 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=1000, help="of each folder")
     ways: dict[str, Any] = {
-        "choices": ["torch", "f32", "bf16"],
+        "choices": ["torch", "f32", "bf16", "int8"],
         "help": "OpenVINO but for torch",
     }
     parser.add_argument("--reference", default="f32", **ways)
     parser.add_argument("--other", default="bf16", **ways)
+    parser.add_argument("--other-model", help="a quantized one, for int8")
     arguments = parser.parse_args()
     try:
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         exact, other = (
-            _loaded(arguments.model, way)
-            for way in (arguments.reference, arguments.other)
+            _loaded(model, way)
+            for model, way in (
+                (arguments.model, arguments.reference),
+                (arguments.other_model or arguments.model, arguments.other),
+            )
         )
         results = compare_precisions(exact, other, entries)
     except (DataError, CheckpointError, ValueError) as error:

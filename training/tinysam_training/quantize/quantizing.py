@@ -157,7 +157,8 @@ def collected(
 def _origins(model: SegmentAnything) -> dict[str, Origin]:
     """Behind which function each operation's input comes, seen on a small empty frame."""
     explicit = with_products(model)
-    frame = torch.zeros(1, 3, 256, 256)
+    side = min(256, model.image_size)
+    frame = torch.zeros(1, 3, side, side)
     origins = Origins(explicit)
     with torch.no_grad(), origins:
         features = explicit.features(frame)
@@ -166,7 +167,7 @@ def _origins(model: SegmentAnything) -> dict[str, Origin]:
         explicit.decode(
             features.embedding,
             boxes=torch.tensor([[0.0, 0.0, 9.0, 9.0]]),
-            masks=torch.zeros(1, 1, 64, 64),
+            masks=torch.zeros(1, 1, side // 4, side // 4),
         )
     return origins.found
 

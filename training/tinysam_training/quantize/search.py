@@ -5,6 +5,10 @@ operands get the scales under which Σ (g (o − ô))² is least, o being its ou
 of the task loss at each (`task_loss`). The second operand's scale is searched with the first's as
 it is, then the first's with the second's, `rounds` times. What is there already is always among the
 candidates, so the error never grows, and is never above that of min and max.
+
+Turns end where neither operand alone can do better, which may be beside the best pair. So they
+begin several times, at the best of a coarse grid of pairs, in which min and max are one; the best
+end counts. A grid of all candidates is a search by brute force.
 """
 
 from __future__ import annotations
@@ -38,6 +42,13 @@ class SearchSettings:
         Least and largest of them, as shares of the largest value over the number of steps.
     rounds : int
         Turns of both operands. 0: the scales of min and max.
+    coarse : int
+        So many scales of each operand are tried with each other before; 0 begins with min and max.
+    coarse_bounds : (float, float)
+        Least and largest of those.
+    starts : int
+        From so many of these pairs turns are taken; of pairs with the same scale of the first
+        operand only the best is one of them.
     weighted : bool
         Whether errors count by the task loss's gradient, or all alike.
     """
@@ -45,6 +56,9 @@ class SearchSettings:
     candidates: int = 100
     bounds: tuple[float, float] = (0.01, 1.2)
     rounds: int = 3
+    coarse: int = 10
+    coarse_bounds: tuple[float, float] = (0.3, 1.1)
+    starts: int = 2
     weighted: bool = True
 
 
@@ -99,7 +113,8 @@ class Scales:
     first, second : Tensor
         (groups,) parameters of the quantizers.
     errors : list of float
-        Sums of (g (o − ô))² over the products, of the scales of min and max, then after each step.
+        Sums of (g (o − ô))² over the products, of the scales of min and max, of the pair of the
+        coarse grid that led to the best end, then after each step.
     """
 
     first: Tensor
@@ -137,18 +152,28 @@ def search(
         operand.quantizer.start(*bounds)
         for operand, bounds in zip((first, second), ranges, strict=True)
     ]
-    errors = [float(problem.errors(*found, over=None).sum())]
-    for _ in range(settings.rounds):
-        before = [each.clone() for each in found]
-        for which, operand in ((1, second), (0, first)):
-            tried = operand.quantizer.candidates(
-                *ranges[which], settings.candidates, settings.bounds
+    if not settings.rounds:
+        return Scales(found[0], found[1], [problem.error(found)])
+    starts = [found]
+    if settings.coarse:
+        tried = [
+            operand.quantizer.candidates(
+                *bounds, settings.coarse, settings.coarse_bounds
             )
-            found[which] = problem.best(found, which, tried)
-            errors.append(float(problem.errors(*found, over=None).sum()))
-        if all(torch.equal(a, b) for a, b in zip(before, found, strict=True)):
-            break
-    return Scales(found[0], found[1], errors)
+            for operand, bounds in zip((first, second), ranges, strict=True)
+        ]
+        starts = [
+            pair
+            for pair in problem.best_pairs(found, *tried)[: settings.starts]
+            if problem.error(pair) <= problem.error(found)
+        ]
+    tried = [
+        operand.quantizer.candidates(*bounds, settings.candidates, settings.bounds)
+        for operand, bounds in zip((first, second), ranges, strict=True)
+    ]
+    ends = [problem.in_turns(start, tried, settings.rounds) for start in starts]
+    best = min(ends, key=lambda end: end.errors[-1])
+    return Scales(best.first, best.second, [problem.error(found), *best.errors])
 
 
 def _range(operand: Operand, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -198,6 +223,35 @@ class _Problem:
             best = torch.where(better, parameter, best)
             least = torch.where(better, errors, least)
         return best
+
+    def error(self, pair: Sequence[Tensor]) -> float:
+        """Sum of all errors."""
+        return float(self.errors(*pair, over=None).sum())
+
+    def best_pairs(
+        self, start: list[Tensor], firsts: list[Tensor], seconds: list[Tensor]
+    ) -> list[list[Tensor]]:
+        """Find the best second parameter for each first, a start's among them; best pair first."""
+        pairs = [
+            [first, self.best([first, start[1]], 1, seconds)]
+            for first in (start[0], *firsts)
+        ]
+        return sorted(pairs, key=self.error)
+
+    def in_turns(
+        self, start: list[Tensor], tried: Sequence[list[Tensor]], rounds: int
+    ) -> Scales:
+        """Search each operand's parameters against the other's, from a pair on."""
+        found = list(start)
+        errors = [self.error(found)]
+        for _ in range(rounds):
+            before = [each.clone() for each in found]
+            for which in (1, 0):
+                found[which] = self.best(found, which, tried[which])
+                errors.append(self.error(found))
+            if all(torch.equal(a, b) for a, b in zip(before, found, strict=True)):
+                break
+        return Scales(found[0], found[1], errors)
 
     def _rounded(self, which: int, parameter: Tensor) -> list[Tensor]:
         operand = self._operands[which]
