@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,10 @@ def test_one_image_makes_a_model_that_loads(
     run: Callable[..., Run], start: Path, tmp_path: Path
 ) -> None:
     write_pairs(tmp_path / "cells", 2)
-    found = run(start, "cells", "-o", "small-int8", "--images", "1")
+    found = run(
+        *(start, "cells", "-o", "small-int8", "--images", "1"),
+        *("--layers", "layers.csv"),
+    )
     assert found.code == 0, found.err
     written = tmp_path / "small-int8.safetensors"
     assert str(written.name) in found.out
@@ -74,7 +78,19 @@ def test_one_image_makes_a_model_that_loads(
     assert loaded.notes["made_by"] == "napari-tinysam quantize"
     floats = sum(4 * t.numel() for t in original.model.state_dict().values())
     assert written.stat().st_size < 0.35 * floats
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells", written.name]
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == ["cells", "layers.csv", written.name]
+    # Every layer, the most expensive first.
+    with (tmp_path / "layers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    by_name = {row["layer"]: row["computed_with"] for row in rows}
+    assert by_name.keys() == loaded.model.quantization.keys()
+    assert {n for n, how in by_name.items() if how == "integers"} == set(computed)
+    costs = [float(row["expected_kl"]) for row in rows]
+    assert costs == sorted(costs, reverse=True)
+    assert all(
+        float(row["expected_kl_min_max"]) >= float(row["expected_kl"]) for row in rows
+    )
     # It is no beginning for another.
     again = run(written, "cells", "-o", "again")
     assert again.code == 1
@@ -132,6 +148,7 @@ def test_bad_images_are_refused_in_a_sentence(
         (("missing", "-o", "out"), 1, "missing"),
         (("cells", "-o", "nowhere/out"), 1, "nowhere"),
         (("cells", "-o", "out", "--images", "0"), 2, "--images"),
+        (("cells", "-o", "out", "--layers", "table.txt"), 1, "table.txt"),
         (("cells", "-o", "out", "--seed", "-1"), 2, "seed"),
     ],
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from napari_tinysam import cli_auto
+from napari_tinysam import cli_auto, cli_export
 from napari_tinysam.cli_errors import CommandError, UsageError
 from napari_tinysam.cli_output import DeviceOption, ModelOption, note
 from napari_tinysam.cli_running import PrecisionOption, Running, ThreadsOption
@@ -545,6 +545,14 @@ QuantizedOutputOption = Annotated[
 CalibrationImagesOption = Annotated[
     int, typer.Option("--images", metavar="N", help="So many images are used.")
 ]
+LayersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--layers",
+        metavar="FILE.csv",
+        help="A table of all layers to write: what each costs, and how it is computed.",
+    ),
+]
 
 
 @app.command(short_help="Make a model smaller and faster with 8-bit integers.")
@@ -554,6 +562,7 @@ def quantize(
     output: QuantizedOutputOption,
     images: CalibrationImagesOption = 8,
     seed: SeedOption = 0,
+    layers: LayersOption = None,
 ) -> None:
     """Quantize MODEL with a few images of DATA: a quarter of the size, and faster without a GPU.
 
@@ -562,13 +571,20 @@ def quantize(
     """
     from napari_tinysam import cli_quantize
 
-    request = cli_quantize.QuantizeRequest(model, data, output, images, seed)
+    request = cli_quantize.QuantizeRequest(model, data, output, images, seed, layers)
     typer.echo(cli_quantize.quantize(request, _say))
 
 
 def _say(line: str) -> None:
     """Write a line to stderr as it is: a report has columns."""
     typer.echo(line, err=True)
+
+
+# ---------------------------------------------------------------- export
+
+app.command(short_help="Write a model as files that other programs run.")(
+    cli_export.export
+)
 
 
 # ---------------------------------------------------------------- demo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,8 @@ class QuantizeRequest:
         So many are used.
     seed : int
         Of all random choices.
+    layers : Path, optional
+        A table of all layers to write, CSV.
     """
 
     model: str
@@ -45,6 +49,7 @@ class QuantizeRequest:
     output: Path
     images: int = 8
     seed: int = 0
+    layers: Path | None = None
 
     def checked_output(self) -> Path:
         """Check what can be checked before the slow part, and name the file.
@@ -63,6 +68,8 @@ class QuantizeRequest:
             output = output.with_name(output.name + ".safetensors")
         try:
             writing.check_output(output, (".safetensors",))
+            if self.layers is not None:
+                writing.check_output(self.layers, (".csv",))
         except FileError as error:
             raise CommandError(str(error)) from error
         return output
@@ -119,6 +126,8 @@ def quantize(
             "calibration_data": combined(*(entry.fingerprint for entry in entries)),
         }
         checkpoints.save(made.model, output, notes)
+        if request.layers is not None:
+            _write_layers(made, request.layers)
     size = output.stat().st_size / sum(
         tensor.numel() * 4 for tensor in loaded.model.state_dict().values()
     )
@@ -146,6 +155,23 @@ def _summary(output: Path, share: float, made: Quantized) -> str:
         "dock's settings.",
     ]
     return "\n".join(lines)
+
+
+def _write_layers(made: Quantized, path: Path) -> None:
+    """Write what each layer costs and how it is computed, the most expensive first."""
+    layers = made.model.quantization or {}
+    with (
+        writing.replacing(path) as file,
+        io.TextIOWrapper(file, "utf-8", newline="") as text,
+    ):
+        rows = csv.writer(text)
+        rows.writerow(
+            ["layer", "kind", "expected_kl_min_max", "expected_kl", "computed_with"]
+        )
+        for each in made.sensitivities:
+            how = "integers" if layers[each.name].input is not None else "floats"
+            costs = (f"{each.before:.3g}", f"{each.after:.3g}")
+            rows.writerow([each.name, each.kind, *costs, how])
 
 
 class _Bar:

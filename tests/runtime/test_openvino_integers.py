@@ -28,6 +28,7 @@ from napari_tinysam.runtime.openvino_conversion import _write, convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 from official_models import random_values
 from tinysam_training.quantize.folding import folded
+from tinysam_training.quantize.kernels import integer_share, multiplications
 from tinysam_training.quantize.operations import operations
 
 openvino = pytest.importorskip(
@@ -156,22 +157,28 @@ def test_integers_are_as_near_to_floats_as_simulated(
 
 def test_kernels_are_of_integers(model: SegmentAnything, folder: Path) -> None:
     """Of the multiplications in rounded layers, at least four fifths are of 8-bit integers."""
-    runtime = OpenVinoRuntime(folder, precision="f32")
-    compiled = runtime._encoder._compiled.get_runtime_model()
-    seen = {"i8": 0.0, "other": 0.0}
-    for node in compiled.get_ordered_ops():
-        about = node.get_rt_info()
-        kind = about["layerType"].astype(str)
-        if kind not in ("Convolution", "FullyConnected", "Deconvolution"):
-            continue
-        precision = about["runtimePrecision"].astype(str)
-        outputs = np.prod(list(node.output(0).get_partial_shape().to_shape()))
-        weights = list(node.input(1).get_partial_shape().to_shape())
-        inner = np.prod(weights) / max(weights[0], 1)
-        which = "i8" if precision in ("i8", "u8") else "other"
-        seen[which] += float(outputs * inner)
-    assert seen["i8"] > 0
-    assert seen["i8"] / sum(seen.values()) >= 0.8, seen
+    counted = multiplications(OpenVinoRuntime(folder, precision="f32"))
+    assert integer_share(counted) >= 0.8, counted
+
+
+def test_floats_are_counted_as_such(model: SegmentAnything, tmp_path: Path) -> None:
+    convert(model, tmp_path)
+    counted = multiplications(OpenVinoRuntime(tmp_path, precision="f32"))
+    assert counted.keys() == {"f32"}
+    # All of the encoder's and the head's layers, counted by torch.
+    expected = 0.0
+
+    def count(layer: Any, given: Any, out: torch.Tensor) -> None:
+        nonlocal expected
+        weight = layer.weight
+        expected += weight[0].numel() * out.numel()
+
+    hooks = [layer.register_forward_hook(count) for _, layer in operations(model)]
+    with torch.no_grad():
+        model.object_maps(model.features(torch.zeros(1, 3, SIDE, SIDE)))
+    for hook in hooks:
+        hook.remove()
+    assert counted["f32"] == pytest.approx(expected, rel=0.1)
 
 
 def test_floats_of_a_quantized_model_are_its_own(

@@ -289,8 +289,11 @@ def looks_worth_asking(
     """
     apart = embedding.frame_size / settings.points_per_side  # pixels of the frame
     worth = [look.factor * _FRAME_SPACING / apart for look in embedding.looks]
-    asked = [spacing >= min(wider, spacing.max(initial=1)) for wider in worth[1:]]
-    return np.sum([np.ones(len(spacing), bool), *asked], axis=0, dtype=np.intp)
+    widest = spacing.max(initial=1)
+    looks = np.ones(len(spacing), np.intp)  # the frame's own
+    for wider in worth[1:]:
+        looks += spacing >= min(wider, widest)
+    return looks
 
 
 def decoded_points(

@@ -442,7 +442,8 @@ def _divided(norm: Any, x: Tensor, times: int) -> Tensor:
     blocks = _identity(times, norm.weight) * one
     squares = blocks.reshape(times * channels, -1) @ (x * x)
     gain, shift = (each.repeat(times)[:, None] for each in (norm.weight, norm.bias))
-    return x * gain / (squares + norm.eps).sqrt() + shift
+    found: Tensor = x * gain / (squares + norm.eps).sqrt() + shift
+    return found
 
 
 def _identity(size: int, like: Tensor) -> Tensor:

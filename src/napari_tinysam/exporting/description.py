@@ -1,0 +1,263 @@
+"""What exported files say about themselves: inputs and outputs, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple
+        Numbers, and letters for what may be any number.
+    dtype : str
+    meaning : str
+        Sentences for people.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """An exported model.
+
+    Parameters
+    ----------
+    format : str
+        "onnx" or "openvino".
+    frame_size : int
+        S, in pixels.
+    object_head, dense_prompts, integers : bool
+        As of the model, and of `export`.
+    notes : mapping of str to str
+        What else is known of it.
+    """
+
+    format: str
+    frame_size: int
+    object_head: bool
+    dense_prompts: bool
+    integers: bool
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name of the model, in words."""
+        name = self.notes.get("name", "a Segment Anything model")
+        return f"{name}{' in 8 bits' if self.integers else ''}, by napari-tinysam"
+
+    @property
+    def reads_regions(self) -> bool:
+        """Whether the decoder reads the objects that the object head sees."""
+        return self.dense_prompts and self.object_head
+
+    @property
+    def files(self) -> list[str]:
+        """Files of encoder and decoder."""
+        return [
+            name + suffix
+            for name in ("encoder", "decoder")
+            for suffix in _SUFFIXES[self.format]
+        ]
+
+    def inputs(self, graph: str) -> list[Port]:
+        """Return the inputs of "encoder" or "decoder", in their order."""
+        side, logits = self.frame_size, self.frame_size // 4
+        if graph == "encoder":
+            return [
+                Port(
+                    "image",
+                    (1, side, side, 3),
+                    "uint8",
+                    f"RGB. The longer side of the image is resized to {side} pixels (bilinear, "
+                    "antialiased); it lies at the top left, and the rest is 0. Nothing else is "
+                    "to be done: the encoder normalises by itself.",
+                ),
+                Port(
+                    "size",
+                    (2,),
+                    "int64",
+                    "Height and width of the resized image in it.",
+                ),
+            ]
+        found = [
+            self._embedding,
+            Port(
+                "points",
+                ("N", "P", 2),
+                "float32",
+                f"x and y in pixels of the {side} × {side} frame. N objects with P points each, "
+                "one or more.",
+            ),
+            Port(
+                "labels",
+                ("N", "P"),
+                "int64",
+                "1 a point on the object, 0 beside it, 2 and 3 the top left and the bottom right "
+                "corner of a box (one for each object), −1 no point.",
+            ),
+            Port(
+                "mask_prompt",
+                ("N", 1, logits, logits),
+                "float32",
+                "Logits of an earlier answer, one of `masks`.",
+            ),
+            Port(
+                "has_mask",
+                ("N",),
+                "float32",
+                "1 for objects whose `mask_prompt` counts, else 0.",
+            ),
+        ]
+        if self.reads_regions:
+            found.append(
+                Port(
+                    "regions",
+                    (logits, logits),
+                    "int32",
+                    "The objects that `object_maps` show: 1, 2, 3 and so on, 0 where there is "
+                    "none. A click in a region means that region; without regions (all 0) "
+                    "it means a round object, and masks are worse.",
+                )
+            )
+        return found
+
+    def outputs(self, graph: str) -> list[Port]:
+        """Return the outputs of "encoder" or "decoder", in their order."""
+        logits = self.frame_size // 4
+        if graph == "decoder":
+            return [
+                Port(
+                    "masks",
+                    ("N", 3, logits, logits),
+                    "float32",
+                    "Logits of three masks for each object, over the whole frame. A mask is "
+                    "where they are above 0, after resizing to the image.",
+                ),
+                Port(
+                    "scores", ("N", 3), "float32", "IoU that the model expects of each."
+                ),
+            ]
+        found = [self._embedding]
+        if self.object_head:
+            found.append(
+                Port(
+                    "object_maps",
+                    (1, 3, logits, logits),
+                    "float32",
+                    "Of objects, without any prompt: probability of foreground; distance to the "
+                    "centre of the object, 0 at the centre and 1 at its farthest place and "
+                    "outside; distance to its boundary, 1 at the deepest place and 0 outside.",
+                )
+            )
+        return found
+
+    @property
+    def _embedding(self) -> Port:
+        cells = self.frame_size // 16
+        return Port(
+            "embedding",
+            (1, 256, cells, cells),
+            "float32",
+            "What the encoder knows of the image; for any number of decodings.",
+        )
+
+    def json(self) -> str:
+        """Return all of it for programs."""
+        found = {
+            "format": self.format,
+            "files": self.files,
+            "frame_size": self.frame_size,
+            "object_head": self.object_head,
+            "dense_prompts": self.dense_prompts,
+            "integers": self.integers,
+            "notes": dict(self.notes),
+        }
+        for graph in ("encoder", "decoder"):
+            found[graph] = {
+                "inputs": [asdict(each) for each in self.inputs(graph)],
+                "outputs": [asdict(each) for each in self.outputs(graph)],
+            }
+        return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+    def page(self) -> str:
+        """Return the page for people, Markdown."""
+        lines = [
+            f"# {self.title}",
+            "",
+            "The encoder reads an image once; the decoder turns points, boxes and earlier masks "
+            "into masks. How to use them from Python, with an example, is in `docs/export.md` of "
+            "napari-tinysam. `about.json` holds what is below for programs.",
+        ]
+        for graph in ("encoder", "decoder"):
+            names = " and ".join(n for n in self.files if n.startswith(graph))
+            lines += ["", f"## {names}", "", *_table("input", self.inputs(graph))]
+            lines += ["", *_table("output", self.outputs(graph))]
+        lines += ["", "## Good to know", ""]
+        lines += [f"- {sentence}" for sentence in self._remarks()]
+        if self.notes:
+            lines += ["", "## The model", "", "| | |", "|---|---|"]
+            lines += [f"| {k} | {_cell(v)} |" for k, v in self.notes.items()]
+        return "\n".join(lines) + "\n"
+
+    def _remarks(self) -> list[str]:
+        found = [
+            "Objects of one call need as many points each. Rows that are filled up with points "
+            "of label −1 get slightly other masks than alone: put objects with as many points "
+            "into one call where that matters.",
+            "Points without a box are followed by one point of label −1 in Segment Anything's "
+            "own export. Here it is added where a call has labels 0 and 1 only; where it has "
+            "others, rows without a box need one of label −1 by hand.",
+        ]
+        if self.dense_prompts:
+            found.append(
+                "The model gets prompts drawn as a map, and corrects that drawing. The decoder "
+                "draws by itself: a box as a box, a click as "
+                + ("its region or " if self.reads_regions else "")
+                + "a cone around it, an earlier mask as it is."
+            )
+        if self.integers:
+            found.append(
+                "Weights are 8-bit integers, and the graph says where most layers of the encoder "
+                "round what they read. OpenVINO computes those with integers. ONNX Runtime "
+                "computes with floats on most processors, and is no faster."
+            )
+        if self.format == "openvino":
+            found.append(
+                'Compile the decoder with `{"INFERENCE_PRECISION_HINT": "f32"}`: in bfloat16, '
+                "which some processors take by themselves, some clicks mean another object."
+            )
+            if self.integers:
+                found.append(
+                    'Compile it with `"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"`, too: OpenVINO '
+                    "rounds the inputs of layers with 8-bit weights by itself otherwise."
+                )
+        return found
+
+
+def _table(kind: str, ports: list[Port]) -> list[str]:
+    rows = [f"| {kind} | shape | type | |", "|---|---|---|---|"]
+    for each in ports:
+        shape = f"({', '.join(map(str, each.shape))}{',' * (len(each.shape) == 1)})"
+        rows.append(f"| `{each.name}` | {shape} | {each.dtype} | {each.meaning} |")
+    return rows
+
+
+def _cell(text: str) -> str:
+    """Text that fits into a table's cell."""
+    return " ".join(text.replace("|", "\\|").split())
