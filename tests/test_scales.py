@@ -209,6 +209,16 @@ def test_small_boxes_are_not_looked_at_twice() -> None:
     assert runtime.asked == [(1024, 3), (512, 1), (256, 1)]
 
 
+def test_only_so_many_looks_as_are_wanted_are_asked() -> None:
+    runtime = Looking({1024: 0.1, 512: 0.5, 256: 0.9})
+    predictor = Predictor(runtime, name="looking", model_id="looking")
+    embedding = predictor.encode(IMAGE)
+    clicks = Prompts(points=np.full((4, 1, 2), 200.0, np.float32))
+    masks = predictor.predict(embedding, clicks, looks=np.array([3, 1, 2, 1]))
+    assert runtime.asked == [(1024, 4), (512, 2), (256, 1)]
+    np.testing.assert_allclose(masks.scores[:, 0], [0.9, 0.1, 0.5, 0.1], rtol=1e-6)
+
+
 def test_small_answers_of_a_smaller_look_do_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

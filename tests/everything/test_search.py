@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from napari_tinysam.everything import (
     centred_lattice,
     official_lattice,
 )
-from napari_tinysam.everything.search import foreground_at
+from napari_tinysam.everything.search import foreground_at, looks_worth_asking
 from napari_tinysam.prompts import Prompts
 
 DISCS = [
@@ -348,3 +349,52 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="no lattice"):
         SearchSettings(lattice="hexagonal")  # type: ignore[arg-type]
     assert len(centred_lattice((100, 100)).coarse) == 64
+
+
+# ------------------------------------------------------------------- smaller looks
+
+
+@dataclass
+class Looked:
+    """As much of an embedding as tells how often the image was looked at."""
+
+    looks: list[Any]
+    frame_size: int = 1024
+
+
+def embedded(*factors: int) -> Any:
+    return Looked([SimpleNamespace(factor=factor) for factor in factors])
+
+
+@pytest.mark.parametrize(
+    ("points_per_side", "expected"),
+    [
+        # 32 pixels apart: half of the size gets every second point, a quarter one of a block.
+        (32, {1: 1, 2: 2, 4: 3}),
+        (16, {1: 2, 2: 3, 4: 3}),
+        (8, {1: 3, 2: 3, 4: 3}),
+        # There is no wider grid than one point of a block.
+        (64, {1: 1, 2: 1, 4: 3}),
+    ],
+)
+def test_smaller_looks_get_wider_grids(
+    points_per_side: int, expected: dict[int, int]
+) -> None:
+    spacing = np.array([4, 1, 2, 1, 4])
+    found = looks_worth_asking(
+        embedded(1, 2, 4), spacing, SearchSettings(points_per_side)
+    )
+    assert found.tolist() == [expected[each] for each in spacing.tolist()]
+    one = looks_worth_asking(embedded(1), spacing, SearchSettings(points_per_side))
+    assert one.tolist() == [1] * 5
+
+
+def test_all_looks_are_asked_about_points_that_are_no_grid() -> None:
+    """Of the published lattice, which knows one look only, and of none at all."""
+    lattice = official_lattice((1024, 1024))
+    found = looks_worth_asking(embedded(1, 2, 4), lattice.spacing, SearchSettings())
+    assert (found == 3).all()
+    nothing = looks_worth_asking(
+        embedded(1, 2, 4), np.zeros(0, np.intp), SearchSettings()
+    )
+    assert nothing.shape == (0,)

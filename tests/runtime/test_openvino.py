@@ -158,11 +158,12 @@ def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path) -> None:
     assert off <= 0.05 * np.abs(expected.logits).mean()
 
 
+@pytest.mark.parametrize("count", [3, 19], ids=["few", "many"])
 def test_threads_do_not_mix_their_images(
-    pair: tuple[TorchRuntime, OpenVinoRuntime],
+    pair: tuple[TorchRuntime, OpenVinoRuntime], count: int
 ) -> None:
     _, runtime = pair
-    given = prompts(3, SIDE, masks=runtime.dense_prompts, kind="point")
+    given = prompts(count, SIDE, masks=runtime.dense_prompts, kind="point")
 
     def answer(number: int) -> np.ndarray:
         features = runtime.encode(image(100 + number, SIDE))
@@ -173,6 +174,38 @@ def test_threads_do_not_mix_their_images(
         together = list(pool.map(answer, [0, 1, 2, 3] * 3))
     for number, found in enumerate(together):
         np.testing.assert_allclose(found, alone[number % 4], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 40])
+def test_many_prompts_get_the_answers_of_few(
+    pair: tuple[TorchRuntime, OpenVinoRuntime], count: int
+) -> None:
+    """Each thread decodes some of its own, or all share the work; in parts of any size."""
+    _, runtime = pair
+    features = runtime.encode(image(200, SIDE))
+    given = prompts(count, SIDE, masks=runtime.dense_prompts, kind="point")
+    whole = runtime.decode(features, **given)
+    for row in {0, count // 2, count - 1}:
+        one = {k: None if a is None else a[row : row + 1] for k, a in given.items()}
+        alone = runtime.decode(features, **one)
+        assert_alike(whole.logits[row : row + 1], alone.logits)
+        assert_alike(whole.scores[row : row + 1], alone.scores)
+
+
+def test_a_damaged_decoder_for_many_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    convert(random_model(dense=True), folder)
+    runtime = OpenVinoRuntime(folder)
+    features = runtime.encode(image(200, SIDE))
+    few, many = (prompts(n, SIDE, masks=True, kind="point") for n in (1, 20))
+    for factor in (2, 4):  # all graphs have been read
+        runtime.encode(image(40, SIDE // factor), SIDE // factor)
+    (folder / "decoder_masked.xml").unlink()
+    assert runtime.decode(features, **few).scores.shape == (1, 3)
+    with pytest.raises(DamagedModelError, match="load the model again"):
+        runtime.decode(features, **many)
+    assert not folder.exists()
 
 
 def test_tokens_are_the_prompt_encoders() -> None:
