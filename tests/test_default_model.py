@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from napari_tinysam import Prompts, load_model
+from napari_tinysam import Prompts, checkpoints, load_model
 from tinysam_training.data.synthetic import entries
 
 WEIGHTS = files("napari_tinysam") / "weights"
@@ -24,6 +24,22 @@ def test_the_file_is_the_one_of_the_card() -> None:
     assert f"{len(content):,} bytes" in card
 
 
+def test_the_quantized_file_is_the_one_of_the_card() -> None:
+    card = (WEIGHTS / "MODEL_CARD.md").read_text("utf-8")
+    stated = re.search(r"\| sha256 of the quantized file \| `([0-9a-f]{64})` \|", card)
+    assert stated is not None
+    content = (WEIGHTS / "default-int8.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == stated[1]
+    assert f"{len(content):,} bytes" in card
+    # It is of the default model that is bundled, and the plugin knows that it is quantized.
+    located = checkpoints.locate("default-int8")
+    assert located.quantized
+    assert located.notes["quantized_from"].startswith("default ")
+    assert located.notes["quantized_from"].split()[1] == (
+        checkpoints.locate("default").fingerprint
+    )
+
+
 @pytest.fixture(scope="module")
 def field() -> tuple[np.ndarray, np.ndarray]:
     """A field of nuclei as the generator draws them, of a seed that no training uses."""
@@ -31,9 +47,12 @@ def field() -> tuple[np.ndarray, np.ndarray]:
     return image.rgb, image.labels[0]
 
 
-def test_boxes_segment_a_synthetic_field(field: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("name", ["default", "default-int8"])
+def test_boxes_segment_a_synthetic_field(
+    field: tuple[np.ndarray, np.ndarray], name: str
+) -> None:
     rgb, labels = field
-    model = load_model()
+    model = load_model(name)
     boxes, wanted = [], []
     for label in np.unique(labels[labels > 0]):
         mask = labels == label

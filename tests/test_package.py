@@ -269,7 +269,8 @@ def test_sdist_and_wheel_contain_what_belongs_there(distributions):
     }
     assert tracked <= in_wheel
     assert {"napari_tinysam/napari.yaml", "napari_tinysam/py.typed"} <= in_wheel
-    assert "napari_tinysam/weights/default.safetensors" in in_wheel
+    for name in ("default", "default-int8"):
+        assert f"napari_tinysam/weights/{name}.safetensors" in in_wheel
 
 
 def test_wheel_declares_the_plugin_and_no_qt_binding(installed):
