@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import socket
 import sys
@@ -86,6 +88,21 @@ def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "napari_tinysam.runtime.choice.prepare_in_background", lambda *_: False
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_goes_back() -> Iterator[None]:
+    """Return what a file's tests have freed to the system.
+
+    glibc keeps it for each thread that has ever asked for some: after a thousand tests that is
+    several gigabytes in each process.
+    """
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from napari_tinysam import checkpoints, cli, cli_quantize
+from tinysam_training.quantize import products
 from tinysam_training.quantize.search import SearchSettings
 from training.small_runs import write_pairs, write_start
 
@@ -36,6 +37,7 @@ def run(
 ) -> Callable[..., Run]:
     """Run the command in an empty folder, with a search of few candidates."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(products, "_KEPT", 100_000)  # some gigabytes less
     whole = cli_quantize.quantize
     few = SearchSettings(candidates=3, rounds=1, coarse=2)
     monkeypatch.setattr(

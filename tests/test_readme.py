@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
 from analytic_runtime import analytic_predictor
-from napari_tinysam import batch, cli, cli_evaluate, cli_training, predictor
+from napari_tinysam import (
+    batch,
+    checkpoints,
+    cli,
+    cli_evaluate,
+    cli_quantize,
+    cli_training,
+    exporting,
+    predictor,
+)
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -61,6 +71,10 @@ def test_the_commands_are_understood(
         cli_evaluate, "evaluate_model", lambda *_, **__: cli_evaluate.Outcome("")
     )
     monkeypatch.setattr(batch, "segment_files", lambda *_, **__: iter(()))
+    monkeypatch.setattr(cli_quantize, "quantize", lambda request, note: "")
+    loaded = SimpleNamespace(model=None, name="model", fingerprint="0", notes={})
+    monkeypatch.setattr(checkpoints, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(exporting, "export", lambda *_, **__: [])
     (tmp_path / "images").mkdir()
     tifffile.imwrite("images/cells.tif", np.zeros((600, 600), np.uint8))
     words = shlex.split(command)[1:]

@@ -68,7 +68,7 @@ class Predictor:
 
     @property
     def runtime_name(self) -> str:
-        """What runs the model, for messages: "torch on cpu"."""
+        """What runs the model, for messages: "torch on cpu, bf16"."""
         return self._runtime.name
 
     @property
@@ -486,8 +486,9 @@ def load_model(
     precision : {"auto", "f32", "bf16", "int8"}
         Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
         the CPU has instructions for it; or, for quantized models, 8-bit integers in image encoder
-        and object head, which "auto" takes where they were faster at first use. PyTorch computes in
-        float32.
+        and object head, which "auto" takes where they were faster at first use. PyTorch, where it
+        is what "auto" comes to, encodes in bfloat16 on devices that have instructions for it; asked
+        for by name, only with "bf16".
     threads : int
         Of the CPU, for OpenVINO; 0 for as many as it finds best.
     progress : callable, optional

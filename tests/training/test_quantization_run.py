@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,7 +15,7 @@ from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.quantization import is_quantized, with_integers
 from official_models import random_values
 from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
-from tinysam_training.quantize import comparison
+from tinysam_training.quantize import comparison, products
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (
     INTEGERS,
@@ -44,6 +45,15 @@ def model() -> SegmentAnything:
     found.load_state_dict(random_values(found.state_dict()))
     found.dense_prompts = True
     return found.eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows() -> Iterator[None]:
+    """Keep a tenth of the rows: some gigabytes less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_KEPT", 100_000)
+        patch.setattr(products, "_MATRICES", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,11 @@ def open_runtime(
     if runtime == "openvino":
         located = checkpoints.locate(name_or_path, progress=progress)
         return _converted(located, precision, threads)
-    if runtime == "torch" or not store.is_installed() or not _runs_on_cpu(device):
-        return _with_torch(name_or_path, device, progress)
+    if runtime == "torch":  # the reference: exact, unless something else is asked for
+        exact: Precision = "bf16" if precision == "bf16" else "f32"
+        return _with_torch(name_or_path, device, progress, exact, fast=False)
+    if not store.is_installed() or not _runs_on_cpu(device):
+        return _with_torch(name_or_path, device, progress, precision)
     located = checkpoints.locate(name_or_path, progress=progress)
     integers = _with_integers(located, precision)
     if integers is not None and store.is_whole(
@@ -110,7 +113,7 @@ def open_runtime(
             return _converted(located, precision, threads)
         except ValueError as error:
             convert(f"{error} PyTorch runs it instead.")
-    return _with_torch(located, device, progress)
+    return _with_torch(located, device, progress, precision)
 
 
 def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
@@ -130,7 +133,7 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
     """
     if not model_id.endswith("/cpu") or not store.is_installed():
         return False
-    if is_prepared(model_id) or store.failed_lately(model_id.removesuffix("/cpu")):
+    if is_prepared(model_id) or store.failed_lately(model_id.partition("/")[0]):
         return False
     try:
         if not _is_convertible(checkpoints.path_of(name_or_path)):
@@ -162,7 +165,7 @@ def is_prepared(model_id: str) -> bool:
     """
     if not model_id.endswith("/cpu") or not store.is_installed():
         return False
-    fingerprint = model_id.removesuffix("/cpu")
+    fingerprint = model_id.partition("/")[0]
     integers = bool(store.noted_choice(fingerprint, cpu_name()))
     return store.is_whole(store.folder_of(fingerprint, integers=integers))
 
@@ -270,15 +273,26 @@ def _with_torch(
     source: str | Path | checkpoints.LocatedCheckpoint,
     device: str,
     progress: Progress | None,
+    precision: Precision,
+    *,
+    fast: bool = True,
 ) -> Opened:
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
+    from napari_tinysam.runtime.torch_runtime import (
+        TorchRuntime,
+        choose_device,
+        computes_bfloat16,
+    )
 
     chosen = choose_device(device)
     loaded = checkpoints.load(source, progress=progress)
+    # Integers are OpenVINO's; a model with such has floats, too.
+    short = precision == "bf16" or (precision != "f32" and computes_bfloat16(chosen))
+    kind = f"bf16/{chosen.type}" if short else chosen.type
     return Opened(
-        TorchRuntime(loaded.model, chosen),
+        TorchRuntime(loaded.model, chosen, fast=fast, bfloat16=short),
         loaded.name,
-        f"{loaded.fingerprint}/{chosen.type}",
+        # Embeddings of another precision are not quite the same.
+        f"{loaded.fingerprint}/{kind}",
         loaded.notes,
     )
 
