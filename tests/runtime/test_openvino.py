@@ -208,6 +208,37 @@ def test_a_damaged_decoder_for_many_is_noticed(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGCHLD")
+def test_signals_find_their_stack_after_a_runtime_has_gone(tmp_path: Path) -> None:
+    """A runtime that another thread destroys took the stack for signals along with it."""
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    convert(random_model(dense=False), folder)
+    code = f"""
+import gc, signal, subprocess, sys, threading
+from pathlib import Path
+from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
+
+seen = []
+signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
+runtimes = [OpenVinoRuntime(Path({str(folder)!r}))]
+
+def drop():
+    runtimes.clear()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+subprocess.run([sys.executable, "-c", ""], check=True)
+assert seen
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_tokens_are_the_prompt_encoders() -> None:
     model = random_model(dense=False)
     encoder: Any = model.prompt_encoder

@@ -5,6 +5,7 @@ It imports no torch. What the graphs are, says `napari_tinysam.runtime.openvino_
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +86,6 @@ class OpenVinoRuntime:
     def __init__(
         self, folder: Path, *, precision: Precision = "f32", threads: int = 0
     ) -> None:
-        import openvino
-
         about = json.loads((folder / "about.json").read_text("utf-8"))
         self.image_size = int(about["image_size"])
         self.has_object_head = bool(about["object_head"])
@@ -100,14 +99,15 @@ class OpenVinoRuntime:
         self._placed = {
             int(frame): found[f"placed_{frame}"] for frame in about["frames"]
         }
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(folder / "compiled")})
+        core = _core()
         if precision == "auto":
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if "BF16" in able else "f32"
         self.precision: Precision = "int8" if integers else precision
         self.name = f"OpenVINO {self.precision} on the CPU"
-        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        options: dict[str, Any] = {"CACHE_DIR": str(folder / "compiled")}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
 
         def graph(name: str, hint: str = "LATENCY") -> _Graph:
             exact = name.startswith("decoder") and not integers
@@ -239,6 +239,28 @@ class OpenVinoRuntime:
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
         return features.maps
+
+
+_making_core = threading.Lock()
+
+
+@functools.cache
+def _made_core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _core() -> Any:
+    """Give OpenVINO's core, one for as long as the process lives.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and takes the memory
+    back when the core is destroyed: on another thread, as when a garbage collector comes by there,
+    the first is left with a stack that is no more, and the next signal, of a child process that
+    ended for instance, ends the process.
+    """
+    with _making_core:
+        return _made_core()
 
 
 class _Graph:
