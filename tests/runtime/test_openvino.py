@@ -221,7 +221,7 @@ from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 
 seen = []
 signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
-runtimes = [OpenVinoRuntime(Path({str(folder)!r}))]
+runtimes = [OpenVinoRuntime(Path({str(folder)!r}), precision="auto")]
 
 def drop():
     runtimes.clear()
