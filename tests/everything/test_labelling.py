@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
@@ -188,6 +188,10 @@ wishes = st.builds(
 
 
 @settings(deadline=None, max_examples=60)
+@example(  # one that two hold, neither of which holds the other
+    members=[disc(0, 0, 2, 1), disc(0, 2, 10, 1), disc(6, 0, 8, 0.5)],
+    wish=LabelSettings(confidence=0, overlap=0, parts=1, same=1),
+)
 @given(st.lists(discs, max_size=12), wishes)
 def test_labels_keep_the_promises(members: list[Proposal], wish: LabelSettings) -> None:
     proposals = Proposals(members, SHAPE)

@@ -165,7 +165,8 @@ def _drop_nested(
     proposals: Proposals, alive: npt.NDArray[np.bool_], parts: float
 ) -> None:
     """Rule 3; changes `alive`."""
-    parent = _parents(proposals, alive)
+    larger, smaller = _nested(proposals, alive)
+    parent = _parents(proposals, larger, smaller)
     areas, scores = proposals.areas, proposals.scores
     power = _LARGEST_POWER if parts <= 0 else min((1 - parts) / parts, _LARGEST_POWER)
     order = sorted(np.flatnonzero(alive).tolist(), key=lambda n: (areas[n], -n))
@@ -186,12 +187,21 @@ def _drop_nested(
             alive[number] = False
         else:
             covered[number] = True
+    # One may be held by two of which neither holds the other: only one of them was its whole. The
+    # better of what is still nested stays; those with the better score come first.
+    left = alive[larger] & alive[smaller]
+    better = np.minimum(larger[left], smaller[left])
+    worse = np.maximum(larger[left], smaller[left])
+    order = np.argsort(worse, kind="stable").tolist()
+    for first, second in zip(better[order], worse[order], strict=True):
+        if alive[first]:
+            alive[second] = False
 
 
-def _parents(
+def _nested(
     proposals: Proposals, alive: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.intp]:
-    """Find the smallest proposal that holds each one; −1 where none does."""
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Pairs of proposals, the larger and the smaller one, of which the larger holds the other."""
     shared, areas = proposals.shared, proposals.areas
     pairs = alive[shared.better] & alive[shared.worse]
     first, second = shared.better[pairs], shared.worse[pairs]
@@ -199,7 +209,16 @@ def _parents(
     larger = np.where(areas[first] >= areas[second], first, second)
     smaller = first + second - larger
     held = pixels >= NESTED * areas[smaller]
-    larger, smaller = larger[held], smaller[held]
+    return larger[held], smaller[held]
+
+
+def _parents(
+    proposals: Proposals,
+    larger: npt.NDArray[np.intp],
+    smaller: npt.NDArray[np.intp],
+) -> npt.NDArray[np.intp]:
+    """Find the smallest proposal that holds each one; −1 where none does."""
+    areas = proposals.areas
     parent = np.full(len(proposals), -1, np.intp)
     # The largest are written first, so that the smallest is what stays.
     order = np.argsort(-areas[larger], kind="stable")
