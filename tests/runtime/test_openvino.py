@@ -176,6 +176,17 @@ def test_threads_do_not_mix_their_images(
         np.testing.assert_allclose(found, alone[number % 4], rtol=1e-4, atol=1e-4)
 
 
+def test_no_prompts_are_no_answers(
+    pair: tuple[TorchRuntime, OpenVinoRuntime],
+) -> None:
+    for runtime in pair:
+        features = runtime.encode(image(200, SIDE))
+        given = prompts(0, SIDE, masks=runtime.dense_prompts, kind="point")
+        found = runtime.decode(features, **given)
+        assert found.logits.shape == (0, 3, SIDE // 4, SIDE // 4)
+        assert found.scores.shape == (0, 3)
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 40])
 def test_many_prompts_get_the_answers_of_few(
     pair: tuple[TorchRuntime, OpenVinoRuntime], count: int

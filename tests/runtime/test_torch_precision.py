@@ -100,6 +100,14 @@ def test_it_takes_what_the_device_is_fast_at(
     assert "bf16" in load_model(file, runtime="torch", precision="bf16").runtime_name
 
 
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
+def test_older_gpus_only_emulate_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert computes_bfloat16(torch.device("cuda")) is (capability[0] >= 8)
+
+
 def test_either_is_followed_by_what_was_prepared(file: Path) -> None:
     located = checkpoints.locate(file)
     ids = [load_model(file, precision=each).model_id for each in ("f32", "bf16")]  # type: ignore[arg-type]

@@ -194,7 +194,7 @@ class OpenVinoRuntime:
         scores = np.empty((count, 3), np.float32)
         graph, several = self._decoder_of(count, masks is not None)
         # As many parts for each thread, none of them larger than need be.
-        rounds = -(-count // (_BATCH * several))
+        rounds = max(1, -(-count // (_BATCH * several)))
         size = max(1, -(-count // (rounds * several)))
         parts = [slice(start, start + size) for start in range(0, count, size)]
         given: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
@@ -259,7 +259,7 @@ def _core() -> Any:
     the first is left with a stack that is no more, and the next signal, of a child process that
     ended for instance, ends the process.
     """
-    with _making_core:
+    with _making_core:  # of two at once one would be destroyed
         return _made_core()
 
 
