@@ -59,6 +59,7 @@ class AnalyticRuntime:
         boxes: np.ndarray | None,
         masks: np.ndarray | None,
         least_scores: np.ndarray | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         given = [p for p in (points, labels, boxes, masks) if p is not None]
         count = len(given[0])

@@ -59,6 +59,7 @@ class DiscRuntime:
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         count = next(len(v) for v in (points, boxes, masks) if v is not None)
         logits = np.full((count, 3, 256, 256), -10.0, np.float32)

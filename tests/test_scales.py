@@ -116,11 +116,13 @@ class Frugal(Looking):
     def __init__(self, expected: dict[int, float]) -> None:
         super().__init__(expected)
         self.least: dict[int, float | None] = {}
+        self.exact: dict[int, bool] = {}
 
     def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
         found = super().decode(features, **prompts)
         least = prompts["least_scores"]
         self.least[features[1]] = None if least is None else float(least.max())
+        self.exact[features[1]] = prompts["exact"]
         if least is not None:
             found.logits[found.scores.max(axis=1) <= least] = -np.inf
         return found
@@ -146,9 +148,18 @@ def test_only_what_may_be_kept_is_drawn(
     else:
         assert frugal.scores.max() <= least
         assert (frugal.logits == -np.inf).all()
+    assert set(runtimes[1].exact.values()) == {True}
     noted = runtimes[1].least
     assert noted[1024] == (None if least == -np.inf else pytest.approx(least))
     assert noted[512] == pytest.approx(max(least, looks[0]))
+
+
+def test_all_looks_are_as_exact_as_asked() -> None:
+    runtime = Frugal({1024: 0.5, 512: 0.6, 256: 0.7})
+    predictor = Predictor(runtime, name="looking", model_id="looking")
+    prompts = Prompts(points=np.array([[[200.0, 150.0]]], np.float32))
+    predictor.predict(predictor.encode(IMAGE), prompts, exact=False)
+    assert runtime.exact == {1024: False, 512: False, 256: False}
 
 
 def answered(

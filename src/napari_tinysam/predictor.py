@@ -135,6 +135,7 @@ class Predictor:
         *,
         least_score: float = -np.inf,
         looks: npt.NDArray[np.intp] | None = None,
+        exact: bool = True,
     ) -> Masks:
         """Predict three masks for each object.
 
@@ -151,6 +152,9 @@ class Predictor:
         looks : numpy.ndarray, optional
             (N,) int, how many of the embedding's looks are asked about each object, the largest
             first; at least 1. By default all that may have the best answer.
+        exact : bool
+            False: the runtime may decode in half precision where that is faster, for searches that
+            keep the best of many masks.
 
         Returns
         -------
@@ -183,6 +187,7 @@ class Predictor:
                     ),
                     least_score=least_score,
                     counts=None if looks is None else looks[rows[part]],
+                    exact=exact,
                 )
         return Masks(logits, scores, embedding.upscaler)
 
@@ -192,6 +197,7 @@ class Predictor:
         *prompts: npt.NDArray[Any] | None,
         least_score: float,
         counts: npt.NDArray[np.intp] | None,
+        exact: bool,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts at all sizes, and keep the best answers."""
         first, *further = embedding.looks
@@ -199,7 +205,7 @@ class Predictor:
         if least_score > -np.inf:
             count = next(len(each) for each in prompts if each is not None)
             least = np.full(count, least_score, np.float32)
-        logits, scores = self._decoded(first, *prompts, least_scores=least)
+        logits, scores = self._decoded(first, *prompts, least_scores=least, exact=exact)
         if not further:
             return DecodedPrompts(logits, scores)
         worth = scores.max(axis=1) + scales.HEAD_START
@@ -213,7 +219,7 @@ class Predictor:
             # What cannot be better is not drawn.
             least = worth[rows] - np.float32(scales.HEAD_START)
             least = np.maximum(least, np.float32(least_score))
-            found = self._decoded(look, *parts, least_scores=least)
+            found = self._decoded(look, *parts, least_scores=least, exact=exact)
             expected = scales.worth(found.logits, found.scores)
             better = expected > worth[rows]
             rows = rows[better]
@@ -253,6 +259,7 @@ class Predictor:
         masks: npt.NDArray[Any] | None,
         *,
         least_scores: npt.NDArray[np.float32] | None,
+        exact: bool,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
         if look.factor > 1:
@@ -285,6 +292,7 @@ class Predictor:
             boxes=boxes,
             masks=masks,
             least_scores=least_scores,
+            exact=exact,
         )
         if guess is None:
             return decoded

@@ -66,6 +66,7 @@ class SceneRuntime:
         boxes: Any,
         masks: Any,
         least_scores: Any = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         planes, scores = [], []
         if points is None:

@@ -343,6 +343,24 @@ def _apart(candidates: list[Candidate]) -> list[Candidate]:
     return best_apart(candidates, 0.7)
 
 
+def test_only_the_published_search_asks_for_exact_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for lattice, expected in (("centred", {False}), ("official", {True})):
+        predictor, embedding, runtime = scene(DISCS, (300, 400))
+        asked = set()
+        decode = runtime.decode
+
+        def noted(*given: Any, exact: bool = True, **prompts: Any) -> Any:
+            asked.add(exact)  # noqa: B023 - called before the next lattice
+            return decode(*given, **prompts)  # noqa: B023
+
+        monkeypatch.setattr(runtime, "decode", noted)
+        settings: Any = {"lattice": lattice, "points_per_side": 4}
+        found(Search(predictor, embedding, SearchSettings(**settings)))
+        assert asked == expected
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="point per side"):
         SearchSettings(points_per_side=0)

@@ -176,6 +176,33 @@ def test_threads_do_not_mix_their_images(
         np.testing.assert_allclose(found, alone[number % 4], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_searches_may_get_rounder_answers(tmp_path: Path, precision: Any) -> None:
+    """Where the CPU computes in bfloat16, and then from few and many prompts alike."""
+    import openvino
+
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    convert(random_model(dense=True), folder)
+    runtime = OpenVinoRuntime(folder, precision=precision)
+    features = runtime.encode(image(200, SIDE))
+    given = prompts(20, SIDE, masks=True, kind="point")
+    exact = runtime.decode(features, **given)
+    rough = runtime.decode(features, **given, exact=False)
+    few = {k: None if a is None else a[:3] for k, a in given.items()}
+    of_few = runtime.decode(features, **few, exact=False)
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "f32" or "BF16" not in able:
+        assert_alike(rough.scores, exact.scores)
+        assert_alike(of_few.scores, exact.scores[:3])
+        return
+    off = np.abs(rough.scores - exact.scores).max()
+    assert 1e-4 < off < 0.05
+    assert np.abs(of_few.scores - exact.scores[:3]).max() > 1e-4
+    signs = (rough.logits > 0) == (exact.logits > 0)
+    assert signs.mean() > 0.97
+
+
 def test_no_prompts_are_no_answers(
     pair: tuple[TorchRuntime, OpenVinoRuntime],
 ) -> None:

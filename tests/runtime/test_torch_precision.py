@@ -65,6 +65,24 @@ def test_other_orders_and_precisions_are_near(
         assert np.abs(other[0] - exact[0]).max() > 1e-3
 
 
+def test_only_searches_are_decoded_in_bfloat16() -> None:
+    runtime = TorchRuntime(model(), CPU, bfloat16=True)
+    features = runtime.encode(image())
+    given: dict[str, Any] = {
+        "points": np.array([[[40, 50]], [[200, 100]]], np.float32),
+        "labels": np.ones((2, 1), np.int32),
+        "boxes": None,
+        "masks": None,
+    }
+    reference = TorchRuntime(model(), CPU).decode(features, **given, exact=False)
+    exact = runtime.decode(features, **given)
+    rough = runtime.decode(features, **given, exact=False)
+    np.testing.assert_array_equal(exact.logits, reference.logits)
+    assert rough.logits.dtype == rough.scores.dtype == np.float32
+    off = np.abs(rough.logits - exact.logits).mean()
+    assert 1e-3 < off / np.abs(exact.logits).mean() < 0.1
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that OpenVINO has not converted."""

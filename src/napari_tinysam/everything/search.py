@@ -325,7 +325,11 @@ def decoded_points(
     begun = time.perf_counter()
     prompts = Prompts(points=points[:, np.newaxis].astype(np.float32))
     masks = predictor.predict(
-        embedding, prompts, least_score=_least(settings), looks=looks
+        embedding,
+        prompts,
+        least_score=_least(settings),
+        looks=looks,
+        exact=settings.lattice == "official",  # as the published code finds them
     )
     report.spent("decode", begun)
     begun = time.perf_counter()

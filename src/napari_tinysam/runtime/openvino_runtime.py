@@ -67,9 +67,9 @@ class OpenVinoRuntime:
     precision : {"auto", "f32", "bf16"}
         In which the CPU computes. In bfloat16 the encoders and the drawing of masks take half the
         time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
-        stays in float32: in bfloat16 some clicks mean another object. Graphs that compute with
-        integers do so anyway; this is for what they do not, the decoder included: beside 8-bit
-        images its rounding changes little.
+        stays in float32 but for searches (`decode`'s ``exact``): in bfloat16 some clicks mean
+        another object. Graphs that compute with integers do so anyway; this is for what they do
+        not, the decoder included: beside 8-bit images its rounding changes little.
     threads : int
         0 for as many as OpenVINO finds best.
 
@@ -109,8 +109,8 @@ class OpenVinoRuntime:
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
 
-        def graph(name: str, hint: str = "LATENCY") -> _Graph:
-            exact = name.startswith("decoder") and not integers
+        def graph(name: str, *, hint: str = "LATENCY", exact: bool = True) -> _Graph:
+            exact = exact and name.startswith("decoder") and not integers
             hints = {
                 "PERFORMANCE_HINT": hint,
                 "INFERENCE_PRECISION_HINT": "f32" if exact else precision,
@@ -138,7 +138,10 @@ class OpenVinoRuntime:
         self._encoder = graphs[f"encoder_{first}"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
-        self._of_many: dict[str, _Graph] = {}  # when they are needed
+        # By name and whether it is exact, when they are needed.
+        self._of_many: dict[tuple[str, bool], _Graph] = {}
+        # Whether a decoder that need not be exact is another one.
+        self._rounds = precision == "bf16" and not integers
         self._reading = threading.Lock()
         self._graph = graph
 
@@ -183,6 +186,7 @@ class OpenVinoRuntime:
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
@@ -192,7 +196,7 @@ class OpenVinoRuntime:
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
-        graph, several = self._decoder_of(count, masks is not None)
+        graph, several = self._decoder_of(count, masks is not None, exact)
         # As many parts for each thread, none of them larger than need be.
         rounds = max(1, -(-count // (_BATCH * several)))
         size = max(1, -(-count // (rounds * several)))
@@ -214,8 +218,11 @@ class OpenVinoRuntime:
                 logits[part.start + wanted] = drawn
         return DecodedPrompts(logits, scores)
 
-    def _decoder_of(self, count: int, masked: bool) -> tuple[_Graph, int]:
+    def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:
         """Give the graph for so many prompts, and how many parts of them it runs at once.
+
+        Which it is does not depend on the count where answers need not be exact, so that a search
+        finds the same however it divides its points.
 
         Raises
         ------
@@ -224,16 +231,18 @@ class OpenVinoRuntime:
         """
         one = self._masked if masked else self._plain
         assert one is not None, "prompts of this model are drawn"
-        if count < _MANY:
+        exact = exact or not self._rounds
+        if count < _MANY and exact:
             return one, 1
         name = "decoder_masked" if masked else "decoder"
         with self._reading:
-            if name not in self._of_many:
+            if (name, exact) not in self._of_many:
                 try:
-                    self._of_many[name] = self._graph(name, "THROUGHPUT")
+                    graph = self._graph(name, hint="THROUGHPUT", exact=exact)
                 except Exception as error:  # OpenVINO raises whatever it ran into
                     raise self._damaged() from error
-            graph = self._of_many[name]
+                self._of_many[name, exact] = graph
+            graph = self._of_many[name, exact]
         return graph, graph.at_once
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:

@@ -65,6 +65,7 @@ class Runtime(Protocol):
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         """Decode N objects with the same kinds and numbers of prompts.
 
@@ -83,6 +84,10 @@ class Runtime(Protocol):
         least_scores : numpy.ndarray, optional
             (N,). Objects none of whose three scores is above this need not be drawn, which is a
             third of the work; their logits are minus infinity then.
+        exact : bool
+            Whether the decoder's attention is computed in float32 whatever the precision is. A
+            search asks a thousand prompts, keeps the best masks, and does not mind that a few of
+            them mean a neighbour in half precision; a click does.
         """
         ...
 

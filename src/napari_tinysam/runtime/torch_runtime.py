@@ -104,8 +104,8 @@ class TorchRuntime:
         the time, and is what GPUs want for half precision. Without it answers are as near to the
         official code's as can be.
     bfloat16 : bool
-        Whether images are encoded in bfloat16, where the operations allow it; prompts are decoded
-        in float32 anyway.
+        Whether images are encoded in bfloat16, where the operations allow it. Prompts are decoded
+        in float32 but for searches (`decode`'s ``exact``).
     """
 
     def __init__(
@@ -158,13 +158,17 @@ class TorchRuntime:
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         shape = (features.embedding.shape[2], features.embedding.shape[3])
         logits = np.full((count, 3, 4 * shape[0], 4 * shape[1]), -np.inf, np.float32)
         scores = np.empty((count, 3), np.float32)
-        with torch.inference_mode():
+        rounded = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._bfloat16 and not exact
+        )
+        with torch.inference_mode(), rounded:
             if shape not in self._placed:
                 self._placed[shape] = self._decoder.placed(shape)
             for start in range(0, count, self._batch):

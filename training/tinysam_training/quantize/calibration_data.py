@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: Objects of an image that are clicked, and asked for by their boxes.
 OBJECTS = 4
 
+_PROMPTS = ("points", "labels", "boxes", "masks")
+
 
 @dataclass(eq=False)
 class Seen:
@@ -115,12 +117,11 @@ class _Recording(PlainRuntime):
         self.seen.append(seen)
         return seen, super().encode(rgb, frame_size)
 
-    def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
+    def decode(self, features: Any, **given: Any) -> DecodedPrompts:
         seen, features = features
-        prompts.pop("least_scores", None)
+        prompts: dict[str, Any] = {name: given[name] for name in _PROMPTS}
         seen.prompts.append({k: v for k, v in prompts.items() if v is not None})
-        absent = dict.fromkeys(("points", "labels", "boxes", "masks"))
-        return super().decode(features, **(absent | prompts))
+        return super().decode(features, **prompts)
 
     def object_maps(self, features: Any) -> npt.NDArray[np.float32] | None:
         return super().object_maps(features[1])

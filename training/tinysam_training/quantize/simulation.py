@@ -120,8 +120,9 @@ class PlainRuntime:
         boxes: npt.NDArray[np.float32] | None,
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> DecodedPrompts:
-        """See `Runtime.decode`; everything is drawn."""
+        """See `Runtime.decode`; everything is drawn, in float32."""
         given = {"points": points, "labels": labels, "boxes": boxes, "masks": masks}
         tensors = as_tensors(given)
         count = next(len(each) for each in tensors.values())
