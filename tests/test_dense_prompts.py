@@ -54,6 +54,34 @@ def test_torch_draws_what_numpy_draws(seed: int, count: int, points: int) -> Non
     np.testing.assert_allclose(one, two, atol=1e-4)
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(0, 4),
+    shape=st.sampled_from([(24, 32), (150, 120), (256, 256)]),
+    seen=st.booleans(),
+    whole=st.booleans(),
+)
+def test_single_clicks_are_drawn_as_all_others(
+    seed: int, count: int, shape: tuple[int, int], seen: bool, whole: bool
+) -> None:
+    """They have a quicker way of their own, which torch has not."""
+    rng = np.random.default_rng(seed)
+    extent = 4 * np.array(shape[::-1])
+    points = rng.uniform(-20, extent + 20, (count, 1, 2)).astype(np.float32)
+    arrays = {
+        "points": np.round(points) if whole else points,
+        "labels": np.ones((count, 1), np.int32),
+    }
+    if seen:
+        arrays["objects"] = rng.integers(0, 3, (count, *shape)).astype(np.int32)
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    one = draw_prompts(np, shape, **arrays)
+    two = draw_prompts(torch, shape, **tensors).numpy()
+    assert one.dtype == np.float32
+    np.testing.assert_allclose(one, two, atol=1e-4)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(0, 4))
 def test_each_object_is_drawn_as_if_alone(seed: int, count: int, points: int) -> None:

@@ -15,8 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from types import ModuleType
+
+    import numpy.typing as npt
 
 #: Pixels of the model's frame along a side of one logit.
 LOGIT = 4
@@ -77,6 +81,8 @@ def draw_prompts(
     array
         (N, h, w) float32 logits.
     """
+    if xp is np and boxes is None and masks is None and _lone_clicks(points, labels):
+        return _draw_lone_clicks(shape, points[:, 0], objects)
     first = next(a for a in (points, boxes, masks) if a is not None)
     where = {"device": first.device, "dtype": xp.float32}
     ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
@@ -116,6 +122,52 @@ def first_guess(xp: ModuleType, drawn: Any) -> Any:
         (N, 1, h, w), from `−GUESS · SURE` to `GUESS · SURE`.
     """
     return GUESS * xp.clip(drawn, -SURE, SURE)[:, None]
+
+
+def _lone_clicks(points: Any, labels: Any) -> bool:
+    """Whether every object has one click and nothing else: under the cursor, and in a grid."""
+    return points is not None and points.shape[1] == 1 and bool((labels == 1).all())
+
+
+def _draw_lone_clicks(
+    shape: tuple[int, int],
+    points: npt.NDArray[Any],
+    objects: npt.NDArray[np.integer] | None,
+) -> npt.NDArray[np.float32]:
+    """Draw one positive click for each object, (N, 2): the same, in a tenth of the time.
+
+    Nothing but the object under a click reaches further than its cone.
+    """
+    drawn = np.full((len(points), *shape), -SURE, np.float32)
+    held = np.zeros(len(points), bool)
+    if objects is not None:
+        column = _index(np, points[:, 0], shape[1])
+        row = _index(np, points[:, 1], shape[0])
+        for number, (plane, regions) in enumerate(zip(drawn, objects, strict=True)):
+            under = regions[row[number], column[number]]
+            held[number] = under > 0
+            if held[number]:
+                plane[regions == under] = SURE
+    for plane, (x, y), on_object in zip(drawn, points, held, strict=True):
+        reach = MARKED if on_object else 2 * REACH
+        rows, columns = (
+            slice(
+                max(0, int((at - reach) // LOGIT)),
+                max(0, int((at + reach) // LOGIT + 2)),
+            )
+            for at in (y, x)
+        )
+        window = plane[rows, columns]
+        ys, xs = (
+            np.arange(each.start, each.start + length, dtype=np.float32)
+            for each, length in zip((rows, columns), window.shape, strict=True)
+        )
+        ys, xs = LOGIT * ys + (LOGIT - 1) / 2, LOGIT * xs + (LOGIT - 1) / 2
+        away = np.sqrt((xs[None] - x) ** 2 + (ys[:, None] - y) ** 2)
+        if not on_object:
+            window[...] = np.clip(SURE * (1 - away / REACH), -SURE, SURE)
+        window[away < MARKED] = CLICKED
+    return drawn
 
 
 def _clicks(
