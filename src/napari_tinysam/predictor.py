@@ -520,8 +520,6 @@ def load_model(
     """
     from napari_tinysam.runtime.choice import open_runtime
 
-    # No daemon: Python must not end in the middle of an import, should the model not be found.
-    threading.Thread(target=_import_ahead).start()
     found = open_runtime(
         name_or_path,
         device,
@@ -531,15 +529,19 @@ def load_model(
         precision=precision,
         threads=threads,
     )
+    # Now: imports of two threads at a time keep each other waiting. No daemon: Python must not end
+    # in the middle of one.
+    threading.Thread(target=_import_ahead).start()
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
     )
 
 
 def _import_ahead() -> None:
-    """Import, while the model is read, what its first image needs: a third of a second."""
+    """Import, while the first image is encoded, what comes next: a quarter of a second."""
     with contextlib.suppress(ImportError):  # said where it is needed
-        import skimage.segmentation  # noqa: F401
+        # The function itself: the package alone imports nothing yet.
+        from skimage.segmentation import watershed  # noqa: F401
 
 
 __all__ = [

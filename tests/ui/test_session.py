@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import threading
 import weakref
 from typing import Any
 
@@ -17,6 +20,7 @@ from fake_predictor import disc_predictor
 from napari_tinysam.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.runtime.protocol import DamagedModelError
+from napari_tinysam.ui import _embedder
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
 from napari_tinysam.ui._session import AnnotationSession, StatusKind, session_of
@@ -772,3 +776,34 @@ def test_a_model_found_damaged_while_it_embeds_is_loaded_once_more(
         assert desk.session.status.kind is StatusKind.FAILED
         assert len(errors) == 1
         assert "Something is damaged" in errors[0]
+
+
+def test_imports_for_later_begin_when_the_image_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(_embedder, "_import_ahead", begun.set)
+    inference = SteppedInference()
+    predictor, _ = disc_predictor()
+    viewer = ViewerModel()
+    viewer.add_layer(noise(60, 80))
+    session = AnnotationSession(viewer, inference, load_predictor=lambda *_: predictor)
+    session.set_active(True)
+    while session.status.kind is not StatusKind.READY:
+        assert not begun.is_set()
+        inference.step()
+    assert begun.wait(10)
+    session.close()
+
+
+def test_what_is_imported_for_later_is_really_imported() -> None:
+    """Some packages import their parts only when they are used."""
+    code = (
+        "import sys\n"
+        "from napari_tinysam import predictor\n"
+        "from napari_tinysam.ui import _embedder\n"
+        "predictor._import_ahead(); _embedder._import_ahead()\n"
+        "for name in sys.argv[1:]: assert name in sys.modules, name\n"
+    )
+    needed = ("skimage.segmentation._watershed", "skimage.color.colorconv", "pandas")
+    subprocess.run([sys.executable, "-c", code, *needed], check=True)

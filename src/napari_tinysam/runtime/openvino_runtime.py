@@ -121,8 +121,9 @@ class OpenVinoRuntime:
         needed = [f"encoder_{first}", "decoder_masked", "upscaler"]
         if not self.dense_prompts:  # else prompts are always drawn
             needed.append("decoder")
-        # Side by side: reading what was compiled before takes a quarter of a second for an encoder.
-        pool = ThreadPoolExecutor(thread_name_prefix="tinysam-graphs")
+        # Two at a time, in this order: reading what was compiled before takes a fifth of a second
+        # for an encoder, and whoever waits, waits for the first.
+        pool = ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs")
         try:
             read = {name: pool.submit(graph, name) for name in needed}
             # A failure that nobody asks for, since no image came, is nobody's failure.

@@ -87,7 +87,6 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     from napari_tinysam.predictor import load_model
     from napari_tinysam.runtime.choice import prepare_in_background
 
-    threading.Thread(target=_import_ahead).start()
     choices = read_choices()
     with triton_kept_out():
         predictor = load_model(
@@ -102,8 +101,8 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
 
 
 def _import_ahead() -> None:
-    """Import what napari's first Labels layer needs, which would freeze the window for a second."""
-    for module in ("pandas", "skimage.color"):
+    """Import what napari's first Labels layer needs, which would freeze the window for a while."""
+    for module in ("pandas", "skimage.color.colorconv"):
         with contextlib.suppress(ImportError):  # napari says so itself when it needs it
             importlib.import_module(module)
 
@@ -159,6 +158,7 @@ class Embedder:
         self._loading = False
         # Once a model: no loop if the faster one does not open, or is damaged again.
         self._reloaded = self._mended = False
+        self._imports = threading.Thread(target=_import_ahead)
         self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
         self._running: Hashable | None = None
         self.name = "default"
@@ -270,8 +270,14 @@ class Embedder:
 
     def _ready(self, embedding: Embedding) -> None:
         self.embedding = embedding
+        self._import_once()
         self._on_status(Status(StatusKind.READY))
         self._on_ready()
+
+    def _import_once(self) -> None:
+        """Begin with imports: before, they would keep model and image waiting."""
+        if self._imports.ident is None:  # not started yet
+            self._imports.start()
 
     def _model_loaded(self, generation: int, predictor: Predictor) -> None:
         if generation != self._generation:
@@ -279,6 +285,7 @@ class Embedder:
         self._loading = False
         self.predictor = predictor
         if self._wanted is None:
+            self._import_once()
             self._on_status(Status(StatusKind.READY))
         self._serve()
 
