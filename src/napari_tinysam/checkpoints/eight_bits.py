@@ -1,13 +1,20 @@
 """Quantized models in files: weights as 8-bit integers, with the scales that belong to them.
 
-Beside the weights of a layer, ``X.weight`` in int8, lie ``X.weight_scale`` in bfloat16 or float32,
-one for each output channel, with as many dimensions as the weights, and, if the layer is computed
-with integers, ``X.input_scale``, (2,) float32: the step of its input and the lowest of 256 steps.
+Layers whose weights are int8 have their scales, in the order of their names, in two tensors, since
+the name of each tensor takes more bytes than most scales:
+
+- ``quantization.weight_scales``, bfloat16 or float32: the steps of all output channels of the
+  first layer, then of the second…
+- ``quantization.layers``, (L, 3) float32: the dimension of a layer's weights that its output
+  channels are; the step of its input, and the lowest of 256 steps. The last two are NaN for a layer
+  that computes with floats.
+
 Everything else is as in other files, in float16, but for what is known: see `folded_value`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +37,8 @@ _FOLDED = {
     ".mlp.norm.bias": 0.0,
 }
 
-_WEIGHT, _WEIGHT_SCALE, _INPUT_SCALE = ".weight", ".weight_scale", ".input_scale"
+_WEIGHT = ".weight"
+_WEIGHT_SCALES, _LAYERS = "quantization.weight_scales", "quantization.layers"
 
 
 class DamagedScales(ValueError):
@@ -57,31 +65,36 @@ def taken_apart(
     Raises
     ------
     DamagedScales
-        If scales are missing, of another shape, or no positive numbers.
+        If scales are missing, too few or too many, or no positive numbers.
     """
     import torch
 
-    from napari_tinysam.model.quantization import LayerQuantization
+    from napari_tinysam.model.quantization import LayerQuantization, along
 
-    found = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.endswith((_WEIGHT_SCALE, _INPUT_SCALE))
-    }
-    layers = {}
-    for name, tensor in weights.items():
-        if not name.endswith(_WEIGHT_SCALE):
-            continue
-        layer = name.removesuffix(_WEIGHT_SCALE)
-        steps = weights.get(layer + _WEIGHT)
-        if steps is None or steps.dtype is not torch.int8:
-            raise DamagedScales(f"{name} belongs to no 8-bit weights")
-        scale = _checked(tensor, steps, name)
-        found[layer + _WEIGHT] = steps.float() * scale
-        given = weights.get(layer + _INPUT_SCALE)
-        layers[layer] = LayerQuantization(
-            scale.flatten(), None if given is None else _input(given, layer)
-        )
+    found = dict(weights)
+    scales, table = found.pop(_WEIGHT_SCALES, None), found.pop(_LAYERS, None)
+    names = sorted(
+        name
+        for name, tensor in found.items()
+        if name.endswith(_WEIGHT) and tensor.dtype is torch.int8
+    )
+    if not names and scales is None and table is None:
+        return found, {}
+    if scales is None or table is None or table.shape != (len(names), 3):
+        raise DamagedScales("its scales do not fit its layers")
+    layers, read = {}, 0
+    for name, (axis, *given) in zip(names, table.tolist(), strict=True):
+        steps, layer = found[name], name.removesuffix(_WEIGHT)
+        if axis not in range(steps.ndim):
+            raise DamagedScales(f"{layer} has no dimension {axis}")
+        scale = _checked(scales[read : read + steps.shape[int(axis)]], layer)
+        read += steps.shape[int(axis)]
+        if len(scale) != steps.shape[int(axis)]:
+            raise DamagedScales("its scales do not fit its layers")
+        found[name] = steps.float() * along(scale, steps, int(axis))
+        layers[layer] = LayerQuantization(scale, _input(*given, layer=layer))
+    if read != scales.numel():
+        raise DamagedScales("its scales do not fit its layers")
     return found, layers
 
 
@@ -110,27 +123,30 @@ def put_together(model: SegmentAnything) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        By official names: int8 weights and float32 scales, of these layers alone.
+        By official names: int8 weights of these layers alone, and all scales.
     """
     import torch
 
     from napari_tinysam.model import to_official
-    from napari_tinysam.model.quantization import along, to_integers, weight_axis
+    from napari_tinysam.model.quantization import to_integers, weight_axis
 
-    found = {}
+    integers, rows = {}, {}
     for name, how in (model.quantization or {}).items():
         layer: Any = model.get_submodule(name)
         weight = layer.weight.detach().float().cpu()
         scale, axis = how.weight_scale.float().cpu(), weight_axis(layer)
-        found[name + _WEIGHT] = to_integers(weight, scale, axis).contiguous()
-        # Its shape says along which dimension of the weights it is.
-        shaped = along(scale, weight, axis).contiguous()
-        short = shaped.bfloat16()
-        found[name + _WEIGHT_SCALE] = short if bool((short == shaped).all()) else shaped
-        if how.input is not None:
-            numbers = [how.input.scale, float(how.input.lowest)]
-            found[name + _INPUT_SCALE] = torch.tensor(numbers)
-    return to_official(found)
+        integers[name + _WEIGHT] = to_integers(weight, scale, axis).contiguous()
+        given = how.input
+        row = [torch.nan] * 2 if given is None else [given.scale, given.lowest]
+        rows[name + _WEIGHT] = (scale, [axis, *row])
+    rows = to_official(rows)
+    ordered = [rows[name] for name in sorted(rows)]
+    scales = torch.cat([scale for scale, _ in ordered])
+    short = scales.bfloat16()
+    return to_official(integers) | {
+        _WEIGHT_SCALES: short if bool((short == scales).all()) else scales,
+        _LAYERS: torch.tensor([row for _, row in ordered], dtype=torch.float32),
+    }
 
 
 def own_names(
@@ -149,26 +165,20 @@ def own_names(
     }
 
 
-def _checked(scale: Tensor, steps: Tensor, name: str) -> Tensor:
-    """Scales that fit such weights, in float32."""
-    fits = scale.ndim == steps.ndim and all(
-        size in (1, of_weights)
-        for size, of_weights in zip(scale.shape, steps.shape, strict=True)
-    )
-    if not (fits and max(scale.shape) == scale.numel()):
-        raise DamagedScales(f"{name} does not fit its weights")
-    if not (scale.is_floating_point() and bool((scale > 0).all())) or not bool(
-        scale.isfinite().all()
-    ):
-        raise DamagedScales(f"{name} holds no scales")
+def _checked(scale: Tensor, layer: str) -> Tensor:
+    """Scales that are some, in float32."""
+    usable = scale.is_floating_point() and scale.ndim == 1
+    if not (usable and bool((scale > 0).all() and scale.isfinite().all())):
+        raise DamagedScales(f"those of {layer} are no scales")
     return scale.float()
 
 
-def _input(numbers: Tensor, layer: str) -> InputQuantization:
+def _input(scale: float, lowest: float, *, layer: str) -> InputQuantization | None:
     from napari_tinysam.model.quantization import InputQuantization
 
+    if math.isnan(scale) and math.isnan(lowest):
+        return None
     try:
-        scale, lowest = numbers.tolist()
-        return InputQuantization(float(scale), int(lowest))
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DamagedScales(f"{layer}{_INPUT_SCALE} holds no scale") from error
+        return InputQuantization(scale, int(lowest))
+    except (ValueError, OverflowError) as error:
+        raise DamagedScales(f"that of {layer}'s input is no scale") from error
