@@ -73,13 +73,13 @@ def taken_apart(
 
     found = dict(weights)
     scales, table = found.pop(_WEIGHT_SCALES, None), found.pop(_LAYERS, None)
+    if scales is None and table is None:
+        return found, {}
     names = sorted(
         name
         for name, tensor in found.items()
         if name.endswith(_WEIGHT) and tensor.dtype is torch.int8
     )
-    if not names and scales is None and table is None:
-        return found, {}
     if scales is None or table is None or table.shape != (len(names), 3):
         raise DamagedScales("its scales do not fit its layers")
     layers, read = {}, 0
