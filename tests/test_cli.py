@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,17 +14,11 @@ import pytest
 import tifffile
 
 from analytic_runtime import analytic_predictor
+from command import Run, run_command, run_refused
 from napari_tinysam import cli, cli_demo, cli_prompts, predictor
 from napari_tinysam.checkpoints import CheckpointError
 
 HEIGHT, WIDTH = 60, 100
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -52,32 +46,18 @@ def run(
     """Run the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> Run:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Run(int(exit_.value.code or 0), captured.out, captured.err)
-
-    return call
+    return partial(run_command, capsys)
 
 
 @pytest.fixture
-def refused(run: Callable[..., Run], tmp_path: Path) -> Callable[..., str]:
+def refused(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., str]:
     """Run a command that must fail: one sentence on stderr, no file touched."""
 
     def call(*arguments: object, code: int) -> str:
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        done = run(*arguments)
-        assert done.code == code, done
-        assert done.out == ""
-        lines = done.err.splitlines()
-        assert len(lines) == 1, done.err
-        assert lines[0].startswith("Error: ")
-        assert lines[0].endswith(".")
-        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        assert after == before
-        return lines[0]
+        (only,) = run_refused(capsys, tmp_path, *arguments, code=code)
+        return only
 
     return call
 

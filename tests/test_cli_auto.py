@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from command import Run, run_command
 from everything.scene import SceneRuntime
-from napari_tinysam import batch, cli, predictor
+from napari_tinysam import batch, predictor
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.predictor import Predictor
 from napari_tinysam.stack_files import FileError
@@ -28,13 +29,6 @@ DISCS = [
     (700.0, 180.0, 80.0),
     (650.0, 700.0, 90.0),
 ]
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 class Scenes(SceneRuntime):
@@ -80,14 +74,7 @@ def run(
         pixels = rng.integers(0, 255, (128, 128)).astype(np.uint8)
         iio.imwrite(Path("images") / name, pixels)
 
-    def call(*arguments: object) -> Run:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main(["auto", *map(str, arguments)])
-        said = capsys.readouterr()
-        return Run(int(exit_.value.code or 0), said.out, said.err)
-
-    return call
+    return partial(run_command, capsys, "auto")
 
 
 def written(folder: str = "out") -> list[str]:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from napari_tinysam import checkpoints, cli, cli_quantize
+from command import Run, run_command
+from napari_tinysam import checkpoints, cli_quantize
 from tinysam_training.quantize import products
 from tinysam_training.quantize.search import SearchSettings
 from training.small_runs import write_pairs, write_start
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +38,7 @@ def run(
         cli_quantize, "quantize", lambda request, note: whole(request, note, few)
     )
 
-    def run(*arguments: str | Path) -> Run:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["quantize", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return Run(int(ended.value.code or 0), out, err)
-
-    return run
+    return partial(run_command, capsys, "quantize")
 
 
 def test_one_image_makes_a_model_that_loads(

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pytest
 import torch
 import yaml
 
-from napari_tinysam import checkpoints, cli
+from command import Run, run_command, run_refused
+from napari_tinysam import checkpoints
 from napari_tinysam.everything import Thresholds
 from tinysam_training import before_after, finetune, pipeline
 from tinysam_training.before_after import Comparison
@@ -29,13 +30,6 @@ from training.small_runs import (
     write_pairs,
     write_start,
 )
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +52,17 @@ def run(
     monkeypatch.setattr(finetune, "Judge", RisingJudge)
     monkeypatch.setattr(pipeline, "Judge", RisingJudge)
 
-    def call(*arguments: object) -> Run:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Run(int(exit_.value.code or 0), captured.out, captured.err)
-
-    return call
+    return partial(run_command, capsys)
 
 
 @pytest.fixture
-def refused(run: Callable[..., Run], tmp_path: Path) -> Callable[..., str]:
+def refused(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., str]:
     """Run a command that must fail: a sentence at the end of stderr, no file touched."""
 
     def call(*arguments: object, code: int) -> str:
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        done = run(*arguments)
-        assert done.code == code, done
-        assert done.out == ""
-        assert "Traceback" not in done.err
-        *_, last = done.err.splitlines()
-        assert last.startswith("Error: ")
-        assert last.endswith(".")
-        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        assert after == before
-        return last
+        return run_refused(capsys, tmp_path, *arguments, code=code)[-1]
 
     return call
 

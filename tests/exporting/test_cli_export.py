@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from command import Run, run_command
 from exporting.test_folders import everything_in, without
-from napari_tinysam import checkpoints, cli, exporting
+from napari_tinysam import checkpoints, exporting
 from napari_tinysam.model import SegmentAnything
 from training.small_runs import write_start
 
 FILES = ["README.md", "about.json", "decoder.onnx", "encoder.onnx"]
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +34,7 @@ def run(
     """Run the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str | Path) -> Run:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["export", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return Run(int(ended.value.code or 0), out, err)
-
-    return run
+    return partial(run_command, capsys, "export")
 
 
 def refused(found: Run, code: int, says: str) -> None:
