@@ -298,33 +298,27 @@ class _Graph:
     def each(
         self, inputs: Sequence[list[Any]]
     ) -> Iterator[list[npt.NDArray[np.float32]]]:
-        """Give all outputs of each of several inputs, in order, `at_once` of them on their way.
+        """Give all outputs of each of several inputs, in order, computing `at_once` at a time.
 
-        Outputs are overwritten when those of another input are asked for.
+        Whoever takes them has all threads: none computes the next meanwhile. Outputs are
+        overwritten when those of another input are asked for.
         """
         if len(inputs) == 1:  # nothing to wait for
             yield self(inputs[0])
             return
         requests = self._requests(min(self.at_once, len(inputs)))
-        under_way = []
-
-        def start(number: int) -> None:
-            request = requests[number % len(requests)]
-            request.start_async(dict(enumerate(inputs[number])), share_inputs=True)
-            under_way.append(request)
-
-        try:
-            for number in range(len(requests)):
-                start(number)
-            for number in range(len(inputs)):
-                request = under_way.pop(0)
-                request.wait()
+        for begin in range(0, len(inputs), self.at_once):
+            busy = []
+            try:
+                for number, request in enumerate(requests[: len(inputs) - begin]):
+                    given = dict(enumerate(inputs[begin + number]))
+                    request.start_async(given, share_inputs=True)
+                    busy.append(request)
+            finally:  # they read the inputs, also where one of them cannot
+                for request in busy:
+                    request.wait()
+            for request in busy:
                 yield self._outputs(request)
-                if number + len(requests) < len(inputs):
-                    start(number + len(requests))
-        finally:
-            for request in under_way:  # nobody asks any more, but they read the inputs
-                request.wait()
 
     def _outputs(self, request: Any) -> list[npt.NDArray[np.float32]]:
         count = len(self._compiled.outputs)
