@@ -20,6 +20,7 @@ from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.everything import Mode, Segmentation
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.predictor import load_model
+from napari_tinysam.runtime.choice import PRECISIONS
 from napari_tinysam.writing import replacing
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.pipeline import images_of_folders
@@ -159,10 +160,13 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=1000, help="of each folder")
     parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     arguments = parser.parse_args()
     try:
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
-        predictor = load_model(arguments.model, convert=_say)
+        predictor = load_model(
+            arguments.model, precision=arguments.precision, convert=_say
+        )
         results = compare_modes(predictor, entries, arguments.modes)
     except (DataError, CheckpointError, ValueError) as error:
         sys.exit(f"Error: {error}")
