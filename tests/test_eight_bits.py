@@ -161,6 +161,7 @@ def test_integers_are_what_the_layer_computes(model: SegmentAnything) -> None:
         (lambda t: _scaled(t, lambda s: s[:-5]), "do not fit"),
         (lambda t: _scaled(t, lambda s: torch.cat([s, s[:1]])), "do not fit"),
         (lambda t: _scaled(t, lambda s: s[:, None]), "no scales"),
+        (lambda t: _scaled(t, lambda s: s[0]), "no scales"),
         (lambda t: _told(t, lambda row: row[:2]), "do not fit"),
         (lambda t: _told(t, lambda row: row * torch.tensor([9, 1, 1])), "dimension"),
         (lambda t: _told(t, lambda row: row * torch.tensor([1, 0, 1])), "no scale"),

@@ -82,12 +82,13 @@ def taken_apart(
     )
     if scales is None or table is None or table.shape != (len(names), 3):
         raise DamagedScales("its scales do not fit its layers")
+    scales = _checked(scales)
     layers, read = {}, 0
     for name, (axis, *given) in zip(names, table.tolist(), strict=True):
         steps, layer = found[name], name.removesuffix(_WEIGHT)
         if axis not in range(steps.ndim):
             raise DamagedScales(f"{layer} has no dimension {axis}")
-        scale = _checked(scales[read : read + steps.shape[int(axis)]], layer)
+        scale = scales[read : read + steps.shape[int(axis)]]
         read += steps.shape[int(axis)]
         if len(scale) != steps.shape[int(axis)]:
             raise DamagedScales("its scales do not fit its layers")
@@ -165,12 +166,12 @@ def own_names(
     }
 
 
-def _checked(scale: Tensor, layer: str) -> Tensor:
+def _checked(scales: Tensor) -> Tensor:
     """Scales that are some, in float32."""
-    usable = scale.is_floating_point() and scale.ndim == 1
-    if not (usable and bool((scale > 0).all() and scale.isfinite().all())):
-        raise DamagedScales(f"those of {layer} are no scales")
-    return scale.float()
+    usable = scales.is_floating_point() and scales.ndim == 1
+    if not (usable and bool((scales > 0).all() and scales.isfinite().all())):
+        raise DamagedScales("its scales are no scales")
+    return scales.float()
 
 
 def _input(scale: float, lowest: float, *, layer: str) -> InputQuantization | None:

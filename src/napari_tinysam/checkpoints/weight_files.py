@@ -211,7 +211,7 @@ def write(
         raise CheckpointError(
             f"Weights are saved as .safetensors or .pth, not as {path.name!r}."
         )
-    small = model.quantization is not None and path.suffix == ".safetensors"
+    small = bool(model.quantization) and path.suffix == ".safetensors"
     dtype = torch.float16 if half or small else torch.float32
     weights = {
         name: _portable(tensor, dtype, name)

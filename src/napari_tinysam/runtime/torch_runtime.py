@@ -168,9 +168,10 @@ class TorchRuntime:
         rounded = torch.autocast(
             self._device.type, torch.bfloat16, enabled=self._bfloat16 and not exact
         )
-        with torch.inference_mode(), rounded:
-            if shape not in self._placed:
+        with torch.inference_mode():
+            if shape not in self._placed:  # not rounded: exact answers read it, too
                 self._placed[shape] = self._decoder.placed(shape)
+        with torch.inference_mode(), rounded:
             for start in range(0, count, self._batch):
                 part = slice(start, start + self._batch)
                 found = self._decoder.answer(

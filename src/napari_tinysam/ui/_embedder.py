@@ -270,14 +270,14 @@ class Embedder:
 
     def _ready(self, embedding: Embedding) -> None:
         self.embedding = embedding
-        self._import_once()
-        self._on_status(Status(StatusKind.READY))
+        self._say_ready()
         self._on_ready()
 
-    def _import_once(self) -> None:
-        """Begin with imports: before, they would keep model and image waiting."""
+    def _say_ready(self) -> None:
+        """Begin with imports, too: before, they would keep model and image waiting."""
         if self._imports.ident is None:  # not started yet
             self._imports.start()
+        self._on_status(Status(StatusKind.READY))
 
     def _model_loaded(self, generation: int, predictor: Predictor) -> None:
         if generation != self._generation:
@@ -285,8 +285,7 @@ class Embedder:
         self._loading = False
         self.predictor = predictor
         if self._wanted is None:
-            self._import_once()
-            self._on_status(Status(StatusKind.READY))
+            self._say_ready()
         self._serve()
 
     def _model_failed(self, generation: int, error: Exception) -> None:
