@@ -105,13 +105,19 @@ def test_a_layer_of_integers_is_what_is_simulated(
     layer: torch.nn.Module, lowest: int, tmp_path: Path
 ) -> None:
     """Alone, where nothing before can tip a value to the other side of a step."""
+    torch.manual_seed(lowest)
+
+    def beside_steps(*size: int) -> torch.Tensor:
+        """Up to 0.3 steps off, so that no value lies between two of them."""
+        return torch.randint(-100, 101, size) + 0.6 * torch.rand(size) - 0.3
+
     axis = weight_axis(layer)
-    others = [d for d in range(layer.weight.ndim) if d != axis]
-    scale = layer.weight.detach().abs().amax(others) / 127
+    scale = torch.full((layer.weight.shape[axis],), 0.002)
+    layer.weight.data = 0.002 * beside_steps(*layer.weight.shape)
     rounds = QuantizedLayer(layer, scale, InputQuantization(0.02, lowest))
     channels = layer.weight.shape[1 - axis] * getattr(layer, "groups", 1)
     shape = (1, 50, channels) if layer.weight.ndim == 2 else (1, channels, 12, 12)
-    x = 2 * torch.randn(shape)
+    x = 0.02 * beside_steps(*shape)
     with torch.no_grad():
         expected = rounds(x)
         plain = layer(x)
