@@ -119,7 +119,7 @@ def stability_scores(
 
 
 def upscale_weights(
-    input_size: int, original_size: int, frame_size: int
+    input_size: int, original_size: int, frame_size: int, source: int = LOGITS_SIZE
 ) -> npt.NDArray[np.float32]:
     """One axis of SAM's mask post-processing as a matrix.
 
@@ -135,13 +135,15 @@ def upscale_weights(
         Pixels of the image along this axis.
     frame_size : int
         Side of the model's frame, in pixels (1024).
+    source : int
+        How many values lie along a side of the frame.
 
     Returns
     -------
     numpy.ndarray
-        (original_size, 256) float32; every row sums to 1.
+        (original_size, source) float32; every row sums to 1.
     """
-    to_frame = _bilinear_matrix(LOGITS_SIZE, frame_size)[:input_size]
+    to_frame = _bilinear_matrix(source, frame_size)[:input_size]
     first, second, fraction = _bilinear_taps(input_size, original_size)
     low, high = 1 - fraction[:, np.newaxis], fraction[:, np.newaxis]
     return (low * to_frame[first] + high * to_frame[second]).astype(np.float32)
@@ -214,8 +216,19 @@ class Upscaler:
         return max(1, int(np.ceil(height * scale))), max(1, int(np.ceil(width * scale)))
 
     def full(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Upscale logits, (..., 256, 256), to the image: (..., H, W) float32."""
+        """Upscale logits, (..., 256, 256), to the image: (..., H, W) float32.
+
+        Also of another number of values along the frame's side, as finer object maps have.
+        """
         wy, wx = self.weights
+        source = logits.shape[-1]
+        if source != LOGITS_SIZE:
+            wy, wx = (
+                upscale_weights(inner, outer, self.frame_size, source)
+                for inner, outer in zip(
+                    self.input_size, self.original_size, strict=True
+                )
+            )
         return np.asarray(wy @ logits @ wx.T, np.float32)
 
     def boxed(self, logits: npt.NDArray[np.float32]) -> BoxedMask:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Pixels of the model's frame along a side of one pixel that the watershed works on.
 _STEP = 2
 
-#: Pixels of the frame along a side of one value of the maps.
+#: Pixels of the frame along a side of what settings call a value of the maps.
 _LOGIT = 4
 
 
@@ -85,8 +85,8 @@ def segment_objects(
     Parameters
     ----------
     maps : numpy.ndarray, or sequence of them
-        (3, 256, 256) float in 0–1: foreground, centre distance, boundary distance, from
-        `Predictor.object_maps`. Several are those of several looks at the image, from
+        (3, 256, 256) or (3, 512, 512) float in 0–1: foreground, centre distance, boundary distance,
+        from `Predictor.object_maps`. Several are those of several looks at the image, from
         `Predictor.looked_maps`: the smaller ones tell of large objects
         (`napari_tinysam.large_objects`).
     upscaler : Upscaler
@@ -163,7 +163,7 @@ def confirmed(
     frame = _frame_maps(looks, upscaler, settings or ObjectSettings())
     regions = np.zeros(frame.shape[1:], np.int32)
     # Pixels of the image in which the centres of the maps' values lie.
-    centres = (np.arange(len(regions)) + 0.5) * _LOGIT
+    centres = (np.arange(len(regions)) + 0.5) * (upscaler.frame_size / len(regions))
     rows, columns = (
         (centres * outer / inner).astype(np.intp)
         for outer, inner in zip(labels.shape, upscaler.input_size, strict=True)

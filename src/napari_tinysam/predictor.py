@@ -398,6 +398,12 @@ class Predictor:
             )
 
 
+def resized_size(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Height and width of an image whose longer side is resized to `size` pixels."""
+    scale = size * 1.0 / max(shape)
+    return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
+
+
 def resize_longest_side(
     image: npt.NDArray[np.uint8], size: int
 ) -> npt.NDArray[np.uint8]:
@@ -419,9 +425,7 @@ def resize_longest_side(
         (h, w, 3) or (h, w, 1) uint8, each channel by itself.
     """
     height, width, channels = image.shape
-    scale = size * 1.0 / max(height, width)
-    new_height = max(1, int(height * scale + 0.5))
-    new_width = max(1, int(width * scale + 0.5))
+    new_height, new_width = resized_size((height, width), size)
     if (new_height, new_width) == (height, width):
         return image
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)

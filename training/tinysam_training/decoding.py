@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from napari_tinysam.model import projected_details, upscaled
 from tinysam_training.frame import CELL
 
 if TYPE_CHECKING:
     from segment_anything.modeling.transformer import Attention
     from torch import Tensor
 
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
 
 #: Tokens of the decoder that belong to what it offers: predicted IoU and the three masks. Token 1
 #: of the official order is SAM's single mask, which this family of models does not use.
@@ -51,7 +52,7 @@ class Decoded:
 
 def decode(
     model: SegmentAnything,
-    embedding: Tensor,
+    features: ImageFeatures,
     offset: Tensor,
     window: Tensor,
     points: Tensor,
@@ -65,8 +66,8 @@ def decode(
     ----------
     model : SegmentAnything
         Its prompt encoder and mask decoder are used.
-    embedding : Tensor
-        (B, 256, g, g), of windows of 16g pixels.
+    features : ImageFeatures
+        Of B windows of 16g pixels; a decoder of `DetailedMaskDecoder` reads their details.
     offset : Tensor
         (B, 2) int, place of each window in the frame: y and x in cells of 16 pixels. The decoder
         gets that part of the frame's positional encoding.
@@ -84,6 +85,7 @@ def decode(
     Decoded
     """
     decoder: Any = model.mask_decoder
+    embedding = features.embedding
     count, cells = len(window), embedding.shape[-1]
     sparse, present = embed_prompts(model, offset[window], points, labels, boxes)
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, 256)
@@ -96,7 +98,10 @@ def decode(
 
     # (N, g·g, 256) → (N, 256, g, g) → (N, 32, 4g, 4g)
     source = source.transpose(1, 2).view(count, source.shape[-1], cells, cells)
-    upscaled = decoder.output_upscaling(source)
+    details = projected_details(decoder, features)
+    if details is not None:
+        details = (details[0][window], details[1][window])
+    pixels = upscaled(decoder, source, details)
     weights = torch.stack(
         [
             mlp(hidden[:, 1 + i])
@@ -105,7 +110,7 @@ def decode(
         ],
         dim=1,
     )  # (N, 3, 32)
-    logits = (weights @ upscaled.flatten(2)).view(count, 3, 4 * cells, 4 * cells)
+    logits = (weights @ pixels.flatten(2)).view(count, 3, 4 * cells, 4 * cells)
     scores = decoder.iou_prediction_head(hidden[:, 0])[:, 1:]
     return Decoded(logits, scores, hidden[:, list(USED_TOKENS)])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.objects import object_regions
@@ -47,7 +48,9 @@ def regions_of(
     device = features.embedding.device
     if model.object_head is None:
         return torch.zeros(valid[:, 0].shape, dtype=torch.int32, device=device)
-    maps = model.object_maps(features).float().sigmoid().cpu().numpy()
+    found = model.object_maps(features).float().sigmoid()
+    found = nn.functional.avg_pool2d(found, found.shape[-1] // valid.shape[-1])
+    maps = found.cpu().numpy()
     inside = (valid[:, 0] > 0).cpu().numpy()
     labels = [object_regions(*each) for each in zip(maps, inside, strict=True)]
     return torch.from_numpy(np.stack(labels)).to(device)

@@ -258,7 +258,12 @@ def finetune(
         )
         features_of = cache.held_out
     else:
-        batches = WindowBatches(Sources.even(images), recipe)
+        batches = WindowBatches(
+            Sources.even(images),
+            recipe,
+            device=fabric.device,
+            map_stride=start.map_stride,
+        )
     # What is left of the time is for training.
     left = settings.minutes - reserve - (clock() - begun) / 60
     recipe = finetune_recipe(settings, left)

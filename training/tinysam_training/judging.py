@@ -14,11 +14,15 @@ import torch
 from scipy import ndimage as ndi
 
 from napari_tinysam.model import ImageFeatures
+from napari_tinysam.masks import Upscaler
+from napari_tinysam.metrics import mean_segmentation_accuracy
+from napari_tinysam.objects import segment_objects
+from napari_tinysam.predictor import resized_size
 from tinysam_training.data.batches import Batch, make_batch
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.decoding import decode
 from tinysam_training.drawn_prompts import DrawnPrompts, regions_of
-from tinysam_training.frame import LOGIT
+from tinysam_training.frame import FRAME, LOGIT
 from tinysam_training.losses import actual_iou
 from tinysam_training.prompts import Prompts
 
@@ -41,10 +45,11 @@ class _Frame:
 
     batch: Batch
     clicks: Tensor  # (N, 1, 2)
+    dataset: str
 
 
 class Judge:
-    """Mean IoU of masks for a box and for a click, and of the head's foreground.
+    """Mean IoU of masks for a box and for a click, and what the object head is worth.
 
     Parameters
     ----------
@@ -88,41 +93,49 @@ class Judge:
         -------
         dict
             ``box_iou``, ``click_iou`` (the mask with the best predicted score), ``click_best`` (the
-            best of the three), ``foreground_iou`` where the model has an object head; means over
-            images. ``score`` is the mean of box, click and foreground.
+            best of the three); where the model has an object head, ``msa``, the mean segmentation
+            accuracy of its objects at the size of the image; means over the sets' means, so that
+            small sets count as much as large ones. ``score`` is the mean of box, click and mSA.
         """
-        rows: list[dict[str, float]] = []
+        rows: dict[str, list[dict[str, float]]] = {}
         with torch.inference_mode():
             for number in self.numbers:
-                frame = self._frame(number)
+                frame = self._frame(number, model.map_stride)
                 if self._features is not None:
                     features = self._on_device(self._features(number))
                 else:
                     features = model.features(frame.batch.image)
-                rows.append(_figures(model, frame, features))
+                figures = _figures(model, frame, features) if self._objects else {}
+                if model.object_head is not None:
+                    figures["msa"] = _accuracy(model, self._images[number], features)
+                rows.setdefault(frame.dataset, []).append(figures)
         found: dict[str, float] = {}
-        for name in ("box_iou", "click_iou", "click_best", "foreground_iou"):
-            values = [row[name] for row in rows if name in row]
-            if values:
-                found[name] = float(np.mean(values))
-        judged = [
-            found[n] for n in ("box_iou", "click_iou", "foreground_iou") if n in found
-        ]
+        for name in ("box_iou", "click_iou", "click_best", "msa"):
+            means = [
+                np.mean(values)
+                for some in rows.values()
+                if (values := [row[name] for row in some if name in row])
+            ]
+            if means:
+                found[name] = float(np.mean(means))
+        judged = [found[n] for n in ("box_iou", "click_iou", "msa") if n in found]
         return {"score": float(np.mean(judged)), **found}
 
     def _on_device(self, features: ImageFeatures) -> ImageFeatures:
         details = tuple(each.to(self._device).float() for each in features.details)
         return ImageFeatures(features.embedding.to(self._device).float(), details)
 
-    def _frame(self, number: int) -> _Frame:
+    def _frame(self, number: int, map_stride: int) -> _Frame:
         window = whole_frame(self._images[number])
         # Seeded by the image's place, so that every model sees the same objects.
         rng = np.random.default_rng([11, number])
         offsets = np.zeros((1, 2), np.int64)
-        batch = make_batch([window], self._objects, rng, offsets=offsets)
+        batch = make_batch(
+            [window], self._objects, rng, offsets=offsets, map_stride=map_stride
+        )
         clicks = [middle(mask.numpy() > 0.5) for mask in batch.targets]
         points = torch.tensor(np.array(clicks, np.float32)).reshape(-1, 1, 2)
-        return _Frame(batch.to(self._device), points.to(self._device))
+        return _Frame(batch.to(self._device), points.to(self._device), window.dataset)
 
 
 def middle(
@@ -139,18 +152,24 @@ def middle(
     return float(x * LOGIT + (LOGIT - 1) / 2), float(y * LOGIT + (LOGIT - 1) / 2)
 
 
+def _accuracy(
+    model: SegmentAnything, image: LabelledImage, features: ImageFeatures
+) -> float:
+    """Mean segmentation accuracy of the object head's objects, thresholds as they are by default."""
+    maps = model.object_maps(features)[0].float().sigmoid().cpu().numpy()
+    height, width = image.rgb.shape[:2]
+    inner = resized_size((height, width), FRAME)
+    found = segment_objects(maps, Upscaler(inner, (height, width), FRAME))
+    true = image.labels[0]
+    return mean_segmentation_accuracy(true, found, None if image.complete else true > 0)
+
+
 def _figures(
     model: SegmentAnything, frame: _Frame, features: ImageFeatures
 ) -> dict[str, float]:
     batch, count = frame.batch, len(frame.batch.window)
     embedding = features.embedding
     found: dict[str, float] = {}
-    if model.object_head is not None:
-        known = batch.maps_weight[0, 0] > 0
-        predicted = (model.object_maps(features)[0, 0] > 0) & known
-        wanted = (batch.maps[0, 0] > 0.5) & known
-        union = int((predicted | wanted).sum())
-        found["foreground_iou"] = int((predicted & wanted).sum()) / max(union, 1)
     if not count:
         return found
     drawn = None
@@ -173,7 +192,7 @@ def _figures(
                 masks = drawn(prompts, None, which)
             decoded = decode(
                 model,
-                embedding,
+                features,
                 batch.offset,
                 batch.window[rows],
                 prompts.points,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from napari_tinysam.checkpoints import CheckpointError
 from tinysam_training.objective import (
@@ -212,7 +212,7 @@ class Training:
             After Ctrl+C or a request to terminate, and a checkpoint.
         """
         begun = saved = self._last = self._clock()
-        batches = self._loaded()
+        batches = self._made()
         try:
             with _termination_as_interrupt():
                 if self.judge is not None and not self.first:
@@ -354,26 +354,13 @@ class Training:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         step = self.steps
         while True:
-            # Workers ask ahead, so the stage follows the steps where those are the budget.
-            ahead = step / self.recipe.steps if self.recipe.steps else self.progress
-            stage = stage_at(ahead, self.recipe.stages)
+            stage = stage_at(self.progress, self.recipe.stages)
             for i in range(accumulate):
                 yield Request((step * accumulate + i) * world + rank, stage)
             step += 1
 
-    def _loaded(self) -> Iterator[TrainingBatch]:
-        workers = self.recipe.workers
-        loader = DataLoader(
-            self.batches,
-            batch_size=None,
-            sampler=_Requests(self._requests),
-            num_workers=workers,
-            pin_memory=False,
-            persistent_workers=False,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=_one_thread,
-        )
-        return iter(loader)
+    def _made(self) -> Iterator[TrainingBatch]:
+        return (self.batches[request] for request in self._requests())
 
     # --- validation ---------------------------------------------------------------
 
@@ -464,8 +451,6 @@ def _known_reason(error: RuntimeError) -> str | None:
     text = str(error)
     if "allocate memory" in text:  # how it says so on a CPU
         return "Memory ran out"
-    if "DataLoader worker" in text:
-        return "A process that prepares batches was ended, perhaps for lack of memory,"
     return None
 
 
@@ -507,20 +492,6 @@ def update_average(
             value.lerp_(current[name], 1 - decay)
         else:
             value.copy_(current[name])
-
-
-class _Requests(Sampler[Request]):
-    """An endless sampler whose items are made when they are asked for."""
-
-    def __init__(self, requests: Callable[[], Iterator[Request]]) -> None:
-        self._requests = requests
-
-    def __iter__(self) -> Iterator[Request]:
-        return self._requests()
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
 
 
 @contextmanager

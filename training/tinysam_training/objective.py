@@ -61,12 +61,15 @@ class TrainingBatch:
         The student's own, where its encoder is frozen and was run before.
     teacher : Tensor, optional
         (B, 256, g, g), the teacher's embedding.
+    prompted : bool
+        Whether its stage prompts objects; otherwise the object head alone learns.
     """
 
     windows: Batch
     number: int
     features: ImageFeatures | None = None
     teacher: Tensor | None = None
+    prompted: bool = True
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Move the tensors."""
@@ -83,6 +86,7 @@ class TrainingBatch:
             self.number,
             features,
             None if teacher is None else moved(teacher),
+            self.prompted,
         )
 
 
@@ -141,6 +145,8 @@ class Objective(nn.Module):
         model = self.recipe.model
         if model.batch_norm == "frozen" or model.trained != "whole":
             self.student.image_encoder.eval()
+        if model.batch_norm == "frozen" and self.student.object_head is not None:
+            self.student.object_head.eval()
         return self
 
     def forward(
@@ -184,7 +190,7 @@ class Objective(nn.Module):
             maps = self.student.object_maps(features)
             terms = losses.object_head_losses(maps, windows.maps, windows.maps_weight)
             found |= {name: value for name, (value, _) in terms.items()}
-        if self.recipe.model.trained == "head":
+        if self.recipe.model.trained == "head" or not batch.prompted:
             return found
         if batch.teacher is not None and weights.embedding:
             cells = valid_cells(windows.valid)
@@ -196,7 +202,7 @@ class Objective(nn.Module):
         if self.student.dense_prompts and dense:
             regions = regions_of(self.student, features, windows.valid)
             drawn = DrawnPrompts(regions, windows.window, dense, seen, rng)
-        return found | self._prompted(batch, embedding, rounds, drawn, rng)
+        return found | self._prompted(batch, features, rounds, drawn, rng)
 
     def counts(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Count what the sums of a batch are means over, one number for each name.
@@ -222,7 +228,7 @@ class Objective(nn.Module):
     def _prompted(
         self,
         batch: TrainingBatch,
-        embedding: Tensor,
+        features: ImageFeatures,
         rounds: int,
         drawn: DrawnPrompts | None,
         rng: torch.Generator,
@@ -234,7 +240,7 @@ class Objective(nn.Module):
         prompts = first_prompts(windows.targets, valid, windows.boxes, settings, rng)
         masks: Tensor | None = None
         if rounds:
-            before = embedding.detach()
+            before = detached(features)
             often = draw_rounds(len(windows.window), rounds, rng=rng)
 
             def answer(
@@ -251,7 +257,7 @@ class Objective(nn.Module):
                 )
             if masks is not None:
                 masks = masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        decoded = self._decode(self.student, embedding, windows, prompts, masks, drawn)
+        decoded = self._decode(self.student, features, windows, prompts, masks, drawn)
         logits, scores = decoded.logits.float(), decoded.scores.float()
         parts = losses.mask_losses(logits, windows.targets, valid)
         each = weights.focal * parts.focal + weights.dice * parts.dice  # (N, 3)
@@ -284,9 +290,8 @@ class Objective(nn.Module):
         with torch.no_grad():
             if not teacher.dense_prompts:
                 drawn = None
-            target = self._decode(
-                teacher, batch.teacher, windows, prompts, masks, drawn
-            )
+            features = ImageFeatures(batch.teacher)
+            target = self._decode(teacher, features, windows, prompts, masks, drawn)
         found: dict[str, Tensor] = {}
         if weights.token:
             each = losses.token_loss(decoded.tokens.float(), target.tokens.float())
@@ -306,7 +311,7 @@ class Objective(nn.Module):
     def _decode(
         self,
         model: SegmentAnything,
-        embedding: Tensor,
+        features: ImageFeatures,
         windows: Batch,
         prompts: Prompts,
         masks: Tensor | None,
@@ -320,7 +325,7 @@ class Objective(nn.Module):
             masks = drawn(prompts, masks, rows)
         decoded = decode(
             model,
-            embedding,
+            features,
             windows.offset,
             window,
             prompts.points,
@@ -386,6 +391,12 @@ def parameter_groups(objective: Objective) -> list[dict[str, Any]]:
         {"params": members, "weight_decay": 0.0 if plain else decay, "rate": rate}
         for (plain, rate), members in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def detached(features: ImageFeatures) -> ImageFeatures:
+    """The same features, without a gradient."""
+    details = tuple(each.detach() for each in features.details)
+    return ImageFeatures(features.embedding.detach(), details)
 
 
 def valid_cells(valid: Tensor) -> Tensor:

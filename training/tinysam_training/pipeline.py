@@ -276,6 +276,7 @@ def run_recipe(
         object_head=recipe.model.object_head,
         details=recipe.model.details,
         dense_prompts=recipe.model.dense_prompts,
+        imagenet=recipe.model.imagenet,
     )
     teacher = None
     if recipe.teacher.model:
@@ -283,9 +284,13 @@ def run_recipe(
     folder.begin(resume=resume)
     images = ImageStore(dataset.train)
     sources = Sources.by_share(images, dataset.shares)
-    batches: WindowBatches | FrameBatches = WindowBatches(sources, recipe)
+    batches: WindowBatches | FrameBatches
     if teacher is not None:
         batches = _embedded(teacher, recipe, sources, out, fabric, say)
+    else:
+        batches = WindowBatches(
+            sources, recipe, device=fabric.device, map_stride=student.map_stride
+        )
     notes = {
         "made_by": "napari-tinysam distill" if teacher else "napari-tinysam train",
         "recipe": recipe.name,

@@ -49,7 +49,9 @@ class DataSource:
     complete : bool, optional
         False: an unlabelled pixel is unknown, not background. Left out: as the source says.
     share : float
-        How often its images are drawn, relative to the other sources.
+        How often its images are drawn, relative to the other sources. Within a source, images that
+        look alike (gray or coloured, dark or bright) form groups, and a group of n is drawn in
+        proportion to √n.
     limit : int
         At most so many of its images, evenly spaced; 0 for all.
     count, kinds, size, seed
@@ -82,11 +84,14 @@ class ModelSettings:
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "tiny_vit" if left out. Another start is widened to it: "tiny_vit_21m"
-        begins with what a "tiny_vit" has learnt (`tinysam_training.widening`).
+        Of a random start, "efficientnet_lite0" if left out. Another start is widened to it:
+        "tiny_vit_21m" begins with what a "tiny_vit" has learnt (`tinysam_training.widening`).
+    imagenet : bool
+        Whether the EfficientNet of a random start begins with what ImageNet taught it
+        (`tinysam_training.imagenet`).
     decoder : str
         A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
-        head replace the start's. With a random start only the image encoder is new then, which is
+        head (if it is of the same kind) replace the start's. With a random start only the image encoder is new then, which is
         how MobileSAM and TinySAM begin.
     object_head : bool
         Whether the object head is trained along (added where the start has none).
@@ -110,8 +115,17 @@ class ModelSettings:
 
     start: str = "random"
     architecture: (
-        Literal["tiny_vit", "tiny_vit_2m", "tiny_vit_11m", "tiny_vit_21m"] | None
+        Literal[
+            "efficientnet_lite0",
+            "efficientnet_lite2",
+            "tiny_vit",
+            "tiny_vit_2m",
+            "tiny_vit_11m",
+            "tiny_vit_21m",
+        ]
+        | None
     ) = None
+    imagenet: bool = False
     decoder: str = ""
     object_head: bool = True
     details: bool | None = None
@@ -189,7 +203,7 @@ class Stage:
         Sides of windows in pixels of the 1024 px frame, how many of them a batch holds, how often
         they are drawn. Multiples of 32; 1024 is the whole frame as at inference.
     objects : int
-        Prompted objects a window, at most.
+        Prompted objects a window, at most. 0: none, the encoder and its object head alone learn.
     rounds : int
         Rounds of hard prompt sampling are drawn from 0 to this (the paper: 9).
     zoom : (float, float), optional
@@ -205,7 +219,7 @@ class Stage:
 
     share: Positive = 1.0
     windows: tuple[tuple[int, int, float], ...] = ((224, 4, 0.85), (352, 2, 0.15))
-    objects: Count = 6
+    objects: CountOrNone = 6
     rounds: CountOrNone = 2
     zoom: tuple[Positive, Positive] | None = None
     dense: Part = 0.9
@@ -250,12 +264,12 @@ class ValidationSettings:
     every : float
         Share of the budget between two validations.
     images, objects : int
-        At most so many images, and objects an image.
+        At most so many images, and objects an image; 0 objects: the object head alone is judged.
     """
 
     every: NotNegative = 0.1
     images: Count = 16
-    objects: Count = 8
+    objects: CountOrNone = 8
 
 
 @dataclass(frozen=True)
@@ -281,8 +295,6 @@ class Recipe:
         Between two checkpoints, from which an interrupted run goes on.
     seed : int
         Of weights, data and prompts.
-    workers : int
-        Processes that prepare batches; 0 prepares them in the training process.
     """
 
     name: str = "recipe"
@@ -300,7 +312,6 @@ class Recipe:
     minutes: NotNegative = 0.0
     checkpoint_minutes: NotNegative = 5.0
     seed: CountOrNone = 0
-    workers: CountOrNone = 0
 
     def __post_init__(self) -> None:
         if self.steps <= 0 and self.minutes <= 0:

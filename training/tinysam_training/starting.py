@@ -12,15 +12,22 @@ from torch import nn
 
 from napari_tinysam import checkpoints
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.model import TINY_VIT_CONFIGS, SegmentAnything
+from napari_tinysam.model import (
+    EFFICIENTNET_CONFIGS,
+    TINY_VIT_CONFIGS,
+    ObjectHead,
+    SegmentAnything,
+)
+from napari_tinysam.runtime.torch_runtime import computes_bfloat16
 from tinysam_training.data.labelled_image import DataError
+from tinysam_training.imagenet import begin_with_imagenet
 from tinysam_training.widening import widened
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from segment_anything.modeling.transformer import Attention
 
-    from napari_tinysam.model import Architecture, ObjectHead
+    from napari_tinysam.model import Architecture
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -37,7 +44,7 @@ class Hardware:
         How many of them in each machine, and how many machines. Under ``torchrun`` or Slurm those
         say it themselves.
     precision : {"auto", "32-true", "bf16-mixed"}
-        "auto": bfloat16 on a GPU that computes in it, else float32.
+        "auto": bfloat16 on a GPU or a CPU that has instructions for it, else float32.
     """
 
     device: str = "auto"
@@ -103,8 +110,8 @@ def _accelerator(device: str) -> str:
 def _precision(wanted: Precision, accelerator: str) -> Any:
     if wanted != "auto":
         return wanted
-    bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported()
-    return "bf16-mixed" if bf16 else "32-true"
+    fast = computes_bfloat16(torch.device(accelerator))
+    return "bf16-mixed" if fast else "32-true"
 
 
 def starting_model(
@@ -115,6 +122,7 @@ def starting_model(
     object_head: bool = True,
     details: bool | None = None,
     dense_prompts: bool | None = None,
+    imagenet: bool = False,
 ) -> SegmentAnything:
     """Load or make the model that is trained.
 
@@ -123,10 +131,10 @@ def starting_model(
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "tiny_vit" if left out. Any other start is widened to it.
+        Of a random start, "efficientnet_lite0" if left out. Any other start is widened to it.
     decoder : str
         A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
-        head replace the start's; empty for none.
+        head (if it is of the same kind) replace the start's; empty for none.
     object_head : bool
         Whether the model shall have one. A start without gets a new one.
     details : bool, optional
@@ -134,6 +142,8 @@ def starting_model(
         from what it knows. Left out: as the start's; a new head does where the encoder can.
     dense_prompts : bool, optional
         Whether prompts are also drawn. Left out: as the start, or `decoder`, was trained.
+    imagenet : bool
+        Whether the EfficientNet of a random start begins with ImageNet's weights.
 
     Raises
     ------
@@ -144,8 +154,12 @@ def starting_model(
     """
     if start == "random":
         model = new_model(
-            architecture or "tiny_vit", object_head=object_head, details=details
+            architecture or "efficientnet_lite0",
+            object_head=object_head,
+            details=details,
         )
+        if imagenet:
+            begin_with_imagenet(model)
     else:
         model = checkpoints.load(start).model
         if architecture not in (None, model.architecture):
@@ -164,8 +178,15 @@ def starting_model(
 def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
     """Give a model all parts of another one but its image encoder."""
     model.prompt_encoder.load_state_dict(other.prompt_encoder.state_dict())
-    model.mask_decoder.load_state_dict(other.mask_decoder.state_dict())
-    if model.object_head is not None and other.object_head is not None:
+    own = model.mask_decoder.state_dict()
+    known = other.mask_decoder.state_dict()
+    # What reads details has no counterpart in an official decoder, and begins at nothing.
+    model.mask_decoder.load_state_dict(
+        {name: known.get(name, own[name]) for name in own}
+    )
+    if isinstance(model.object_head, ObjectHead) and isinstance(
+        other.object_head, ObjectHead
+    ):
         _take_head(model.object_head, other.object_head)
     model.dense_prompts = other.dense_prompts
 
@@ -177,13 +198,15 @@ def _give_head(model: SegmentAnything, details: bool | None) -> None:
         details = has_details(model.architecture) if own is None else own.detailed
     if own is not None and own.detailed == details:
         return
+    if model.architecture in EFFICIENTNET_CONFIGS and own is not None:
+        return  # it always sees them
     if details and not has_details(model.architecture):
         raise DataError(
             f"A {model.architecture} encoder has no details for its object head to see; "
             "leave `model.details` out."
         )
     model.object_head = model.new_object_head(details).train(model.training)
-    if own is not None:
+    if isinstance(own, ObjectHead) and isinstance(model.object_head, ObjectHead):
         _take_head(model.object_head, own)
 
 
@@ -200,7 +223,7 @@ def _take_head(head: ObjectHead, other: ObjectHead) -> None:
 
 def has_details(architecture: Architecture) -> bool:
     """Whether an encoder has finer features than its embedding for the object head to see."""
-    return architecture in TINY_VIT_CONFIGS
+    return architecture in TINY_VIT_CONFIGS or architecture in EFFICIENTNET_CONFIGS
 
 
 def thresholds_of(start: str) -> dict[str, str]:
@@ -228,7 +251,7 @@ def thresholds_of(start: str) -> dict[str, str]:
 
 
 def new_model(
-    architecture: Architecture = "tiny_vit",
+    architecture: Architecture = "efficientnet_lite0",
     *,
     object_head: bool = True,
     details: bool | None = None,

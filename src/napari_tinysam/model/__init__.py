@@ -1,9 +1,20 @@
 """The neural network: torch modules only, no files, no network."""
 
+from napari_tinysam.model.efficientnet import (
+    EFFICIENTNET_CONFIGS,
+    EfficientNetConfig,
+    EfficientNetEncoder,
+)
+from napari_tinysam.model.mask_decoder import (
+    DetailedMaskDecoder,
+    projected_details,
+    upscaled,
+)
 from napari_tinysam.model.names import from_official, is_tiny_vit, to_official
 from napari_tinysam.model.object_head import (
     OBJECT_MAPS,
     DetailedObjectHead,
+    FineObjectHead,
     ImageFeatures,
     ObjectHead,
 )
@@ -15,10 +26,15 @@ from napari_tinysam.model.tiny_vit import (
 )
 
 __all__ = [
+    "EFFICIENTNET_CONFIGS",
     "OBJECT_MAPS",
     "TINY_VIT_CONFIGS",
     "Architecture",
+    "DetailedMaskDecoder",
     "DetailedObjectHead",
+    "EfficientNetConfig",
+    "EfficientNetEncoder",
+    "FineObjectHead",
     "ImageFeatures",
     "ObjectHead",
     "SegmentAnything",
@@ -26,5 +42,7 @@ __all__ = [
     "TinyVitEncoder",
     "from_official",
     "is_tiny_vit",
+    "projected_details",
     "to_official",
+    "upscaled",
 ]

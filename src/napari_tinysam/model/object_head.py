@@ -5,9 +5,10 @@ distance to its boundary. They speed up training, since they give the encoder a 
 pixel, and they place the prompts of guided auto-segmentation. The idea of the three maps is
 micro-sam's (Archit et al., Nature Methods 2025, "automatic instance segmentation").
 
-There are two kinds. The plain head sees the embedding alone, 16 pixels of the frame a cell. The
-detailed head also sees what the encoder's first two stages made of the image, at strides 8 and 4,
-as in a U-Net: of borders and of objects of a few cells the embedding says little.
+There are three kinds. The plain head sees the embedding alone, 16 pixels of the frame a cell. The
+detailed head also sees what the first two stages of a TinyViT made of the image, at strides 8 and 4,
+as in a U-Net: of borders and of objects of a few cells the embedding says little. The fine head reads
+the finest level of an encoder that has a pyramid of its own, and says its maps at stride 2.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class ImageFeatures(NamedTuple):
     embedding : Tensor
         (B, 256, g, g) at stride 16, for prompts and the object head.
     details : tuple of Tensor
-        (B, C, 2 g, 2 g) and (B, c, 4 g, 4 g), at strides 8 and 4; empty where nothing reads them.
+        (B, C, 2 g, 2 g) and (B, c, 4 g, 4 g), at strides 8 and 4, and of an encoder with a pyramid
+        also (B, d, 8 g, 8 g); empty where nothing reads them.
     """
 
     embedding: Tensor
@@ -151,6 +153,48 @@ class DetailedObjectHead(ObjectHead):
         maps = layers[9](maps) + self.details[1](details[1])  # (B, 32, 4 g, 4 g)
         maps = self.refining[2](layers[10:13](maps))
         maps = layers[13](maps)
+        return maps
+
+
+class FineObjectHead(nn.Module):
+    """The finest level of a pyramid to three maps of its resolution.
+
+    Parameters
+    ----------
+    channels : int
+        Of that level.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, len(OBJECT_MAPS), 1),
+        )
+
+    @property
+    def detailed(self) -> bool:
+        """Whether `forward` needs details."""
+        return True
+
+    def forward(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> Tensor:
+        """Predict the three maps; see `ObjectHead.forward`.
+
+        Parameters
+        ----------
+        embedding : Tensor
+            Not read: the pyramid carries what it says.
+        details : sequence of Tensor
+            As of `ImageFeatures`; the last one, (B, …, 8 g, 8 g), is read.
+
+        Returns
+        -------
+        Tensor
+            (B, 3, 8 g, 8 g) logits.
+        """
+        maps: Tensor = self.layers(details[-1])
         return maps
 
 

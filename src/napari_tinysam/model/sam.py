@@ -1,7 +1,7 @@
 """Segment Anything: image encoder, prompt encoder, mask decoder, and an object head if wanted.
 
 Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
-unchanged. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
+unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
+from napari_tinysam.model.efficientnet import EFFICIENTNET_CONFIGS, EfficientNetEncoder
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder, projected_details
 from napari_tinysam.model.object_head import (
     DetailedObjectHead,
+    FineObjectHead,
     ImageFeatures,
     ObjectHead,
 )
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from napari_tinysam.model.quantization import LayerQuantization
 
 Architecture = Literal[
+    "efficientnet_lite0",
+    "efficientnet_lite2",
     "tiny_vit",
     "tiny_vit_2m",
     "tiny_vit_11m",
@@ -70,9 +75,10 @@ class SegmentAnything(nn.Module):
     Parameters
     ----------
     architecture : str
-        Image encoder: "tiny_vit", "tiny_vit_2m", "tiny_vit_11m" or "tiny_vit_21m" (see
-        `TINY_VIT_CONFIGS`), "vit_b", "vit_l" or "vit_h". The prompt encoder and the mask decoder
-        are the same for all.
+        Image encoder: "efficientnet_lite0" or "efficientnet_lite2", "tiny_vit", "tiny_vit_2m",
+        "tiny_vit_11m" or "tiny_vit_21m" (see `TINY_VIT_CONFIGS`), "vit_b", "vit_l" or "vit_h". The
+        prompt encoder is the same for all; the mask decoder too, but that EfficientNet's reads
+        finer features (`DetailedMaskDecoder`).
     image_size : int
         Side of the square input in pixels, 1024 for every published checkpoint.
     object_head : bool
@@ -80,11 +86,11 @@ class SegmentAnything(nn.Module):
         published checkpoints have none.
     details : bool
         Whether that head also sees the encoder's finer features (`DetailedObjectHead`). For
-        TinyViT: a plain ViT has none.
+        TinyViT: a plain ViT has none, and an EfficientNet's head always sees them.
 
     Attributes
     ----------
-    object_head : ObjectHead or None
+    object_head : ObjectHead, FineObjectHead or None
         Maps the embedding to the three maps of `OBJECT_MAPS`. A new head can be assigned to a model
         that has none; assigning None removes it.
     dense_prompts : bool
@@ -99,7 +105,7 @@ class SegmentAnything(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
-    object_head: ObjectHead | None
+    object_head: ObjectHead | FineObjectHead | None
     dense_prompts: bool = False
     quantization: dict[str, LayerQuantization] | None = None
 
@@ -122,15 +128,7 @@ class SegmentAnything(nn.Module):
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
         )
-        self.mask_decoder = MaskDecoder(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(
-                depth=2, embedding_dim=EMBED_DIM, mlp_dim=2048, num_heads=8
-            ),
-            transformer_dim=EMBED_DIM,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        )
+        self.mask_decoder = _build_mask_decoder(self.image_encoder)
         # Registered as a module even when None, so that it can be assigned and removed.
         self.register_module(
             "object_head", self.new_object_head(details) if object_head else None
@@ -176,7 +174,12 @@ class SegmentAnything(nn.Module):
         """Where the model lives."""
         return self.pixel_mean.device
 
-    def new_object_head(self, details: bool = False) -> ObjectHead:
+    @property
+    def map_stride(self) -> int:
+        """Pixels of the frame along a side of one value of the object maps."""
+        return 2 if isinstance(self.image_encoder, EfficientNetEncoder) else 4
+
+    def new_object_head(self, details: bool = False) -> ObjectHead | FineObjectHead:
         """Make an object head that fits the encoder, with new weights; it is not assigned.
 
         Parameters
@@ -189,6 +192,8 @@ class SegmentAnything(nn.Module):
         ValueError
             If there are no details to see.
         """
+        if isinstance(self.image_encoder, EfficientNetEncoder):
+            return FineObjectHead(self.image_encoder.detail_channels[-1])
         if not details:
             return ObjectHead()
         if not isinstance(self.image_encoder, TinyVitEncoder):
@@ -249,16 +254,20 @@ class SegmentAnything(nn.Module):
         Returns
         -------
         ImageFeatures
-            With details where the object head reads them.
+            With details where object head or mask decoder read them.
         """
         head, encoder = self.object_head, self.image_encoder
+        if isinstance(encoder, EfficientNetEncoder):
+            return encoder.with_details(frame)
         if head is not None and head.detailed:
             assert isinstance(encoder, TinyVitEncoder)
             return encoder.with_details(frame)
         return ImageFeatures(encoder(frame))
 
     def object_maps(self, features: ImageFeatures) -> Tensor:
-        """Let the object head speak: (B, 3, 4g, 4g) logits, as of `ObjectHead.forward`.
+        """Run the object head: (B, 3, 4g, 4g) logits, as of `ObjectHead.forward`.
+
+        Of an EfficientNet they are (B, 3, 8g, 8g).
 
         Parameters
         ----------
@@ -277,6 +286,7 @@ class SegmentAnything(nn.Module):
         labels: Tensor | None = None,
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
+        details: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, Tensor]:
         """Decode N sets of prompts on one image.
 
@@ -293,6 +303,8 @@ class SegmentAnything(nn.Module):
             (N, 4), (x0, y0, x1, y1) in pixels of the model's input.
         masks : Tensor, optional
             (N, 1, 4g, 4g) logits of an earlier prediction.
+        details : tuple of Tensor, optional
+            Those of `features`, where the mask decoder reads them.
 
         Returns
         -------
@@ -304,12 +316,17 @@ class SegmentAnything(nn.Module):
         point_prompts = (points, labels) if points is not None else None
         sparse, dense = self.prompt_encoder(point_prompts, boxes, masks)
         rows, columns = embedding.shape[-2:]
+        finer: dict[str, tuple[Tensor, Tensor] | None] = {}
+        if isinstance(self.mask_decoder, DetailedMaskDecoder):
+            features = ImageFeatures(embedding, details)
+            finer["details"] = projected_details(self.mask_decoder, features)
         logits, scores = self.mask_decoder(
             image_embeddings=embedding,
             image_pe=self.prompt_encoder.get_dense_pe()[..., :rows, :columns],
             sparse_prompt_embeddings=sparse,  # (N, tokens, 256)
             dense_prompt_embeddings=dense[..., :rows, :columns],  # (N, 256, g, g)
             multimask_output=True,
+            **finer,
         )
         return logits, scores
 
@@ -328,8 +345,12 @@ def _without_memory(
 def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:
     if architecture in TINY_VIT_CONFIGS:
         return TinyVitEncoder(image_size, EMBED_DIM, TINY_VIT_CONFIGS[architecture])
+    if architecture in EFFICIENTNET_CONFIGS:
+        return EfficientNetEncoder(
+            image_size, EMBED_DIM, EFFICIENTNET_CONFIGS[architecture]
+        )
     if architecture not in VIT_CONFIGS:
-        known = ", ".join([*TINY_VIT_CONFIGS, *VIT_CONFIGS])
+        known = ", ".join([*EFFICIENTNET_CONFIGS, *TINY_VIT_CONFIGS, *VIT_CONFIGS])
         raise ValueError(f"Unknown architecture {architecture!r}; known are {known}.")
     config = VIT_CONFIGS[architecture]
     encoder: nn.Module = ImageEncoderViT(
@@ -347,6 +368,21 @@ def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Modu
         out_chans=EMBED_DIM,
     )
     return encoder
+
+
+def _build_mask_decoder(encoder: nn.Module) -> MaskDecoder:
+    sizes = {
+        "num_multimask_outputs": 3,
+        "transformer": TwoWayTransformer(
+            depth=2, embedding_dim=EMBED_DIM, mlp_dim=2048, num_heads=8
+        ),
+        "transformer_dim": EMBED_DIM,
+        "iou_head_depth": 3,
+        "iou_head_hidden_dim": 256,
+    }
+    if isinstance(encoder, EfficientNetEncoder):
+        return DetailedMaskDecoder(encoder.detail_channels, **sizes)
+    return MaskDecoder(**sizes)
 
 
 def _column(values: tuple[float, ...]) -> Tensor:

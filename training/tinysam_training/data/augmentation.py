@@ -52,8 +52,8 @@ class Augmentation:
     padding_probability : float
         How often a window shows the image's right or lower border with padding behind, where it
         would not have to.
-    mirror_probability, turn_probability : float
-        Left and right exchanged; a turn by 90°, 180° or 270°.
+    mirror_probability, turn_probability, free_turn_probability : float
+        Left and right exchanged; a turn by 0°, 90°, 180° or 270°; instead a turn by any angle.
     colour_gain_probability, colour_gain
         Gain of each channel, log-uniform. Only in colour images.
     permutation_probability
@@ -93,7 +93,8 @@ class Augmentation:
     fit_probability: float = 0.75
     padding_probability: float = 0.15
     mirror_probability: float = 0.5
-    turn_probability: float = 0.75
+    turn_probability: float = 1.0
+    free_turn_probability: float = 0.5
 
     colour_gain_probability: float = 0.3
     colour_gain: Range = (0.7, 1.3)
@@ -148,7 +149,7 @@ class Augmentation:
     @property
     def changes_intensities(self) -> bool:
         """Whether `augment_intensities` has anything to do."""
-        geometry = {"fit", "padding", "mirror", "turn"}
+        geometry = {"fit", "mirror", "turn", "free_turn"}
         return any(
             getattr(self, field.name) > 0
             for field in fields(self)

@@ -18,7 +18,7 @@ from tinysam_training.data.targets import (
     visible_objects,
 )
 from tinysam_training.data.windows import size_balanced
-from tinysam_training.frame import CELL, FRAME
+from tinysam_training.frame import CELL, FRAME, LOGIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,10 +37,11 @@ class Batch:
     ----------
     image : Tensor of float32, (B, 3, S, S)
         Normalised with the model's mean and standard deviation; exactly 0 in the padding.
-    maps : Tensor of float32, (B, 3, S/4, S/4)
-        Targets of the object head: foreground, centre distance, boundary distance.
-    maps_weight : Tensor of float32, (B, 1, S/4, S/4)
-        Share of each logit of which `maps` can be trusted.
+    maps : Tensor of float32, (B, 3, S/s, S/s)
+        Targets of the object head, whose maps have stride s: foreground, centre distance, boundary
+        distance.
+    maps_weight : Tensor of float32, (B, 1, S/s, S/s)
+        Share of each value of which `maps` can be trusted.
     valid : Tensor of float32, (B, 1, S/4, S/4)
         Share of each logit that is not padding.
     known : Tensor of float32, (B, 1, S/4, S/4)
@@ -86,6 +87,7 @@ def make_batch(
     objects: int,
     rng: np.random.Generator,
     offsets: npt.ArrayLike | None = None,
+    map_stride: int = LOGIT,
 ) -> Batch:
     """Put windows together.
 
@@ -101,6 +103,8 @@ def make_batch(
     offsets : array-like of int, (B, 2), optional
         Place (y, x) of each window in the frame, in cells. Without it a random one, so that the
         positional encoding of prompts varies; (0, 0) for whole frames.
+    map_stride : int
+        Pixels along a side of one value of the object maps.
 
     Raises
     ------
@@ -110,9 +114,10 @@ def make_batch(
     sizes = {window.size for window in windows}
     if len(sizes) != 1:
         raise ValueError(f"Windows of one size are needed, not of {sorted(sizes)}.")
-    chosen = [_choose_objects(window, objects, rng) for window in windows]
-    maps = [object_maps_targets(window) for window in windows]
-    boxes = list(map(object_boxes, windows, chosen))
+    labels = [window.labels for window in windows]
+    chosen = [choose_objects(layers, objects, rng) for layers in labels]
+    maps = [object_maps_targets(window, map_stride) for window in windows]
+    boxes = list(map(object_boxes, labels, chosen))
     owners = np.repeat(np.arange(len(windows)), [len(some) for some in chosen])
     return Batch(
         image=_normalised(windows),
@@ -123,17 +128,30 @@ def make_batch(
         offset=_offsets(offsets, len(windows), sizes.pop(), rng),
         window=torch.from_numpy(owners),
         targets=torch.from_numpy(
-            np.concatenate(list(map(object_targets, windows, chosen, boxes)))
+            np.concatenate(list(map(object_targets, labels, chosen, boxes)))
         ),
         boxes=torch.from_numpy(np.concatenate(boxes)),
     )
 
 
-def _choose_objects(
-    window: Window, number: int, rng: np.random.Generator
+def choose_objects(
+    layers: npt.NDArray[np.int32], number: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """(at most `number`, 2) layer and label."""
-    objects, areas = visible_objects(window)
+    """Draw some of the objects that a window shows.
+
+    Parameters
+    ----------
+    layers : ndarray of int32, (L, S, S)
+    number : int
+        At most so many, with `size_balanced`.
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray of int64, (n, 2)
+        Layer and label.
+    """
+    objects, areas = visible_objects(layers)
     if len(objects) <= number:
         return objects
     probabilities = size_balanced(np.sqrt(areas), objects[:, 0])

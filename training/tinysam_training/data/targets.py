@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tinysam_training.data.windows import Window
 
 #: In a partly annotated image, so many pixels around the objects count as background.
-_KNOWN_AROUND = 4
+KNOWN_AROUND = 4
 
 
 def valid(window: Window) -> npt.NDArray[np.bool_]:
@@ -42,34 +42,37 @@ def known(window: Window, layers: int | None = None) -> npt.NDArray[np.bool_]:
     if window.complete:
         return shown
     labelled = (window.labels[:layers] > 0).any(axis=0)
-    near = ndi.maximum_filter(labelled, 2 * _KNOWN_AROUND + 1, mode="constant")
+    near = ndi.maximum_filter(labelled, 2 * KNOWN_AROUND + 1, mode="constant")
     return np.asarray(near & shown)
 
 
-def valid_share(window: Window) -> npt.NDArray[np.float32]:
-    """Share of each logit that shows the image, float32 (S/4, S/4)."""
-    firsts = np.arange(0, window.size, LOGIT, dtype=np.float32)
-    rows = np.clip((window.height - firsts) / LOGIT, 0, 1)
-    columns = np.clip((window.width - firsts) / LOGIT, 0, 1)
+def valid_share(window: Window, stride: int = LOGIT) -> npt.NDArray[np.float32]:
+    """Share of each square of `stride` pixels that shows the image, float32 (S/s, S/s)."""
+    firsts = np.arange(0, window.size, stride, dtype=np.float32)
+    rows = np.clip((window.height - firsts) / stride, 0, 1)
+    columns = np.clip((window.width - firsts) / stride, 0, 1)
     return np.asarray(np.outer(rows, columns), np.float32)
 
 
-def known_share(window: Window, layers: int | None = None) -> npt.NDArray[np.float32]:
-    """Share of each logit that is `known`, float32 (S/4, S/4)."""
+def known_share(
+    window: Window, layers: int | None = None, stride: int = LOGIT
+) -> npt.NDArray[np.float32]:
+    """Share of each square of `stride` pixels that is `known`, float32 (S/s, S/s)."""
     if window.complete:
-        return valid_share(window)
-    share = logit_means(known(window, layers)[None].astype(np.float32))[0]
+        return valid_share(window, stride)
+    share = means(known(window, layers)[None].astype(np.float32), stride)[0]
     return np.asarray(share, np.float32)
 
 
 def visible_objects(
-    window: Window, min_pixels: int = 24
+    layers: npt.NDArray[np.int32], min_pixels: int = 24
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Objects that the window shows.
+    """Objects that a window shows.
 
     Parameters
     ----------
-    window : Window
+    layers : ndarray of int32, (L, S, S)
+        The window's labels.
     min_pixels : int
         Objects with fewer in the window are left out.
 
@@ -81,7 +84,7 @@ def visible_objects(
         In pixels, of the part in the window.
     """
     objects, areas = [], []
-    for layer, labels in enumerate(window.labels):
+    for layer, labels in enumerate(layers):
         counts = np.bincount(labels.ravel())
         counts[0] = 0
         numbers = np.flatnonzero(counts >= max(min_pixels, 1))
@@ -91,13 +94,14 @@ def visible_objects(
 
 
 def object_boxes(
-    window: Window, objects: npt.NDArray[np.integer]
+    layers: npt.NDArray[np.int32], objects: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.float32]:
-    """Tight boxes of the parts of objects that the window shows.
+    """Tight boxes of the parts of objects that a window shows.
 
     Parameters
     ----------
-    window : Window
+    layers : ndarray of int32, (L, S, S)
+        The window's labels.
     objects : ndarray of int, (N, 2)
         Layer and label, from 1.
 
@@ -115,7 +119,7 @@ def object_boxes(
     for layer in np.unique(objects[:, 0]):
         rows = np.flatnonzero(objects[:, 0] == layer)
         numbers = objects[rows, 1]
-        found = ndi.find_objects(window.labels[layer], max_label=int(numbers.max()))
+        found = ndi.find_objects(layers[layer], max_label=int(numbers.max()))
         for row, number in zip(rows, numbers, strict=True):
             if found[number - 1] is None:
                 raise ValueError(f"Object {number} is not in the window.")
@@ -125,7 +129,7 @@ def object_boxes(
 
 
 def object_targets(
-    window: Window,
+    layers: npt.NDArray[np.int32],
     objects: npt.NDArray[np.integer],
     boxes: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
@@ -133,7 +137,8 @@ def object_targets(
 
     Parameters
     ----------
-    window : Window
+    layers : ndarray of int32, (L, S, S)
+        The window's labels.
     objects : ndarray of int, (N, 2)
         Layer and label, from 1, of objects in the window.
     boxes : ndarray, (N, 4), optional
@@ -150,8 +155,8 @@ def object_targets(
         If one of them is not in the window.
     """
     if boxes is None:
-        boxes = object_boxes(window, objects)
-    side = window.size // LOGIT
+        boxes = object_boxes(layers, objects)
+    side = layers.shape[-1] // LOGIT
     targets = np.zeros((len(objects), side, side), np.float32)
     # Only the logits that its box touches can be covered by an object.
     touched = boxes.astype(np.intp) // LOGIT
@@ -160,8 +165,7 @@ def object_targets(
     ):
         x1, y1 = last_x + 1, last_y + 1
         inside = (
-            window.labels[layer, LOGIT * y0 : LOGIT * y1, LOGIT * x0 : LOGIT * x1]
-            == number
+            layers[layer, LOGIT * y0 : LOGIT * y1, LOGIT * x0 : LOGIT * x1] == number
         )
         counts = inside.reshape(y1 - y0, LOGIT, x1 - x0, LOGIT).sum(axis=(1, 3))
         target[y0:y1, x0:x1] = counts / LOGIT**2
@@ -169,28 +173,36 @@ def object_targets(
 
 
 def object_maps_targets(
-    window: Window,
+    window: Window, stride: int = LOGIT
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Compute what the object head is to say, and where that counts.
 
+    Parameters
+    ----------
+    window : Window
+    stride : int
+        Pixels along a side of one value of the maps, s.
+
     Returns
     -------
-    maps : ndarray of float32, (3, S/4, S/4)
-        Means over each logit, of layer 0: foreground, centre distance, boundary distance
+    maps : ndarray of float32, (3, S/s, S/s)
+        Means over each value, of layer 0: foreground, centre distance, boundary distance
         (`napari_tinysam.model.object_head.OBJECT_MAPS`).
-    weight : ndarray of float32, (1, S/4, S/4)
+    weight : ndarray of float32, (1, S/s, S/s)
         Share that is known. In a partly annotated image layer 0 alone decides: an object of another
         layer is foreground that layer 0 does not know of.
     """
     planes = (window.labels[0] > 0, window.centre_distance, window.boundary_distance)
-    maps = logit_means(np.stack(planes, dtype=np.float32))
-    return maps, known_share(window, layers=1)[None]
+    maps = means(np.stack(planes, dtype=np.float32), stride)
+    return maps, known_share(window, layers=1, stride=stride)[None]
 
 
-def logit_means(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Means over logits: (C, S, S) → (C, S/4, S/4)."""
+def means(
+    planes: npt.NDArray[np.float32], stride: int = LOGIT
+) -> npt.NDArray[np.float32]:
+    """Means over squares of s × s pixels: (C, S, S) → (C, S/s, S/s)."""
     count, height, width = planes.shape
     # One axis after the other: three times as fast as both at once.
-    rows = torch.from_numpy(planes).view(count, height // LOGIT, LOGIT, width).sum(2)
-    sums = rows.view(count, height // LOGIT, width // LOGIT, LOGIT).sum(3)
-    return np.asarray(sums.div_(LOGIT**2).numpy(), np.float32)
+    rows = torch.from_numpy(planes).view(count, height // stride, stride, width).sum(2)
+    sums = rows.view(count, height // stride, width // stride, stride).sum(3)
+    return np.asarray(sums.div_(stride**2).numpy(), np.float32)

@@ -1,0 +1,201 @@
+"""EfficientNet-Lite as the image encoder, with a feature pyramid: this project's own architecture.
+
+The body is timm's (Tan and Le, ICML 2019; the Lite variants have ReLU6 and no squeeze-and-excitation,
+so that they run fast everywhere and quantize well). Its weights come from ImageNet. A pyramid brings
+what the body sees at strides 16 and 32 to Segment Anything's 256-channel embedding, and from there, as
+a U-Net does, to finer strides, which the object head and the mask decoder read: of borders, and of
+objects of a few pixels, an embedding at stride 16 says little.
+
+No published checkpoint has this architecture, and official code does not know it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from segment_anything.modeling.common import LayerNorm2d
+from timm.layers import Conv2dSame
+from timm.models import efficientnet
+from torch import Tensor, nn
+
+from napari_tinysam.model.object_head import ImageFeatures
+
+#: How the body wants its input: (x − 127) / 128 for values of 0–255.
+INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
+
+#: Channels of the pyramid at strides 8, 4 and 2.
+DETAIL_CHANNELS = (64, 32, 16)
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """Which body.
+
+    Attributes
+    ----------
+    builder : str
+        Name of timm's function that makes it.
+    widths : tuple of int
+        Channels at strides 2, 4, 8, 16 and 32.
+    """
+
+    builder: str
+    widths: tuple[int, int, int, int, int]
+
+
+EFFICIENTNET_CONFIGS: dict[str, EfficientNetConfig] = {
+    "efficientnet_lite0": EfficientNetConfig(
+        "tf_efficientnet_lite0", (16, 24, 40, 112, 320)
+    ),
+    "efficientnet_lite2": EfficientNetConfig(
+        "tf_efficientnet_lite2", (16, 24, 48, 120, 352)
+    ),
+}
+
+
+class _PaddedConv(Conv2dSame):
+    """TensorFlow's "same" padding for even sizes and stride 2: one pixel more at the end.
+
+    timm computes the padding from the input's size at every call, which a tracer cannot follow; for
+    the sizes that come here it is always this.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self.kernel_size[0] - 2
+        before, after = total // 2, total - total // 2
+        padded = F.pad(x, (before, after, before, after))
+        return F.conv2d(
+            padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+
+class EfficientNetEncoder(nn.Module):
+    """EfficientNet-Lite body and feature pyramid.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the square input, in pixels. Only a declaration: any size that is a multiple of 32
+        is accepted.
+    out_channels : int
+        Channels of the embedding.
+    config : EfficientNetConfig, optional
+        Which body.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 1024,
+        out_channels: int = 256,
+        config: EfficientNetConfig = EFFICIENTNET_CONFIGS["efficientnet_lite0"],
+    ) -> None:
+        super().__init__()
+        self.img_size = image_size  # the name under which segment-anything looks for it
+        self.detail_channels = DETAIL_CHANNELS
+        build: Any = getattr(efficientnet, config.builder)
+        self.efficientnet: Any = build(
+            pretrained=False, features_only=True, out_indices=(0, 1, 2, 3, 4)
+        )
+        for module in self.efficientnet.modules():
+            if isinstance(module, Conv2dSame):
+                module.__class__ = _PaddedConv  # a subclass without state of its own
+        at_2, at_4, at_8, at_16, at_32 = config.widths
+        self.from_32 = nn.Conv2d(at_32, out_channels, 1)
+        self.from_16 = nn.Conv2d(at_16, out_channels, 1)
+        self.neck = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )
+        self.pyramid = nn.ModuleList(
+            _Level(coarse, fine, width, convolutions)
+            for coarse, fine, width, convolutions in zip(
+                (out_channels, *DETAIL_CHANNELS[:-1]),
+                (at_8, at_4, at_2),
+                DETAIL_CHANNELS,
+                (2, 2, 1),  # at stride 2 there are most pixels
+                strict=True,
+            )
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed normalised images.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, 3, H, W), as of `SegmentAnything.normalize_and_pad`; H and W multiples of 32.
+
+        Returns
+        -------
+        Tensor
+            (B, out_channels, H / 16, W / 16).
+        """
+        return self._embedding(self._stages(image))
+
+    def with_details(self, image: Tensor) -> ImageFeatures:
+        """Embed normalised images, and give the pyramid's finer levels too.
+
+        Parameters
+        ----------
+        image : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        ImageFeatures
+            With details of `detail_channels` at strides 8, 4 and 2.
+        """
+        stages = self._stages(image)
+        embedding = self._embedding(stages)
+        details, coarser = [], embedding
+        for level, stage in zip(self.pyramid, stages[2::-1], strict=True):
+            coarser = level(coarser, stage)
+            details.append(coarser)
+        return ImageFeatures(embedding, tuple(details))
+
+    def _stages(self, image: Tensor) -> list[Tensor]:
+        """What the body makes of images, at strides 2, 4, 8, 16 and 32."""
+        from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+
+        gain = image.new_tensor(PIXEL_STD).view(-1, 1, 1) / INPUT_SCALE
+        shift = image.new_tensor(PIXEL_MEAN).view(-1, 1, 1) - INPUT_MEAN
+        stages: list[Tensor] = self.efficientnet(image * gain + shift / INPUT_SCALE)
+        return stages
+
+    def _embedding(self, stages: list[Tensor]) -> Tensor:
+        coarse = doubled(self.from_32(stages[4]))
+        embedding: Tensor = self.neck(self.from_16(stages[3]) + coarse)
+        return embedding
+
+
+class _Level(nn.Module):
+    """One step down in stride: what was known, and what the body sees there."""
+
+    def __init__(self, coarse: int, fine: int, width: int, convolutions: int) -> None:
+        super().__init__()
+        self.from_coarse = nn.Conv2d(coarse, width, 1)
+        self.from_fine = nn.Conv2d(fine, width, 1)
+        layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.ReLU()]
+        for _ in range(convolutions):
+            layers += [
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(B, …, h, w) and (B, …, 2 h, 2 w) to (B, width, 2 h, 2 w)."""
+        found: Tensor = self.layers(
+            doubled(self.from_coarse(coarse)) + self.from_fine(fine)
+        )
+        return found
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Make (B, C, h, w) twice as high and wide, bilinearly, pixel centres kept in place."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

