@@ -102,8 +102,9 @@ class Runtime(Protocol):
         Returns
         -------
         numpy.ndarray or None
-            (3, 256, 256) float32 in 0–1 over the frame, of smaller sides for a smaller one, after
-            the sigmoid: foreground, centre distance and boundary distance
+            (3, 256, 256) float32 in 0–1 over the frame, of smaller sides for a smaller one, or
+            (3, 512, 512) where the model sees two pixels of the frame (`SegmentAnything.map_stride`);
+            after the sigmoid: foreground, centre distance and boundary distance
             (`napari_tinysam.model.object_head`). None where the model has no object head.
         """
         ...
