@@ -48,7 +48,6 @@ FULL = Recipe(
     steps=5,
     minutes=0.5,
     seed=7,
-    workers=2,
 )
 
 
@@ -140,6 +139,10 @@ def test_keys_that_do_not_exist_are_refused(
         ({"stages": [{"windows": [[1056, 1, 1]]}]}, "up to 1024"),
         ({"stages": [{"windows": [[64, 0, 1]]}]}, "counts and weights positive"),
         ({"stages": [{"windows": []}]}, "no windows"),
+        (
+            {"stages": [{"objects": 0}], "losses": {"object_head": 0}},
+            "prompts no objects",
+        ),
         ({"stages": [{"zoom": [1.0, 0.5]}]}, "the smaller one first"),
         ({"stages": [{"zoom": [0, 0.5]}]}, r"stages\.0\.zoom"),
         (

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
-from napari_tinysam.model import ImageFeatures
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy
+from napari_tinysam.model import ImageFeatures
 from napari_tinysam.objects import segment_objects
 from napari_tinysam.predictor import resized_size
 from tinysam_training.data.batches import Batch, make_batch
@@ -155,7 +155,7 @@ def middle(
 def _accuracy(
     model: SegmentAnything, image: LabelledImage, features: ImageFeatures
 ) -> float:
-    """Mean segmentation accuracy of the object head's objects, thresholds as they are by default."""
+    """Mean segmentation accuracy of the object head's objects, with default thresholds."""
     maps = model.object_maps(features)[0].float().sigmoid().cpu().numpy()
     height, width = image.rgb.shape[:2]
     inner = resized_size((height, width), FRAME)

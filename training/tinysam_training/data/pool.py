@@ -1,8 +1,8 @@
 """All training images on the training device, and windows of them, cut many at a time.
 
-Images and labels lie one after the other in flat tensors, four bytes a pixel, so that one batch reads
-windows of many images with a few operations, at any place, scale and angle: on a GPU without waiting
-for the CPU, on a CPU by the same code without processes that prepare batches.
+Images and labels lie one after the other in flat tensors, four bytes a pixel, so that one batch
+reads windows of many images with a few operations, at any place, scale and angle: on a GPU without
+waiting for the CPU, on a CPU by the same code without processes that prepare batches.
 
 Coordinates are continuous: pixel (0, 0) covers [0, 1) in both directions, in images and in windows.
 """
@@ -172,8 +172,8 @@ class ImagePool:
         if not self.images:
             raise DataError("There are no images to train on.")
         self.device = torch.device(device)
-        self._pixels = torch.from_numpy(np.concatenate(pixels)).to(self.device)
-        self._targets = torch.from_numpy(np.concatenate(targets)).to(self.device)
+        self._pixels = _joined(pixels).to(self.device)
+        self._targets = _joined(targets).to(self.device)
         self.layers = max(map(len, self._layers))
 
     def __len__(self) -> int:
@@ -265,6 +265,17 @@ class ImagePool:
 
     def _rows(self, values: object) -> Tensor:
         return torch.from_numpy(np.asarray(values)).to(self.device)
+
+
+def _joined(parts: list[npt.NDArray[np.int32]]) -> Tensor:
+    """Put arrays one after the other, and drop each once it is copied."""
+    whole = np.empty(sum(part.size for part in parts), np.int32)
+    end = whole.size
+    while parts:
+        part = parts.pop()
+        whole[end - part.size : end] = part
+        end -= part.size
+    return torch.from_numpy(whole)
 
 
 def _taps(where: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
