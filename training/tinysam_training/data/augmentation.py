@@ -41,7 +41,7 @@ class Augmentation:
     permutation_probability
         The channels exchanged, which turns the hue. Only in colour images.
     gray_probability
-        One channel (the more contrast it has the likelier) or a mixture of them as gray image.
+        A random mixture of the channels as gray image. Only in colour images.
     tint_probability
         A gray image shown in one colour, as stains often are. Only where most of it is dark.
     illumination_probability, illumination
