@@ -55,7 +55,11 @@ def empty() -> Window:
 def test_images_are_normalised_and_padded_with_zeros(windows: list[Window]) -> None:
     padded = replace(windows[0], height=100, width=130)
     batch = make_batch([windows[1], padded], 4, np.random.default_rng(0))
-    np.testing.assert_allclose(batch.image[0], (windows[1].rgb - MEAN) / STD, atol=1e-5)
+    shown = np.s_[:, : windows[1].height, : windows[1].width]
+    assert windows[1].width < 416
+    np.testing.assert_allclose(
+        batch.image[0][shown], ((windows[1].rgb - MEAN) / STD)[shown], atol=1e-5
+    )
     assert (batch.image[1, :, 100:] == 0).all()
     assert (batch.image[1, :, :, 130:] == 0).all()
     np.testing.assert_allclose(
@@ -79,6 +83,17 @@ def test_maps_are_those_of_the_windows(windows: list[Window]) -> None:
                 share, means(plane[None].astype(np.float32))[0]
             )
     assert batch.known[1].sum() < batch.valid[1].sum()  # partly annotated
+
+
+def test_maps_may_be_finer_than_masks(windows: list[Window]) -> None:
+    batch = make_batch(windows, 4, np.random.default_rng(0), map_stride=2)
+    assert batch.maps.shape == (3, 3, 208, 208)
+    assert batch.maps_weight.shape == (3, 1, 208, 208)
+    assert batch.valid.shape == batch.known.shape == (3, 1, 104, 104)
+    for number, window in enumerate(windows):
+        maps, weight = object_maps_targets(window, 2)
+        np.testing.assert_array_equal(batch.maps[number], maps)
+        np.testing.assert_array_equal(batch.maps_weight[number], weight)
 
 
 def test_objects_are_different_ones_of_their_windows(windows: list[Window]) -> None:

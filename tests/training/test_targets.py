@@ -50,14 +50,11 @@ def busy() -> Window:
     return window_of(labels, 57, 50)
 
 
-def logits(plane: np.ndarray) -> np.ndarray:
-    """Mean of every 4 × 4 pixels."""
-    side = plane.shape[0] // 4
+def logits(plane: np.ndarray, stride: int = 4) -> np.ndarray:
+    """Mean of every 4 × 4 pixels, or s × s."""
+    starts = range(0, plane.shape[0], stride)
     return np.array(
-        [
-            [plane[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() for x in range(side)]
-            for y in range(side)
-        ]
+        [[plane[y : y + stride, x : x + stride].mean() for x in starts] for y in starts]
     )
 
 
@@ -128,10 +125,11 @@ def test_in_a_part_annotated_image_objects_and_a_rim_are_known() -> None:
     np.testing.assert_array_equal(known(window), expected)
 
 
+@pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("complete", [True, False])
-def test_object_maps_are_means_over_logits(busy: Window, complete: bool) -> None:
+def test_object_maps_are_means(busy: Window, complete: bool, stride: int) -> None:
     window = window_of(busy.labels, 57, 50, complete=complete)
-    maps, weight = object_maps_targets(window)
+    maps, weight = object_maps_targets(window, stride)
     planes = (
         window.labels[0] > 0,
         window.centre_distance,
@@ -140,7 +138,7 @@ def test_object_maps_are_means_over_logits(busy: Window, complete: bool) -> None
     )
     assert maps.dtype == weight.dtype == np.float32
     for values, plane in zip((*maps, *weight), planes, strict=True):
-        np.testing.assert_allclose(values, logits(plane), atol=1e-6)
+        np.testing.assert_allclose(values, logits(plane, stride), atol=1e-6)
 
 
 def test_targets_of_a_whole_frame() -> None:

@@ -381,6 +381,8 @@ class FrameBatches(Dataset[TrainingBatch]):
     recipe : Recipe
     own : bool
         Whether they are the student's own, whose encoder is frozen, and replace the pixels.
+    map_stride : int
+        As for `WindowBatches`.
     """
 
     def __init__(
@@ -391,12 +393,14 @@ class FrameBatches(Dataset[TrainingBatch]):
         recipe: Recipe,
         *,
         own: bool,
+        map_stride: int = LOGIT,
     ) -> None:
         self.sources = sources
         self.turns = tuple(turns)
         self.known = known
         self.recipe = recipe
         self.own = own
+        self.map_stride = map_stride
 
     def __getitem__(self, request: Request) -> TrainingBatch:
         """Make the batch that is asked for."""
@@ -419,7 +423,11 @@ class FrameBatches(Dataset[TrainingBatch]):
                 known = ImageFeatures(known[None])
             cuts.append(cut(known, top, left, cells))
         batch = make_batch(
-            windows, stage.objects, rng, offsets=np.array(offsets, np.int64)
+            windows,
+            stage.objects,
+            rng,
+            offsets=np.array(offsets, np.int64),
+            map_stride=self.map_stride,
         )
         embedding, *details = (
             torch.cat(parts).float() for parts in zip(*cuts, strict=True)
@@ -445,7 +453,7 @@ def cut(
     Returns
     -------
     tuple of Tensor
-        (1, 256, cells, cells), (1, …, 2 cells, 2 cells), (1, …, 4 cells, 4 cells).
+        (1, 256, cells, cells), (1, …, 2 cells, 2 cells), (1, …, 4 cells, 4 cells), and so on.
     """
     parts = []
     for power, tensor in enumerate((features.embedding, *features.details)):

@@ -119,7 +119,7 @@ class Judge:
             if means:
                 found[name] = float(np.mean(means))
         judged = [found[n] for n in ("box_iou", "click_iou", "msa") if n in found]
-        return {"score": float(np.mean(judged)), **found}
+        return {"score": float(np.mean(judged)) if judged else 0.0, **found}
 
     def _on_device(self, features: ImageFeatures) -> ImageFeatures:
         details = tuple(each.to(self._device).float() for each in features.details)

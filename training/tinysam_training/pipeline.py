@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.model import DetailedMaskDecoder
 from tinysam_training.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data import (
     DataReport,
@@ -281,12 +282,19 @@ def run_recipe(
     teacher = None
     if recipe.teacher.model:
         teacher = Teacher.load(recipe.teacher.model, fabric.device)
+        if isinstance(teacher.model.mask_decoder, DetailedMaskDecoder):
+            raise RecipeError(
+                f"{teacher.name} cannot teach: its decoder reads finer features than the "
+                "embedding, which is all that is stored. Name a TinyViT or SAM model."
+            )
     folder.begin(resume=resume)
     images = ImageStore(dataset.train)
     sources = Sources.by_share(images, dataset.shares)
     batches: WindowBatches | FrameBatches
     if teacher is not None:
-        batches = _embedded(teacher, recipe, sources, out, fabric, say)
+        batches = _embedded(
+            teacher, recipe, sources, out, fabric, say, student.map_stride
+        )
     else:
         batches = WindowBatches(
             sources, recipe, device=fabric.device, map_stride=student.map_stride
@@ -337,6 +345,7 @@ def _embedded(
     out: Path,
     fabric: Fabric,
     say: Callable[[str], None],
+    map_stride: int,
 ) -> FrameBatches:
     """Give windows of frames that the teacher embedded; it needs its encoder no more then."""
     turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
@@ -348,4 +357,6 @@ def _embedded(
     frames = cache.precompute(sources.images, teacher, turns)
     fabric.barrier()
     teacher.drop_encoder()
-    return FrameBatches(sources, turns, frames, recipe, own=False)
+    return FrameBatches(
+        sources, turns, frames, recipe, own=False, map_stride=map_stride
+    )
