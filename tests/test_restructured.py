@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from efficient_models import efficient_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.restructured import RestructuredDecoder
 
@@ -118,3 +119,71 @@ def test_it_answers_with_what_the_model_has_learnt_since(
     finally:
         weight.data = kept
     assert not torch.allclose(before, after)
+
+
+@pytest.fixture(scope="module")
+def detailed() -> SegmentAnything:
+    return efficient_model()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [4, 9, 16])
+def test_details_are_added_as_there(
+    detailed: SegmentAnything, kind: str, side: int
+) -> None:
+    torch.manual_seed(side)
+    embedding = torch.randn(1, 256, side, side)
+    details = tuple(
+        torch.randn(1, channels, factor * side, factor * side)
+        for channels, factor in ((64, 2), (32, 4), (16, 8))
+    )
+    given = prompts(kind, 3, side)
+    decoder = RestructuredDecoder(detailed)
+    with torch.no_grad():
+        logits, scores = detailed.decode(embedding, **given, details=details)
+        image = decoder.prepare(embedding, details)
+        answers = decoder.answer(image, placed=decoder.placed((side, side)), **given)
+        found, plain = (
+            decoder.upscale(answers.image, answers.kernels, (side, side), each)
+            for each in (image.details, None)
+        )
+    assert_alike(found, logits)
+    assert_alike(answers.scores, scores)
+    assert (plain - logits).abs().max() > 0.1 * logits.abs().max()
+
+
+def test_the_decoder_adds_details_by_the_rule_of_sam_2(
+    detailed: SegmentAnything,
+) -> None:
+    """SAM 2's `MaskDecoder.predict_masks` with ``high_res_features``, stated once more."""
+    decoder: Any = detailed.mask_decoder
+    side, count = 8, 2
+    embedding = torch.randn(1, 256, side, side)
+    details = (torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32))
+    given = prompts("point and box", count, side)
+    with torch.no_grad():
+        sparse, dense = detailed.prompt_encoder(
+            (given["points"], given["labels"]), given["boxes"], None
+        )
+        dense = dense[..., :side, :side]
+        feat_s1, feat_s0 = (
+            conv(x) for conv, x in zip(decoder.details, details, strict=True)
+        )
+        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([own.expand(count, -1, -1), sparse], dim=1)
+        src = embedding.repeat(count, 1, 1, 1) + dense
+        places = detailed.prompt_encoder.get_dense_pe()[..., :side, :side]
+        hs, src = decoder.transformer(src, places.repeat(count, 1, 1, 1), tokens)
+        src = src.transpose(1, 2).view(count, 256, side, side)
+        dc1, ln1, act1, dc2, act2 = decoder.output_upscaling
+        upscaled = act1(ln1(dc1(src) + feat_s1))
+        upscaled = act2(dc2(upscaled) + feat_s0)
+        hyper = [
+            mlp(hs[:, 1 + i])
+            for i, mlp in enumerate(decoder.output_hypernetworks_mlps)
+        ]
+        masks = torch.einsum("nmc,nchw->nmhw", torch.stack(hyper, 1), upscaled)
+        expected = masks[:, 1:], decoder.iou_prediction_head(hs[:, 0])[:, 1:]
+        found = detailed.decode(embedding, **given, details=details)
+    for one, two in zip(found, expected, strict=True):
+        assert_alike(one, two)

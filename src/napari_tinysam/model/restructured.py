@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
 from napari_tinysam.model.quantization import QuantizedLayer
 
 if TYPE_CHECKING:
@@ -54,12 +55,24 @@ class ImageSide(NamedTuple):
     keys, values, queries : Tensor
         (128, P) each, projections in the first layer: of the tokens' attention to the image, and of
         the image's to the tokens.
+    half, whole : Tensor or None
+        (4 P, 64) and (16 P, 32), what the image's details at strides 8 and 4 add to the two steps
+        of upscaling, places within places as there; None where the decoder reads no details.
     """
 
     embedding: Tensor
     keys: Tensor
     values: Tensor
     queries: Tensor
+    half: Tensor | None = None
+    whole: Tensor | None = None
+
+    @property
+    def details(self) -> tuple[Tensor, Tensor] | None:
+        """What `RestructuredDecoder.upscale` adds."""
+        if self.half is None or self.whole is None:
+            return None
+        return self.half, self.whole
 
 
 class Answers(NamedTuple):
@@ -117,13 +130,15 @@ class RestructuredDecoder(nn.Module):
         self.prompt_encoder: Any = model.prompt_encoder
         self.mask_decoder: Any = model.mask_decoder
 
-    def prepare(self, embedding: Tensor) -> ImageSide:
+    def prepare(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> ImageSide:
         """Compute once what all prompts on an image share.
 
         Parameters
         ----------
         embedding : Tensor
             (1, 256, g, g). A smaller one than the whole frame's is its part at the top left.
+        details : sequence of Tensor
+            Those of `SegmentAnything.features`, where the mask decoder reads them.
         """
         image = embedding[0].flatten(1).T  # (P, 256)
         placed = image + self._positions(embedding.shape[-2:])
@@ -133,7 +148,26 @@ class RestructuredDecoder(nn.Module):
             _projected(layer.cross_attn_token_to_image.k_proj, placed),
             _projected(layer.cross_attn_token_to_image.v_proj, image),
             _projected(layer.cross_attn_image_to_token.q_proj, placed),
+            *self.added(details),
         )
+
+    def added(self, details: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Project details and lay them out as `upscale` reads them; nothing where it reads none.
+
+        Parameters
+        ----------
+        details : sequence of Tensor
+            (1, …, 2 g, 2 g) and (1, …, 4 g, 4 g).
+
+        Returns
+        -------
+        tuple of Tensor
+            The last two parts of `ImageSide`.
+        """
+        if not isinstance(self.mask_decoder, DetailedMaskDecoder):
+            return ()
+        half, whole = self.mask_decoder.projected(details)
+        return _within_places(half, 1), _within_places(whole, 2)
 
     def placed(self, shape: Sequence[int]) -> Tensor:
         """Project the positional encoding for the attentions of the second layer and the last.
@@ -239,7 +273,13 @@ class RestructuredDecoder(nn.Module):
         inner = mask_channels(encoder.mask_downscaling[:-1], masks)
         return DensePrompt(last.bias, inner, last.weight[:, :, 0, 0])
 
-    def upscale(self, image: Tensor, kernels: Tensor, shape: tuple[int, int]) -> Tensor:
+    def upscale(
+        self,
+        image: Tensor,
+        kernels: Tensor,
+        shape: tuple[int, int],
+        details: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Draw masks.
 
         Parameters
@@ -250,6 +290,8 @@ class RestructuredDecoder(nn.Module):
             (N, M, 32), those of `Answers` or some of them.
         shape : (int, int)
             Height and width of the embedding.
+        details : tuple of Tensor, optional
+            Of `ImageSide`: what is added, to all objects alike.
 
         Returns
         -------
@@ -261,10 +303,15 @@ class RestructuredDecoder(nn.Module):
         of_image = self.mask_decoder.transformer.layers[1].norm4
         # (N, P, 256) → (N, 4 P, 64) → (N, 16 P, 32), places within places
         pixels = _within(to_half, image, of_image)
+        if details is not None:
+            pixels = pixels + details[0]
         pixels = F.layer_norm(
             pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps
         )
-        pixels = last(_within(to_whole, gelu(pixels)))
+        pixels = _within(to_whole, gelu(pixels))
+        if details is not None:
+            pixels = pixels + details[1]
+        pixels = last(pixels)
         logits: Tensor = kernels @ pixels.transpose(1, 2)  # (N, M, 16 P)
         logits = logits.view(-1, kernels.shape[1], height, width, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)  # rows, then columns
@@ -557,6 +604,19 @@ def _shares_and_tokens(
     alike = (attention.out_proj.bias + constant) / attention.num_heads
     values = (values @ weight).flatten(1, 2) + alike
     return F.softmax(scores, dim=2).flatten(1, 2), values
+
+
+def _within_places(x: Tensor, steps: int) -> Tensor:
+    """(1, C, h, w) to (h w, C), in the order in which `steps` times `_within` gives places.
+
+    Each step splits a place into four, in reading order: so one bit of row and column each.
+    """
+    _, channels, height, width = x.shape
+    twos = (2,) * steps
+    sizes = (channels, height // 2**steps, *twos, width // 2**steps, *twos)
+    # Axes 1 and 2 + steps are the coarsest row and column; then come row and column of each step.
+    pairs = [axis for n in range(1 + steps) for axis in (1 + n, 2 + steps + n)]
+    return x[0].reshape(sizes).permute(*pairs, 0).reshape(-1, channels)
 
 
 def _within(layer: Any, places: Tensor, norm: Any = None) -> Tensor:
