@@ -13,25 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.large_objects import (
-    blended,
-    confirmation,
-    foreground_with,
-    larger_seen,
-    put_larger,
-)
 from napari_tinysam.masks import Upscaler
+from napari_tinysam.object_maps import boundary_distance, centre_distance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
 #: Pixels of the model's frame along a side of one pixel that the watershed works on.
 _STEP = 2
 
-#: Pixels of the frame along a side of what settings call a value of the maps.
-_LOGIT = 4
+#: Pixels of the frame along a side of what settings call a value, however fine the maps are.
+_VALUE = 4
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,10 @@ class ObjectSettings:
         Seeds lie where the distance to the centre is at most this share of the object's largest.
         Lower values keep one object with several thick parts in one piece.
     smoothing : float
-        Width (σ) of the Gaussian that the distances are smoothed with, in values of the maps (4
-        pixels of the frame); 0 for none. More removes stray seeds, and joins small neighbours.
+        Width (σ) of the Gaussian that the distances are smoothed with, in values of 4 pixels of the
+        frame; 0 for none. More removes stray seeds, and joins small neighbours.
     minimum_area : float
-        Least area of an object, in values of the maps (16 square pixels of the frame).
+        Least area of an object, in values of 16 square pixels of the frame.
     minimum_share : float
         Least area of an object, as share of the median object's in the image.
     """
@@ -76,7 +68,7 @@ class ObjectSettings:
 
 
 def segment_objects(
-    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
+    maps: npt.NDArray[np.float32],
     upscaler: Upscaler,
     settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.int32]:
@@ -84,11 +76,9 @@ def segment_objects(
 
     Parameters
     ----------
-    maps : numpy.ndarray, or sequence of them
-        (3, 256, 256) or (3, 512, 512) float in 0–1: foreground, centre distance, boundary distance,
-        from `Predictor.object_maps`. Several are those of several looks at the image, from
-        `Predictor.looked_maps`: the smaller ones tell of large objects
-        (`napari_tinysam.large_objects`).
+    maps : numpy.ndarray
+        (3, m, m) float in 0–1, m being 256 or 512: foreground, centre distance, boundary distance,
+        from `Predictor.object_maps`.
     upscaler : Upscaler
         `Embedding.upscaler` of the image.
     settings : ObjectSettings, optional
@@ -105,42 +95,29 @@ def segment_objects(
         If the maps have another shape.
     """
     settings = settings or ObjectSettings()
-    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
-    for each in looks:
-        if np.ndim(each) != 3 or len(each) != 3:
-            raise ValueError(
-                f"Three object maps are needed; got shape {np.shape(each)}."
-            )
+    if np.ndim(maps) != 3 or len(maps) != 3:
+        raise ValueError(f"Three object maps are needed; got shape {np.shape(maps)}.")
+    maps = np.asarray(maps, np.float32)
     size = _working_size(upscaler)
     to_working = Upscaler(upscaler.input_size, size, upscaler.frame_size)
-    # Working pixels in one value of the maps.
+    # Working pixels in 4 pixels of the frame.
     scale = [
-        _LOGIT * inside / frame
+        _VALUE * inside / frame
         for inside, frame in zip(size, upscaler.input_size, strict=True)
     ]
     threshold = settings.foreground_threshold
-    looks[0] = _frame_maps(looks, upscaler, settings)
-    foreground, centre, boundary = to_working.full(np.asarray(looks[0], np.float32))
+    foreground, centre, boundary = to_working.full(maps)
     labels = _grow(foreground >= threshold, centre, boundary, scale, settings)
-    whole = np.asarray(looks[0][0], np.float32)
-    if len(looks) > 1:
-        regions = _regions_of(looks, upscaler.valid_size, settings)
-        found = larger_seen(looks, regions)
-        if found:
-            whole = foreground_with(found, looks)
-            inside = to_working.full(whole) >= threshold
-            labels = put_larger(labels, found, inside, to_working)
     labels = _without_small(labels, scale[0] * scale[1], settings)
     if size == upscaler.original_size:
         return labels
-    return _upscaled(labels, upscaler.full(whole) >= threshold)
+    return _upscaled(labels, upscaler.full(maps[0]) >= threshold)
 
 
 def confirmed(
     labels: npt.NDArray[np.int32],
-    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
+    maps: npt.NDArray[np.float32],
     upscaler: Upscaler,
-    settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.float64]:
     """Say how well the maps agree with objects that were made of them.
 
@@ -151,7 +128,7 @@ def confirmed(
     ----------
     labels : numpy.ndarray
         (H, W) int32, of `segment_objects` with the other arguments.
-    maps, upscaler, settings
+    maps, upscaler
         As there.
 
     Returns
@@ -159,9 +136,7 @@ def confirmed(
     numpy.ndarray
         (N + 1,) float64 in 0–1 for each label; 1 for the background, place 0.
     """
-    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
-    frame = _frame_maps(looks, upscaler, settings or ObjectSettings())
-    regions = np.zeros(frame.shape[1:], np.int32)
+    regions = np.zeros(maps.shape[1:], np.int32)
     # Pixels of the image in which the centres of the maps' values lie.
     centres = (np.arange(len(regions)) + 0.5) * (upscaler.frame_size / len(regions))
     rows, columns = (
@@ -171,9 +146,41 @@ def confirmed(
     rows, columns = rows[rows < labels.shape[0]], columns[columns < labels.shape[1]]
     regions[: len(rows), : len(columns)] = labels[np.ix_(rows, columns)]
     found = np.zeros(int(labels.max(initial=0)) + 1)
-    some = confirmation(regions, frame)
+    some = confirmation(regions, maps)
     found[: len(some)] = some
     return found
+
+
+def confirmation(
+    regions: npt.NDArray[np.int32], maps: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Say how well the maps agree with objects at their own resolution.
+
+    Parameters
+    ----------
+    regions : numpy.ndarray
+        (h, w) int32: objects 1…N, 0 where there is none.
+    maps : numpy.ndarray
+        (3, h, w) float in 0–1: foreground, centre distance, boundary distance.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N + 1,) in 0–1 for each object: mean foreground, times 1 minus the mean difference between
+        both distances and those that the object has. 1 for the background, place 0.
+    """
+    inside = regions > 0
+    numbers = regions[inside]
+    count = int(regions.max(initial=0)) + 1
+    area = np.maximum(np.bincount(numbers, minlength=count), 1)
+    off = sum(
+        np.abs(said - true(regions) / 255.0)[inside] / 2
+        for said, true in ((maps[1], centre_distance), (maps[2], boundary_distance))
+    )
+    foreground = np.bincount(numbers, maps[0][inside], count) / area
+    found = foreground * (1 - np.bincount(numbers, off, count) / area)
+    found[0] = 1.0
+    return np.asarray(found)
 
 
 def object_regions(
@@ -181,12 +188,13 @@ def object_regions(
     valid: npt.NDArray[np.bool_] | tuple[int, int],
     settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.int32]:
-    """Find the objects of an image at the resolution of its object maps.
+    """Find the objects of an image at the resolution of the decoder's logits.
 
     Parameters
     ----------
     maps : numpy.ndarray
-        (3, h, w) float in 0–1, as for `segment_objects`.
+        (3, h, w) float in 0–1, as for `segment_objects`, but with values of 4 pixels of the frame:
+        finer ones are reduced before (`napari_tinysam.object_maps.means_of_squares`).
     valid : numpy.ndarray of bool, (h, w), or (int, int)
         Where the image is, or height and width of its part at the top left; the rest is padding.
     settings : ObjectSettings, optional
@@ -208,33 +216,6 @@ def object_regions(
         inside = inside & valid
     labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
     return _without_small(labels, 1.0, settings)
-
-
-def _frame_maps(
-    looks: Sequence[npt.NDArray[np.float32]],
-    upscaler: Upscaler,
-    settings: ObjectSettings,
-) -> npt.NDArray[np.float32]:
-    """Mix into the frame's maps what a smaller look adds where objects are large."""
-    frame = np.asarray(looks[0], np.float32)
-    if len(looks) < 2:
-        return frame
-    regions = object_regions(frame, upscaler.valid_size, settings)
-    return blended([frame, *looks[1:]], regions)
-
-
-def _regions_of(
-    looks: Sequence[npt.NDArray[np.float32]],
-    valid: tuple[int, int],
-    settings: ObjectSettings,
-) -> list[npt.NDArray[np.int32]]:
-    """Objects at the resolution of each look's maps."""
-    found = []
-    for maps in looks:
-        factor = looks[0].shape[1] // maps.shape[1]
-        part = (-(-valid[0] // factor), -(-valid[1] // factor))
-        found.append(object_regions(maps, part, settings))
-    return found
 
 
 def _working_size(upscaler: Upscaler) -> tuple[int, int]:

@@ -189,3 +189,32 @@ def test_details_are_read_of_the_window_of_each_object(
             assert close(ours.logits[row], logits[0])
             assert close(ours.scores[row], scores[0])
             assert not close(ours.logits[row], other.logits[row])
+
+
+def test_a_smaller_embedding_is_the_top_left_of_the_frame(
+    model: SegmentAnything,
+) -> None:
+    """As in training, where a window has the positions of its place in the frame."""
+    embedding = torch.randn(1, 256, 8, 8)
+    points, labels = torch.tensor([[[30.0, 50.0]]]), torch.tensor([[1]])
+    box = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    mask = torch.randn(1, 1, 32, 32)
+    for masks in (None, mask):
+        with torch.no_grad():
+            logits, scores = model.decode(
+                embedding, points=points, labels=labels, boxes=box, masks=masks
+            )
+            window = torch.zeros(1, dtype=torch.long)
+            expected = decode(
+                model,
+                ImageFeatures(embedding),
+                whole(1),
+                window,
+                points,
+                labels,
+                box,
+                masks,
+            )
+        assert logits.shape == (1, 3, 32, 32)
+        torch.testing.assert_close(logits, expected.logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)

@@ -1,9 +1,8 @@
 """A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
 
-Three kinds of graphs: an encoder for each size of the frame, which also prepares what all prompts
-share; the decoder up to scores and mask kernels, for any number of prompts and any frame; and the
-drawing of masks. The modules are those of `napari_tinysam.model.restructured_encoder` and
-`napari_tinysam.model.restructured`.
+Three kinds of graphs: the encoder, which also prepares what all prompts share; the decoder up to
+scores and mask kernels, for any number of prompts; and the drawing of masks. The modules are those
+of `napari_tinysam.model.restructured_encoder` and `napari_tinysam.model.restructured`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.model.restructured_encoder import RestructuredEncoder
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
 from napari_tinysam.model.tiny_vit import TinyVitEncoder
-from napari_tinysam.scales import FACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +33,8 @@ if TYPE_CHECKING:
 
 #: Files of a converted model.
 ARRAYS, ABOUT = "arrays.npz", "about.json"
-DECODER, MASKED_DECODER, UPSCALER = (
+ENCODER, DECODER, MASKED_DECODER, UPSCALER = (
+    "encoder.xml",
     "decoder.xml",
     "decoder_masked.xml",
     "upscaler.xml",
@@ -43,11 +42,6 @@ DECODER, MASKED_DECODER, UPSCALER = (
 
 #: OpenVINO's names of types.
 _TYPES = {torch.uint8: "u8", torch.int64: "i64", torch.float32: "f32"}
-
-
-def encoder_file(frame_size: int) -> str:
-    """Name of the encoder's file for frames of a size."""
-    return f"encoder_{frame_size}.xml"
 
 
 def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> None:
@@ -67,9 +61,8 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     OSError
         If files cannot be written.
     RuntimeError
-        If a graph cannot be converted, or the encoder is a plain ViT: those have one size of frame
-        only, and hundreds of megabytes of weights. Or if it is to be computed with integers and is
-        not quantized.
+        If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
+        megabytes of weights. Or if it is to be computed with integers and is not quantized.
     """
     if not isinstance(model.image_encoder, TinyVitEncoder):
         raise RuntimeError("only models with a TinyViT encoder can be")
@@ -79,17 +72,14 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         model = with_integers(model)
     decoder = RestructuredDecoder(model).eval()
     side = model.image_size
-    factors = (1, *FACTORS) if model.dense_prompts else (1,)
-    frames = [side // factor for factor in factors]
     with torch.no_grad():
-        for frame in frames:
-            image = torch.zeros(1, frame, frame, 3, dtype=torch.uint8)
-            _write(
-                _EncoderGraph(model, decoder, frame),
-                {"image": image, "size": torch.tensor([frame, frame])},
-                {"image": [1, frame, frame, 3], "size": [2]},
-                folder / encoder_file(frame),
-            )
+        image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        _write(
+            _EncoderGraph(model, decoder),
+            {"image": image, "size": torch.tensor([side, side])},
+            {"image": [1, side, side, 3], "size": [2]},
+            folder / ENCODER,
+        )
         # Of any size: places, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
@@ -121,10 +111,9 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]},
             folder / UPSCALER,
         )
-        np.savez(folder / ARRAYS, **_arrays(model, decoder, frames))
+        np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {
         "image_size": side,
-        "frames": frames,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
         "integers": integers,
@@ -207,38 +196,33 @@ def _depends_on_input(node: Any) -> bool:
     return False
 
 
-def _arrays(
-    model: SegmentAnything, decoder: RestructuredDecoder, frames: Sequence[int]
-) -> dict[str, Any]:
-    """Learnt vectors of points and boxes, and the projected positions of each frame."""
+def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, Any]:
+    """Learnt vectors of points and boxes, and the projected positions of the frame."""
     encoder: Any = model.prompt_encoder
     kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
-    found = {
+    cells = model.image_size // STRIDE
+    return {
         "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
         "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
+        "placed": decoder.placed((cells, cells)).numpy(),
     }
-    for frame in frames:
-        cells = frame // STRIDE
-        found[f"placed_{frame}"] = decoder.placed((cells, cells)).numpy()
-    return found
 
 
 class _EncoderGraph(nn.Module):
     """An image to all that its decoder needs.
 
     Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the four parts
-    of `ImageSide`, and the (3, S / 4, S / 4) object maps where there is a head.
+    of `ImageSide`, and the (3, m, m) object maps where there is a head.
     """
 
-    def __init__(
-        self, model: SegmentAnything, decoder: RestructuredDecoder, frame: int
-    ) -> None:
+    def __init__(self, model: SegmentAnything, decoder: RestructuredDecoder) -> None:
         super().__init__()
         assert isinstance(model.image_encoder, TinyVitEncoder)
         self.model = model
         self.encoder = RestructuredEncoder(model.image_encoder, model.object_head)
         self.decoder = decoder
-        self.register_buffer("steps", torch.arange(frame), persistent=False)
+        steps = torch.arange(model.image_size)
+        self.register_buffer("steps", steps, persistent=False)
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         model, steps = self.model, self.get_buffer("steps")
