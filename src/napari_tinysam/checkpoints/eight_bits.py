@@ -18,26 +18,28 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from torch import Tensor
 
     from napari_tinysam.model import SegmentAnything
     from napari_tinysam.model.quantization import InputQuantization, LayerQuantization
 
-#: What norms hold that were folded into layers (`tinysam_training.quantize.folding`), by how the
-#: official names end. Files leave it out.
+#: What LayerNorms hold that were folded into layers (`tinysam_training.quantize.folding`), by how
+#: the official names end. Files leave it out.
 _FOLDED = {
-    ".bn.weight": 1.0,
-    ".bn.running_mean": 0.0,
-    ".bn.running_var": 1.0 - 1e-5,  # with epsilon it is 1
     ".attn.norm.weight": 1.0,
     ".attn.norm.bias": 0.0,
     ".mlp.norm.weight": 1.0,
     ".mlp.norm.bias": 0.0,
 }
 
-_WEIGHT = ".weight"
+#: The same of BatchNorms; their variance is such that with epsilon it is 1.
+_WEIGHT, _MEAN, _VARIANCE = ".weight", ".running_mean", ".running_var"
+
+#: An EfficientNet's epsilon is TensorFlow's, all others are torch's.
+_EFFICIENTNET, _ITS_EPSILON, _EPSILON = "image_encoder.efficientnet.", 1e-3, 1e-5
+
 _WEIGHT_SCALES, _LAYERS = "quantization.weight_scales", "quantization.layers"
 
 
@@ -99,18 +101,31 @@ def taken_apart(
     return found, layers
 
 
-def folded_value(name: str) -> float | None:
-    """Return what a tensor of a quantized model holds throughout if its file leaves it out."""
-    if not name.startswith("image_encoder."):
+def folded_value(name: str, names: Container[str]) -> float | None:
+    """Return what a tensor of a quantized model holds throughout if its file leaves it out.
+
+    Parameters
+    ----------
+    name : str
+        The tensor's, as official names go.
+    names : container of str
+        Those of all tensors of the model, which say what is a BatchNorm.
+    """
+    if not name.startswith(("image_encoder.", "object_head.")):
         return None
+    layer, _, kind = name.rpartition(".")
+    if layer + _VARIANCE in names:
+        epsilon = _ITS_EPSILON if name.startswith(_EFFICIENTNET) else _EPSILON
+        norm = {_WEIGHT: 1.0, _MEAN: 0.0, _VARIANCE: 1.0 - epsilon}
+        return norm.get(f".{kind}")
     values = (value for end, value in _FOLDED.items() if name.endswith(end))
     return next(values, None)
 
 
-def is_folded(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor holds nothing but its `folded_value`."""
-    value = folded_value(name)
-    return value is not None and bool((tensor.float() == value).all())
+def is_folded(name: str, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor of a model's weights holds nothing but its `folded_value`."""
+    value = folded_value(name, weights)
+    return value is not None and bool((weights[name].float() == value).all())
 
 
 def put_together(model: SegmentAnything) -> dict[str, Tensor]:

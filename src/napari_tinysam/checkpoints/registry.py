@@ -27,8 +27,8 @@ class Checkpoint:
         How it is called in the Python interface and on the command line.
     title : str
         How it is called in the user interface.
-    architecture : {"tiny_vit", "vit_b", "vit_l", "vit_h"}
-        Image encoder.
+    architecture : {"efficientnet_lite0", "tiny_vit", "vit_b", "vit_l", "vit_h"}
+        Image encoder; other sizes of the first two exist (`napari_tinysam.model.SegmentAnything`).
     url : str or None
         Where the authors publish it; None for the bundled model.
     filename : str

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 #: What error messages say is accepted.
 ACCEPTED = (
-    "Accepted are .safetensors files and PyTorch weight files (.pth, .pt) of TinySAM, MobileSAM "
-    "or SAM ViT-B/L/H"
+    "Accepted are .safetensors files and PyTorch weight files (.pth, .pt) of this plugin's own "
+    "models, TinySAM, MobileSAM or SAM ViT-B/L/H"
 )
 
 #: How names of files end that are still being written.
@@ -72,6 +72,16 @@ _TINY_VIT_STAGES = (
     "image_encoder.layers.1.downsample.conv3.c.weight",
     "image_encoder.layers.2.downsample.conv3.c.weight",
 )
+
+# The tensors whose second dimension is what an EfficientNet has at strides 2, 4, 8, 16 and 32.
+_EFFICIENTNET_STAGES = (
+    "image_encoder.pyramid.2.from_fine.weight",
+    "image_encoder.pyramid.1.from_fine.weight",
+    "image_encoder.pyramid.0.from_fine.weight",
+    "image_encoder.from_16.weight",
+    "image_encoder.from_32.weight",
+)
+_EFFICIENTNET = "image_encoder.efficientnet."
 
 # Files larger than this are mapped instead of read: ViT-H would need 5 GB otherwise.
 _MAP_ABOVE_BYTES = 1 << 28
@@ -224,7 +234,7 @@ def write(
             name: tensor
             for name, tensor in weights.items()
             if not _UNUSED.match(name)
-            and not (name in exact and is_folded(name, exact[name]))
+            and not (name in exact and is_folded(name, exact))
         }
     try:
         with replacing(path) as temporary:
@@ -412,29 +422,46 @@ def _official_weights(
     # There and back leaves out the buffers that follow from the architecture.
     weights = to_official(from_official(weights))
     head = {n: t for n, t in weights.items() if n.startswith(_OBJECT_HEAD)}
-    if head and not _is_object_head(head, _architecture(weights, path)):
+    if head and not _is_object_head(
+        head, _architecture(weights, path), folded=bool(layers)
+    ):
         weights = {n: t for n, t in weights.items() if n not in head}
     return weights, layers
 
 
-def _is_object_head(head: Mapping[str, Tensor], architecture: Architecture) -> bool:
-    """Whether these are an `ObjectHead`, plain or detailed, by names, shapes and kinds."""
+def _is_object_head(
+    head: Mapping[str, Tensor], architecture: Architecture, *, folded: bool
+) -> bool:
+    """Whether these are an object head that fits the encoder, by names, shapes and kinds."""
     import torch
 
-    from napari_tinysam.model import TINY_VIT_CONFIGS, DetailedObjectHead, ObjectHead
+    from napari_tinysam.model import (
+        DETAIL_CHANNELS,
+        EFFICIENTNET_CONFIGS,
+        TINY_VIT_CONFIGS,
+        DetailedObjectHead,
+        FineObjectHead,
+        ObjectHead,
+    )
 
+    module: ObjectHead | FineObjectHead
     config = TINY_VIT_CONFIGS.get(architecture)
-    detailed = config is not None and any(name.startswith(_DETAILS) for name in head)
     with torch.device("meta"):
-        module = (
-            DetailedObjectHead(config.detail_channels)
-            if config is not None and detailed
-            else ObjectHead()
-        )
+        if architecture in EFFICIENTNET_CONFIGS:
+            module = FineObjectHead(DETAIL_CHANNELS[-1])
+        elif config is not None and any(name.startswith(_DETAILS) for name in head):
+            module = DetailedObjectHead(config.detail_channels)
+        else:
+            module = ObjectHead()
         wanted = module.state_dict(prefix=_OBJECT_HEAD)
-    return head.keys() == wanted.keys() and all(
-        (head[name].shape, _kind(head[name])) == (tensor.shape, "float")
+    needed = {name for name in wanted if not _UNUSED.match(name)}
+    if folded:
+        needed = {n for n in needed if folded_value(n, wanted) is None}
+    return needed <= head.keys() <= wanted.keys() and all(
+        head[name].shape == tensor.shape
+        and (_UNUSED.match(name) or _kind(head[name]) == "float")
         for name, tensor in wanted.items()
+        if name in head
     )
 
 
@@ -465,6 +492,8 @@ def _architecture(weights: Mapping[str, Tensor], path: Path) -> Architecture:
 
     if is_tiny_vit(weights):
         return _tiny_vit_architecture(weights)
+    if any(name.startswith(_EFFICIENTNET) for name in weights):
+        return _efficientnet_architecture(weights)
     positions = weights.get("image_encoder.pos_embed")
     width = positions.shape[-1] if positions is not None and positions.ndim else 0
     if width not in _VIT_WIDTHS:
@@ -489,6 +518,20 @@ def _tiny_vit_architecture(weights: Mapping[str, Tensor]) -> Architecture:
     return cast("Architecture", max(TINY_VIT_CONFIGS, key=agreements))
 
 
+def _efficientnet_architecture(weights: Mapping[str, Tensor]) -> Architecture:
+    """Do the same for an EfficientNet, by what its pyramid reads."""
+    from napari_tinysam.model import EFFICIENTNET_CONFIGS
+
+    def agreements(name: str) -> int:
+        widths = EFFICIENTNET_CONFIGS[name].widths
+        return sum(
+            stage in weights and weights[stage].shape[1:2] == (width,)
+            for stage, width in zip(_EFFICIENTNET_STAGES, widths, strict=True)
+        )
+
+    return cast("Architecture", max(EFFICIENTNET_CONFIGS, key=agreements))
+
+
 def _complete(
     weights: Mapping[str, Tensor],
     model: SegmentAnything,
@@ -506,7 +549,7 @@ def _complete(
     from napari_tinysam.model import to_official
 
     wanted = to_official(model.state_dict())
-    known = {n: folded_value(n) for n in wanted} if folded else {}
+    known = {n: folded_value(n, wanted) for n in wanted} if folded else {}
     filled = {
         n: known.get(n) or 0.0
         for n in wanted

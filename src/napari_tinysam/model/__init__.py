@@ -1,6 +1,7 @@
 """The neural network: torch modules only, no files, no network."""
 
 from napari_tinysam.model.efficientnet import (
+    DETAIL_CHANNELS,
     EFFICIENTNET_CONFIGS,
     EfficientNetConfig,
     EfficientNetEncoder,
@@ -26,6 +27,7 @@ from napari_tinysam.model.tiny_vit import (
 )
 
 __all__ = [
+    "DETAIL_CHANNELS",
     "EFFICIENTNET_CONFIGS",
     "OBJECT_MAPS",
     "TINY_VIT_CONFIGS",

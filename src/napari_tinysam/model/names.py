@@ -2,8 +2,9 @@
 
 TinySAM and MobileSAM name the parameters of TinyViT after their own modules; timm names the same
 tensors differently and lets a downsampling layer open the next stage instead of closing its own.
-SAM ViT-B/L/H checkpoints need no renaming, and neither does the object head (``object_head.``),
-which only this project's files have.
+SAM ViT-B/L/H checkpoints need no renaming, and neither does what only this project's files have: an
+EfficientNet (``image_encoder.efficientnet.`` and its pyramid) and the object head
+(``object_head.``).
 """
 
 from __future__ import annotations
