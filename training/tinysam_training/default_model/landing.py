@@ -1,8 +1,8 @@
 """A run's weights become the bundled model, if they are better than the one that is there.
 
 The thresholds of everything mode are measured on training images and the weights rounded to 16
-bits; only then the model is compared on the validation images. The file, its 8-bit counterpart and the card
-are made beside the run first, so that nothing that fails leaves half of a model in the package.
+bits; only then the model is compared on the validation images. The file, its 8-bit counterpart and
+the card are made beside the run first, so that nothing that fails leaves half a model behind.
 """
 
 from __future__ import annotations
