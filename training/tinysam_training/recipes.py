@@ -38,8 +38,9 @@ class DataSource:
 
     Attributes
     ----------
-    kind : {"folder", "sa1b", "coco", "synthetic"}
-        Folder of image and label pairs, SA-1B folder, COCO json, or the generator.
+    kind : {"folder", "sa1b", "coco", "synthetic", "packed"}
+        Folder of image and label pairs, SA-1B folder, COCO json, the generator, or a file of
+        `tinysam_training.data.packed`.
     path : str
         Relative to the data root of the command; for COCO the json file.
     images : str
@@ -61,7 +62,7 @@ class DataSource:
         Where the data is published, for the run's record.
     """
 
-    kind: Literal["folder", "sa1b", "coco", "synthetic"] = "folder"
+    kind: Literal["folder", "sa1b", "coco", "synthetic", "packed"] = "folder"
     path: str = "."
     images: str = "."
     split: str = "train"
