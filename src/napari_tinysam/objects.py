@@ -1,7 +1,7 @@
 """Object maps to labels: every object of an image at once, without any prompt.
 
 The object head says for every place how probably it is foreground, how far it is from the centre of
-its object and from the boundary of it. Places deep inside and near a centre are seeds; a watershed
+its object and from the boundary of it. The deepest place of every object is a seed; a watershed
 grows them over the foreground until they meet. The scheme is that of micro-sam's automatic instance
 segmentation (Archit et al., Nature Methods 2025), written anew.
 """
@@ -34,15 +34,16 @@ class ObjectSettings:
     ----------
     foreground_threshold : float
         Least probability of foreground; higher values draw objects smaller, and fewer.
-    boundary_threshold : float
-        Seeds lie where the distance to the boundary is at least this share of the object's largest.
-        Higher values separate touching objects better, and miss more small ones.
-    centre_threshold : float
-        Seeds lie where the distance to the centre is at most this share of the object's largest.
-        Lower values keep one object with several thick parts in one piece.
+    seed_height : float
+        Objects are peaks of the distance to the boundary that rise at least so high above the
+        saddle to the next higher one (h-maxima; Soille, Morphological Image Analysis, section
+        6.3.4). Lower values separate touching objects better; higher ones keep one object with
+        several thick parts in one piece.
+    least_depth : float
+        Peaks lie at least so high themselves.
     smoothing : float
-        Width (σ) of the Gaussian that the distances are smoothed with, in values of 4 pixels of the
-        frame; 0 for none. More removes stray seeds, and joins small neighbours.
+        Width (σ) of the Gaussian that the distance is smoothed with, in values of 4 pixels of the
+        frame; 0 for none. More removes stray peaks, and joins small neighbours.
     minimum_area : float
         Least area of an object, in values of 16 square pixels of the frame.
     minimum_share : float
@@ -50,14 +51,14 @@ class ObjectSettings:
     """
 
     foreground_threshold: float = 0.5
-    boundary_threshold: float = 0.5
-    centre_threshold: float = 0.5
+    seed_height: float = 0.15
+    least_depth: float = 0.3
     smoothing: float = 0.5
     minimum_area: float = 3.0
-    minimum_share: float = 0.05
+    minimum_share: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("foreground_threshold", "boundary_threshold", "centre_threshold"):
+        for name in ("foreground_threshold", "seed_height", "least_depth"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise ValueError(f"{name} lies between 0 and 1; got {value}.")
@@ -106,8 +107,8 @@ def segment_objects(
         for inside, frame in zip(size, upscaler.input_size, strict=True)
     ]
     threshold = settings.foreground_threshold
-    foreground, centre, boundary = to_working.full(maps)
-    labels = _grow(foreground >= threshold, centre, boundary, scale, settings)
+    foreground, boundary = to_working.full(np.asarray(maps[::2], np.float32))
+    labels = _grow(foreground >= threshold, boundary, scale, settings)
     labels = _without_small(labels, scale[0] * scale[1], settings)
     if size == upscaler.original_size:
         return labels
@@ -206,7 +207,7 @@ def object_regions(
         (h, w) int32: objects 1…N, 0 where there is none.
     """
     settings = settings or ObjectSettings()
-    foreground, centre, boundary = maps
+    foreground, _, boundary = maps
     inside = foreground >= settings.foreground_threshold
     if isinstance(valid, tuple):
         inside = inside.copy()
@@ -214,7 +215,7 @@ def object_regions(
         inside[:, valid[1] :] = False
     else:
         inside = inside & valid
-    labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
+    labels = _grow(inside, boundary, [1.0, 1.0], settings)
     return _without_small(labels, 1.0, settings)
 
 
@@ -234,29 +235,27 @@ def _working_size(upscaler: Upscaler) -> tuple[int, int]:
 
 def _grow(
     foreground: npt.NDArray[np.bool_],
-    centre: npt.NDArray[np.float32],
     boundary: npt.NDArray[np.float32],
     scale: list[float],
     settings: ObjectSettings,
 ) -> npt.NDArray[np.int32]:
     """Seeds, and the watershed from them: (h, w) labels, with gaps in their numbers."""
     from scipy import ndimage as ndi
+    from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
 
     if not foreground.any():
         return np.zeros(foreground.shape, np.int32)
     if settings.smoothing:
         sigma = [settings.smoothing * factor for factor in scale]
-        centre, boundary = (
-            ndi.gaussian_filter(each, sigma, mode="nearest", truncate=3.0)
-            for each in (centre, boundary)
-        )
-    inside = (
-        foreground
-        & (boundary >= settings.boundary_threshold)
-        & (centre <= settings.centre_threshold)
-    )
+        boundary = ndi.gaussian_filter(boundary, sigma, mode="nearest", truncate=3.0)
+    depth = np.where(foreground, boundary, 0).astype(np.float32)
     around = np.ones((3, 3), bool)
+    # What is left of a peak when all is flooded that rises less high above its saddle.
+    height = np.float32(settings.seed_height)
+    flooded = reconstruction(depth - height, depth, footprint=around)
+    tops = depth - flooded >= height * np.float32(0.999)
+    inside = tops & (depth >= settings.least_depth) & foreground
     seeds, count = ndi.label(inside, around)
     # Pieces of foreground without a seed are objects too, if unclear ones.
     pieces, number = ndi.label(foreground, around)
@@ -264,7 +263,7 @@ def _grow(
     seeded[pieces[inside]] = True
     seeded[0] = True
     seeds = np.where(seeded[pieces], seeds, pieces + count)
-    grown = watershed(centre - boundary, seeds, mask=foreground, connectivity=2)
+    grown = watershed(-depth, seeds, mask=foreground, connectivity=2)
     return np.asarray(grown, np.int32)
 
 

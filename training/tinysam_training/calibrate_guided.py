@@ -78,11 +78,11 @@ def object_settings(
 
     choices: dict[str, tuple[float, ...]] = {
         "foreground_threshold": (0.5, 0.4, 0.45, 0.55, 0.6, 0.65),
-        "boundary_threshold": (0.5, 0.3, 0.4, 0.6, 0.65, 0.7, 0.75, 0.8),
-        "centre_threshold": (0.5, 0.3, 0.4, 0.6, 0.7),
-        "smoothing": (0.5, 0.0, 1.0),
+        "seed_height": (0.15, 0.08, 0.1, 0.12, 0.2, 0.25, 0.3),
+        "least_depth": (0.3, 0.2, 0.4, 0.5),
+        "smoothing": (0.5, 0.0, 1.0, 1.5),
         # No more: objects of a seventh of the usual area may well be some.
-        "minimum_share": (0.05, 0.1, 0.15),
+        "minimum_share": (0.1, 0.05, 0.15),
     }
     objects = ObjectSettings()
     best = msa(objects)
