@@ -1,8 +1,8 @@
 """Object maps to labels: every object of an image at once, without any prompt.
 
 The object head says for every place how probably it is foreground, how far it is from the centre of
-its object and from the boundary of it. The deepest place of every object is a seed; a watershed
-grows them over the foreground until they meet. The scheme is that of micro-sam's automatic instance
+its object and from the boundary of it. A watershed gives every peak of the latter its basin, and
+basins that no clear saddle parts are one object. The scheme is that of micro-sam's automatic instance
 segmentation (Archit et al., Nature Methods 2025), written anew.
 """
 
@@ -239,9 +239,9 @@ def _grow(
     scale: list[float],
     settings: ObjectSettings,
 ) -> npt.NDArray[np.int32]:
-    """Seeds, and the watershed from them: (h, w) labels, with gaps in their numbers."""
+    """Foreground to objects: (h, w) labels, with gaps in their numbers."""
     from scipy import ndimage as ndi
-    from skimage.morphology import reconstruction
+    from skimage.morphology import local_maxima
     from skimage.segmentation import watershed
 
     if not foreground.any():
@@ -251,20 +251,75 @@ def _grow(
         boundary = ndi.gaussian_filter(boundary, sigma, mode="nearest", truncate=3.0)
     depth = np.where(foreground, boundary, 0).astype(np.float32)
     around = np.ones((3, 3), bool)
-    # What is left of a peak when all is flooded that rises less high above its saddle.
-    height = np.float32(settings.seed_height)
-    flooded = reconstruction(depth - height, depth, footprint=around)
-    tops = depth - flooded >= height * np.float32(0.999)
-    inside = tops & (depth >= settings.least_depth) & foreground
-    seeds, count = ndi.label(inside, around)
-    # Pieces of foreground without a seed are objects too, if unclear ones.
+    tops = local_maxima(depth, connectivity=2) & foreground
+    peaks, count = ndi.label(tops, around)
+    # Pieces of foreground without a peak are objects too, if unclear ones.
     pieces, number = ndi.label(foreground, around)
-    seeded = np.zeros(number + 1, bool)
-    seeded[pieces[inside]] = True
-    seeded[0] = True
-    seeds = np.where(seeded[pieces], seeds, pieces + count)
-    grown = watershed(-depth, seeds, mask=foreground, connectivity=2)
-    return np.asarray(grown, np.int32)
+    has_peak = np.zeros(number + 1, bool)
+    has_peak[pieces[tops]] = True
+    has_peak[0] = True
+    peaks = np.where(has_peak[pieces], peaks, pieces + count)
+    basins = watershed(-depth, peaks, mask=foreground, connectivity=2)
+    return _merged(basins, depth, settings)
+
+
+def _merged(
+    basins: npt.NDArray[np.integer],
+    depth: npt.NDArray[np.float32],
+    settings: ObjectSettings,
+) -> npt.NDArray[np.int32]:
+    """Join basins of peaks that do not rise high enough above the saddle to a higher one.
+
+    Saddles are taken from the highest down, as in Kruskal's algorithm: where two groups of basins
+    meet, the lower one's highest peak has its height there.
+    """
+    count = int(basins.max()) + 1
+    top = np.zeros(count, np.float32)
+    np.maximum.at(top, basins.ravel(), depth.ravel())
+    group, label, highest = list(range(count)), list(range(count)), top.tolist()
+
+    def root(parents: list[int], number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    for height, first, second in _saddles(basins, depth, count):
+        higher, lower = root(group, first), root(group, second)
+        if higher == lower:
+            continue
+        if highest[higher] < highest[lower]:
+            higher, lower = lower, higher
+        peak = highest[lower]
+        if peak - height < settings.seed_height or peak < settings.least_depth:
+            label[root(label, second)] = root(label, first)
+        group[lower] = higher
+    roots = np.array([root(label, number) for number in range(count)], np.int32)
+    return roots[basins]
+
+
+def _saddles(
+    basins: npt.NDArray[np.integer], depth: npt.NDArray[np.float32], count: int
+) -> list[tuple[float, int, int]]:
+    """Depth of the highest pass between each two basins that touch, the deepest first."""
+    keys, heights = [], []
+    height, width = basins.shape
+    for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = np.s_[: height - down, max(0, -across) : width - max(0, across)]
+        there = np.s_[down:, max(0, across) : width - max(0, -across)]
+        one, other = basins[here], basins[there]
+        meet = (one != other) & (one > 0) & (other > 0)
+        one, other = one[meet].astype(np.int64), other[meet].astype(np.int64)
+        keys.append(np.minimum(one, other) * count + np.maximum(one, other))
+        heights.append(np.minimum(depth[here][meet], depth[there][meet]))
+    key, passes = np.concatenate(keys), np.concatenate(heights)
+    pairs, place = np.unique(key, return_inverse=True)
+    best = np.zeros(len(pairs), np.float32)
+    np.maximum.at(best, place, passes)
+    order = np.argsort(-best, kind="stable")
+    return [
+        (float(best[i]), int(pairs[i] // count), int(pairs[i] % count)) for i in order
+    ]
 
 
 def _without_small(
