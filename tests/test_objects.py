@@ -8,7 +8,12 @@ import pytest
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy, object_overlaps
 from napari_tinysam.object_maps import boundary_distance, centre_distance
-from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
+from napari_tinysam.objects import (
+    ObjectSettings,
+    confirmed,
+    object_regions,
+    segment_objects,
+)
 
 FRAME = 1024
 
@@ -176,3 +181,45 @@ def test_wrong_maps_and_settings_are_refused() -> None:
         ObjectSettings(foreground_threshold=1.5)
     with pytest.raises(ValueError, match="smoothing is not negative"):
         ObjectSettings(smoothing=-1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("height", [0.05, 0.15, 0.3])
+def test_objects_are_the_h_maxima_of_the_distance(seed: int, height: float) -> None:
+    """Against scikit-image's morphology, on landscapes of many hills."""
+    from scipy import ndimage as ndi
+    from skimage.morphology import h_maxima
+
+    rng = np.random.default_rng(seed)
+    hills = ndi.gaussian_filter(rng.normal(size=(64, 64)), 2.5)
+    depth = ((hills - hills.min()) / np.ptp(hills)).astype(np.float32)
+    maps = np.stack([np.ones_like(depth), np.zeros_like(depth), depth])
+    settings = ObjectSettings(
+        seed_height=height,
+        least_depth=1e-6,
+        smoothing=0,
+        minimum_area=0,
+        minimum_share=0,
+    )
+    found = object_regions(maps, depth.shape, settings)
+    tops, count = ndi.label(h_maxima(depth, height), np.ones((3, 3)))
+    assert count > 0
+    assert found.max() == count
+    # Each of them is the top of one object.
+    owners = [np.unique(found[tops == top]) for top in range(1, count + 1)]
+    assert all(len(owner) == 1 for owner in owners)
+    assert len({int(owner[0]) for owner in owners}) == count
+
+
+def test_peaks_that_are_not_deep_enough_join_their_neighbours() -> None:
+    depth = np.zeros((9, 21), np.float32)
+    depth[2:7, 2:9], depth[2:7, 12:19] = 0.9, 0.25
+    depth[2:7, 9:12] = 0.05
+    maps = np.stack([depth > 0, np.zeros_like(depth), depth]).astype(np.float32)
+    kinds = {"smoothing": 0, "minimum_area": 0, "minimum_share": 0}
+    shape = (9, 21)
+    apart = object_regions(maps, shape, ObjectSettings(least_depth=0.2, **kinds))
+    joined = object_regions(maps, shape, ObjectSettings(least_depth=0.3, **kinds))
+    assert apart.max() == 2
+    assert joined.max() == 1
+    assert np.array_equal(apart > 0, joined > 0)
