@@ -29,7 +29,7 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from napari_tinysam import Prompts, checkpoints, load_model, scales
+from napari_tinysam import Prompts, checkpoints, load_model
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.predictor import resize_longest_side
@@ -112,7 +112,7 @@ class Usual:
         return found
 
     @torch.inference_mode()
-    def look(self, rgb: np.ndarray) -> None:
+    def see(self, rgb: np.ndarray) -> None:
         """Embed, and say where objects are: what `Runtime.encode` does."""
         image = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(self.device)
         features = self.model.features(self.model.normalize_and_pad(image.float()))
@@ -150,38 +150,35 @@ def image() -> np.ndarray:
 
 
 def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
-    """One look at the image, and all that a model with dense prompts takes."""
+    """The network alone, and with all that the plugin does around it."""
     runtime = predictor._runtime
     large = np.repeat(np.repeat(rgb[..., 0], 2, axis=0), 2, axis=1).astype(np.uint16)
     large *= 7
     before, embedded, now, whole, prepared = timed(
-        lambda: usual.look(rgb),
+        lambda: usual.see(rgb),
         lambda: usual.encode(rgb),
         lambda: runtime.encode(rgb),
         lambda: predictor.encode(rgb),
         lambda: prepare(large, runtime.image_size),
     )
     bare = f"without the object maps, torch alone: {_in_words(embedded)}"
-    share = f"{prepared / now:.0%} of one look"
+    share = f"{prepared / now:.0%} of the network"
     return [
-        Row("encode 1024²", before, now, "≥ 7 ×", f"one look; {bare}"),
-        Row("", before, whole, "", "as the plugin encodes: all looks"),
+        Row("encode 1024²", before, now, "≥ 7 ×", f"the network; {bare}"),
+        Row("", before, whole, "", "as the plugin encodes"),
         Row("contrast, resizing, 2048² uint16", None, prepared, "≤ 15 %", share),
     ]
 
 
 def prepare(plane: np.ndarray, side: int) -> None:
-    """Do what comes before the network, smaller looks included."""
-    resized = resize_longest_side(to_eight_bits(plane), side)
-    as_rgb(resized)
-    for factor in scales.FACTORS:
-        as_rgb(scales.reduced(resized, factor))
+    """Do what comes before the network."""
+    as_rgb(resize_longest_side(to_eight_bits(plane), side))
 
 
 def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
     """Points: what the runtime takes, and what the plugin takes with all that is around it."""
     runtime, embedding = predictor._runtime, predictor.encode(rgb)
-    features, official = embedding.looks[0].features, usual.encode(rgb)
+    features, official = embedding.features, usual.encode(rgb)
     rng = np.random.default_rng(0)
     rows = []
     for count, target in ((1, "≥ 5 ×"), (64, "≥ 8 ×")):
@@ -202,8 +199,8 @@ def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
         )
         what = f"decode {count} prompt{'s' if count > 1 else ''}"
         rows += [
-            Row(what, before, now, target, "one look"),
-            Row("", before, whole, "", "as the plugin predicts: all looks, drawing"),
+            Row(what, before, now, target, "the network"),
+            Row("", before, whole, "", "as the plugin predicts, drawing included"),
         ]
     return rows
 

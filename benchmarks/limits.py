@@ -91,7 +91,7 @@ def copy_rate() -> float:
 
 
 def operations(model: SegmentAnything) -> dict[str, float]:
-    """Count the operations of one look at an image, and of one prompt."""
+    """Count the operations of an image, and of one prompt."""
     encoder = RestructuredEncoder(
         cast("TinyVitEncoder", model.image_encoder), model.object_head
     )

@@ -26,7 +26,7 @@ class AnalyticRuntime:
     Parameters
     ----------
     object_maps : numpy.ndarray, optional
-        (3, 256, 256), what the object head says of every image; without it there is no head.
+        (3, m, m), what the object head says of every image; without it there is no head.
     """
 
     name = "geometry"
@@ -40,15 +40,14 @@ class AnalyticRuntime:
         self.decoded: list[int] = []
         self._lock = threading.Lock()
 
-    def encode(self, rgb: np.ndarray, frame_size: int = 0) -> Any:
+    def encode(self, rgb: np.ndarray) -> Any:
         assert rgb.dtype == np.uint8
         assert rgb.ndim == 3
         assert rgb.shape[2] == 3
-        side = frame_size or self.image_size
-        assert max(rgb.shape[:2]) == side
+        assert max(rgb.shape[:2]) == self.image_size
         with self._lock:
             self.encoded.append(rgb)
-        return float(rgb.mean()), side
+        return float(rgb.mean())
 
     def decode(
         self,
@@ -67,35 +66,30 @@ class AnalyticRuntime:
         assert (points is None) == (labels is None)
         with self._lock:
             self.decoded.append(count)
-        brightness, side = features
         rows = [
             self._distance(
-                side // 4,
                 *(None if p is None else p[i] for p in (points, labels, boxes, masks)),
             )
             for i in range(count)
         ]
         distance = np.stack(rows)[:, None] + np.array(GROWTH)[None, :, None, None]
-        scores = np.tile(SCORES, (count, 1)) + 0.05 * brightness / 255
+        scores = np.tile(SCORES, (count, 1)) + 0.05 * features / 255
         return DecodedPrompts(
             (distance / 4).astype(np.float32), scores.astype(np.float32)
         )
 
     def object_maps(self, features: Any) -> np.ndarray | None:
-        every = self.image_size // features[1]
-        if self._object_maps is None or every == 1:
-            return self._object_maps
-        return self._object_maps[:, ::every, ::every]
+        return self._object_maps
 
     def _distance(
         self,
-        cells: int,
         points: np.ndarray | None,
         labels: np.ndarray | None,
         box: np.ndarray | None,
         mask: np.ndarray | None,
     ) -> np.ndarray:
-        """(cells, cells) pixels of the frame to the object's border, positive inside."""
+        """(256, 256) pixels of the frame to the object's border, positive inside."""
+        cells = self.image_size // 4
         y, x = np.mgrid[:cells, :cells] * 4 + 1.5  # centres of the cells in the frame
         inside = np.full((cells, cells), -1e3)
         if mask is not None:

@@ -41,7 +41,7 @@ class DiscRuntime:
         self.encoded: list[tuple[int, ...]] = []
         self.failure: Exception | None = None
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Any:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
         self.encoding.set()
         self.encoded.append(rgb.shape)
         if self.gate is not None and not self.gate.wait(timeout=30):

@@ -37,7 +37,7 @@ class Scenes(SceneRuntime):
     encoded = 0
     refuse: Callable[[int], None] = staticmethod(lambda number: None)
 
-    def encode(self, rgb: np.ndarray, frame_size: int = 0) -> Any:
+    def encode(self, rgb: np.ndarray) -> Any:
         self.encoded += 1
         self.refuse(self.encoded)
         return super().encode(rgb)

@@ -201,10 +201,11 @@ class Drawing(AnalyticRuntime):
 
     dense_prompts = True
 
-    def __init__(self, *, head: bool = True) -> None:
+    def __init__(self, *, head: bool = True, finer: int = 1) -> None:
         maps = np.zeros((3, 256, 256), np.float32)
         maps[0, 80:120, 40:100] = 1
         maps[2, 85:115, 45:95] = 1
+        maps = maps.repeat(finer, axis=1).repeat(finer, axis=2)
         super().__init__(maps if head else None)
         self.drawn: list[np.ndarray] = []
 
@@ -220,9 +221,9 @@ def predictor(runtime: Drawing) -> Predictor:
     return Predictor(runtime, name="drawing", model_id="drawing")
 
 
-@pytest.mark.parametrize("head", [True, False])
-def test_prompts_are_drawn_in_the_frame(head: bool) -> None:
-    runtime = Drawing(head=head)
+@pytest.mark.parametrize(("head", "finer"), [(True, 1), (True, 2), (False, 1)])
+def test_prompts_are_drawn_in_the_frame(head: bool, finer: int) -> None:
+    runtime = Drawing(head=head, finer=finer)
     embedding = predictor(runtime).encode(IMAGE)
     # Twice as large in the frame: pixel (140, 200) is logit (70, 100).
     predictor(runtime).predict(embedding, Prompts(points=[[[140, 200]]]))
@@ -232,8 +233,13 @@ def test_prompts_are_drawn_in_the_frame(head: bool) -> None:
         wanted = np.zeros((256, 256), bool)
         wanted[80:120, 40:100] = True
         np.testing.assert_array_equal(positive, wanted)
+        assert embedding.maps is not None
+        assert embedding.maps.shape == (3, 256 * finer, 256 * finer)
+        assert embedding.regions is not None
+        assert embedding.regions.dtype == np.int32
+        np.testing.assert_array_equal(embedding.regions > 0, wanted)
     else:
-        assert embedding.looks[0].regions is None
+        assert embedding.regions is None
         assert 1500 < positive.sum() < 2100  # a disc of 24 logits around the click
 
 
@@ -244,7 +250,7 @@ def test_many_objects_are_drawn_a_few_at_a_time() -> None:
     embedding = own.encode(IMAGE)
     together = own.predict(embedding, Prompts(points=points))
     assert max(len(each) for each in runtime.drawn) <= 16
-    assert len(runtime.drawn) == 9  # three parts, three looks each
+    assert len(runtime.drawn) == 3
     for i in (0, 17, 39):
         alone = own.predict(embedding, Prompts(points=points[i]))
         np.testing.assert_array_equal(together.logits[i], alone.logits[0])
@@ -255,7 +261,7 @@ def test_other_models_get_their_prompts_as_they_are() -> None:
     runtime.dense_prompts = False
     own = predictor(runtime)
     embedding = own.encode(IMAGE)
-    assert embedding.looks[0].regions is None
+    assert embedding.regions is None
     own.predict(embedding, Prompts(points=[[[140, 200]]]))
     assert runtime.drawn == [None]
 

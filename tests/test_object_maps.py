@@ -12,6 +12,7 @@ from napari_tinysam.object_maps import (
     boundary_distance,
     centre_distance,
     inner_pixels,
+    means_of_squares,
 )
 
 LABELS = arrays(
@@ -138,3 +139,28 @@ def test_without_objects_nothing_is_near() -> None:
     labels = np.zeros((5, 7), np.int32)
     assert (centre_distance(labels) == 255).all()
     assert (boundary_distance(labels) == 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2))
+def test_finer_maps_are_reduced_to_means_of_squares(
+    side: int, factor: int, layers: int
+) -> None:
+    rng = np.random.default_rng(side + 10 * factor)
+    shape = (layers + 1, factor * side, factor * side)[0 if layers else 1 :]
+    values = rng.random(shape, np.float32)
+    found = means_of_squares(values, side)
+    assert found.dtype == np.float32
+    assert found.shape == (*shape[:-2], side, side)
+    for y, x in np.ndindex(side, side):
+        square = values[..., factor * y :, factor * x :][..., :factor, :factor]
+        np.testing.assert_allclose(
+            found[..., y, x], square.mean(axis=(-2, -1)), rtol=1e-5
+        )
+    assert (found is values) == (factor == 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 128, 128), (3, 384, 384), (3, 256, 512)])
+def test_maps_that_have_no_such_squares_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="no means of 256"):
+        means_of_squares(np.zeros(shape, np.float32))

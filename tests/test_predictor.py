@@ -7,7 +7,7 @@ a real network of random weights.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ from napari_tinysam import Embedding, Predictor, Prompts
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import mask_box, mask_iou
 from napari_tinysam.predictor import resize_longest_side
+
+if TYPE_CHECKING:
+    from napari_tinysam.runtime import DecodedPrompts
 
 quick = settings(deadline=None, max_examples=20)
 
@@ -316,6 +319,58 @@ def test_threads_and_batches_of_a_network(torch_predictor: Predictor) -> None:
         assert np.allclose(single.scores[0], found[0].scores[row], atol=1e-5)
 
 
+class Frugal(AnalyticRuntime):
+    """Draws only what it must, and notes what it was asked."""
+
+    def __init__(self, *, dense: bool) -> None:
+        super().__init__()
+        self.dense_prompts = dense
+        self.least: list[np.ndarray | None] = []
+        self.exact: list[bool] = []
+
+    def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
+        found = super().decode(features, **prompts)
+        found.scores[::2] -= 0.5
+        least = prompts["least_scores"]
+        self.least.append(least)
+        self.exact.append(prompts["exact"])
+        if least is not None:
+            assert least.shape == (len(found.scores),)
+            found.logits[found.scores.max(axis=1) <= least] = -np.inf
+        return found
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("least", [-np.inf, 0.2, 0.6, 0.99])
+def test_only_what_may_be_kept_is_drawn(least: float, dense: bool) -> None:
+    runtime = Frugal(dense=dense)
+    predictor = Predictor(runtime, name="frugal", model_id="frugal")
+    embedding = predictor.encode(IMAGE)
+    prompts = Prompts(points=np.full((6, 1, 2), 40.0, np.float32))
+    whole = predictor.predict(embedding, prompts)
+    part = predictor.predict(embedding, prompts, least_score=least)
+    np.testing.assert_array_equal(part.scores, whole.scores)
+    kept = whole.scores.max(axis=1) > least
+    assert kept.any() == (least < 0.9)
+    np.testing.assert_array_equal(part.logits[kept], whole.logits[kept])
+    assert (part.logits[~kept] == -np.inf).all()
+    assert runtime.least[0] is None
+    if least == -np.inf:
+        assert runtime.least[1] is None
+    else:
+        np.testing.assert_array_equal(runtime.least[1], np.full(6, least, np.float32))
+
+
+def test_answers_are_as_exact_as_asked() -> None:
+    runtime = Frugal(dense=True)
+    predictor = Predictor(runtime, name="frugal", model_id="frugal")
+    embedding = predictor.encode(IMAGE)
+    prompts = Prompts(points=np.full((1, 1, 2), 40.0, np.float32))
+    predictor.predict(embedding, prompts)
+    predictor.predict(embedding, prompts, exact=False)
+    assert runtime.exact == [True, False]
+
+
 # ------------------------------------------------------------ object maps
 
 
@@ -326,11 +381,14 @@ def test_object_maps_of_a_model_without_head(
     assert predictor.object_maps(embedding) is None
 
 
-def test_object_maps_are_the_runtimes(embedding: Embedding) -> None:
-    maps = np.random.default_rng(0).random((3, 256, 256), np.float32)
+@pytest.mark.parametrize("side", [256, 512])
+def test_object_maps_are_the_runtimes(side: int) -> None:
+    maps = np.random.default_rng(0).random((3, side, side), np.float32)
     predictor = analytic_predictor(object_maps=maps)
+    embedding = predictor.encode(IMAGE)
     assert predictor.has_object_head
     assert predictor.object_maps(embedding) is maps
+    assert embedding.regions is None  # clicks of this model are not drawn
     other = analytic_predictor("another", maps)
     with pytest.raises(ValueError, match="another model"):
         other.object_maps(embedding)
@@ -360,9 +418,7 @@ def test_object_maps_of_a_network(torch_predictor: Predictor) -> None:
         embedding = predictor.encode(IMAGE)
         maps = predictor.object_maps(embedding)
         with torch.inference_mode():
-            expected = torch.sigmoid(head(embedding.looks[0].features.embedding))[
-                0
-            ].numpy()
+            expected = torch.sigmoid(head(embedding.features.embedding))[0].numpy()
     finally:
         model.object_head = None
     assert maps is not None

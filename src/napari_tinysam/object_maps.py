@@ -1,6 +1,7 @@
 """Object maps of given objects: where they, their centres and their boundaries are.
 
-What the object head learns to predict, and what its predictions are compared with.
+What the object head learns to predict, and what its predictions are compared with; and its maps at
+the resolution of the decoder's logits, where they are finer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_tinysam.prompts import LOGITS_SIZE
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+def means_of_squares(
+    values: npt.NDArray[np.float32], side: int = LOGITS_SIZE
+) -> npt.NDArray[np.float32]:
+    """Reduce maps by a whole factor: each new value is the mean of a square of old ones.
+
+    Parameters
+    ----------
+    values : ndarray of float32, (..., m, m)
+        m is a multiple of `side`.
+    side : int
+        Of the result; by default that of the mask decoder's logits, 4 pixels of the frame each.
+
+    Returns
+    -------
+    ndarray of float32, (..., side, side)
+        The very same array if it has that size already.
+
+    Raises
+    ------
+    ValueError
+        If m is no multiple of `side`.
+    """
+    factor, rest = divmod(values.shape[-1], side)
+    if rest or not factor or values.shape[-2] != values.shape[-1]:
+        raise ValueError(f"Maps of {values.shape} have no means of {side} × {side}.")
+    if factor == 1:
+        return values
+    # (..., m, m) → (..., side, factor, side, factor)
+    squares = values.reshape(*values.shape[:-2], side, factor, side, factor)
+    return np.asarray(squares.mean(axis=(-3, -1)), np.float32)
 
 
 def inner_pixels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """Object maps to labels: every object of an image at once, without any prompt.
 
 The object head says for every place how probably it is foreground, how far it is from the centre of
-its object and from the boundary of it. Places deep inside and near a centre are seeds; a watershed
-grows them over the foreground until they meet. The scheme is that of micro-sam's automatic instance
+its object and from the boundary of it. A watershed gives every peak of the latter its basin, and
+basins that no clear saddle parts are one object. The scheme is that of micro-sam's automatic instance
 segmentation (Archit et al., Nature Methods 2025), written anew.
 """
 
@@ -13,25 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.large_objects import (
-    blended,
-    confirmation,
-    foreground_with,
-    larger_seen,
-    put_larger,
-)
 from napari_tinysam.masks import Upscaler
+from napari_tinysam.object_maps import boundary_distance, centre_distance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
 #: Pixels of the model's frame along a side of one pixel that the watershed works on.
 _STEP = 2
 
-#: Pixels of the frame along a side of what settings call a value of the maps.
-_LOGIT = 4
+#: Pixels of the frame along a side of what settings call a value, however fine the maps are.
+_VALUE = 4
 
 
 @dataclass(frozen=True)
@@ -42,30 +34,31 @@ class ObjectSettings:
     ----------
     foreground_threshold : float
         Least probability of foreground; higher values draw objects smaller, and fewer.
-    boundary_threshold : float
-        Seeds lie where the distance to the boundary is at least this share of the object's largest.
-        Higher values separate touching objects better, and miss more small ones.
-    centre_threshold : float
-        Seeds lie where the distance to the centre is at most this share of the object's largest.
-        Lower values keep one object with several thick parts in one piece.
+    seed_height : float
+        Objects are peaks of the distance to the boundary that rise at least so high above the
+        saddle to the next higher one (h-maxima; Soille, Morphological Image Analysis, section
+        6.3.4). Lower values separate touching objects better; higher ones keep one object with
+        several thick parts in one piece.
+    least_depth : float
+        Peaks lie at least so high themselves.
     smoothing : float
-        Width (σ) of the Gaussian that the distances are smoothed with, in values of the maps (4
-        pixels of the frame); 0 for none. More removes stray seeds, and joins small neighbours.
+        Width (σ) of the Gaussian that the distance is smoothed with, in values of 4 pixels of the
+        frame; 0 for none. More removes stray peaks, and joins small neighbours.
     minimum_area : float
-        Least area of an object, in values of the maps (16 square pixels of the frame).
+        Least area of an object, in values of 16 square pixels of the frame.
     minimum_share : float
         Least area of an object, as share of the median object's in the image.
     """
 
     foreground_threshold: float = 0.5
-    boundary_threshold: float = 0.5
-    centre_threshold: float = 0.5
+    seed_height: float = 0.15
+    least_depth: float = 0.3
     smoothing: float = 0.5
     minimum_area: float = 3.0
-    minimum_share: float = 0.05
+    minimum_share: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("foreground_threshold", "boundary_threshold", "centre_threshold"):
+        for name in ("foreground_threshold", "seed_height", "least_depth"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise ValueError(f"{name} lies between 0 and 1; got {value}.")
@@ -76,7 +69,7 @@ class ObjectSettings:
 
 
 def segment_objects(
-    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
+    maps: npt.NDArray[np.float32],
     upscaler: Upscaler,
     settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.int32]:
@@ -84,11 +77,9 @@ def segment_objects(
 
     Parameters
     ----------
-    maps : numpy.ndarray, or sequence of them
-        (3, 256, 256) or (3, 512, 512) float in 0–1: foreground, centre distance, boundary distance,
-        from `Predictor.object_maps`. Several are those of several looks at the image, from
-        `Predictor.looked_maps`: the smaller ones tell of large objects
-        (`napari_tinysam.large_objects`).
+    maps : numpy.ndarray
+        (3, m, m) float in 0–1, m being 256 or 512: foreground, centre distance, boundary distance,
+        from `Predictor.object_maps`.
     upscaler : Upscaler
         `Embedding.upscaler` of the image.
     settings : ObjectSettings, optional
@@ -105,42 +96,29 @@ def segment_objects(
         If the maps have another shape.
     """
     settings = settings or ObjectSettings()
-    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
-    for each in looks:
-        if np.ndim(each) != 3 or len(each) != 3:
-            raise ValueError(
-                f"Three object maps are needed; got shape {np.shape(each)}."
-            )
+    if np.ndim(maps) != 3 or len(maps) != 3:
+        raise ValueError(f"Three object maps are needed; got shape {np.shape(maps)}.")
+    maps = np.asarray(maps, np.float32)
     size = _working_size(upscaler)
     to_working = Upscaler(upscaler.input_size, size, upscaler.frame_size)
-    # Working pixels in one value of the maps.
+    # Working pixels in 4 pixels of the frame.
     scale = [
-        _LOGIT * inside / frame
+        _VALUE * inside / frame
         for inside, frame in zip(size, upscaler.input_size, strict=True)
     ]
     threshold = settings.foreground_threshold
-    looks[0] = _frame_maps(looks, upscaler, settings)
-    foreground, centre, boundary = to_working.full(np.asarray(looks[0], np.float32))
-    labels = _grow(foreground >= threshold, centre, boundary, scale, settings)
-    whole = np.asarray(looks[0][0], np.float32)
-    if len(looks) > 1:
-        regions = _regions_of(looks, upscaler.valid_size, settings)
-        found = larger_seen(looks, regions)
-        if found:
-            whole = foreground_with(found, looks)
-            inside = to_working.full(whole) >= threshold
-            labels = put_larger(labels, found, inside, to_working)
+    foreground, boundary = to_working.full(np.asarray(maps[::2], np.float32))
+    labels = _grow(foreground >= threshold, boundary, scale, settings)
     labels = _without_small(labels, scale[0] * scale[1], settings)
     if size == upscaler.original_size:
         return labels
-    return _upscaled(labels, upscaler.full(whole) >= threshold)
+    return _upscaled(labels, upscaler.full(maps[0]) >= threshold)
 
 
 def confirmed(
     labels: npt.NDArray[np.int32],
-    maps: npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]],
+    maps: npt.NDArray[np.float32],
     upscaler: Upscaler,
-    settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.float64]:
     """Say how well the maps agree with objects that were made of them.
 
@@ -151,7 +129,7 @@ def confirmed(
     ----------
     labels : numpy.ndarray
         (H, W) int32, of `segment_objects` with the other arguments.
-    maps, upscaler, settings
+    maps, upscaler
         As there.
 
     Returns
@@ -159,9 +137,7 @@ def confirmed(
     numpy.ndarray
         (N + 1,) float64 in 0–1 for each label; 1 for the background, place 0.
     """
-    looks = [maps] if isinstance(maps, np.ndarray) else list(maps)
-    frame = _frame_maps(looks, upscaler, settings or ObjectSettings())
-    regions = np.zeros(frame.shape[1:], np.int32)
+    regions = np.zeros(maps.shape[1:], np.int32)
     # Pixels of the image in which the centres of the maps' values lie.
     centres = (np.arange(len(regions)) + 0.5) * (upscaler.frame_size / len(regions))
     rows, columns = (
@@ -171,9 +147,41 @@ def confirmed(
     rows, columns = rows[rows < labels.shape[0]], columns[columns < labels.shape[1]]
     regions[: len(rows), : len(columns)] = labels[np.ix_(rows, columns)]
     found = np.zeros(int(labels.max(initial=0)) + 1)
-    some = confirmation(regions, frame)
+    some = confirmation(regions, maps)
     found[: len(some)] = some
     return found
+
+
+def confirmation(
+    regions: npt.NDArray[np.int32], maps: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Say how well the maps agree with objects at their own resolution.
+
+    Parameters
+    ----------
+    regions : numpy.ndarray
+        (h, w) int32: objects 1…N, 0 where there is none.
+    maps : numpy.ndarray
+        (3, h, w) float in 0–1: foreground, centre distance, boundary distance.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N + 1,) in 0–1 for each object: mean foreground, times 1 minus the mean difference between
+        both distances and those that the object has. 1 for the background, place 0.
+    """
+    inside = regions > 0
+    numbers = regions[inside]
+    count = int(regions.max(initial=0)) + 1
+    area = np.maximum(np.bincount(numbers, minlength=count), 1)
+    off = sum(
+        np.abs(said - true(regions) / 255.0)[inside] / 2
+        for said, true in ((maps[1], centre_distance), (maps[2], boundary_distance))
+    )
+    foreground = np.bincount(numbers, maps[0][inside], count) / area
+    found = foreground * (1 - np.bincount(numbers, off, count) / area)
+    found[0] = 1.0
+    return np.asarray(found)
 
 
 def object_regions(
@@ -181,12 +189,13 @@ def object_regions(
     valid: npt.NDArray[np.bool_] | tuple[int, int],
     settings: ObjectSettings | None = None,
 ) -> npt.NDArray[np.int32]:
-    """Find the objects of an image at the resolution of its object maps.
+    """Find the objects of an image at the resolution of the decoder's logits.
 
     Parameters
     ----------
     maps : numpy.ndarray
-        (3, h, w) float in 0–1, as for `segment_objects`.
+        (3, h, w) float in 0–1, as for `segment_objects`, but with values of 4 pixels of the frame:
+        finer ones are reduced before (`napari_tinysam.object_maps.means_of_squares`).
     valid : numpy.ndarray of bool, (h, w), or (int, int)
         Where the image is, or height and width of its part at the top left; the rest is padding.
     settings : ObjectSettings, optional
@@ -198,7 +207,7 @@ def object_regions(
         (h, w) int32: objects 1…N, 0 where there is none.
     """
     settings = settings or ObjectSettings()
-    foreground, centre, boundary = maps
+    foreground, _, boundary = maps
     inside = foreground >= settings.foreground_threshold
     if isinstance(valid, tuple):
         inside = inside.copy()
@@ -206,35 +215,8 @@ def object_regions(
         inside[:, valid[1] :] = False
     else:
         inside = inside & valid
-    labels = _grow(inside, centre, boundary, [1.0, 1.0], settings)
+    labels = _grow(inside, boundary, [1.0, 1.0], settings)
     return _without_small(labels, 1.0, settings)
-
-
-def _frame_maps(
-    looks: Sequence[npt.NDArray[np.float32]],
-    upscaler: Upscaler,
-    settings: ObjectSettings,
-) -> npt.NDArray[np.float32]:
-    """Mix into the frame's maps what a smaller look adds where objects are large."""
-    frame = np.asarray(looks[0], np.float32)
-    if len(looks) < 2:
-        return frame
-    regions = object_regions(frame, upscaler.valid_size, settings)
-    return blended([frame, *looks[1:]], regions)
-
-
-def _regions_of(
-    looks: Sequence[npt.NDArray[np.float32]],
-    valid: tuple[int, int],
-    settings: ObjectSettings,
-) -> list[npt.NDArray[np.int32]]:
-    """Objects at the resolution of each look's maps."""
-    found = []
-    for maps in looks:
-        factor = looks[0].shape[1] // maps.shape[1]
-        part = (-(-valid[0] // factor), -(-valid[1] // factor))
-        found.append(object_regions(maps, part, settings))
-    return found
 
 
 def _working_size(upscaler: Upscaler) -> tuple[int, int]:
@@ -253,38 +235,91 @@ def _working_size(upscaler: Upscaler) -> tuple[int, int]:
 
 def _grow(
     foreground: npt.NDArray[np.bool_],
-    centre: npt.NDArray[np.float32],
     boundary: npt.NDArray[np.float32],
     scale: list[float],
     settings: ObjectSettings,
 ) -> npt.NDArray[np.int32]:
-    """Seeds, and the watershed from them: (h, w) labels, with gaps in their numbers."""
+    """Foreground to objects: (h, w) labels, with gaps in their numbers."""
     from scipy import ndimage as ndi
+    from skimage.morphology import local_maxima
     from skimage.segmentation import watershed
 
     if not foreground.any():
         return np.zeros(foreground.shape, np.int32)
     if settings.smoothing:
         sigma = [settings.smoothing * factor for factor in scale]
-        centre, boundary = (
-            ndi.gaussian_filter(each, sigma, mode="nearest", truncate=3.0)
-            for each in (centre, boundary)
-        )
-    inside = (
-        foreground
-        & (boundary >= settings.boundary_threshold)
-        & (centre <= settings.centre_threshold)
-    )
+        boundary = ndi.gaussian_filter(boundary, sigma, mode="nearest", truncate=3.0)
+    depth = np.where(foreground, boundary, 0).astype(np.float32)
     around = np.ones((3, 3), bool)
-    seeds, count = ndi.label(inside, around)
-    # Pieces of foreground without a seed are objects too, if unclear ones.
+    tops = local_maxima(depth, connectivity=2) & foreground
+    peaks, count = ndi.label(tops, around)
+    # Pieces of foreground without a peak are objects too, if unclear ones.
     pieces, number = ndi.label(foreground, around)
-    seeded = np.zeros(number + 1, bool)
-    seeded[pieces[inside]] = True
-    seeded[0] = True
-    seeds = np.where(seeded[pieces], seeds, pieces + count)
-    grown = watershed(centre - boundary, seeds, mask=foreground, connectivity=2)
-    return np.asarray(grown, np.int32)
+    has_peak = np.zeros(number + 1, bool)
+    has_peak[pieces[tops]] = True
+    has_peak[0] = True
+    peaks = np.where(has_peak[pieces], peaks, pieces + count)
+    basins = watershed(-depth, peaks, mask=foreground, connectivity=2)
+    return _merged(basins, depth, settings)
+
+
+def _merged(
+    basins: npt.NDArray[np.integer],
+    depth: npt.NDArray[np.float32],
+    settings: ObjectSettings,
+) -> npt.NDArray[np.int32]:
+    """Join basins of peaks that do not rise high enough above the saddle to a higher one.
+
+    Saddles are taken from the highest down, as in Kruskal's algorithm: where two groups of basins
+    meet, the lower one's highest peak has its height there.
+    """
+    count = int(basins.max()) + 1
+    top = np.zeros(count, np.float32)
+    np.maximum.at(top, basins.ravel(), depth.ravel())
+    group, label, highest = list(range(count)), list(range(count)), top.tolist()
+
+    def root(parents: list[int], number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    for height, first, second in _saddles(basins, depth, count):
+        higher, lower = root(group, first), root(group, second)
+        if higher == lower:
+            continue
+        if highest[higher] < highest[lower]:
+            higher, lower = lower, higher
+        peak = highest[lower]
+        if peak - height < settings.seed_height or peak < settings.least_depth:
+            label[root(label, second)] = root(label, first)
+        group[lower] = higher
+    roots = np.array([root(label, number) for number in range(count)], np.int32)
+    return roots[basins]
+
+
+def _saddles(
+    basins: npt.NDArray[np.integer], depth: npt.NDArray[np.float32], count: int
+) -> list[tuple[float, int, int]]:
+    """Depth of the highest pass between each two basins that touch, the deepest first."""
+    keys, heights = [], []
+    height, width = basins.shape
+    for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = np.s_[: height - down, max(0, -across) : width - max(0, across)]
+        there = np.s_[down:, max(0, across) : width - max(0, -across)]
+        one, other = basins[here], basins[there]
+        meet = (one != other) & (one > 0) & (other > 0)
+        one, other = one[meet].astype(np.int64), other[meet].astype(np.int64)
+        keys.append(np.minimum(one, other) * count + np.maximum(one, other))
+        heights.append(np.minimum(depth[here][meet], depth[there][meet]))
+    key, passes = np.concatenate(keys), np.concatenate(heights)
+    pairs, place = np.unique(key, return_inverse=True)
+    best = np.zeros(len(pairs), np.float32)
+    np.maximum.at(best, place, passes)
+    order = np.argsort(-best, kind="stable")
+    return [
+        (float(best[i]), int(pairs[i] // count), int(pairs[i] % count)) for i in order
+    ]
 
 
 def _without_small(

@@ -18,37 +18,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """An image as it was encoded at one size.
-
-    Parameters
-    ----------
-    factor : int
-        How many times smaller than in the model's frame; 1 there.
-    features : object
-        What the predictor's runtime computed; opaque.
-    maps : numpy.ndarray, optional
-        (3, 256 / factor, 256 / factor) float32, what the object head says, for models with dense
-        prompts: their clicks need it.
-    regions : numpy.ndarray, optional
-        (256 / factor, 256 / factor) int32, the objects in these maps.
-    """
-
-    factor: int
-    features: Any
-    maps: npt.NDArray[np.float32] | None = None
-    regions: npt.NDArray[np.int32] | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Embedding:
     """One encoded image.
 
     Parameters
     ----------
-    looks : tuple of Look
-        The image in the model's frame; then, for models with dense prompts, in smaller ones
-        (`napari_tinysam.scales`).
+    features : object
+        What the predictor's runtime computed; opaque.
     original_size : (int, int)
         Height and width of the image.
     input_size : (int, int)
@@ -57,16 +33,20 @@ class Embedding:
         Side of the model's frame in pixels.
     model_id : str
         The predictor that made it, the only one that can read it.
-    resized : numpy.ndarray, optional
-        (h, w, 3) uint8, the image in the model's frame: for `Predictor.mirrored_maps`.
+    maps : numpy.ndarray, optional
+        (3, m, m) float32, what the object head says, if there is one; m is 256 or 512.
+    regions : numpy.ndarray, optional
+        (256, 256) int32, the objects in these maps, for models with dense prompts: clicks on them
+        are drawn as them.
     """
 
-    looks: tuple[Look, ...]
+    features: Any
     original_size: tuple[int, int]
     input_size: tuple[int, int]
     frame_size: int
     model_id: str
-    resized: npt.NDArray[np.uint8] | None = None
+    maps: npt.NDArray[np.float32] | None = None
+    regions: npt.NDArray[np.int32] | None = None
 
     @cached_property
     def upscaler(self) -> Upscaler:

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from napari_tinysam import scales
-from napari_tinysam.dense_prompts import draw_prompts, first_guess
+from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
 from napari_tinysam.image import as_rgb, to_eight_bits
-from napari_tinysam.mirrors import mirrored, turned_back
+from napari_tinysam.object_maps import means_of_squares
 from napari_tinysam.objects import object_regions
-from napari_tinysam.predictions import Embedding, Look, Masks
+from napari_tinysam.predictions import Embedding, Masks
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
-from napari_tinysam.runtime.protocol import DecodedPrompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.runtime import Runtime
     from napari_tinysam.runtime.choice import Precision, RuntimeName
+    from napari_tinysam.runtime.protocol import DecodedPrompts
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
 _DRAWN_AT_ONCE = 16
@@ -96,37 +95,24 @@ class Predictor:
         """
         plane = to_eight_bits(image, **to_rgb_options)
         height, width = plane.shape[:2]
-        frame = self._runtime.image_size
-        small = resize_longest_side(plane, frame)
-        resized = as_rgb(small)
+        runtime = self._runtime
+        rgb = as_rgb(resize_longest_side(plane, runtime.image_size))
+        input_size = (rgb.shape[0], rgb.shape[1])
+        features = runtime.encode(rgb)
+        maps = runtime.object_maps(features)
+        regions = None
+        if maps is not None and runtime.dense_prompts:
+            rows, columns = (-(-side // LOGIT) for side in input_size)
+            regions = object_regions(means_of_squares(maps), (rows, columns))
         return Embedding(
-            looks=tuple(self._look(small, factor) for factor in self._factors),
+            features=features,
             original_size=(height, width),
-            input_size=(resized.shape[0], resized.shape[1]),
-            frame_size=frame,
+            input_size=input_size,
+            frame_size=runtime.image_size,
             model_id=self.model_id,
-            # An image that fits may be the caller's own array, and change.
-            resized=resized.copy() if resized is plane else resized,
+            maps=maps,
+            regions=regions,
         )
-
-    @property
-    def _factors(self) -> tuple[int, ...]:
-        """How many times smaller than the frame each look at an image is."""
-        return (1, *scales.FACTORS) if self._runtime.dense_prompts else (1,)
-
-    def _look(self, resized: npt.NDArray[np.uint8], factor: int) -> Look:
-        """Encode an image, (h, w, 3 or 1) in pixels of the frame, so many times smaller."""
-        rgb = as_rgb(resized if factor == 1 else scales.reduced(resized, factor))
-        frame = self._runtime.image_size // factor
-        features = self._runtime.encode(rgb, frame)
-        if not self._runtime.dense_prompts:
-            return Look(factor, features)
-        maps = self._runtime.object_maps(features)
-        if maps is None:
-            return Look(factor, features)
-        cell = frame / maps.shape[1]
-        height, width = (int(np.ceil(side / cell)) for side in rgb.shape[:2])
-        return Look(factor, features, maps, object_regions(maps, (height, width)))
 
     def predict(
         self,
@@ -134,7 +120,6 @@ class Predictor:
         prompts: Prompts,
         *,
         least_score: float = -np.inf,
-        looks: npt.NDArray[np.intp] | None = None,
         exact: bool = True,
     ) -> Masks:
         """Predict three masks for each object.
@@ -148,10 +133,7 @@ class Predictor:
             prompts; each is decoded as if it were alone.
         least_score : float
             Objects none of whose masks has a higher score are not drawn: their logits are minus
-            infinity, their scores some that are not above it. Saves a third of the time.
-        looks : numpy.ndarray, optional
-            (N,) int, how many of the embedding's looks are asked about each object, the largest
-            first; at least 1. By default all that may have the best answer.
+            infinity. Saves a third of the time.
         exact : bool
             False: the runtime may decode in half precision where that is faster, for searches that
             keep the best of many masks.
@@ -179,105 +161,38 @@ class Predictor:
             step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
-                logits[rows[part]], scores[rows[part]] = self._best_look(
+                logits[rows[part]], scores[rows[part]] = self._decoded(
                     embedding,
                     *(
                         None if each is None else each[part]
                         for each in (points, group.labels, boxes, group.masks)
                     ),
                     least_score=least_score,
-                    counts=None if looks is None else looks[rows[part]],
                     exact=exact,
                 )
         return Masks(logits, scores, embedding.upscaler)
 
-    def _best_look(
-        self,
-        embedding: Embedding,
-        *prompts: npt.NDArray[Any] | None,
-        least_score: float,
-        counts: npt.NDArray[np.intp] | None,
-        exact: bool,
-    ) -> DecodedPrompts:
-        """Decode objects with the same kinds of prompts at all sizes, and keep the best answers."""
-        first, *further = embedding.looks
-        least = None
-        if least_score > -np.inf:
-            count = next(len(each) for each in prompts if each is not None)
-            least = np.full(count, least_score, np.float32)
-        logits, scores = self._decoded(first, *prompts, least_scores=least, exact=exact)
-        if not further:
-            return DecodedPrompts(logits, scores)
-        worth = scores.max(axis=1) + scales.HEAD_START
-        for number, look in enumerate(further, start=2):
-            rows = self._asked(look, len(scores), *prompts)
-            if counts is not None:
-                rows = rows[counts[rows] >= number]
-            if not rows.size:
-                continue
-            parts = (None if each is None else each[rows] for each in prompts)
-            # What cannot be better is not drawn.
-            least = worth[rows] - np.float32(scales.HEAD_START)
-            least = np.maximum(least, np.float32(least_score))
-            found = self._decoded(look, *parts, least_scores=least, exact=exact)
-            expected = scales.worth(found.logits, found.scores)
-            better = expected > worth[rows]
-            rows = rows[better]
-            worth[rows] = expected[better]
-            scores[rows] = found.scores[better]
-            logits[rows] = scales.enlarged_logits(found.logits[better], look.factor)
-        return DecodedPrompts(logits, scores)
-
-    @staticmethod
-    def _asked(
-        look: Look,
-        count: int,
-        points: npt.NDArray[Any] | None,
-        labels: npt.NDArray[Any] | None,
-        boxes: npt.NDArray[Any] | None,
-        masks: npt.NDArray[Any] | None,
-    ) -> npt.NDArray[np.intp]:
-        """Which of the prompts a smaller look may have better answers to."""
-        if boxes is not None:
-            return np.flatnonzero(scales.large_boxes(boxes, look.factor))
-        if (
-            points is None
-            or labels is None
-            or masks is not None
-            or look.regions is None
-        ):
-            return np.arange(count)
-        reduced = scales.to_reduced(points, look.factor)
-        return np.flatnonzero(~scales.small_objects(look.regions, reduced, labels))
-
     def _decoded(
         self,
-        look: Look,
+        embedding: Embedding,
         points: npt.NDArray[Any] | None,
         labels: npt.NDArray[Any] | None,
         boxes: npt.NDArray[Any] | None,
         masks: npt.NDArray[Any] | None,
         *,
-        least_scores: npt.NDArray[np.float32] | None,
+        least_score: float,
         exact: bool,
     ) -> DecodedPrompts:
         """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
-        if look.factor > 1:
-            if points is not None:
-                points = scales.to_reduced(points, look.factor)
-            if boxes is not None:
-                boxes = scales.to_reduced(boxes, look.factor)
-            if masks is not None:
-                masks = scales.reduced_logits(masks, look.factor)
+        count = next(len(a) for a in (points, boxes, masks) if a is not None)
         guess = None
         if self._runtime.dense_prompts:
-            objects = look.regions
+            objects = embedding.regions
             if points is not None and objects is not None:
                 objects = np.broadcast_to(objects, (len(points), *objects.shape))
-            side = LOGITS_SIZE // look.factor
             masks = draw_prompts(
                 np,
-                (side, side),
+                (LOGITS_SIZE, LOGITS_SIZE),
                 points=points,
                 labels=labels,
                 boxes=boxes,
@@ -286,12 +201,14 @@ class Predictor:
             )
             guess = first_guess(np, masks)
         decoded = self._runtime.decode(
-            look.features,
+            embedding.features,
             points=points,
             labels=labels,
             boxes=boxes,
             masks=masks,
-            least_scores=least_scores,
+            least_scores=np.full(count, least_score, np.float32)
+            if least_score > -np.inf
+            else None,
             exact=exact,
         )
         if guess is None:
@@ -315,7 +232,7 @@ class Predictor:
         Returns
         -------
         numpy.ndarray or None
-            (3, 256, 256) float32 in 0–1 over the model's frame; what they are, says
+            (3, m, m) float32 in 0–1 over the model's frame, m being 256 or 512; what they are, says
             `napari_tinysam.model.object_head`. None where `has_object_head` is false.
 
         Raises
@@ -324,71 +241,7 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
-        return self._maps(embedding.looks[0])
-
-    def looked_maps(self, embedding: Embedding) -> list[npt.NDArray[np.float32]]:
-        """Predict where objects are, in every look at the image.
-
-        Parameters
-        ----------
-        embedding : Embedding
-            From `encode` of this predictor.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            What `object_maps` gives, then the same of the smaller looks, each (3, 256 / factor,
-            256 / factor); for `napari_tinysam.objects.segment_objects`. Empty where
-            `has_object_head` is false.
-
-        Raises
-        ------
-        ValueError
-            If the embedding is another model's.
-        """
-        self._check_own(embedding)
-        found = [self._maps(look) for look in embedding.looks]
-        return [maps for maps in found if maps is not None]
-
-    def mirrored_maps(
-        self, embedding: Embedding, axes: tuple[int, ...]
-    ) -> list[npt.NDArray[np.float32]]:
-        """Predict where objects are in the mirrored image, and turn that back.
-
-        Parameters
-        ----------
-        embedding : Embedding
-            From `encode` of this predictor. It takes as long as that.
-        axes : tuple of int
-            0 for upside down, 1 for left to right; see `napari_tinysam.mirrors`.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            As `looked_maps` gives them; 0 beyond the image.
-
-        Raises
-        ------
-        ValueError
-            If the embedding is another model's, or does not hold its image.
-        """
-        self._check_own(embedding)
-        if embedding.resized is None:
-            raise ValueError("This embedding does not hold its image; encode it again.")
-        rgb = mirrored(embedding.resized, axes)
-        found = []
-        for factor in self._factors:
-            maps = self._maps(self._look(rgb, factor))
-            if maps is not None:
-                cell = self._runtime.image_size // maps.shape[1]
-                size = (rgb.shape[0] // cell, rgb.shape[1] // cell)
-                found.append(turned_back(maps, size, axes))
-        return found
-
-    def _maps(self, look: Look) -> npt.NDArray[np.float32] | None:
-        if look.maps is not None:
-            return look.maps
-        return self._runtime.object_maps(look.features)
+        return embedding.maps
 
     def _check_own(self, embedding: Embedding) -> None:
         if embedding.model_id != self.model_id:
@@ -550,7 +403,6 @@ def _import_ahead() -> None:
 
 __all__ = [
     "Embedding",
-    "Look",
     "Masks",
     "Predictor",
     "load_model",

@@ -40,7 +40,7 @@ class SceneRuntime:
         self.points: list[tuple[float, float]] = []
         self._known: dict[int, np.ndarray] = {}
 
-    def encode(self, rgb: np.ndarray, frame_size: int = 0) -> Any:
+    def encode(self, rgb: np.ndarray) -> Any:
         return None
 
     def object_maps(self, features: Any) -> np.ndarray | None:

@@ -60,31 +60,18 @@ def test_of_each_block_one_point_is_in_the_first_round(n: int) -> None:
     assert len(blocks) == len(lattice.coarse)
 
 
-@given(st.integers(1, 70), st.integers(1, 70))
-def test_wider_grids_are_parts_of_closer_ones(height: int, width: int) -> None:
-    lattice = centred_lattice((height, width), 40)
-    assert lattice.spacing.shape == (len(lattice.all),)
-    assert (lattice.spacing[: len(lattice.coarse)] == 4).all()
-    assert set(lattice.spacing[len(lattice.coarse) :].tolist()) <= {1, 2}
-    # Every second point of each side: no two neighbours, none more than two apart.
-    wider = lattice.all[lattice.spacing >= 2]
-    for axis, length in ((0, width), (1, height)):
-        count = min(40, length)
-        along = (np.unique(wider[:, axis]) / length * count - 0.5).round().astype(int)
-        assert (np.diff(along)[:-1] >= 2).all()  # but for a last, short block
-        assert (np.diff(along) <= 3).all()
-        assert along[0] <= 1
-        assert along[-1] >= count - 3
-
-
-def test_points_outside_take_their_spacing_along() -> None:
+def test_points_outside_are_left_out_of_both_rounds() -> None:
     lattice = centred_lattice((64, 64))
     where = np.zeros((64, 64), bool)
     where[:40, 10:] = True
     inside = lattice.inside(where)
-    whole = dict(zip(map(tuple, lattice.all), lattice.spacing, strict=True))
     assert 0 < len(inside.all) < len(lattice.all)
-    assert [whole[tuple(point)] for point in inside.all] == inside.spacing.tolist()
+    for part, whole in (
+        (inside.coarse, lattice.coarse),
+        (inside.dense, lattice.dense),
+    ):
+        x, y = whole.astype(int).T
+        np.testing.assert_array_equal(part, whole[where[y, x]])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
+from analytic_runtime import analytic_predictor
 from everything.scene import scene
 from napari_tinysam.everything import (
     Candidate,
@@ -22,7 +22,7 @@ from napari_tinysam.everything import (
     centred_lattice,
     official_lattice,
 )
-from napari_tinysam.everything.search import foreground_at, looks_worth_asking
+from napari_tinysam.everything.search import foreground_at
 from napari_tinysam.prompts import Prompts
 
 DISCS = [
@@ -240,18 +240,20 @@ def test_where_the_head_sees_nothing_nothing_is_asked() -> None:
     assert search.report.skipped == 0
 
 
-def test_what_only_a_smaller_look_sees_is_foreground_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    predictor, embedding, _ = scene([], (300, 400), seen=[])
-    frame = np.zeros((3, 256, 256), np.float32)
-    frame[0, 100:120, 40:60] = 0.7  # pixels 400…480, 160…240 of the frame
-    half = np.zeros((3, 128, 128), np.float32)
-    half[0, 10:60, 80:120] = 0.9  # 80…480, 640…960
-    monkeypatch.setattr(predictor, "looked_maps", lambda _: [frame, half])
-    points = np.array([[200.0, 440.0], [800.0, 280.0], [500.0, 280.0]]) * 400 / 1024
+@pytest.mark.parametrize("finer", [1, 2])
+def test_foreground_is_read_at_the_points(finer: int) -> None:
+    maps = np.zeros((3, 256, 256), np.float32)
+    maps[0, 100:120, 40:60] = 0.7  # pixels 400…480, 160…240 of the frame
+    maps = maps.repeat(finer, axis=1).repeat(finer, axis=2)
+    predictor = analytic_predictor(object_maps=maps)
+    embedding = predictor.encode(np.zeros((300, 400), np.uint8))
+    points = np.array([[200.0, 440.0], [500.0, 280.0]]) * 400 / 1024
     found = foreground_at(predictor, embedding, points)
-    np.testing.assert_allclose(found, [0.7, 0.9, 0], atol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [0.7, 0], atol=1e-6)
+    headless = analytic_predictor()
+    embedding = headless.encode(np.zeros((300, 400), np.uint8))
+    np.testing.assert_array_equal(foreground_at(headless, embedding, points), [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -367,52 +369,3 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="no lattice"):
         SearchSettings(lattice="hexagonal")  # type: ignore[arg-type]
     assert len(centred_lattice((100, 100)).coarse) == 64
-
-
-# ------------------------------------------------------------------- smaller looks
-
-
-@dataclass
-class Looked:
-    """As much of an embedding as tells how often the image was looked at."""
-
-    looks: list[Any]
-    frame_size: int = 1024
-
-
-def embedded(*factors: int) -> Any:
-    return Looked([SimpleNamespace(factor=factor) for factor in factors])
-
-
-@pytest.mark.parametrize(
-    ("points_per_side", "expected"),
-    [
-        # 32 pixels apart: half of the size gets every second point, a quarter one of a block.
-        (32, {1: 1, 2: 2, 4: 3}),
-        (16, {1: 2, 2: 3, 4: 3}),
-        (8, {1: 3, 2: 3, 4: 3}),
-        # There is no wider grid than one point of a block.
-        (64, {1: 1, 2: 1, 4: 3}),
-    ],
-)
-def test_smaller_looks_get_wider_grids(
-    points_per_side: int, expected: dict[int, int]
-) -> None:
-    spacing = np.array([4, 1, 2, 1, 4])
-    found = looks_worth_asking(
-        embedded(1, 2, 4), spacing, SearchSettings(points_per_side)
-    )
-    assert found.tolist() == [expected[each] for each in spacing.tolist()]
-    one = looks_worth_asking(embedded(1), spacing, SearchSettings(points_per_side))
-    assert one.tolist() == [1] * 5
-
-
-def test_all_looks_are_asked_about_points_that_are_no_grid() -> None:
-    """Of the published lattice, which knows one look only, and of none at all."""
-    lattice = official_lattice((1024, 1024))
-    found = looks_worth_asking(embedded(1, 2, 4), lattice.spacing, SearchSettings())
-    assert (found == 3).all()
-    nothing = looks_worth_asking(
-        embedded(1, 2, 4), np.zeros(0, np.intp), SearchSettings()
-    )
-    assert nothing.shape == (0,)

@@ -283,6 +283,13 @@ def test_a_foreign_note_changes_nothing(note: str) -> None:
     assert Thresholds.from_notes({}) == Thresholds.of_sam()
 
 
+def test_settings_that_are_no_more_are_passed_over() -> None:
+    """Notes of models up to version 0.4 say how many mirror images are looked at."""
+    stored = json.dumps({"guided": {"mirrors": 2, "agreement": 0.7}})
+    found = Thresholds.from_notes({NOTE: stored})
+    assert found.guided == GuidedSettings(agreement=0.7)
+
+
 def test_a_model_of_our_own_training_finds_something_without_calibration() -> None:
     ours = Thresholds.from_notes({"made_by": "napari-tinysam finetune"})
     sam = Thresholds.from_notes({})

@@ -131,7 +131,7 @@ def encoded(
     """Embedding and object maps, as torch makes them."""
     with torch.no_grad():
         rgb = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        features = model.features(model.normalize_and_pad(rgb, side))
+        features = model.features(model.normalize_and_pad(rgb)[..., :side, :side])
         maps = None
         if model.object_head is not None:
             maps = model.object_maps(features).sigmoid()

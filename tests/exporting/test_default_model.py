@@ -86,19 +86,19 @@ def iou(one: np.ndarray, two: np.ndarray) -> float:
 def test_the_example_masks_are_those_of_the_plugin(
     folder: Path, plugin: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of its first look, and with its own regions: those are the plugin's to find."""
+    """With its own regions: those are the plugin's to find."""
     monkeypatch.chdir(folder)
     rgb = np.asarray(Image.open("cells.png"))
     embedding = plugin.encode(rgb)
-    look = embedding.looks[0]
-    names = run(example(folder, "regions = own\n"), own=look.regions)
-    assert look.maps is not None
-    np.testing.assert_allclose(names["seen"]["object_maps"][0], look.maps, atol=1e-3)
+    names = run(example(folder, "regions = own\n"), own=embedding.regions)
+    assert embedding.maps is not None
+    maps = names["seen"]["object_maps"][0]
+    np.testing.assert_allclose(maps, embedding.maps, atol=1e-3)
     point, box = two_objects(np.load("labels.npy"))
     for number, prompts in enumerate(
         (Prompts(points=[[point]], labels=[[1]]), Prompts(boxes=[box]))
     ):
-        expected = plugin.predict(embedding, prompts, looks=np.ones(1, np.intp))
+        expected = plugin.predict(embedding, prompts)
         masks, scores = (names["found"][each][number] for each in ("masks", "scores"))
         largest = np.abs(expected.logits).max()
         assert np.abs(masks - expected.logits[0]).max() < 1e-3 * largest
@@ -136,23 +136,23 @@ def test_the_regions_of_the_page_are_nearly_the_plugins(
     folder: Path, plugin: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    look = plugin.encode(np.asarray(Image.open("cells.png"))).looks[0]
-    assert look.maps is not None
-    assert look.regions is not None
+    embedding = plugin.encode(np.asarray(Image.open("cells.png")))
+    assert embedding.maps is not None
+    assert embedding.regions is not None
     names = run(
         block_with("watershed"),
         np=np,
-        seen={"object_maps": look.maps[None]},
+        seen={"object_maps": embedding.maps[None]},
         height=round(1024 * 200 / 280),
         width=1024,
     )
     found = names["regions"]
     assert found.dtype == np.int32
-    assert iou(found > 0, look.regions > 0) > 0.9
+    assert iou(found > 0, embedding.regions > 0) > 0.9
     # Object by object, each with the one that it shares most with.
     alike = []
-    for number in range(1, int(look.regions.max()) + 1):
-        own = look.regions == number
+    for number in range(1, int(embedding.regions.max()) + 1):
+        own = embedding.regions == number
         other = np.bincount(found[own]).argmax()
         alike.append(other > 0 and iou(found == other, own) > 0.8)
     assert np.mean(alike) > 0.8

@@ -61,7 +61,7 @@ def test_all_prompts_equal_the_official_from_image_to_mask(
     own = predictor(ours)
     embedding = own.encode(image)
     np.testing.assert_allclose(
-        embedding.looks[0].features.embedding.numpy(),
+        embedding.features.embedding.numpy(),
         reference.features.numpy(),
         rtol=0,
         atol=1e-5,

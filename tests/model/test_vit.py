@@ -82,7 +82,7 @@ def test_a_vit_b_file_gives_the_official_masks(tmp_path: Path) -> None:
     own = predictor(ours)
     embedding = own.encode(image)
     np.testing.assert_allclose(
-        embedding.looks[0].features.embedding.numpy(),
+        embedding.features.embedding.numpy(),
         reference.features.numpy(),
         rtol=0,
         atol=1e-5,

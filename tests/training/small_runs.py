@@ -79,7 +79,8 @@ def training(
     """A run that is ready to start, or to go on."""
     fabric = launched(Hardware("cpu", precision=precision))
     torch.manual_seed(recipe.seed)
-    student = new_model(recipe.model.architecture)
+    student = new_model(recipe.model.architecture or "efficientnet_lite0")
+    student.dense_prompts = bool(recipe.model.dense_prompts)
     if recipe.model.batch_norm == "frozen":
         settle(student)
     run_folder = RunFolder(folder, recipe, fingerprint="discs")
@@ -88,7 +89,9 @@ def training(
     options: dict[str, Any] = {} if clock is None else {"clock": clock}
     run = Training(
         Objective(student, recipe),
-        WindowBatches(Sources.even(images or discs()), recipe),
+        WindowBatches(
+            Sources.even(images or discs()), recipe, map_stride=student.map_stride
+        ),
         recipe,
         run_folder,
         fabric,

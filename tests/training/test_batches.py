@@ -13,16 +13,11 @@ from tinysam_training.data.batches import Batch, make_batch
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.targets import (
     known,
-    logit_means,
+    means,
     object_maps_targets,
     valid,
 )
-from tinysam_training.data.windows import (
-    Window,
-    frame_window,
-    sample_window,
-    whole_frame,
-)
+from tinysam_training.data.windows import Window, frame_window, whole_frame
 
 MEAN = np.array([123.675, 116.28, 103.53])[:, None, None]
 STD = np.array([58.395, 57.12, 57.375])[:, None, None]
@@ -42,8 +37,11 @@ def windows() -> list[Window]:
         labels[0, 12 * y : 12 * y + 1 + number // 20, 11 * x + 1 : 11 * x + 4] = number
     rgb = rng.integers(1, 256, (100, 90, 3), np.uint8)
     return [
-        sample_window(
-            LabelledImage(str(number), "set", rgb, labels, number % 2 == 0), 416, rng
+        frame_window(
+            LabelledImage(str(number), "set", rgb, labels, number % 2 == 0),
+            416,
+            10 * number,
+            35,  # the last of them in the padding
         )
         for number in range(3)
     ]
@@ -51,13 +49,17 @@ def windows() -> list[Window]:
 
 @pytest.fixture(scope="module")
 def empty() -> Window:
-    return sample_window(EMPTY, 416, np.random.default_rng(0))
+    return frame_window(EMPTY, 416, 0, 0)
 
 
 def test_images_are_normalised_and_padded_with_zeros(windows: list[Window]) -> None:
     padded = replace(windows[0], height=100, width=130)
     batch = make_batch([windows[1], padded], 4, np.random.default_rng(0))
-    np.testing.assert_allclose(batch.image[0], (windows[1].rgb - MEAN) / STD, atol=1e-5)
+    shown = np.s_[:, : windows[1].height, : windows[1].width]
+    assert windows[1].width < 416
+    np.testing.assert_allclose(
+        batch.image[0][shown], ((windows[1].rgb - MEAN) / STD)[shown], atol=1e-5
+    )
     assert (batch.image[1, :, 100:] == 0).all()
     assert (batch.image[1, :, :, 130:] == 0).all()
     np.testing.assert_allclose(
@@ -78,9 +80,20 @@ def test_maps_are_those_of_the_windows(windows: list[Window]) -> None:
             (batch.known[number, 0], known(window)),
         ):
             np.testing.assert_array_equal(
-                share, logit_means(plane[None].astype(np.float32))[0]
+                share, means(plane[None].astype(np.float32))[0]
             )
     assert batch.known[1].sum() < batch.valid[1].sum()  # partly annotated
+
+
+def test_maps_may_be_finer_than_masks(windows: list[Window]) -> None:
+    batch = make_batch(windows, 4, np.random.default_rng(0), map_stride=2)
+    assert batch.maps.shape == (3, 3, 208, 208)
+    assert batch.maps_weight.shape == (3, 1, 208, 208)
+    assert batch.valid.shape == batch.known.shape == (3, 1, 104, 104)
+    for number, window in enumerate(windows):
+        maps, weight = object_maps_targets(window, 2)
+        np.testing.assert_array_equal(batch.maps[number], maps)
+        np.testing.assert_array_equal(batch.maps_weight[number], weight)
 
 
 def test_objects_are_different_ones_of_their_windows(windows: list[Window]) -> None:
@@ -169,7 +182,7 @@ def test_windows_of_different_sizes_are_refused(windows: list[Window]) -> None:
     image = LabelledImage(
         "other", "set", np.zeros((9, 9, 3), np.uint8), np.ones((1, 9, 9), np.int32)
     )
-    other = sample_window(image, 32, np.random.default_rng(0))
+    other = frame_window(image, 32, 0, 0)
     for some in ([windows[0], other], []):
         with pytest.raises(ValueError, match="one size"):
             make_batch(some, 1, np.random.default_rng(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model import ImageFeatures, SegmentAnything
 from tinysam_training.decoding import USED_TOKENS, decode
 
 NAN = float("nan")
@@ -55,7 +55,8 @@ def test_every_object_of_a_mixture_equals_the_official_decoder_alone(
         masks = torch.randn(3, 1, 64, 64)
         masks[1] = NAN
     with torch.no_grad():
-        ours = decode(model, embedding, whole(2), window, **MIXED, masks=masks)
+        features = ImageFeatures(embedding)
+        ours = decode(model, features, whole(2), window, **MIXED, masks=masks)
         for row in range(3):
             labels = MIXED["labels"][row]
             real = labels >= 0
@@ -85,7 +86,7 @@ def test_a_window_sees_its_part_of_the_positional_encoding(
     with torch.no_grad():
         ours = decode(
             model,
-            embedding,
+            ImageFeatures(embedding),
             offset,
             torch.tensor([0]),
             points,
@@ -110,12 +111,13 @@ def test_absent_prompts_get_no_gradient_and_change_nothing(
     window = torch.zeros(1, dtype=torch.int64)
     point = torch.tensor([[[70.0, 30.0]]])
     nowhere = torch.full((1, 4), NAN)
+    features = ImageFeatures(embedding)
     alone = decode(
-        model, embedding, whole(1), window, point, torch.tensor([[1]]), nowhere
+        model, features, whole(1), window, point, torch.tensor([[1]]), nowhere
     )
     filled = decode(
         model,
-        embedding,
+        features,
         whole(1),
         window,
         torch.cat([point, torch.full((1, 3, 2), 99.0)], 1),
@@ -132,7 +134,7 @@ def test_absent_prompts_get_no_gradient_and_change_nothing(
 def test_no_objects_are_no_error(model: SegmentAnything) -> None:
     empty = decode(
         model,
-        embeddings(1),
+        ImageFeatures(embeddings(1)),
         whole(1),
         torch.zeros(0, dtype=torch.int64),
         torch.zeros(0, 1, 2),
@@ -140,3 +142,79 @@ def test_no_objects_are_no_error(model: SegmentAnything) -> None:
         torch.zeros(0, 4),
     )
     assert empty.logits.shape == (0, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def detailed() -> SegmentAnything:
+    """A model whose decoder reads details, and has learnt to."""
+    torch.manual_seed(3)
+    model = SegmentAnything("efficientnet_lite0", 256).eval()
+    with torch.no_grad():
+        for parameter in model.mask_decoder.parameters():
+            if parameter.ndim == 1 or not parameter.any():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def test_details_are_read_of_the_window_of_each_object(
+    detailed: SegmentAnything,
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    shapes = ((64, 32), (32, 64), (16, 128))
+    details = tuple(
+        torch.randn(2, channels, side, side, generator=generator)
+        for channels, side in shapes
+    )
+    features = ImageFeatures(embeddings(2), details)
+    window = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        ours = decode(detailed, features, whole(2), window, **MIXED)
+        other = decode(
+            detailed,
+            ImageFeatures(features.embedding, tuple(each.flip(0) for each in details)),
+            whole(2),
+            window,
+            **MIXED,
+        )
+        for row, number in enumerate(window):
+            real = MIXED["labels"][row] >= 0
+            box = MIXED["boxes"][row : row + 1]
+            logits, scores = detailed.decode(
+                features.embedding[number][None],
+                points=MIXED["points"][row, real][None] if real.any() else None,
+                labels=MIXED["labels"][row, real][None] if real.any() else None,
+                boxes=None if box.isnan().any() else box,
+                details=tuple(each[number][None] for each in details),
+            )
+            assert close(ours.logits[row], logits[0])
+            assert close(ours.scores[row], scores[0])
+            assert not close(ours.logits[row], other.logits[row])
+
+
+def test_a_smaller_embedding_is_the_top_left_of_the_frame(
+    model: SegmentAnything,
+) -> None:
+    """As in training, where a window has the positions of its place in the frame."""
+    embedding = torch.randn(1, 256, 8, 8)
+    points, labels = torch.tensor([[[30.0, 50.0]]]), torch.tensor([[1]])
+    box = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    mask = torch.randn(1, 1, 32, 32)
+    for masks in (None, mask):
+        with torch.no_grad():
+            logits, scores = model.decode(
+                embedding, points=points, labels=labels, boxes=box, masks=masks
+            )
+            window = torch.zeros(1, dtype=torch.long)
+            expected = decode(
+                model,
+                ImageFeatures(embedding),
+                whole(1),
+                window,
+                points,
+                labels,
+                box,
+                masks,
+            )
+        assert logits.shape == (1, 3, 32, 32)
+        torch.testing.assert_close(logits, expected.logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)

@@ -53,11 +53,9 @@ def test_training_draws_what_inference_draws(
         TorchRuntime(student, torch.device("cpu")), name="student", model_id="student"
     )
     embedding = predictor.encode(image.rgb)
-    # Training sees one look; of random weights any look may promise the most.
-    embedding = replace(embedding, looks=embedding.looks[:1])
-    assert embedding.looks[0].regions is not None
-    assert embedding.looks[0].regions.max() > 0  # random maps, but something is seen
-    place = np.argwhere(embedding.looks[0].regions > 0)[100]  # y, x of a logit
+    assert embedding.regions is not None
+    assert embedding.regions.max() > 0  # random maps, but something is seen
+    place = np.argwhere(embedding.regions > 0)[100]  # y, x of a logit
     scale = max(image.rgb.shape[:2]) / 1024
     xy = (np.array([[place[::-1] * 4 + 1.5]]) * scale).astype(np.float32)
     box = np.array([[*(xy[0, 0] - 5), *(xy[0, 0] + 9)]], np.float32)
@@ -80,7 +78,7 @@ def test_training_draws_what_inference_draws(
         masks = draws(given, None)
         found = decode(
             student,
-            features.embedding,
+            features,
             batch.offset,
             window,
             given.points,

@@ -246,7 +246,7 @@ def test_a_cached_embedding_is_that_of_inference() -> None:
     predictor = Predictor(
         TorchRuntime(model, torch.device("cpu")), name="m", model_id="m"
     )
-    expected = predictor.encode(pixels).looks[0].features.embedding
+    expected = predictor.encode(pixels).features.embedding
     found = cache.held_out(0).embedding.float()
     assert found.shape == (1, 256, 64, 64)
     assert torch.allclose(found, expected.reshape(found.shape), atol=2e-3)

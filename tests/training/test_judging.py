@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_tinysam import object_maps
 from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
 from tinysam_training import judging
@@ -44,9 +45,11 @@ class Perfect:
     """A model that sees colours, in place of encoder, decoder and head."""
 
     dense_prompts = False
+    map_stride = LOGIT
 
-    def __init__(self, head: bool = True, first: int = 0) -> None:
+    def __init__(self, head: bool = True, first: int = 0, seen: int = 3) -> None:
         self.first = first  # the mask that has the best score
+        self.seen = seen  # so many of the colours
         self.asked: list[tuple[torch.Tensor, ...]] = []
         self.encoded = 0
         if head:
@@ -59,12 +62,22 @@ class Perfect:
         return ImageFeatures(colours(image))
 
     def object_maps(self, features: ImageFeatures) -> torch.Tensor:
-        return features.embedding.amax(1, keepdim=True) - 127
+        bright = (features.embedding[0, : self.seen] > 127).numpy()
+        labels = (bright * np.arange(1, self.seen + 1)[:, None, None]).sum(0)
+        labels = labels.astype(np.int32)
+        shares = np.stack(
+            [
+                255 * (labels > 0),
+                object_maps.centre_distance(labels),
+                object_maps.boundary_distance(labels),
+            ]
+        )
+        return torch.logit(torch.from_numpy(shares / 255)[None].float(), eps=1e-4)
 
     def decode(
         self,
         model: Any,
-        embedding: torch.Tensor,
+        features: ImageFeatures,
         offset: torch.Tensor,
         window: torch.Tensor,
         points: torch.Tensor,
@@ -76,6 +89,7 @@ class Perfect:
         assert drawn is None
         assert len(window) <= 8
         self.asked.append((points, labels, boxes))
+        embedding = features.embedding
         masks, scores = [], []
         for point, label, box in zip(points, labels, boxes, strict=True):
             boxed = not bool(box.isnan().any())
@@ -107,14 +121,14 @@ def test_a_perfect_model_scores_one(judged: Any) -> None:
             "box_iou": 1.0,
             "click_iou": 1.0,
             "click_best": 1.0,
-            "foreground_iou": 1.0,
+            "msa": 1.0,
         }
     )
 
 
 def test_without_a_head_the_score_is_of_prompts_alone(judged: Any) -> None:
     found = judged(Perfect(head=False), [coloured(0)])
-    assert "foreground_iou" not in found
+    assert "msa" not in found
     assert found["score"] == pytest.approx(1.0)
 
 
@@ -123,6 +137,37 @@ def test_the_score_chooses_and_the_best_is_told_too(judged: Any) -> None:
     assert found["click_best"] == pytest.approx(1.0)
     assert found["click_iou"] == found["box_iou"] == 0
     assert found["score"] == pytest.approx(1 / 3)
+
+
+def test_the_head_is_judged_by_its_objects_in_the_image(judged: Any) -> None:
+    images = [coloured(0), coloured(1, (128, 96))]
+    found = judged(Perfect(seen=2), images, objects=0)
+    # Two of three objects are found: 2 / (2 + 0 + 1).
+    assert found == pytest.approx({"score": 2 / 3, "msa": 2 / 3})
+    partly = [
+        LabelledImage(i.name, i.dataset, i.rgb, np.where(i.labels == 2, 0, i.labels), c)
+        for i, c in ((images[0], True), (images[0], False))
+    ]
+    # Where nobody outlined the green one, it is wrong only if the image says that there is none.
+    assert judged(Perfect(), partly[:1], objects=0)["msa"] == pytest.approx(2 / 3)
+    assert judged(Perfect(), partly[1:], objects=0)["msa"] == pytest.approx(1.0)
+
+
+def test_figures_are_means_of_the_means_of_sets(judged: Any) -> None:
+    def named(image: LabelledImage, name: str, labels: np.ndarray) -> LabelledImage:
+        return LabelledImage(image.name, name, image.rgb, labels)
+
+    image = coloured(0)
+    fewer = np.where(image.labels == 3, 0, image.labels)
+    images = [named(image, "large", image.labels)] * 3
+    images.append(named(image, "small", fewer))
+    # 1 for each of the large set, two of three found objects are true in the small one.
+    found = judged(Perfect(), images, objects=0)
+    assert found["msa"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_model_of_which_nothing_can_be_said_has_no_score(judged: Any) -> None:
+    assert judged(Perfect(head=False), [coloured(0)], objects=0) == {"score": 0.0}
 
 
 def test_every_model_is_asked_the_same(judged: Any) -> None:
@@ -150,7 +195,7 @@ def test_images_without_objects_say_something_about_the_head(judged: Any) -> Non
     image = coloured(0)
     empty = LabelledImage("e", "e", image.rgb, np.zeros_like(image.labels))
     found = judged(Perfect(), [empty])
-    assert found == {"score": 0.0, "foreground_iou": 0.0}
+    assert found == {"score": 0.0, "msa": 0.0}
 
 
 def test_known_embeddings_are_not_computed_again(

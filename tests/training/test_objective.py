@@ -137,6 +137,48 @@ def test_counts_are_what_the_losses_are_means_over(
     )  # a sum over masks, a mean over images
 
 
+def test_a_stage_without_prompts_teaches_the_head_alone(
+    student: SegmentAnything,
+) -> None:
+    stage = replace(RECIPE.stages[0], objects=0)
+    recipe = replace(RECIPE, stages=(stage,))
+    batch = WindowBatches(Sources.even(discs()), recipe)[Request(0, 0)]
+    assert not batch.prompted
+    assert len(batch.windows.window) == 0
+    objective = Objective(student, recipe).train()
+    assert objective(batch, 2, 0).keys() == HEAD
+    before = state(student.mask_decoder)
+    encoder = state(student.image_encoder)
+    learn(objective, batch)
+    assert not changed(before, student.mask_decoder.state_dict())
+    assert changed(encoder, student.image_encoder.state_dict())
+    assert objective(replace(batch, prompted=True), 2, 0).keys() > HEAD
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+def test_an_encoder_with_finer_details_learns_from_finer_maps(prompted: bool) -> None:
+    torch.manual_seed(0)
+    student = new_model("efficientnet_lite0")
+    student.dense_prompts = True
+    stage = replace(RECIPE.stages[0], objects=2 if prompted else 0)
+    recipe = replace(RECIPE, stages=(stage,))
+    batches = WindowBatches(Sources.even(discs()), recipe, map_stride=2)
+    batch = batches[Request(0, 0)]
+    assert batch.windows.maps.shape == (2, 3, 32, 32)
+    objective = Objective(student, recipe).train()
+    found = objective(batch, 1, 0)
+    assert found.keys() == HEAD | ({"mask", "iou", *FIGURES} if prompted else set())
+    weights = weights_by_name(recipe)
+    sum(weights[n] * v for n, v in found.items() if n in weights).backward()
+    learnt = {n for n, p in student.named_parameters() if p.grad is not None}
+    for name in ("image_encoder.efficientnet.conv_stem.weight", "object_head."):
+        assert any(other.startswith(name) for other in learnt)
+    assert any(n.startswith("mask_decoder.details.") for n in learnt) == prompted
+    assert all(
+        torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None
+    )
+
+
 def test_padding_counts_for_nothing(student: SegmentAnything) -> None:
     windows = make_batch([nothing()], 2, np.random.default_rng(0))
     batch = TrainingBatch(windows, 0, teacher=torch.zeros(1, 256, 4, 4))

@@ -28,7 +28,7 @@ def model() -> SegmentAnything:
     return found.eval()
 
 
-def look() -> Seen:
+def shown() -> Seen:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (SIDE - 30, SIDE, 3), np.uint8)
     cells = SIDE // 4
@@ -37,7 +37,7 @@ def look() -> Seen:
         "labels": np.ones((2, 1), np.int32),
         "masks": rng.normal(0, 4, (2, cells, cells)).astype(np.float32),
     }
-    return Seen(rgb, SIDE, [prompts])
+    return Seen(rgb, [prompts])
 
 
 def test_folding_changes_nothing_but_the_norms(model: SegmentAnything) -> None:
@@ -65,7 +65,7 @@ def test_folding_changes_nothing_but_the_norms(model: SegmentAnything) -> None:
 
 
 def test_products_as_modules_answer_alike(model: SegmentAnything) -> None:
-    explicit, seen = with_products(model), look()
+    explicit, seen = with_products(model), shown()
     with torch.no_grad():
         answers = []
         for each in (model, explicit):
@@ -96,7 +96,7 @@ def test_where_inputs_come_from(model: SegmentAnything) -> None:
 
 @pytest.fixture(scope="module")
 def whole(model: SegmentAnything) -> list[Operation]:
-    """All rows of all operations, of one look."""
+    """All rows of all operations, of one image."""
     with pytest.MonkeyPatch.context() as patch:
         for limit in (
             "_KEPT",
@@ -107,7 +107,7 @@ def whole(model: SegmentAnything) -> list[Operation]:
             "_MATRICES",
         ):
             patch.setattr(products, limit, 10**9)
-        return collect(model, [look()])
+        return collect(model, [shown()])
 
 
 def test_products_are_what_operations_compute(
@@ -119,7 +119,7 @@ def test_products_are_what_operations_compute(
         module.register_forward_hook(
             lambda _, given, out, name=name: outputs.setdefault(name, out)
         )
-    seen = look()
+    seen = shown()
     with torch.no_grad():
         features = explicit.features(explicit.normalize_and_pad(as_tensor(seen.rgb)))
         explicit.object_maps(features)
@@ -155,7 +155,7 @@ def test_gradients_belong_to_the_rows(
     named = dict(operations(explicit))
     weighted = [each for each in whole if not isinstance(each.module, MatMul)]
     generator = torch.Generator().manual_seed(0)
-    products._loss(explicit, look(), generator).backward()
+    products._loss(explicit, shown(), generator).backward()
     for operation in weighted:
         expected = named[operation.name].weight.grad
         (one,) = operation.products
@@ -172,7 +172,7 @@ def test_gradients_belong_to_the_rows(
 
 
 def test_samples_are_some_of_the_rows(model: SegmentAnything) -> None:
-    found = collect(model, [look(), look()])
+    found = collect(model, [shown(), shown()])
     names = {operation.name for operation in found}
     # SAM's single mask is drawn by the official decoder and read by nobody.
     assert "mask_decoder.output_hypernetworks_mlps.1.layers.0" in names
@@ -188,7 +188,7 @@ def test_samples_are_some_of_the_rows(model: SegmentAnything) -> None:
 
 def test_watching_leaves_the_model_alone(model: SegmentAnything) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    collect(model, [look()])
+    collect(model, [shown()])
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())

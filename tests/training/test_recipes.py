@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from napari_tinysam import checkpoints
+from tinysam_training import starting
+from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import DataError
+from tinysam_training.loop import Request
+from tinysam_training.objective import Objective, parameter_groups
 from tinysam_training.prompt_settings import PromptSettings
 from tinysam_training.recipes import (
     DataSource,
@@ -25,6 +31,8 @@ from tinysam_training.recipes import (
     recipe_as_yaml,
     recipe_from,
 )
+from tinysam_training.starting import new_model, starting_model
+from training.small_runs import discs
 
 SHIPPED = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 
@@ -48,7 +56,6 @@ FULL = Recipe(
     steps=5,
     minutes=0.5,
     seed=7,
-    workers=2,
 )
 
 
@@ -92,7 +99,39 @@ def test_shipped_recipes_load(path: Path) -> None:
 
 
 def test_there_are_shipped_recipes() -> None:
-    assert {"scratch", "distill"} <= {path.stem for path in SHIPPED}
+    assert {"default", "scratch", "distill"} <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_give_a_model_and_batches(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what must be downloaded or installed, in whose place are random weights."""
+    recipe = load_recipe(path)
+    settings, begun = recipe.model, []
+    published = SimpleNamespace(model=new_model("tiny_vit"))
+    monkeypatch.setattr(checkpoints, "load", lambda name: published)
+    monkeypatch.setattr(starting, "begin_with_imagenet", begun.append)
+    assert settings.start in ("random", "tinysam")  # not what is bundled: it changes
+    model = starting_model(
+        settings.start,
+        architecture=settings.architecture,
+        decoder=settings.decoder,
+        object_head=settings.object_head,
+        details=settings.details,
+        dense_prompts=settings.dense_prompts,
+        imagenet=settings.imagenet,
+    )
+    assert model.architecture == (settings.architecture or "efficientnet_lite0")
+    assert len(begun) == settings.imagenet
+    assert len(parameter_groups(Objective(model, recipe))) >= 2
+    batches = WindowBatches(
+        Sources.by_share(discs(2), [1, 2]), recipe, map_stride=model.map_stride
+    )
+    for number, stage in enumerate(recipe.stages):
+        batch = batches[Request(0, number)]
+        assert batch.prompted == (stage.objects > 0)
+        assert len(batch.windows) in [count for _, count, _ in stage.windows]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +179,10 @@ def test_keys_that_do_not_exist_are_refused(
         ({"stages": [{"windows": [[1056, 1, 1]]}]}, "up to 1024"),
         ({"stages": [{"windows": [[64, 0, 1]]}]}, "counts and weights positive"),
         ({"stages": [{"windows": []}]}, "no windows"),
+        (
+            {"stages": [{"objects": 0}], "losses": {"object_head": 0}},
+            "prompts no objects",
+        ),
         ({"stages": [{"zoom": [1.0, 0.5]}]}, "the smaller one first"),
         ({"stages": [{"zoom": [0, 0.5]}]}, r"stages\.0\.zoom"),
         (

@@ -97,7 +97,7 @@ class Painter:
         self.image = image
         self.asked: list[Any] = []
 
-    def encode(self, rgb: Any, frame_size: int = 0) -> None:
+    def encode(self, rgb: Any) -> None:
         return None
 
     def predict(self, embedding: None, prompts: Any) -> Any:

@@ -50,19 +50,16 @@ def busy() -> Window:
     return window_of(labels, 57, 50)
 
 
-def logits(plane: np.ndarray) -> np.ndarray:
-    """Mean of every 4 × 4 pixels."""
-    side = plane.shape[0] // 4
+def logits(plane: np.ndarray, stride: int = 4) -> np.ndarray:
+    """Mean of every 4 × 4 pixels, or s × s."""
+    starts = range(0, plane.shape[0], stride)
     return np.array(
-        [
-            [plane[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() for x in range(side)]
-            for y in range(side)
-        ]
+        [[plane[y : y + stride, x : x + stride].mean() for x in starts] for y in starts]
     )
 
 
 def test_visible_objects_are_counted_in_the_window(busy: Window) -> None:
-    objects, areas = visible_objects(busy, min_pixels=20)
+    objects, areas = visible_objects(busy.labels, min_pixels=20)
     expected = {
         (layer, int(number)): np.count_nonzero(busy.labels[layer] == number)
         for layer in (0, 1)
@@ -73,37 +70,39 @@ def test_visible_objects_are_counted_in_the_window(busy: Window) -> None:
     assert found == {key: n for key, n in expected.items() if n >= 20}
     assert any(n < 20 for n in expected.values())
     assert {layer for layer, _ in found} == {0, 1}
-    assert len(visible_objects(busy, min_pixels=0)[0]) == len(expected)
+    assert len(visible_objects(busy.labels, min_pixels=0)[0]) == len(expected)
 
 
 def test_targets_are_the_covered_shares(busy: Window) -> None:
-    objects, _ = visible_objects(busy, min_pixels=1)
+    objects, _ = visible_objects(busy.labels, min_pixels=1)
     objects = np.random.default_rng(0).permutation(objects)
-    targets = object_targets(busy, objects)
+    targets = object_targets(busy.labels, objects)
     assert targets.dtype == np.float32
     expected = [logits(busy.labels[layer] == number) for layer, number in objects]
     np.testing.assert_allclose(targets, expected)
 
 
 def test_boxes_are_tight_and_inclusive(busy: Window) -> None:
-    objects, _ = visible_objects(busy, min_pixels=1)
+    objects, _ = visible_objects(busy.labels, min_pixels=1)
     objects = np.random.default_rng(0).permutation(objects)
-    for box, (layer, number) in zip(object_boxes(busy, objects), objects, strict=True):
+    for box, (layer, number) in zip(
+        object_boxes(busy.labels, objects), objects, strict=True
+    ):
         ys, xs = np.nonzero(busy.labels[layer] == number)
         assert box.tolist() == [xs.min(), ys.min(), xs.max(), ys.max()]
 
 
 def test_boxes_of_objects_elsewhere_are_refused(busy: Window) -> None:
     with pytest.raises(ValueError, match="500"):
-        object_boxes(busy, np.array([[0, 500]]))
+        object_boxes(busy.labels, np.array([[0, 500]]))
 
 
 def test_no_objects_no_targets(busy: Window) -> None:
     none = np.zeros((0, 2), np.int64)
-    assert object_targets(busy, none).shape == (0, 16, 16)
-    assert object_boxes(busy, none).shape == (0, 4)
+    assert object_targets(busy.labels, none).shape == (0, 16, 16)
+    assert object_boxes(busy.labels, none).shape == (0, 4)
     empty = window_of(np.zeros((2, 64, 64)), 64, 64)
-    objects, areas = visible_objects(empty)
+    objects, areas = visible_objects(empty.labels)
     assert objects.shape == (0, 2)
     assert areas.shape == (0,)
 
@@ -126,10 +125,11 @@ def test_in_a_part_annotated_image_objects_and_a_rim_are_known() -> None:
     np.testing.assert_array_equal(known(window), expected)
 
 
+@pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("complete", [True, False])
-def test_object_maps_are_means_over_logits(busy: Window, complete: bool) -> None:
+def test_object_maps_are_means(busy: Window, complete: bool, stride: int) -> None:
     window = window_of(busy.labels, 57, 50, complete=complete)
-    maps, weight = object_maps_targets(window)
+    maps, weight = object_maps_targets(window, stride)
     planes = (
         window.labels[0] > 0,
         window.centre_distance,
@@ -138,7 +138,7 @@ def test_object_maps_are_means_over_logits(busy: Window, complete: bool) -> None
     )
     assert maps.dtype == weight.dtype == np.float32
     for values, plane in zip((*maps, *weight), planes, strict=True):
-        np.testing.assert_allclose(values, logits(plane), atol=1e-6)
+        np.testing.assert_allclose(values, logits(plane, stride), atol=1e-6)
 
 
 def test_targets_of_a_whole_frame() -> None:
@@ -146,7 +146,7 @@ def test_targets_of_a_whole_frame() -> None:
     labels[0, 10:20, 30:50] = 1
     image = LabelledImage("one", "set", np.zeros((128, 64, 3), np.uint8), labels)
     frame = whole_frame(image)
-    target = object_targets(frame, np.array([[0, 1]]))[0]
+    target = object_targets(frame.labels, np.array([[0, 1]]))[0]
     expected = np.zeros((256, 256), np.float32)
     expected[20:40, 60:100] = 1
     np.testing.assert_array_equal(target, expected)

@@ -94,7 +94,7 @@ def test_a_student_begins_with_the_decoder_of_another(tmp_path: Path) -> None:
     other.dense_prompts = True
     checkpoints.save(other, path)
     torch.manual_seed(2)
-    student = starting_model("random", decoder=str(path))
+    student = starting_model("random", architecture="tiny_vit", decoder=str(path))
     assert student.architecture == "tiny_vit"
     assert student.dense_prompts
     for name, tensor in other.state_dict().items():
@@ -106,7 +106,7 @@ def test_a_student_begins_with_the_decoder_of_another(tmp_path: Path) -> None:
         student.image_encoder.state_dict(), alone.image_encoder.state_dict()
     )
     assert not starting_model(
-        "random", decoder=str(path), dense_prompts=False
+        "random", architecture="tiny_vit", decoder=str(path), dense_prompts=False
     ).dense_prompts
 
 

@@ -23,7 +23,7 @@ from napari_tinysam.ui._drafts import (
 def embedding(height: int, width: int) -> Embedding:
     scale = 1024 / max(height, width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return Embedding((), (height, width), inner, 1024, "none")
+    return Embedding(None, (height, width), inner, 1024, "none")
 
 
 def disc(height: int, width: int, y: float, x: float, radius: float) -> BoxedMask:

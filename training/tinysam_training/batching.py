@@ -17,7 +17,7 @@ from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.batches import Batch, choose_objects, make_batch
 from tinysam_training.data.intensities import change_intensities
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.data.labelled_image import ImageStore, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PooledImage
 from tinysam_training.data.targets import KNOWN_AROUND, object_boxes, object_targets
 from tinysam_training.data.windows import frame_window, size_balanced
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from tinysam_training.data import ImageStore
     from tinysam_training.data.augmentation import Augmentation
     from tinysam_training.loop import Request
     from tinysam_training.recipes import Recipe, Stage
 
 #: How often a window lies around an object rather than anywhere.
 AROUND_OBJECT = 0.7
+
+#: No window lies around a smaller object, in pixels of the image, where there is a larger one: such
+#: specks are mostly slips of the annotation.
+LEAST_EXTENT = 3
 
 #: The eight ways to turn and mirror a plane, by name; the first four keep height and width.
 TURNS: dict[str, Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]]] = {
@@ -134,18 +137,15 @@ class WindowBatches(Dataset[TrainingBatch]):
         device: torch.device | str = "cpu",
         map_stride: int = LOGIT,
     ) -> None:
-        self.pool = ImagePool(sources.images, device)
+        images = sources.images
+        once = images.read_once() if isinstance(images, ImageStore) else images
+        self.pool = ImagePool(once, device)
         self.weights = sources.weights
         if sources.balanced:
             self.weights = balanced_weights(self.weights, self.pool.images)
         self.recipe = recipe
         self.map_stride = map_stride
-        self._chances = [
-            size_balanced((boxes[:, 3:] - boxes[:, 1:3]).max(axis=1), boxes[:, 0])
-            if len(boxes := image.boxes)
-            else np.zeros(0)
-            for image in self.pool.images
-        ]
+        self._chances = [_chances(image.boxes) for image in self.pool.images]
 
     def __getitem__(self, request: Request) -> TrainingBatch:
         """Make the batch that is asked for, on the pool's device."""
@@ -263,6 +263,18 @@ def balanced_weights(
     return np.asarray(found * (before / after)[datasets], np.float64)
 
 
+def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Probabilities with which a window lies around each object; (0,) without objects."""
+    extents = (boxes[:, 3:] - boxes[:, 1:3]).max(axis=1, initial=0)
+    chosen = np.flatnonzero(extents >= LEAST_EXTENT)
+    if not len(chosen):
+        chosen = np.arange(len(boxes))
+    chances = np.zeros(len(boxes))
+    if len(boxes):
+        chances[chosen] = size_balanced(extents[chosen], boxes[chosen, 0])
+    return chances
+
+
 class _Objects(NamedTuple):
     """Prompted objects of a batch; as of `Batch`."""
 
@@ -369,6 +381,8 @@ class FrameBatches(Dataset[TrainingBatch]):
     recipe : Recipe
     own : bool
         Whether they are the student's own, whose encoder is frozen, and replace the pixels.
+    map_stride : int
+        As for `WindowBatches`.
     """
 
     def __init__(
@@ -379,12 +393,14 @@ class FrameBatches(Dataset[TrainingBatch]):
         recipe: Recipe,
         *,
         own: bool,
+        map_stride: int = LOGIT,
     ) -> None:
         self.sources = sources
         self.turns = tuple(turns)
         self.known = known
         self.recipe = recipe
         self.own = own
+        self.map_stride = map_stride
 
     def __getitem__(self, request: Request) -> TrainingBatch:
         """Make the batch that is asked for."""
@@ -407,7 +423,11 @@ class FrameBatches(Dataset[TrainingBatch]):
                 known = ImageFeatures(known[None])
             cuts.append(cut(known, top, left, cells))
         batch = make_batch(
-            windows, stage.objects, rng, offsets=np.array(offsets, np.int64)
+            windows,
+            stage.objects,
+            rng,
+            offsets=np.array(offsets, np.int64),
+            map_stride=self.map_stride,
         )
         embedding, *details = (
             torch.cat(parts).float() for parts in zip(*cuts, strict=True)
@@ -433,7 +453,7 @@ def cut(
     Returns
     -------
     tuple of Tensor
-        (1, 256, cells, cells), (1, …, 2 cells, 2 cells), (1, …, 4 cells, 4 cells).
+        (1, 256, cells, cells), (1, …, 2 cells, 2 cells), (1, …, 4 cells, 4 cells), and so on.
     """
     parts = []
     for power, tensor in enumerate((features.embedding, *features.details)):

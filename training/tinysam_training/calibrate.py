@@ -7,8 +7,7 @@ but not those that it is judged by.
 
 The order, each step with the results of those before:
 
-1. how the head's maps become objects (`ObjectSettings`), by mSA of the head alone, and how many
-   mirror images are worth their time;
+1. how the head's maps become objects (`ObjectSettings`), by mSA of the head alone;
 2. which prompts guide the decoder, and when its answer replaces the head's outline, by mSA; the
    confidence from which such an object is shown, and how few prompts an object suffice for that;
 3. floors of score and stability for points of the grid: what all but a few good masks pass;
@@ -117,10 +116,10 @@ def calibrate(
     search = calibrate_grid.floors(with_grid, SearchSettings())
     if predictor.has_object_head:
         objects, figures["head"] = calibrate_guided.object_settings(images)
-        mirrors = calibrate_guided.mirrors(predictor, images, objects)
+        calibrate_guided.find_objects(images, objects)
         calibrate_guided.prompt(predictor, images)
         guided = calibrate_guided.guidance(
-            images, GuidedSettings(objects, mirrors), guided_labels
+            images, GuidedSettings(objects), guided_labels
         )
         guided, guided_labels = calibrate_guided.fewest_prompts(
             images, guided, guided_labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from napari_tinysam.everything.guided import (
     fill,
     instances_of,
 )
-from napari_tinysam.mirrors import AXES, mean_maps
 from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
 from tinysam_training.calibration_image import (
     WORTH,
@@ -45,9 +44,6 @@ _GUIDES: tuple[tuple[Guide, ...], ...] = (
 )
 _TRUSTS = (1.0, 0.5, 2.0)
 _AGREEMENTS = (0.5, 0.3, 0.7, 0.8, 0.9, 1.0)
-
-#: What another second for a mirror image must gain in mSA.
-_MIRROR_WORTH = 0.004
 
 #: What another prompt for every object must gain in mSA: it doubles the time, and more in an image
 #: of hundreds of objects.
@@ -77,16 +73,16 @@ def object_settings(
     def msa(objects: ObjectSettings) -> float:
         return mean_over(
             images,
-            lambda one: one.msa(segment_objects(one.maps, one.upscaler, objects)),
+            lambda one: one.msa(segment_objects(_maps(one), one.upscaler, objects)),
         )
 
     choices: dict[str, tuple[float, ...]] = {
         "foreground_threshold": (0.5, 0.4, 0.45, 0.55, 0.6, 0.65),
-        "boundary_threshold": (0.5, 0.3, 0.4, 0.6, 0.65, 0.7, 0.75, 0.8),
-        "centre_threshold": (0.5, 0.3, 0.4, 0.6, 0.7),
-        "smoothing": (0.5, 0.0, 1.0),
+        "seed_height": (0.15, 0.08, 0.1, 0.12, 0.2, 0.25, 0.3),
+        "least_depth": (0.3, 0.2, 0.4, 0.5),
+        "smoothing": (0.5, 0.0, 1.0, 1.5),
         # No more: objects of a seventh of the usual area may well be some.
-        "minimum_share": (0.05, 0.1, 0.15),
+        "minimum_share": (0.1, 0.05, 0.15),
     }
     objects = ObjectSettings()
     best = msa(objects)
@@ -98,46 +94,20 @@ def object_settings(
     return objects, best
 
 
-def mirrors(
-    predictor: Predictor, images: Sequence[CalibrationImage], objects: ObjectSettings
-) -> int:
-    """Find how many mirror images are worth their time.
+def find_objects(images: Sequence[CalibrationImage], objects: ObjectSettings) -> None:
+    """Let the head's maps become objects.
 
     Parameters
     ----------
-    predictor : Predictor
     images : sequence of CalibrationImage
-        Get the maps, and the objects, that come of it.
+        With maps; they get the objects.
     objects : ObjectSettings
-
-    Returns
-    -------
-    int
     """
-
-    def msa(maps: Mapping[int, list[npt.NDArray[np.float32]]]) -> float:
-        return mean_over(
-            images,
-            lambda one: one.msa(segment_objects(maps[id(one)], one.upscaler, objects)),
-        )
-
-    opinions = {id(one): [one.maps] for one in images}
-    chosen = {id(one): one.maps for one in images}
-    best, number = msa(chosen), 0
-    for axes in AXES:
-        for one in images:
-            opinions[id(one)].append(predictor.mirrored_maps(one.embedding, axes))
-        means = {key: mean_maps(found) for key, found in opinions.items()}
-        mean = msa(means)
-        if mean < best + _MIRROR_WORTH:
-            break
-        best, chosen, number = mean, means, number + 1
     for one in images:
-        one.maps = chosen[id(one)]
-        one.territories = segment_objects(one.maps, one.upscaler, objects)
-        sure = confirmed(one.territories, one.maps, one.upscaler, objects)
+        maps = _maps(one)
+        one.territories = segment_objects(maps, one.upscaler, objects)
+        sure = confirmed(one.territories, maps, one.upscaler)
         one.instances = instances_of(one.territories, sure)
-    return number
 
 
 def prompt(predictor: Predictor, images: Sequence[CalibrationImage]) -> None:
@@ -252,7 +222,7 @@ def worth_of_finds(
     whole = replace(guided, fill_worth=1.0)
     for one in images:
         explained = [each.mask for each in _members(one, whole)]
-        seen = one.upscaler.full(one.maps[0][0])
+        seen = one.upscaler.full(_maps(one)[0])
         report = SearchReport()
         found = fill(predictor, one.embedding, seen, explained, whole, search, report)
         one.filled = [proposal for new in found for proposal in new]
@@ -273,6 +243,11 @@ def worth_of_finds(
     if worth is None:
         return replace(guided, fill=False), mean
     return replace(guided, fill_worth=worth), mean
+
+
+def _maps(one: CalibrationImage) -> npt.NDArray[np.float32]:
+    assert one.maps is not None
+    return one.maps
 
 
 def _guided(one: CalibrationImage, settings: GuidedSettings) -> Proposals:

@@ -48,9 +48,8 @@ class CalibrationImage:
     known : ndarray of bool, (H, W), optional
         Where the truth is known, if it is not everywhere.
     embedding : Embedding
-    maps : list of ndarray of float32
-        The object head's, of all looks; empty without one. At first the image's own, later the
-        means with those of as many mirror images as were chosen.
+    maps : ndarray of float32, (3, m, m), optional
+        The object head's, if there is one.
     territories : ndarray of int32, (H, W)
         The head's segmentation with the settings that were chosen.
     instances : list of Instance
@@ -65,7 +64,7 @@ class CalibrationImage:
     truth: npt.NDArray[np.int32]
     known: npt.NDArray[np.bool_] | None
     embedding: Embedding
-    maps: list[npt.NDArray[np.float32]]
+    maps: npt.NDArray[np.float32] | None
     territories: npt.NDArray[np.int32]
     instances: list[Instance] = field(default_factory=list)
     answers: dict[Guide, list[list[Answer]]] = field(default_factory=dict)
@@ -87,7 +86,7 @@ class CalibrationImage:
             truth=truth,
             known=None if image.complete else truth > 0,
             embedding=embedding,
-            maps=predictor.looked_maps(embedding),
+            maps=predictor.object_maps(embedding),
             territories=np.zeros(truth.shape, np.int32),
         )
 

@@ -228,8 +228,8 @@ def evaluate_image(
     embedding = predictor.encode(image.rgb)
     figures: dict[str, float | None] = dict.fromkeys(figure_names(settings))
     automatic = counts = prompted = None
-    maps = predictor.looked_maps(embedding)
-    if maps:
+    maps = predictor.object_maps(embedding)
+    if maps is not None:
         own = Thresholds.from_notes(predictor.notes).guided.objects
         objects = settings.automatic or own
         automatic = segment_objects(maps, embedding.upscaler, objects)

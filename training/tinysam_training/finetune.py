@@ -254,7 +254,12 @@ def finetune(
             cache.add_held_out(number, held[number])
         start.cpu()
         batches = FrameBatches(
-            Sources.even(images), turns, cache.features, recipe, own=True
+            Sources.even(images),
+            turns,
+            cache.features,
+            recipe,
+            own=True,
+            map_stride=start.map_stride,
         )
         features_of = cache.held_out
     else:

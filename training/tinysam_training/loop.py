@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import Dataset
 
 from napari_tinysam.checkpoints import CheckpointError
 from tinysam_training.objective import (
@@ -34,6 +33,7 @@ from tinysam_training.objective import (
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch.utils.data import Dataset
 
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.recipes import OptimizerSettings, Recipe, Stage

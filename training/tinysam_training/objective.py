@@ -394,7 +394,7 @@ def parameter_groups(objective: Objective) -> list[dict[str, Any]]:
 
 
 def detached(features: ImageFeatures) -> ImageFeatures:
-    """The same features, without a gradient."""
+    """Cut features off from their gradient."""
     details = tuple(each.detach() for each in features.details)
     return ImageFeatures(features.embedding.detach(), details)
 

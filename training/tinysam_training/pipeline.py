@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.model import DetailedMaskDecoder
 from tinysam_training.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data import (
     DataReport,
@@ -24,8 +25,8 @@ from tinysam_training.data import (
 from tinysam_training.data.findings import FoundEntries, findings_of
 from tinysam_training.data.fingerprints import combined
 from tinysam_training.data.labelled_image import DataError
+from tinysam_training.data.packed import find_packed
 from tinysam_training.data.synthetic import entries as synthetic_entries
-from tinysam_training.embedding_cache import EmbeddingCache
 from tinysam_training.exporting import whole_model
 from tinysam_training.judging import Judge
 from tinysam_training.loop import Outcome, Training
@@ -150,6 +151,8 @@ def _listed(source: DataSource, root: Path) -> list[ImageEntry]:
         return find_sa1b(path, **complete)
     if source.kind == "coco":
         return find_coco(path, root / source.images, **complete)
+    if source.kind == "packed":
+        return find_packed(path, source.complete)
     return find_pairs(path, source.split or None, **complete)
 
 
@@ -226,6 +229,7 @@ def run_recipe(
     hardware: Hardware | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
+    ends: float | None = None,
     on_message: Callable[[str], None] = lambda message: None,
     on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -246,6 +250,9 @@ def run_recipe(
         Go on with the run that is in `out`.
     max_minutes : float, optional
         Stop after so many minutes with a checkpoint; the schedule does not change.
+    ends : float, optional
+        When `clock` says so the whole schedule is to be done, however long reading took: instead of
+        the recipe's minutes.
     on_message, on_step, clock
         As for `finetune`.
 
@@ -281,12 +288,19 @@ def run_recipe(
     teacher = None
     if recipe.teacher.model:
         teacher = Teacher.load(recipe.teacher.model, fabric.device)
+        if isinstance(teacher.model.mask_decoder, DetailedMaskDecoder):
+            raise RecipeError(
+                f"{teacher.name} cannot teach: its decoder reads finer features than the "
+                "embedding, which is all that is stored. Name a TinyViT or SAM model."
+            )
     folder.begin(resume=resume)
     images = ImageStore(dataset.train)
     sources = Sources.by_share(images, dataset.shares)
     batches: WindowBatches | FrameBatches
     if teacher is not None:
-        batches = _embedded(teacher, recipe, sources, out, fabric, say)
+        batches = _embedded(
+            teacher, recipe, sources, out, fabric, say, student.map_stride
+        )
     else:
         batches = WindowBatches(
             sources, recipe, device=fabric.device, map_stride=student.map_stride
@@ -302,6 +316,8 @@ def run_recipe(
         found = {k: f"{v:.4f}" for k, v in figures.items()}
         checkpoints.save(whole_model(model), best, {**notes, **found})
 
+    if ends is not None and not recipe.steps:
+        recipe = replace(recipe, minutes=max((ends - clock()) / 60, 0.1))
     judge = None
     if dataset.validation:
         judge = Judge(
@@ -337,8 +353,11 @@ def _embedded(
     out: Path,
     fabric: Fabric,
     say: Callable[[str], None],
+    map_stride: int,
 ) -> FrameBatches:
     """Give windows of frames that the teacher embedded; it needs its encoder no more then."""
+    from tinysam_training.embedding_cache import EmbeddingCache  # and zarr
+
     turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
     cache = EmbeddingCache(out / recipe.teacher.cache)
     say(
@@ -348,4 +367,6 @@ def _embedded(
     frames = cache.precompute(sources.images, teacher, turns)
     fabric.barrier()
     teacher.drop_encoder()
-    return FrameBatches(sources, turns, frames, recipe, own=False)
+    return FrameBatches(
+        sources, turns, frames, recipe, own=False, map_stride=map_stride
+    )

@@ -38,8 +38,9 @@ class DataSource:
 
     Attributes
     ----------
-    kind : {"folder", "sa1b", "coco", "synthetic"}
-        Folder of image and label pairs, SA-1B folder, COCO json, or the generator.
+    kind : {"folder", "sa1b", "coco", "synthetic", "packed"}
+        Folder of image and label pairs, SA-1B folder, COCO json, the generator, or a file of
+        `tinysam_training.data.packed`.
     path : str
         Relative to the data root of the command; for COCO the json file.
     images : str
@@ -61,7 +62,7 @@ class DataSource:
         Where the data is published, for the run's record.
     """
 
-    kind: Literal["folder", "sa1b", "coco", "synthetic"] = "folder"
+    kind: Literal["folder", "sa1b", "coco", "synthetic", "packed"] = "folder"
     path: str = "."
     images: str = "."
     split: str = "train"
@@ -91,8 +92,8 @@ class ModelSettings:
         (`tinysam_training.imagenet`).
     decoder : str
         A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
-        head (if it is of the same kind) replace the start's. With a random start only the image encoder is new then, which is
-        how MobileSAM and TinySAM begin.
+        head (if it is of the same kind) replace the start's. With a random start only the image
+        encoder is new then, which is how MobileSAM and TinySAM begin.
     object_head : bool
         Whether the object head is trained along (added where the start has none).
     details : bool, optional
@@ -338,6 +339,11 @@ class Recipe:
             if not stage.windows:
                 raise RecipeError(
                     f"A stage of the recipe {self.name!r} has no windows."
+                )
+            if not stage.objects and not (head or losses.embedding):
+                raise RecipeError(
+                    f"A stage of the recipe {self.name!r} prompts no objects, and there is no "
+                    "other loss to learn from."
                 )
             if stage.zoom is not None:
                 if self.teacher.model:

@@ -23,7 +23,6 @@ from napari_tinysam.everything.search import (
 )
 from napari_tinysam.masks import BoxedMask, stability_scores
 from napari_tinysam.metrics import boxed_iou
-from napari_tinysam.mirrors import AXES, mean_maps
 from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
 from napari_tinysam.prompts import Prompts
 
@@ -57,9 +56,6 @@ class GuidedSettings:
     ----------
     objects : ObjectSettings
         How the head's maps become objects.
-    mirrors : int
-        0–3: how many mirror images the head sees too; each takes as long as encoding the image.
-        The mean of the maps is what objects are made of (`napari_tinysam.mirrors`).
     guides : tuple of {"point", "box", "point_and_box"}
         The prompts that each object gets: the pixel deepest inside, its box, or both at once. The
         best answer counts.
@@ -78,7 +74,6 @@ class GuidedSettings:
     """
 
     objects: ObjectSettings = field(default_factory=ObjectSettings)
-    mirrors: int = 0
     guides: tuple[Guide, ...] = ("point_and_box",)
     agreement: float = 0.5
     trust: float = 1.0
@@ -90,8 +85,6 @@ class GuidedSettings:
             raise ValueError("An object needs at least one prompt.")
         if unknown := set(self.guides) - {"point", "box", "point_and_box"}:
             raise ValueError(f"There is no prompt {sorted(unknown)[0]!r}.")
-        if not 0 <= self.mirrors <= len(AXES):
-            raise ValueError(f"There are {len(AXES)} mirror images at most.")
         for name in ("agreement", "fill_worth"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies between 0 and 1.")
@@ -205,18 +198,13 @@ class GuidedSearch:
 
     def __iter__(self) -> Iterator[list[Proposal]]:
         """Decode batch after batch; gives what each of them found."""
-        opinions = [self.predictor.looked_maps(self.embedding)]
-        for axes in AXES[: self.settings.mirrors]:
-            begun = time.perf_counter()
-            opinions.append(self.predictor.mirrored_maps(self.embedding, axes))
-            self.report.spent("mirror", begun)
-            yield []  # it may be left here, and others may have their turn
         begun = time.perf_counter()
-        maps = mean_maps(opinions)
+        maps = self.predictor.object_maps(self.embedding)
+        assert maps is not None, "checked before: there is an object head"
         upscaler = self.embedding.upscaler
         objects = self.settings.objects
         self.territories = segment_objects(maps, upscaler, objects)
-        sure = confirmed(self.territories, maps, upscaler, objects)
+        sure = confirmed(self.territories, maps, upscaler)
         instances = []
         for instance in instances_of(self.territories, sure):
             if self.where is None or mostly_inside(instance.mask, self.where):
@@ -237,7 +225,7 @@ class GuidedSearch:
             for new in fill(
                 self.predictor,
                 self.embedding,
-                upscaler.full(maps[0][0]),
+                upscaler.full(maps[0]),
                 explained,
                 self.settings,
                 self.grid,

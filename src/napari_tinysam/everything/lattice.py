@@ -31,15 +31,10 @@ class Lattice:
         (C, 2) float64, x and y, of the first round.
     dense : numpy.ndarray
         (D, 2) float64, of the second; none of them is in the first.
-    spacing : numpy.ndarray
-        (C + D,) int, of both rounds: the widest grid that a point belongs to, of every point (1),
-        of every second one of each side (2), or one of a block (4). Wider grids are parts of closer
-        ones.
     """
 
     coarse: npt.NDArray[np.float64]
     dense: npt.NDArray[np.float64]
-    spacing: npt.NDArray[np.intp]
 
     @property
     def all(self) -> npt.NDArray[np.float64]:
@@ -51,9 +46,7 @@ class Lattice:
         x, y = self.all.astype(np.intp).T
         kept = where[y, x]
         count = len(self.coarse)
-        return Lattice(
-            self.coarse[kept[:count]], self.dense[kept[count:]], self.spacing[kept]
-        )
+        return Lattice(self.coarse[kept[:count]], self.dense[kept[count:]])
 
 
 def centred_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
@@ -81,34 +74,23 @@ def centred_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice
         (np.arange(n) + 0.5) / n * length
         for n, length in _counts(size, points_per_side)
     ]
-    rows, columns = (_wider_grids(len(axis)) for axis in axes)
-    first, second = (np.outer(*along) for along in zip(rows, columns, strict=True))
+    first = np.outer(*(_near_middles(len(axis)) for axis in axes))
     y, x = np.meshgrid(*axes, indexing="ij")
     points = np.stack([x, y], axis=-1)
-    spacing = np.where(first, BLOCK, np.where(second, BLOCK // 2, 1))
-    return Lattice(
-        points[first],
-        points[~first],
-        np.concatenate([spacing[first], spacing[~first]]),
-    )
+    return Lattice(points[first], points[~first])
 
 
 def _counts(size: tuple[int, int], points_per_side: int) -> list[tuple[int, int]]:
     return [(min(points_per_side, length), length) for length in size]
 
 
-def _wider_grids(count: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which points along a side, each (count,), are one of each block, and one of each half of it.
-
-    The former are among the latter.
-    """
-    first, second = np.zeros(count, bool), np.zeros(count, bool)
+def _near_middles(count: int) -> npt.NDArray[np.bool_]:
+    """Which points along a side are the one near the middle of each block, (count,)."""
+    found = np.zeros(count, bool)
     for start in range(0, count, BLOCK):
         length = min(BLOCK, count - start)
-        middle = start + (length - 1) // 2
-        first[middle] = True
-        second[middle : start + length : BLOCK // 2] = True
-    return first, second
+        found[start + (length - 1) // 2] = True
+    return found
 
 
 def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
@@ -151,8 +133,7 @@ def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattic
         if (dx < 2 or px + 2 * step_x < width) and (dy < 2 or py + 2 * step_y < height)
     ]
     points = np.array(dense, np.float64).reshape(-1, 2)
-    # No part of it is a wider grid: all of them count as such.
-    return Lattice(coarse, points, np.full(len(coarse) + len(points), BLOCK))
+    return Lattice(coarse, points)
 
 
 #: x and y, in strides, of the points around one of the first round, in the published order.

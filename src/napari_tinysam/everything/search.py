@@ -24,8 +24,8 @@ import numpy as np
 from napari_tinysam.everything.candidates import Candidate, best_apart, found_by
 from napari_tinysam.everything.lattice import centred_lattice, official_lattice
 from napari_tinysam.masks import stability_scores
-from napari_tinysam.prompts import LOGITS_SIZE, Prompts
-from napari_tinysam.scales import enlarged_logits
+from napari_tinysam.object_maps import means_of_squares
+from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 #: Stability at the resolution of the logits differs from that at full size by less than this;
 #: nearer to the threshold the full size decides.
 _STABILITY_MARGIN = 0.03
-
-#: Pixels of the frame between points of a grid all of which the frame's own look is asked about: 32
-#: points a side. The smallest objects that smaller looks answer for are five times as long there.
-_FRAME_SPACING = 32
 
 #: Prompts that are decoded between two reports of progress.
 _REPORT_EVERY = 16
@@ -107,7 +103,7 @@ class SearchReport:
         Masks before non-maximum suppression.
     seconds : dict
         By stage: ``decode``, ``filter``, ``skip``, ``suppress``; of the guided search also
-        ``mirror`` and ``head``.
+        ``head``.
     """
 
     points: int = 0
@@ -186,9 +182,7 @@ class Search:
         rounds = (lattice.coarse, lattice.dense)
         if not settings.hierarchical:
             rounds = (lattice.all, lattice.dense[:0])
-        looks = looks_worth_asking(self.embedding, lattice.spacing, settings)
-        first = len(rounds[0])
-        yield from self._decode(rounds[0], looks[:first])
+        yield from self._decode(rounds[0])
         self._first_round = len(self.candidates)
         begun = time.perf_counter()
         covered = np.zeros(len(rounds[1]), bool)
@@ -201,7 +195,7 @@ class Search:
             )
         report.skipped = int(covered.sum())
         self.report.spent("skip", begun)
-        yield from self._decode(rounds[1][~covered], looks[first:][~covered])
+        yield from self._decode(rounds[1][~covered])
 
     @property
     def result(self) -> list[Candidate]:
@@ -216,9 +210,7 @@ class Search:
         self.report.spent("suppress", begun)
         return kept
 
-    def _decode(
-        self, points: npt.NDArray[np.float64], looks: npt.NDArray[np.intp]
-    ) -> Iterator[SearchProgress]:
+    def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[SearchProgress]:
         report = self.report
         for start in range(0, len(points), _REPORT_EVERY):
             part = slice(start, start + _REPORT_EVERY)
@@ -228,7 +220,6 @@ class Search:
                 points[part],
                 self.settings,
                 report,
-                looks[part],
             )
             self.candidates += new
             yield SearchProgress(new, report.decoded + report.skipped, report.points)
@@ -251,49 +242,16 @@ def foreground_at(
     Returns
     -------
     ndarray of float32, (P,)
-        1 everywhere if the model has no object head. Of a model that looks at the image more than
-        once the largest value counts: large objects are seen from afar.
+        1 everywhere if the model has no object head.
     """
-    best = np.zeros(len(points), np.float32)
-    if not predictor.has_object_head:
-        return best + 1
+    maps = predictor.object_maps(embedding)
+    if maps is None:
+        return np.ones(len(points), np.float32)
     x, y = points.astype(np.intp).T
     rows, columns = embedding.upscaler.weights
-    for maps in predictor.looked_maps(embedding):
-        foreground = enlarged_logits(maps[0], LOGITS_SIZE // maps.shape[-1])
-        # Only at the points: the image may have a hundred million pixels.
-        best = np.maximum(best, ((rows[y] @ foreground) * columns[x]).sum(axis=1))
-    return best
-
-
-def looks_worth_asking(
-    embedding: Embedding, spacing: npt.NDArray[np.intp], settings: SearchSettings
-) -> npt.NDArray[np.intp]:
-    """Say how many looks at the image are worth asking about each point of a grid.
-
-    A smaller look answers for larger objects only, which a grid just as much wider finds: of points
-    at `_FRAME_SPACING`, half of the size gets every second one of each side. Of grids that are
-    wider than that themselves, all.
-
-    Parameters
-    ----------
-    embedding : Embedding
-    spacing : ndarray of int, (P,)
-        `Lattice.spacing`.
-    settings : SearchSettings
-
-    Returns
-    -------
-    ndarray of int, (P,)
-        For `Predictor.predict`.
-    """
-    apart = embedding.frame_size / settings.points_per_side  # pixels of the frame
-    worth = [look.factor * _FRAME_SPACING / apart for look in embedding.looks]
-    widest = spacing.max(initial=1)
-    looks = np.ones(len(spacing), np.intp)  # the frame's own
-    for wider in worth[1:]:
-        looks += spacing >= min(wider, widest)
-    return looks
+    # Only at the points: the image may have a hundred million pixels.
+    found = ((rows[y] @ means_of_squares(maps[0])) * columns[x]).sum(axis=1)
+    return np.asarray(found, np.float32)
 
 
 def decoded_points(
@@ -302,7 +260,6 @@ def decoded_points(
     points: npt.NDArray[np.float64],
     settings: SearchSettings,
     report: SearchReport,
-    looks: npt.NDArray[np.intp] | None = None,
 ) -> list[Candidate]:
     """Decode points, and keep the masks that pass the thresholds.
 
@@ -315,8 +272,6 @@ def decoded_points(
     settings : SearchSettings
     report : SearchReport
         Is told.
-    looks : ndarray of int, (P,), optional
-        As for `Predictor.predict`.
 
     Returns
     -------
@@ -328,7 +283,6 @@ def decoded_points(
         embedding,
         prompts,
         least_score=_least(settings),
-        looks=looks,
         exact=settings.lattice == "official",  # as the published code finds them
     )
     report.spent("decode", begun)

@@ -155,7 +155,8 @@ class Segmentation:
         return Progress(new, report.decoded + report.skipped, report.points)
 
     def _by_head(self) -> Iterator[Progress]:
-        maps = self.predictor.looked_maps(self.embedding)
+        maps = self.predictor.object_maps(self.embedding)
+        assert maps is not None, "checked before: there is an object head"
         objects = self.thresholds.guided.objects
         labels = segment_objects(maps, self.embedding.upscaler, objects)
         self._territories = labels

@@ -200,7 +200,7 @@ class SegmentAnything(nn.Module):
             raise ValueError(f"A {self.architecture} encoder has no details to see.")
         return DetailedObjectHead(self.image_encoder.detail_channels)
 
-    def normalize_and_pad(self, image: Tensor, frame_size: int = 0) -> Tensor:
+    def normalize_and_pad(self, image: Tensor) -> Tensor:
         """Normalise RGB values and pad right and bottom with zeros.
 
         The padding comes after the normalisation, so it is exactly zero.
@@ -208,39 +208,32 @@ class SegmentAnything(nn.Module):
         Parameters
         ----------
         image : Tensor
-            (B, 3, h, w), values 0–255, h and w at most `frame_size`.
-        frame_size : int
-            Side of the frame; `image_size` if 0.
+            (B, 3, h, w), values 0–255, h and w at most `image_size`.
 
         Returns
         -------
         Tensor
-            (B, 3, frame_size, frame_size), float32.
+            (B, 3, image_size, image_size), float32.
         """
-        side = frame_size or self.image_size
+        side = self.image_size
         height, width = image.shape[-2:]
         normalized = (image - self.pixel_mean) / self.pixel_std
         return F.pad(normalized, (0, side - width, 0, side - height))
 
-    def encode(self, image: Tensor, frame_size: int = 0) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Embed RGB images whose longest side is already that of the frame.
 
         Parameters
         ----------
         image : Tensor
             (B, 3, h, w), values 0–255.
-        frame_size : int
-            Side of the frame, a multiple of 16 up to `image_size`, which it is if 0. For TinyViT:
-            a plain ViT has one size.
 
         Returns
         -------
         Tensor
-            (B, 256, frame_size / 16, frame_size / 16), float32.
+            (B, 256, image_size / 16, image_size / 16), float32.
         """
-        embedding: Tensor = self.image_encoder(
-            self.normalize_and_pad(image, frame_size)
-        )
+        embedding: Tensor = self.image_encoder(self.normalize_and_pad(image))
         return embedding
 
     def features(self, frame: Tensor) -> ImageFeatures:

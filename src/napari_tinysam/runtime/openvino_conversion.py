@@ -1,9 +1,8 @@
 """A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
 
-Three kinds of graphs: an encoder for each size of the frame, which also prepares what all prompts
-share; the decoder up to scores and mask kernels, for any number of prompts and any frame; and the
-drawing of masks. The modules are those of `napari_tinysam.model.restructured_encoder` and
-`napari_tinysam.model.restructured`.
+Three kinds of graphs: the encoder, which also prepares what all prompts share; the decoder up to
+scores and mask kernels, for any number of prompts; and the drawing of masks. The modules are those
+of `napari_tinysam.model.restructured_encoder` and `napari_tinysam.model.restructured`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from napari_tinysam.model.quantization import (
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.model.restructured_encoder import GraphEncoder, has_graph
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
-from napari_tinysam.scales import FACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +34,8 @@ if TYPE_CHECKING:
 
 #: Files of a converted model.
 ARRAYS, ABOUT = "arrays.npz", "about.json"
-DECODER, MASKED_DECODER, UPSCALER = (
+ENCODER, DECODER, MASKED_DECODER, UPSCALER = (
+    "encoder.xml",
     "decoder.xml",
     "decoder_masked.xml",
     "upscaler.xml",
@@ -58,11 +57,6 @@ _SMALL = 64
 _EXAMPLE = 64
 
 
-def encoder_file(frame_size: int) -> str:
-    """Name of the encoder's file for frames of a size."""
-    return f"encoder_{frame_size}.xml"
-
-
 def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> None:
     """Write all graphs of a model.
 
@@ -80,9 +74,8 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     OSError
         If files cannot be written.
     RuntimeError
-        If a graph cannot be converted, or the encoder is a plain ViT: those have one size of frame
-        only, and hundreds of megabytes of weights. Or if it is to be computed with integers and is
-        not quantized.
+        If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
+        megabytes of weights. Or if it is to be computed with integers and is not quantized.
     """
     if not has_graph(model):
         raise RuntimeError("only models with a TinyViT or EfficientNet encoder can be")
@@ -93,20 +86,20 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     decoder = RestructuredDecoder(model).eval()
     details = isinstance(model.mask_decoder, DetailedMaskDecoder)
     side = model.image_size
-    factors = (1, *FACTORS) if model.dense_prompts else (1,)
-    frames = [side // factor for factor in factors]
     with torch.no_grad():
-        for frame in frames:
-            # Tracing computes the example, and convolutions are the same for any size.
-            small = isinstance(model.image_encoder, EfficientNetEncoder)
-            example_side = _EXAMPLE if small else frame
-            image = torch.zeros(1, example_side, example_side, 3, dtype=torch.uint8)
-            _write(
-                _EncoderGraph(model, decoder),
-                {"image": image, "size": torch.tensor([example_side, example_side])},
-                {"image": [1, frame, frame, 3], "size": [2]},
-                folder / encoder_file(frame),
-            )
+        # Tracing computes the example, and convolutions are the same for any size.
+        traced = (
+            _EXAMPLE if isinstance(model.image_encoder, EfficientNetEncoder) else side
+        )
+        _write(
+            _EncoderGraph(model, decoder),
+            {
+                "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
+                "size": torch.tensor([traced, traced]),
+            },
+            {"image": [1, side, side, 3], "size": [2]},
+            folder / ENCODER,
+        )
         # Of any size: places, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
@@ -135,14 +128,14 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         }
         shapes = {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]}
         if details:
-            for name, places, width in (("half", 4, whole // 4), ("whole", 16, kernels)):
+            added = (("half", 4, whole // 4), ("whole", 16, kernels))
+            for name, places, width in added:
                 example[name] = torch.randn(places * cells**2, width).half()
                 shapes[name] = [-1, width]
         _write(_UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
-        np.savez(folder / ARRAYS, **_arrays(model, decoder, frames))
+        np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {
         "image_size": side,
-        "frames": frames,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
         "details": details,
@@ -247,28 +240,23 @@ def _depends_on_input(node: Any) -> bool:
     return False
 
 
-def _arrays(
-    model: SegmentAnything, decoder: RestructuredDecoder, frames: Sequence[int]
-) -> dict[str, Any]:
-    """Learnt vectors of points and boxes, and the projected positions of each frame."""
+def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, Any]:
+    """Learnt vectors of points and boxes, and the projected positions of the frame."""
     encoder: Any = model.prompt_encoder
     kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
-    found = {
+    cells = model.image_size // STRIDE
+    return {
         "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
         "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
+        "placed": decoder.placed((cells, cells)).numpy(),
     }
-    for frame in frames:
-        cells = frame // STRIDE
-        found[f"placed_{frame}"] = decoder.placed((cells, cells)).numpy()
-    return found
 
 
 class _EncoderGraph(nn.Module):
     """An image to all that its decoder needs.
 
     Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the parts of
-    `ImageSide`, what details add in float16, and the (3, S / 4, S / 4) object maps where there is a
-    head; (3, S / 2, S / 2) of an EfficientNet.
+    `ImageSide`, what details add in float16, and the (3, m, m) object maps where there is a head.
     """
 
     def __init__(self, model: SegmentAnything, decoder: RestructuredDecoder) -> None:

@@ -45,16 +45,14 @@ class Encoded:
 
     Attributes
     ----------
-    frame_size : int
     shared : tuple of numpy.ndarray
         (P, 256), and three of (128, P), float32: `napari_tinysam.model.restructured.ImageSide`.
     details : tuple of numpy.ndarray
         (4 P, 64) and (16 P, 32) float16, the same's last two; empty where the decoder reads none.
     maps : numpy.ndarray or None
-        (3, S / 4, S / 4) float32, of the object head; twice as high and wide of an EfficientNet.
+        (3, m, m) float32, of the object head.
     """
 
-    frame_size: int
     shared: tuple[npt.NDArray[np.float32], ...]
     details: tuple[npt.NDArray[np.float16], ...]
     maps: npt.NDArray[np.float32] | None
@@ -68,7 +66,7 @@ class OpenVinoRuntime:
     folder : Path
         Of `openvino_conversion.convert`.
     precision : {"auto", "f32", "bf16"}
-        In which the CPU computes. In bfloat16 the encoders and the drawing of masks take half the
+        In which the CPU computes. In bfloat16 the encoder and the drawing of masks take half the
         time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
         stays in float32 but for searches (`decode`'s ``exact``): in bfloat16 some clicks mean
         another object. Graphs that compute with integers do so anyway; this is for what they do
@@ -80,10 +78,6 @@ class OpenVinoRuntime:
     ------
     Exception
         If the folder is not whole or something in it is damaged: whatever NumPy and OpenVINO raise.
-
-    Notes
-    -----
-    The encoders of smaller frames are read in the background: an image's own frame comes first.
     """
 
     def __init__(
@@ -101,9 +95,7 @@ class OpenVinoRuntime:
         self._tokens = PromptTokens(
             found["frequencies"], found["kinds"], self.image_size
         )
-        self._placed = {
-            int(frame): found[f"placed_{frame}"] for frame in about["frames"]
-        }
+        self._placed = found["placed"]
         core = _core()
         if precision == "auto":
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -122,26 +114,14 @@ class OpenVinoRuntime:
             }
             return _Graph(core, folder / f"{name}.xml", options | hints)
 
-        first, *smaller = sorted(self._placed, reverse=True)
-        needed = [f"encoder_{first}", "decoder_masked", "upscaler"]
+        needed = ["encoder", "decoder_masked", "upscaler"]
         if not self.dense_prompts:  # else prompts are always drawn
             needed.append("decoder")
-        # Two at a time, in this order: reading what was compiled before takes a fifth of a second
-        # for an encoder, and whoever waits, waits for the first.
-        pool = ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs")
-        try:
-            read = {name: pool.submit(graph, name) for name in needed}
-            # A failure that nobody asks for, since no image came, is nobody's failure.
-            self._smaller = {
-                side: pool.submit(graph, f"encoder_{side}") for side in smaller
-            }
-            graphs = {name: reading.result() for name, reading in read.items()}
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        pool.shutdown(wait=False)
-        self._folder, self._frame = folder, first
-        self._encoder = graphs[f"encoder_{first}"]
+        # Two at a time: reading what was compiled before takes a fifth of a second for the encoder.
+        with ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs") as pool:
+            graphs = dict(zip(needed, pool.map(graph, needed), strict=True))
+        self._folder = folder
+        self._encoder = graphs["encoder"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
         # By name and whether it is exact, when they are needed.
@@ -151,40 +131,19 @@ class OpenVinoRuntime:
         self._reading = threading.Lock()
         self._graph = graph
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
-        """Embed a resized image; see `Runtime.encode`.
-
-        Raises
-        ------
-        DamagedModelError
-            If the graph of a smaller frame cannot be read.
-        """
-        side = frame_size or self.image_size
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
+        """Embed a resized image; see `Runtime.encode`."""
+        side = self.image_size
         height, width = rgb.shape[:2]
         padded = np.zeros((1, side, side, 3), np.uint8)
         padded[0, :height, :width] = rgb
-        found = self._encoder_of(side)([padded, np.array([height, width], np.int64)])
+        found = self._encoder([padded, np.array([height, width], np.int64)])
         arrays: list[Any] = [np.array(each) for each in found]
         of_decoder, of_both = self._parts
         return Encoded(
-            side,
             shared=tuple(arrays[:of_decoder]),
             details=tuple(arrays[of_decoder:of_both]),
             maps=arrays[of_both] if self.has_object_head else None,
-        )
-
-    def _encoder_of(self, side: int) -> _Graph:
-        if side == self._frame:
-            return self._encoder
-        try:
-            return self._smaller[side].result()
-        except Exception as error:  # OpenVINO raises whatever it ran into
-            raise self._damaged() from error
-
-    def _damaged(self) -> DamagedModelError:
-        discard(self._folder)
-        return DamagedModelError(
-            "What was prepared of the model is damaged; load the model again."
         )
 
     def decode(
@@ -201,8 +160,8 @@ class OpenVinoRuntime:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         tokens = self._tokens.tokens(count, points, labels, boxes)
-        cells = features.frame_size // 16
-        shared: list[Any] = [*features.shared, self._placed[features.frame_size]]
+        cells = self.image_size // 16
+        shared: list[Any] = [*features.shared, self._placed]
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
@@ -250,7 +209,10 @@ class OpenVinoRuntime:
                 try:
                     graph = self._graph(name, hint="THROUGHPUT", exact=exact)
                 except Exception as error:  # OpenVINO raises whatever it ran into
-                    raise self._damaged() from error
+                    discard(self._folder)
+                    raise DamagedModelError(
+                        "What was prepared of the model is damaged; load the model again."
+                    ) from error
                 self._of_many[name, exact] = graph
             graph = self._of_many[name, exact]
         return graph, graph.at_once

@@ -20,7 +20,7 @@ class DamagedModelError(RuntimeError):
 class DecodedPrompts(NamedTuple):
     """Masks of N objects as the decoder gives them."""
 
-    #: (N, 3, 256, 256) float32 mask logits; smaller for a smaller frame.
+    #: (N, 3, 256, 256) float32 mask logits.
     logits: npt.NDArray[np.float32]
     #: (N, 3) float32 predicted IoU.
     scores: npt.NDArray[np.float32]
@@ -38,16 +38,13 @@ class Runtime(Protocol):
     #: Whether prompts are to be drawn into the mask prompt (`napari_tinysam.dense_prompts`).
     dense_prompts: bool
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Any:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
         """Embed an image that is already resized.
 
         Parameters
         ----------
         rgb : numpy.ndarray
-            (h, w, 3) uint8, the longer side `frame_size`.
-        frame_size : int
-            Side of the frame in pixels; `image_size` if 0. Others, smaller ones, are only asked of
-            models with `dense_prompts`.
+            (h, w, 3) uint8, the longer side `image_size`.
 
         Returns
         -------
@@ -80,7 +77,7 @@ class Runtime(Protocol):
         boxes : numpy.ndarray or None
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
-            (N, 256, 256) logits; fewer for a smaller frame, at 4 pixels each.
+            (N, 256, 256) logits, 4 pixels of the frame each.
         least_scores : numpy.ndarray, optional
             (N,). Objects none of whose three scores is above this need not be drawn, which is a
             third of the work; their logits are minus infinity then.
@@ -102,10 +99,9 @@ class Runtime(Protocol):
         Returns
         -------
         numpy.ndarray or None
-            (3, 256, 256) float32 in 0–1 over the frame, of smaller sides for a smaller one, or
-            (3, 512, 512) where the model sees two pixels of the frame (`SegmentAnything.map_stride`);
-            after the sigmoid: foreground, centre distance and boundary distance
-            (`napari_tinysam.model.object_head`). None where the model has no object head.
+            (3, m, m) float32 in 0–1 over the frame, m being 256 or 512, after the sigmoid:
+            foreground, centre distance and boundary distance (`napari_tinysam.model.object_head`).
+            None where the model has no object head.
         """
         ...
 

@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
         What all prompts share, computed once. What details add is float16: it is 12 MB of an image
         in float32, and rounding it changes no pixel that is not on the border of its mask.
     maps : torch.Tensor or None
-        (3, 4 g, 4 g) float32, of the object head; twice as high and wide of an EfficientNet.
+        (3, m, m) float32, of the object head; m is 4 g or 8 g.
     """
 
     embedding: torch.Tensor
@@ -131,13 +131,13 @@ class TorchRuntime:
         self.dense_prompts = model.dense_prompts
         self._placed: dict[tuple[int, int], torch.Tensor] = {}  # by shape
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Encoded:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
         """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
         with torch.inference_mode():
             # (h, w, 3) → (1, 3, h, w)
             image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
             model = self._model
-            frame = model.normalize_and_pad(image.to(self._device).float(), frame_size)
+            frame = model.normalize_and_pad(image.to(self._device).float())
             frame = frame.contiguous(memory_format=self._layout)
             maps = None
             with torch.autocast(

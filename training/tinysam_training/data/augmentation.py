@@ -1,33 +1,18 @@
-"""Random changes of training windows: what a microscope, a camera or a user could change.
+"""How training windows are changed at random: as a microscope, a camera or a user could.
 
-Geometry (zoom, flips, quarter turns) is the same for image and labels and is drawn by
-`tinysam_training.data.windows.sample_window`; intensities change in the image alone and are here.
-Every random number comes from a numpy generator that is passed in, none from torch's own: the same
-generator state gives the same window, on which exact resuming rests.
+Geometry (zoom, turns, mirroring) is the same for image and labels and is drawn by
+`tinysam_training.batching.WindowBatches`; intensities change in the image alone, in
+`tinysam_training.data.intensities`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-import torch
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from torch import Tensor
+from typing import Literal
 
 Range = tuple[float, float]
 Level = Literal["none", "light", "full"]
-
-#: Mean intensity below which an image is taken for one with a dark background.
-_DARK = 0.35
 
 
 @dataclass(frozen=True)
@@ -49,9 +34,6 @@ class Augmentation:
         most so many pixels of the frame.
     fit_probability : float
         How often a window is zoomed out, within `zoom`, for an object that is too large for it.
-    padding_probability : float
-        How often a window shows the image's right or lower border with padding behind, where it
-        would not have to.
     mirror_probability, turn_probability, free_turn_probability : float
         Left and right exchanged; a turn by 0°, 90°, 180° or 270°; instead a turn by any angle.
     colour_gain_probability, colour_gain
@@ -59,7 +41,7 @@ class Augmentation:
     permutation_probability
         The channels exchanged, which turns the hue. Only in colour images.
     gray_probability
-        One channel (the more contrast it has the likelier) or a mixture of them as gray image.
+        A random mixture of the channels as gray image. Only in colour images.
     tint_probability
         A gray image shown in one colour, as stains often are. Only where most of it is dark.
     illumination_probability, illumination
@@ -91,7 +73,6 @@ class Augmentation:
     zoom: Range = (0.5, 2.0)
     extent: Range | None = (8.0, 400.0)
     fit_probability: float = 0.75
-    padding_probability: float = 0.15
     mirror_probability: float = 0.5
     turn_probability: float = 1.0
     free_turn_probability: float = 0.5
@@ -148,7 +129,7 @@ class Augmentation:
 
     @property
     def changes_intensities(self) -> bool:
-        """Whether `augment_intensities` has anything to do."""
+        """Whether `change_intensities` has anything to do."""
         geometry = {"fit", "mirror", "turn", "free_turn"}
         return any(
             getattr(self, field.name) > 0
@@ -172,7 +153,6 @@ class Augmentation:
         """For fine-tuning on a few images that resemble those to be segmented."""
         return cls(
             zoom=(0.7, 1.4),
-            padding_probability=0.1,
             colour_gain_probability=0.2,
             colour_gain=(0.85, 1.15),
             permutation_probability=0.0,
@@ -216,218 +196,3 @@ class Augmentation:
                 f"The levels of augmentation are none, light and full; {level!r} is not one."
             )
         return levels[level]()
-
-
-def augment_intensities(
-    rgb: npt.NDArray[np.float32], augmentation: Augmentation, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """Change the intensities of an image at random, in the order in which an image comes about.
-
-    Colours first, then optics (illumination, blur), the camera (noise), and last what users do for
-    display (gamma, contrast, inversion, tint). A gray image stays gray but for the tint.
-
-    Parameters
-    ----------
-    rgb : ndarray of float32, (H, W, 3)
-        0–255.
-    augmentation : Augmentation
-        Its settings of geometry are not used.
-    rng : numpy Generator
-
-    Returns
-    -------
-    ndarray of float32, (H, W, 3)
-        0–255; a new array.
-    """
-    planes = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-    changed = augment_planes(
-        planes[:1] if is_gray(planes) else planes, augmentation, rng
-    )
-    full = changed.expand(3, *changed.shape[1:]).numpy()
-    # An own value for each channel, also of a gray image: the caller may write to it.
-    return np.ascontiguousarray(full.transpose(1, 2, 0))
-
-
-def augment_planes(
-    planes: Tensor, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    """Change intensities as `augment_intensities` does, with a gray image as one plane.
-
-    Gray images are common and take a third of the time so.
-
-    Parameters
-    ----------
-    planes : Tensor of float32, (3, H, W) or (1, H, W)
-        0–255.
-    augmentation : Augmentation
-    rng : numpy Generator
-
-    Returns
-    -------
-    Tensor of float32, (3, H, W) or (1, H, W)
-        0–255. A colour image may have become gray, or the other way round.
-    """
-    values = planes.div(255).clamp_(0, 1)
-    if len(values) == 3:
-        values = _change_colours(values, augmentation, rng)
-    values = _change_optics(values, augmentation, rng)
-    values = _add_noise(values, augmentation, rng)
-    values = _change_display(values, augmentation, rng)
-    tinted = rng.random() < augmentation.tint_probability
-    if tinted and len(values) == 1 and values.mean() < _DARK:
-        values = values * _tint(rng)
-    return values.mul(255)
-
-
-def is_gray(planes: Tensor) -> bool:
-    """Whether three planes, (3, H, W), show the same."""
-    red, green, blue = planes
-    return torch.equal(red, green) and torch.equal(red, blue)
-
-
-def turn_and_mirror(
-    image: Tensor, masks: Tensor, quarter_turns: int, mirror: bool
-) -> tuple[Tensor, Tensor]:
-    """Turn counter-clockwise, then exchange left and right, an image and all that belongs to it.
-
-    Parameters
-    ----------
-    image : Tensor, (C, H, W)
-    masks : Tensor, (M, H, W)
-        Labels, distances: whatever is not to be interpolated.
-    quarter_turns : int
-    mirror : bool
-
-    Returns
-    -------
-    image, masks : Tensor
-        (…, W, H) after an odd number of quarter turns.
-    """
-    # torchvision only exchanges axes for these angles; nothing is interpolated.
-    angle = 90.0 * (quarter_turns % 4)
-    changed: list[Tensor] = []
-    for item in (tv_tensors.Image(image), tv_tensors.Mask(masks)):
-        if angle:
-            item = tv.rotate(item, angle, expand=True)
-        if mirror:
-            item = tv.horizontal_flip(item)
-        changed.append(item.as_subclass(torch.Tensor))
-    return changed[0], changed[1]
-
-
-def log_uniform(rng: np.random.Generator, limits: Range) -> float:
-    """Draw a number whose logarithm is evenly distributed between those of `limits`."""
-    return math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
-
-
-def _change_colours(
-    values: Tensor, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    """(3, H, W) → (3, H, W), or (1, H, W) where it becomes gray."""
-    if rng.random() < augmentation.gray_probability:
-        weights = _gray_weights(values, rng)[:, None, None]
-        return (weights * values).sum(dim=0, keepdim=True)
-    if rng.random() < augmentation.colour_gain_probability:
-        gains = [log_uniform(rng, augmentation.colour_gain) for _ in range(3)]
-        values = values * torch.tensor(gains)[:, None, None]
-    if rng.random() < augmentation.permutation_probability:
-        values = tv.permute_channels(values, rng.permutation(3).tolist())
-    return values.clamp(0, 1)
-
-
-def _gray_weights(values: Tensor, rng: np.random.Generator) -> Tensor:
-    """(3,) shares of the channels in a gray image, with sum 1."""
-    if rng.random() < 0.5:
-        return torch.from_numpy(rng.dirichlet([2.0, 2.0, 2.0])).float()
-    # A channel without contrast would show none of the objects.
-    contrast = values.std(dim=(1, 2), correction=0).double().numpy() + 1e-9
-    channel = int(rng.choice(3, p=contrast / contrast.sum()))
-    return torch.eye(3)[channel]
-
-
-def _change_optics(
-    values: Tensor, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    height, width = values.shape[1:]
-    if rng.random() < augmentation.blur_probability:
-        sigma = log_uniform(rng, augmentation.blur)
-        radius = math.ceil(3 * sigma)
-        # Reflection at the border needs as many pixels as the kernel reaches over it.
-        reach_y, reach_x = min(radius, height - 1), min(radius, width - 1)
-        for size in ((1, 2 * reach_y + 1), (2 * reach_x + 1, 1)):
-            values = tv.gaussian_blur(values, list(size), [sigma, sigma])
-    if rng.random() < augmentation.defocus_probability:
-        kernel = _disc(rng.uniform(*augmentation.defocus))
-        reach = kernel.shape[-1] // 2
-        if reach < min(height, width):
-            padded = tv.pad(values, [reach], padding_mode="reflect")
-            values = torch.nn.functional.conv2d(padded[:, None], kernel)[:, 0]
-    if rng.random() < augmentation.illumination_probability:
-        field = tv.resize(
-            torch.from_numpy(rng.uniform(-1, 1, (1, 3, 3)).astype(np.float32)),
-            [height, width],
-            interpolation=InterpolationMode.BICUBIC,
-            antialias=False,
-        )
-        largest = math.log(log_uniform(rng, augmentation.illumination))
-        values = values * (field * (largest / field.abs().max())).exp()
-    return values.clamp(0, 1)
-
-
-def _disc(radius: float) -> Tensor:
-    """(1, 1, k, k) kernel of sum 1; pixels that the edge crosses count by about their share."""
-    reach = math.ceil(radius + 0.5) - 1 if radius > 0.5 else 0
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    distance = torch.hypot(offsets[:, None], offsets[None, :])
-    kernel = (radius + 0.5 - distance).clamp(0, 1)
-    return (kernel / kernel.sum())[None, None]
-
-
-def _add_noise(
-    values: Tensor, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    """Noise in proportion to the contrast: a dim image is not drowned, a bright one not spared."""
-    if rng.random() < augmentation.poisson_probability:
-        deviation = log_uniform(rng, augmentation.poisson) * _contrast(values)
-        # photons at white, so that their noise at the mean intensity is `deviation`
-        photons = max(float(values.mean()), 1e-3) / deviation**2
-        # Normal noise on the square root (Bartlett 1936) has Poisson's mean λ and, but for 1/8, its
-        # variance λ, at a sixth of the time.
-        root = (values * photons).sqrt_().add_(_normal(values, rng), alpha=0.5)
-        values = root.square_().sub_(0.25).div_(photons).clamp_(0, 1)
-    if rng.random() < augmentation.gaussian_probability:
-        deviation = log_uniform(rng, augmentation.gaussian) * _contrast(values)
-        values = values.add(_normal(values, rng), alpha=deviation).clamp_(0, 1)
-    return values
-
-
-def _contrast(values: Tensor) -> float:
-    """Range of the intensities, but for outliers: four standard deviations, 0.02–1."""
-    return min(max(4 * float(values.std(correction=0)), 0.02), 1.0)
-
-
-def _normal(values: Tensor, rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(values.shape, dtype=np.float32))
-
-
-def _change_display(
-    values: Tensor, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    if rng.random() < augmentation.gamma_probability:
-        # `values` are clamped before: a negative one under an exponent would be NaN.
-        values = tv.adjust_gamma(values, log_uniform(rng, augmentation.gamma))
-    if rng.random() < augmentation.gain_probability:
-        mean = values.mean()
-        values = (values - mean) * log_uniform(rng, augmentation.gain) + mean
-    if rng.random() < augmentation.offset_probability:
-        share, mean = rng.uniform(*augmentation.offset), values.mean()
-        values = values + share * (1 - mean if share > 0 else mean)
-    if rng.random() < augmentation.inversion_probability:
-        values = 1 - values
-    return values.clamp(0, 1)
-
-
-def _tint(rng: np.random.Generator) -> Tensor:
-    """(3, 1, 1) colour of full brightness; one to two channels are dark or nearly so."""
-    colour = rng.uniform(0, 1, 3) ** 2
-    return torch.from_numpy((colour / colour.max()).astype(np.float32))[:, None, None]

@@ -1,12 +1,14 @@
 """Random changes of intensities, for batches of windows on any device.
 
-What is changed, how often and how far is an `Augmentation`. Every choice comes from a numpy generator,
-one row of numbers a window; the noise itself from a torch generator on the device, seeded by the
-former. So a batch is the same every time on the same kind of device, on which exact resuming rests.
+What is changed, how often and how far is an `Augmentation`. Every choice comes from a numpy
+generator, one row of numbers a window; the noise itself from a torch generator on the device,
+seeded by the former. So a batch is the same every time on the same kind of device, on which exact
+resuming rests.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 #: Mean intensity below which an image is taken for one with a dark background.
 _DARK = 0.35
-
-#: Reach of blurs in pixels: their kernels have 2 · _REACH + 1 a side.
-_REACH = 4
 
 
 def change_intensities(
@@ -144,7 +143,8 @@ def _optics(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
         field = (field * _column(largest[lit], values)).exp()
         values = values.index_copy(0, rows, (values[rows] * field).clamp(0, 1))
 
-    steps = np.arange(-_REACH, _REACH + 1)
+    reach = _reach(settings)
+    steps = np.arange(-reach, reach + 1)
     away = np.hypot(steps[:, None], steps[None])
     sigma = draw.factor(settings.blur)[:, None, None]
     radius = draw.uniform(*settings.defocus)[:, None, None]
@@ -158,11 +158,21 @@ def _optics(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
     if not chosen.size:
         return values
     rows = torch.from_numpy(chosen).to(values.device)
-    part = F.pad(values[rows], [_REACH] * 4, mode="replicate")
+    part = F.pad(values[rows], [reach] * 4, mode="replicate")
     weight = torch.from_numpy(kernels[chosen].astype(np.float32)).to(values.device)
     weight = weight[:, None].repeat_interleave(3, dim=0)  # (3 n, 1, k, k)
     found = F.conv2d(part.flatten(0, 1)[None], weight, groups=len(weight))
     return values.index_copy(0, rows, found.view(len(chosen), *values.shape[1:]))
+
+
+def _reach(settings: Augmentation) -> int:
+    """How far blurs reach at most, in pixels: their kernels have twice as many and one a side."""
+    reaches = [0.0]
+    if settings.blur_probability:
+        reaches.append(2.5 * settings.blur[1])
+    if settings.defocus_probability:
+        reaches.append(settings.defocus[1] + 0.5)
+    return math.ceil(max(reaches))
 
 
 def _noise(

@@ -219,6 +219,11 @@ class ImageStore:
     def __iter__(self) -> Iterator[LabelledImage]:
         return (self[number] for number in range(len(self)))
 
+    def read_once(self) -> Iterator[LabelledImage]:
+        """Give each image, for those who need it once: what is read for it is not kept."""
+        for number, entry in enumerate(self.entries):
+            yield self._kept[number] if number in self._kept else entry.read()
+
     def _keep(self, number: int, image: LabelledImage) -> None:
         self._kept[number] = image
         self._kept_bytes += image.nbytes

@@ -1,8 +1,8 @@
 """All training images on the training device, and windows of them, cut many at a time.
 
-Images and labels lie one after the other in flat tensors, four bytes a pixel, so that one batch reads
-windows of many images with a few operations, at any place, scale and angle: on a GPU without waiting
-for the CPU, on a CPU by the same code without processes that prepare batches.
+Images and labels lie one after the other in flat tensors, four bytes a pixel, so that one batch
+reads windows of many images with a few operations, at any place, scale and angle: on a GPU without
+waiting for the CPU, on a CPU by the same code without processes that prepare batches.
 
 Coordinates are continuous: pixel (0, 0) covers [0, 1) in both directions, in images and in windows.
 """
@@ -131,12 +131,10 @@ class ImagePool:
         self, images: Iterable[LabelledImage], device: torch.device | str = "cpu"
     ) -> None:
         self.images: list[PooledImage] = []
-        pixels: list[npt.NDArray[np.int32]] = []
-        targets: list[npt.NDArray[np.int32]] = []
+        pixels, targets = _Row(), _Row()
         # By image: where each halving and each layer begins, and the halvings' sizes.
         self._levels: list[list[tuple[int, int, int]]] = []
         self._layers: list[list[int]] = []
-        read = written = 0
         for image in images:
             if image.labels.max(initial=0) > _MOST_OBJECTS:
                 raise DataError(
@@ -145,17 +143,14 @@ class ImagePool:
             rgb, levels = image.rgb, []
             for halving in range(HALVINGS + 1):
                 rgb = _halved(rgb) if halving else rgb
-                levels.append((read, rgb.shape[0], rgb.shape[1]))
-                pixels.append(_packed_pixels(rgb))
-                read += pixels[-1].size
+                start = pixels.add(_packed_pixels(rgb))
+                levels.append((start, rgb.shape[0], rgb.shape[1]))
             layers = []
             for number, labels in enumerate(image.labels):
-                layers.append(written)
                 distances = None
                 if number == 0:
                     distances = (image.centre_distance, image.boundary_distance)
-                targets.append(_packed_targets(labels, distances))
-                written += targets[-1].size
+                layers.append(targets.add(_packed_targets(labels, distances)))
             self._levels.append(levels)
             self._layers.append(layers)
             first, second, third = (image.rgb[..., channel] for channel in range(3))
@@ -172,8 +167,8 @@ class ImagePool:
         if not self.images:
             raise DataError("There are no images to train on.")
         self.device = torch.device(device)
-        self._pixels = torch.from_numpy(np.concatenate(pixels)).to(self.device)
-        self._targets = torch.from_numpy(np.concatenate(targets)).to(self.device)
+        self._pixels = pixels.tensor().to(self.device)
+        self._targets = targets.tensor().to(self.device)
         self.layers = max(map(len, self._layers))
 
     def __len__(self) -> int:
@@ -265,6 +260,31 @@ class ImagePool:
 
     def _rows(self, values: object) -> Tensor:
         return torch.from_numpy(np.asarray(values)).to(self.device)
+
+
+class _Row:
+    """One long array that arrays are added to; unlike a list it is never there twice."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._values = np.empty(1 << 16, np.int32)
+
+    def add(self, part: npt.NDArray[np.int32]) -> int:
+        """Add an array; return where it begins."""
+        start, self.size = self.size, self.size + part.size
+        if self.size > self._values.size:
+            self._resize(max(self.size, self._values.size + self._values.size // 4))
+        self._values[start : self.size] = part
+        return start
+
+    def tensor(self) -> Tensor:
+        """Give all of it. Nothing can be added any more."""
+        self._resize(self.size)
+        return torch.from_numpy(self._values)
+
+    def _resize(self, size: int) -> None:
+        # Large arrays are not copied for this, but their memory is mapped to another place.
+        self._values.resize(size, refcheck=False)
 
 
 def _taps(where: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What a model is shown while it is quantized: a few images, and prompts on their objects.
 
-They go the way of every image: contrast, resizing, all looks, prompts drawn. What the network
+They go the way of every image: contrast, resizing, prompts drawn. What the network
 itself is given on that way is kept, to be given to it again.
 """
 
@@ -36,20 +36,17 @@ _PROMPTS = ("points", "labels", "boxes", "masks")
 
 @dataclass(eq=False)
 class Seen:
-    """One look at an image, and the prompts that were decoded on it.
+    """An image, and the prompts that were decoded on it.
 
     Attributes
     ----------
     rgb : numpy.ndarray
-        (h, w, 3) uint8, the longer side `frame`.
-    frame : int
-        Side of the frame in pixels.
+        (h, w, 3) uint8, the longer side that of the model's frame.
     prompts : list of dict
         Arguments of `Runtime.decode`.
     """
 
     rgb: npt.NDArray[np.uint8]
-    frame: int
     prompts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -112,10 +109,10 @@ class _Recording(PlainRuntime):
         super().__init__(model, "recording")
         self.seen: list[Seen] = []
 
-    def encode(self, rgb: npt.NDArray[np.uint8], frame_size: int = 0) -> Any:
-        seen = Seen(rgb, frame_size or self.image_size)
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
+        seen = Seen(rgb)
         self.seen.append(seen)
-        return seen, super().encode(rgb, frame_size)
+        return seen, super().encode(rgb)
 
     def decode(self, features: Any, **given: Any) -> DecodedPrompts:
         seen, features = features

@@ -98,7 +98,7 @@ def collect(
     seed : int
         Of the rows that are kept, and of the answers that are drawn (`task_loss`).
     progress : callable, optional
-        Called with looks done and their number.
+        Called with images done and their number.
 
     Returns
     -------
@@ -113,11 +113,11 @@ def collect(
     for tokens in (decoder.iou_token, decoder.mask_tokens):
         tokens.weight.requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
-    calls = sum(1 + len(look.prompts) for look in seen)
+    calls = sum(1 + len(one.prompts) for one in seen)
     watching = _Watching(watched, calls, generator)
     try:
-        for number, look in enumerate(seen, start=1):
-            _loss(watched, look, generator).backward()  # type: ignore[no-untyped-call]
+        for number, one in enumerate(seen, start=1):
+            _loss(watched, one, generator).backward()  # type: ignore[no-untyped-call]
             if progress is not None:
                 progress(number, len(seen))
     finally:
@@ -125,20 +125,20 @@ def collect(
     return watching.operations()
 
 
-def _loss(model: SegmentAnything, look: Seen, generator: torch.Generator) -> Tensor:
-    frame = model.normalize_and_pad(as_tensor(look.rgb), look.frame)
+def _loss(model: SegmentAnything, seen: Seen, generator: torch.Generator) -> Tensor:
+    frame = model.normalize_and_pad(as_tensor(seen.rgb))
     features = model.features(frame.requires_grad_(True))
     losses = []
     if model.object_head is not None:
         losses.append(drawn_nll(model.object_maps(features), generator))
-    for prompts in look.prompts:
+    for prompts in seen.prompts:
         given = as_tensors(prompts)
         if "masks" in given:
             given["masks"].requires_grad_(True)
         logits, scores = model.decode(features.embedding, **given)
         losses.append(drawn_nll(logits, generator))
         losses.append(drawn_nll(iou_logits(scores), generator))
-    if not losses:  # nothing was asked of this look, and it has no head
+    if not losses:  # nothing was asked of this image, and there is no head
         losses.append(features.embedding.square().mean())
     return torch.stack(losses).sum()
 

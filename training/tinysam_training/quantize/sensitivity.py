@@ -78,18 +78,16 @@ def task_loss(
     ----------
     model, reference : SegmentAnything
     seen : sequence of Seen
-        Looks at images, whose losses are added up.
+        Images.
 
     Returns
     -------
     float
-        For an image: looks at one are those up to the next of the largest frame.
+        For an image.
     """
-    total, images = 0.0, 0
-    largest = max(look.frame for look in seen)
-    for look in seen:
-        images += look.frame == largest
-        frame = model.normalize_and_pad(as_tensor(look.rgb), look.frame)
+    total = 0.0
+    for one in seen:
+        frame = model.normalize_and_pad(as_tensor(one.rgb))
         features = [each.features(frame) for each in (model, reference)]
         if model.object_head is not None:
             maps = [
@@ -97,7 +95,7 @@ def task_loss(
                 for each, f in zip((model, reference), features, strict=True)
             ]
             total += float(bernoulli_kl(*maps))
-        for prompts in look.prompts:
+        for prompts in one.prompts:
             given = as_tensors(prompts)
             (logits, scores), (true_logits, true_scores) = (
                 each.decode(f.embedding, **given)
@@ -105,4 +103,4 @@ def task_loss(
             )
             total += float(bernoulli_kl(logits, true_logits))
             total += float(bernoulli_kl(iou_logits(scores), iou_logits(true_scores)))
-    return total / max(images, 1)
+    return total / max(len(seen), 1)

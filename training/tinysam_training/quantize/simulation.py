@@ -99,13 +99,10 @@ class PlainRuntime:
         self.dense_prompts = model.dense_prompts
 
     @torch.no_grad()
-    def encode(
-        self, rgb: npt.NDArray[np.uint8], frame_size: int = 0
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor | None]:
         """See `Runtime.encode`."""
         model = self._model
-        frame = model.normalize_and_pad(as_tensor(rgb), frame_size)
-        features = model.features(frame)
+        features = model.features(model.normalize_and_pad(as_tensor(rgb)))
         if not self.has_object_head:
             return features.embedding, None
         return features.embedding, model.object_maps(features)[0].sigmoid()

@@ -1,0 +1,112 @@
+"""Weights and logs on their way back: few files, none of them large, whole or recognised as not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+#: Files are smaller than 16 MiB.
+PART = 16 * 2**20 - 2**16
+
+#: What describes the weights that are there.
+PARTS = "parts.json"
+
+#: What of a run's folder comes along, where it is there.
+RUN_FILES = ("run.json", "recipe.yaml", "log.csv", "validation.csv", "curves.png")
+
+
+class DeliveryError(Exception):
+    """What came back is not whole; the message is a sentence."""
+
+
+def deliver(weights: Path, run: Path, out: Path, *, step: int, what: str) -> None:
+    """Put weights and a run's logs where they are fetched from, in place of earlier ones.
+
+    Parameters
+    ----------
+    weights : Path
+    run : Path
+        Folder of the run.
+    out : Path
+    step : int
+        Of the weights.
+    what : str
+        Which weights they are, for people.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    content = weights.read_bytes()
+    parts = []
+    for number, start in enumerate(range(0, len(content), PART)):
+        part = content[start : start + PART]
+        name = f"weights-{step}-{what}.{number}"
+        _replace(out / name, part)
+        parts.append({"name": name, "sha256": hashlib.sha256(part).hexdigest()})
+    for file in RUN_FILES:
+        if (run / file).exists():
+            shutil.copyfile(run / file, out / file)
+    described = {
+        "step": step,
+        "what": what,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parts": parts,
+    }
+    _replace(out / PARTS, json.dumps(described, indent=2).encode())
+    for old in out.glob(
+        "weights-*"
+    ):  # only now: whenever this is cut, one set is whole
+        if old.name not in {part["name"] for part in parts}:
+            old.unlink()
+
+
+def put_together(folder: Path, run: Path) -> dict[str, Any]:
+    """Make a run's folder of what came back; its weights are ``best.safetensors``.
+
+    Parameters
+    ----------
+    folder : Path
+        What `deliver` wrote.
+    run : Path
+        Made if need be.
+
+    Returns
+    -------
+    dict
+        ``step`` and ``what`` of the weights.
+
+    Raises
+    ------
+    DeliveryError
+        If something is missing or damaged.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / PARTS).read_text("utf-8"))
+        content = bytearray()
+        for part in described["parts"]:
+            piece = (folder / part["name"]).read_bytes()
+            if hashlib.sha256(piece).hexdigest() != part["sha256"]:
+                raise DeliveryError(f"{folder / part['name']} is damaged.")
+            content += piece
+    except (OSError, ValueError, KeyError) as error:
+        raise DeliveryError(
+            f"{folder} holds no weights that came back: {error}."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != described["sha256"]:
+        raise DeliveryError(
+            f"The parts of the weights in {folder} do not fit together."
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    _replace(run / "best.safetensors", bytes(content))
+    for file in RUN_FILES:
+        if (folder / file).exists():
+            _replace(run / file, (folder / file).read_bytes())
+    return described
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
