@@ -34,3 +34,12 @@ def efficient_model(
         for layer in model.mask_decoder.details:
             layer.weight.normal_(std=0.3)
     return model.eval()
+
+
+def in_half_precision(model: SegmentAnything) -> SegmentAnything:
+    """Round all weights to what 16 bits hold, as those of a bundled file; in place."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
+    return model

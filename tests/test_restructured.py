@@ -179,8 +179,7 @@ def test_the_decoder_adds_details_by_the_rule_of_sam_2(
         upscaled = act1(ln1(dc1(src) + feat_s1))
         upscaled = act2(dc2(upscaled) + feat_s0)
         hyper = [
-            mlp(hs[:, 1 + i])
-            for i, mlp in enumerate(decoder.output_hypernetworks_mlps)
+            mlp(hs[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)
         ]
         masks = torch.einsum("nmc,nchw->nmhw", torch.stack(hyper, 1), upscaled)
         expected = masks[:, 1:], decoder.iou_prediction_head(hs[:, 0])[:, 1:]

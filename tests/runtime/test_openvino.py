@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from efficient_models import efficient_model, in_half_precision
 from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import openvino_store as store
@@ -47,11 +48,19 @@ def random_model(*, dense: bool) -> SegmentAnything:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["dense", "plain"])
+MODELS = {
+    "dense": lambda: random_model(dense=True),
+    "plain": lambda: random_model(dense=False),
+    "efficient": efficient_model,
+    "efficient and plain": lambda: efficient_model(head=False, dense=False),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TorchRuntime, OpenVinoRuntime]:
-    model = random_model(dense=request.param)
+    model = MODELS[request.param]()
     folder = tmp_path_factory.mktemp("graphs")
     convert(model, folder)
     both = TorchRuntime(model, torch.device("cpu")), OpenVinoRuntime(folder)
@@ -129,13 +138,14 @@ def test_objects_below_a_score_are_not_drawn(
                 assert_alike(part.logits[drawn], whole.logits[drawn])
 
 
-def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["dense", "efficient"])
+def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path, kind: str) -> None:
     """In bfloat16 only where the CPU computes in it, and then the attention still in float32."""
     import openvino
 
     folder = tmp_path / "graphs"
     folder.mkdir()
-    convert(random_model(dense=True), folder)
+    convert(MODELS[kind](), folder)
     chosen = OpenVinoRuntime(folder, precision="auto")
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert chosen.precision == ("bf16" if "BF16" in able else "f32")
@@ -154,6 +164,45 @@ def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path) -> None:
     found = chosen.decode(features[1], **given)
     off = np.abs(found.logits - expected.logits).mean()
     assert off <= 0.05 * np.abs(expected.logits).mean()
+
+
+def test_finer_features_are_kept_in_half_precision(tmp_path: Path) -> None:
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    model = efficient_model()
+    convert(model, folder)
+    cells = SIDE // 16
+    for precision in ("f32", "auto"):
+        found = OpenVinoRuntime(folder, precision=precision).encode(image(200, SIDE))
+        shapes = [(4 * cells**2, 64), (16 * cells**2, 32)]
+        assert [each.shape for each in found.details] == shapes
+        assert {each.dtype for each in found.details} == {np.dtype(np.float16)}
+        assert found.maps is not None
+        assert found.maps.shape == (3, SIDE // 2, SIDE // 2)
+    of_torch = TorchRuntime(model, torch.device("cpu")).encode(image(200, SIDE)).side
+    assert of_torch.details is not None
+    assert {each.dtype for each in of_torch.details} == {torch.float16}
+
+
+def test_weights_of_sixteen_bits_take_sixteen_bits_on_disk(tmp_path: Path) -> None:
+    """And nothing is lost: the graphs answer as those of 32 bits would."""
+    sizes = []
+    for name, model in (
+        ("whole", efficient_model()),
+        ("half", in_half_precision(efficient_model())),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        convert(model, folder)
+        sizes.append(sum(file.stat().st_size for file in folder.glob("*.bin")))
+    assert sizes[1] < 0.55 * sizes[0]
+    both = TorchRuntime(model, torch.device("cpu")), OpenVinoRuntime(folder)
+    given = prompts(3, SIDE, masks=True, kind="point")
+    expected, found = (
+        runtime.decode(runtime.encode(image(200, SIDE)), **given) for runtime in both
+    )
+    assert_alike(found.logits, expected.logits)
+    assert_alike(found.scores, expected.scores)
 
 
 @pytest.mark.parametrize("count", [3, 19], ids=["few", "many"])
@@ -486,7 +535,7 @@ def test_plain_vits_stay_with_torch(
     with pytest.raises(RuntimeError, match="only models with a TinyViT"):
         convert(SegmentAnything.uninitialized("vit_b"), tmp_path)
     # Told by their size, before anything is read or started.
-    monkeypatch.setattr("napari_tinysam.runtime.choice._LARGEST_TINY_VIT", 1000)
+    monkeypatch.setattr("napari_tinysam.runtime.choice._LARGEST_CONVERTIBLE", 1000)
     path, said = other(weights, tmp_path), list[str]()
     assert "torch" in load_model(path, device="cpu", convert=said.append).runtime_name
     assert said == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from efficient_models import efficient_model
 from napari_tinysam import checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import choice, torch_runtime
@@ -24,6 +26,11 @@ def model() -> SegmentAnything:
     found = SegmentAnything("tiny_vit_2m", SIDE, object_head=True, details=True)
     found.load_state_dict(random_values(found.state_dict()))
     return found.eval()
+
+
+@pytest.fixture(scope="module")
+def efficient() -> SegmentAnything:
+    return efficient_model(SIDE)
 
 
 def image() -> np.ndarray:
@@ -63,6 +70,35 @@ def test_other_orders_and_precisions_are_near(
         assert off <= tolerance * np.abs(expected).mean()
     if "bfloat16" in options:  # it does compute with less
         assert np.abs(other[0] - exact[0]).max() > 1e-3
+
+
+def test_those_of_an_efficientnet_are_near_too(efficient: SegmentAnything) -> None:
+    exact = answers(TorchRuntime(copy.deepcopy(efficient), CPU))
+    for options, tolerance in (({"fast": True}, 1e-3), ({"bfloat16": True}, 0.15)):
+        other = answers(TorchRuntime(copy.deepcopy(efficient), CPU, **options))
+        for found, expected in zip(other, exact, strict=True):
+            assert found.dtype == np.float32
+            off = np.abs(found - expected).mean()
+            assert off <= tolerance * np.abs(expected).mean()
+
+
+def test_finer_features_in_half_precision_change_next_to_nothing(
+    efficient: SegmentAnything,
+) -> None:
+    runtime = TorchRuntime(copy.deepcopy(efficient), CPU)
+    logits = answers(runtime)[2]
+    with torch.no_grad():
+        pixels = torch.from_numpy(image()).permute(2, 0, 1)[None].float()
+        features = efficient.features(efficient.normalize_and_pad(pixels))
+        expected, _ = efficient.decode(
+            features.embedding,
+            points=torch.tensor([[[40.0, 50]], [[200, 100]]]),
+            labels=torch.ones(2, 1),
+            details=features.details,
+        )
+    off = np.abs(logits - expected.numpy()).max()
+    assert 0 < off <= 5e-4 * expected.abs().max()
+    assert ((logits > 0) == (expected.numpy() > 0)).mean() > 0.999
 
 
 def test_only_searches_are_decoded_in_bfloat16() -> None:

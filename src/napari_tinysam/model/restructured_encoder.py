@@ -19,11 +19,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_tinysam.model.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.object_head import ImageFeatures, ObjectHead
 from napari_tinysam.model.quantization import QuantizedLayer
+from napari_tinysam.model.tiny_vit import TinyVitEncoder
 
 if TYPE_CHECKING:
-    from napari_tinysam.model.object_head import ObjectHead
-    from napari_tinysam.model.tiny_vit import TinyVitEncoder
+    from napari_tinysam.model.sam import SegmentAnything
+
+
+class GraphEncoder(nn.Module):
+    """The encoder and the object head of a model, as compilers of graphs want them.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        With a TinyViT or EfficientNet encoder (`has_graph`). Its modules are used, not copied.
+    """
+
+    def __init__(self, model: SegmentAnything) -> None:
+        super().__init__()
+        encoder, self.head = model.image_encoder, model.object_head
+        # An EfficientNet is convolutions alone, which compilers do well as they are.
+        self.encoder: Any = encoder
+        if isinstance(encoder, TinyVitEncoder):
+            assert self.head is None or isinstance(self.head, ObjectHead)
+            self.encoder = RestructuredEncoder(encoder, self.head)
+
+    def forward(self, frame: Tensor) -> tuple[ImageFeatures, Tensor | None]:
+        """Embed frames and say where objects are.
+
+        Parameters
+        ----------
+        frame : Tensor
+            (B, 3, S, S), normalised and padded.
+
+        Returns
+        -------
+        features : ImageFeatures
+            With details of an encoder with a pyramid only.
+        maps : Tensor or None
+            Logits of the object head; None without one.
+        """
+        if isinstance(self.encoder, RestructuredEncoder):
+            embedding, maps = self.encoder(frame)
+            return ImageFeatures(embedding), maps
+        features = self.encoder.with_details(frame)
+        if self.head is None:
+            return features, None
+        return features, self.head(features.embedding, features.details)
+
+
+def has_graph(model: SegmentAnything) -> bool:
+    """Whether there is a `GraphEncoder` of a model: plain ViTs are large, and stay with torch."""
+    return isinstance(model.image_encoder, (TinyVitEncoder, EfficientNetEncoder))
 
 
 class RestructuredEncoder(nn.Module):

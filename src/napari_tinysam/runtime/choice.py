@@ -29,7 +29,7 @@ RuntimeName = Literal["auto", "torch", "openvino"]
 Progress = Callable[[int, int], None]
 
 #: Bytes. The largest TinyViT, of 21 million weights, has 100 million; SAM's ViT-B 375 million.
-_LARGEST_TINY_VIT = 200_000_000
+_LARGEST_CONVERTIBLE = 200_000_000
 
 #: Images that integers and floats are tried with.
 _TURNS = 5
@@ -265,8 +265,8 @@ def _runs_on_cpu(device: str) -> bool:
 
 
 def _is_convertible(path: Path) -> bool:
-    """Whether it may be a TinyViT, by its size: plain ViTs stay with torch."""
-    return path.stat().st_size < _LARGEST_TINY_VIT
+    """Whether it may be convertible, by its size: plain ViTs stay with torch."""
+    return path.stat().st_size < _LARGEST_CONVERTIBLE
 
 
 def _with_torch(

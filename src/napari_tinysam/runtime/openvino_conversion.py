@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_tinysam.model.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
 from napari_tinysam.model.quantization import (
     QuantizedLayer,
     is_quantized,
     with_integers,
 )
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
-from napari_tinysam.model.restructured_encoder import RestructuredEncoder
+from napari_tinysam.model.restructured_encoder import GraphEncoder, has_graph
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
-from napari_tinysam.model.tiny_vit import TinyVitEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +42,19 @@ ENCODER, DECODER, MASKED_DECODER, UPSCALER = (
 )
 
 #: OpenVINO's names of types.
-_TYPES = {torch.uint8: "u8", torch.int64: "i64", torch.float32: "f32"}
+_TYPES = {
+    torch.uint8: "u8",
+    torch.int64: "i64",
+    torch.float16: "f16",
+    torch.float32: "f32",
+}
+
+
+#: Constants of fewer numbers stay as they are: shapes, steps, a norm's epsilon.
+_SMALL = 64
+
+#: Side in pixels of what an encoder that takes any size is traced with.
+_EXAMPLE = 64
 
 
 def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> None:
@@ -64,19 +77,26 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
         megabytes of weights. Or if it is to be computed with integers and is not quantized.
     """
-    if not isinstance(model.image_encoder, TinyVitEncoder):
-        raise RuntimeError("only models with a TinyViT encoder can be")
+    if not has_graph(model):
+        raise RuntimeError("only models with a TinyViT or EfficientNet encoder can be")
     if integers:
         if not is_quantized(model.quantization):
             raise RuntimeError("it is not a quantized model")
         model = with_integers(model)
     decoder = RestructuredDecoder(model).eval()
+    details = isinstance(model.mask_decoder, DetailedMaskDecoder)
     side = model.image_size
     with torch.no_grad():
-        image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        # Tracing computes the example, and convolutions are the same for any size.
+        traced = (
+            _EXAMPLE if isinstance(model.image_encoder, EfficientNetEncoder) else side
+        )
         _write(
             _EncoderGraph(model, decoder),
-            {"image": image, "size": torch.tensor([side, side])},
+            {
+                "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
+                "size": torch.tensor([traced, traced]),
+            },
             {"image": [1, side, side, 3], "size": [2]},
             folder / ENCODER,
         )
@@ -102,20 +122,23 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         shapes["masks"] = [-1, 1, -1, -1]
         _write(_DecoderGraph(decoder), example, shapes, folder / MASKED_DECODER)
         kernels = EMBED_DIM // 8
-        _write(
-            _UpscalerGraph(decoder),
-            {
-                "image": torch.randn(2, cells, cells, whole),
-                "kernels": torch.randn(2, 3, kernels),
-            },
-            {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]},
-            folder / UPSCALER,
-        )
+        example = {
+            "image": torch.randn(2, cells, cells, whole),
+            "kernels": torch.randn(2, 3, kernels),
+        }
+        shapes = {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]}
+        if details:
+            added = (("half", 4, whole // 4), ("whole", 16, kernels))
+            for name, places, width in added:
+                example[name] = torch.randn(places * cells**2, width).half()
+                shapes[name] = [-1, width]
+        _write(_UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
         np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {
         "image_size": side,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
+        "details": details,
         "integers": integers,
     }
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
@@ -143,7 +166,9 @@ def _write(
         jit: Any = torch.jit
         traced = jit.trace(module.eval(), given, check_trace=False, strict=False)
         if not _rounds(module):  # freezing would compute the rounding of weights
-            traced = jit.freeze(traced)
+            # What else it does to numbers, OpenVINO does when it compiles, and files of 16 bits
+            # would no longer be 16 bits.
+            traced = jit.freeze(traced, optimize_numerics=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=given)
     graph = frontend.convert(frontend.load(decoder))
@@ -155,11 +180,30 @@ def _write(
     graph.validate_nodes_and_infer_types()
     if _rounds(module):
         _fold_limits(graph)
+    else:
+        _halve(graph)
     openvino.save_model(graph, str(path), compress_to_fp16=False)
 
 
 def _rounds(module: nn.Module) -> bool:
     return any(isinstance(part, QuantizedLayer) for part in module.modules())
+
+
+def _halve(graph: Any) -> None:
+    """Keep constants in 16 bits where that loses nothing: weights of a file of 16 bits are such."""
+    import openvino
+    from openvino import opset13
+
+    for node in graph.get_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        if node.get_element_type() != openvino.Type.f32 or node.data.size < _SMALL:
+            continue
+        with np.errstate(over="ignore"):
+            half = node.data.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), node.data):
+            whole = opset13.convert(opset13.constant(half), "f32")
+            node.output(0).replace(whole.output(0))
 
 
 def _fold_limits(graph: Any) -> None:
@@ -211,28 +255,28 @@ def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, A
 class _EncoderGraph(nn.Module):
     """An image to all that its decoder needs.
 
-    Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the four parts
-    of `ImageSide`, and the (3, m, m) object maps where there is a head.
+    Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the parts of
+    `ImageSide`, what details add in float16, and the (3, m, m) object maps where there is a head.
     """
 
     def __init__(self, model: SegmentAnything, decoder: RestructuredDecoder) -> None:
         super().__init__()
-        assert isinstance(model.image_encoder, TinyVitEncoder)
         self.model = model
-        self.encoder = RestructuredEncoder(model.image_encoder, model.object_head)
+        self.encoder = GraphEncoder(model)
         self.decoder = decoder
-        steps = torch.arange(model.image_size)
-        self.register_buffer("steps", steps, persistent=False)
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-        model, steps = self.model, self.get_buffer("steps")
+        model, steps = self.model, torch.arange(image.shape[1])
         normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
         normalized = normalized / model.pixel_std
         # The padding is 0 after the normalisation, not before.
         inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-        embedding, maps = self.encoder(normalized * inside.float())
-        side = self.decoder.prepare(embedding)
-        return tuple(side) if maps is None else (*side, maps[0].sigmoid())
+        features, maps = self.encoder(normalized * inside.float())
+        side = self.decoder.prepare(features.embedding, features.details)
+        found = [side.embedding, side.keys, side.values, side.queries]
+        # Kept for every image that is remembered: 12 MB in float32.
+        found += [added.half() for added in side.details or ()]
+        return tuple(found) if maps is None else (*found, maps[0].sigmoid())
 
 
 class _DecoderGraph(nn.Module):
@@ -258,12 +302,24 @@ class _DecoderGraph(nn.Module):
 
 
 class _UpscalerGraph(nn.Module):
-    """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits."""
+    """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits.
+
+    And what details add, (4 P, 64) and (16 P, 32) float16, where the decoder reads any.
+    """
 
     def __init__(self, decoder: RestructuredDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, image: Tensor, kernels: Tensor) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        kernels: Tensor,
+        half: Tensor | None = None,
+        whole: Tensor | None = None,
+    ) -> Tensor:
         shape = (image.shape[1], image.shape[2])
-        return self.decoder.upscale(image.flatten(1, 2), kernels, shape)
+        details = None
+        if half is not None and whole is not None:
+            details = half.float(), whole.float()
+        return self.decoder.upscale(image.flatten(1, 2), kernels, shape, details)

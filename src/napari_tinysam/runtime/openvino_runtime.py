@@ -47,11 +47,14 @@ class Encoded:
     ----------
     shared : tuple of numpy.ndarray
         (P, 256), and three of (128, P), float32: `napari_tinysam.model.restructured.ImageSide`.
+    details : tuple of numpy.ndarray
+        (4 P, 64) and (16 P, 32) float16, the same's last two; empty where the decoder reads none.
     maps : numpy.ndarray or None
         (3, m, m) float32, of the object head.
     """
 
     shared: tuple[npt.NDArray[np.float32], ...]
+    details: tuple[npt.NDArray[np.float16], ...]
     maps: npt.NDArray[np.float32] | None
 
 
@@ -84,6 +87,8 @@ class OpenVinoRuntime:
         self.image_size = int(about["image_size"])
         self.has_object_head = bool(about["object_head"])
         self.dense_prompts = bool(about["dense_prompts"])
+        # How many outputs of the encoder are what decoder and upscaler read.
+        self._parts = (4, 6 if about["details"] else 4)
         integers = bool(about.get("integers"))
         with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -133,8 +138,13 @@ class OpenVinoRuntime:
         padded = np.zeros((1, side, side, 3), np.uint8)
         padded[0, :height, :width] = rgb
         found = self._encoder([padded, np.array([height, width], np.int64)])
-        found = [np.array(each) for each in found]
-        return Encoded(tuple(found[:4]), found[4] if self.has_object_head else None)
+        arrays: list[Any] = [np.array(each) for each in found]
+        of_decoder, of_both = self._parts
+        return Encoded(
+            shared=tuple(arrays[:of_decoder]),
+            details=tuple(arrays[of_decoder:of_both]),
+            maps=arrays[of_both] if self.has_object_head else None,
+        )
 
     def decode(
         self,
@@ -173,7 +183,7 @@ class OpenVinoRuntime:
                 logits[part] = -np.inf
             if len(wanted):
                 image = image.reshape(-1, cells, cells, image.shape[-1])
-                (drawn,) = self._upscaler([image, kernels])
+                (drawn,) = self._upscaler([image, kernels, *features.details])
                 logits[part.start + wanted] = drawn
         return DecodedPrompts(logits, scores)
 
