@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model import ImageFeatures, SegmentAnything
 from tinysam_training.decoding import USED_TOKENS, decode
 
 NAN = float("nan")
@@ -103,6 +103,28 @@ def test_a_window_sees_its_part_of_the_positional_encoding(
     assert close(ours.scores, scores[:, 1:])
 
 
+def test_a_smaller_embedding_is_the_top_left_of_the_frame(
+    model: SegmentAnything,
+) -> None:
+    """As in training, where a window has the positions of its place in the frame."""
+    embedding = torch.randn(1, 256, 8, 8)
+    points, labels = torch.tensor([[[30.0, 50.0]]]), torch.tensor([[1]])
+    box = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    mask = torch.randn(1, 1, 32, 32)
+    for masks in (None, mask):
+        with torch.no_grad():
+            logits, scores = model.decode(
+                embedding, points=points, labels=labels, boxes=box, masks=masks
+            )
+            features, window = ImageFeatures(embedding), torch.tensor([0])
+            expected = decode(
+                model, features, whole(1), window, points, labels, box, masks
+            )
+        assert logits.shape == (1, 3, 32, 32)
+        torch.testing.assert_close(logits, expected.logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)
+
+
 def test_absent_prompts_get_no_gradient_and_change_nothing(
     model: SegmentAnything,
 ) -> None:
@@ -140,25 +162,3 @@ def test_no_objects_are_no_error(model: SegmentAnything) -> None:
         torch.zeros(0, 4),
     )
     assert empty.logits.shape == (0, 3, 64, 64)
-
-
-def test_a_smaller_embedding_is_the_top_left_of_the_frame(
-    model: SegmentAnything,
-) -> None:
-    """As in training, where a window has the positions of its place in the frame."""
-    embedding = torch.randn(1, 256, 8, 8)
-    points, labels = torch.tensor([[[30.0, 50.0]]]), torch.tensor([[1]])
-    box = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
-    mask = torch.randn(1, 1, 32, 32)
-    for masks in (None, mask):
-        with torch.no_grad():
-            logits, scores = model.decode(
-                embedding, points=points, labels=labels, boxes=box, masks=masks
-            )
-            window = torch.zeros(1, dtype=torch.long)
-            expected = decode(
-                model, embedding, whole(1), window, points, labels, box, masks
-            )
-        assert logits.shape == (1, 3, 32, 32)
-        torch.testing.assert_close(logits, expected.logits, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)

@@ -78,7 +78,7 @@ def test_training_draws_what_inference_draws(
         masks = draws(given, None)
         found = decode(
             student,
-            features.embedding,
+            features,
             batch.offset,
             window,
             given.points,
