@@ -2,8 +2,8 @@
 
 The object head says for every place how probably it is foreground, how far it is from the centre of
 its object and from the boundary of it. A watershed gives every peak of the latter its basin, and
-basins that no clear saddle parts are one object. The scheme is that of micro-sam's automatic instance
-segmentation (Archit et al., Nature Methods 2025), written anew.
+basins that no clear saddle parts are one object. The maps are those of micro-sam's automatic
+instance segmentation (Archit et al., Nature Methods 2025).
 """
 
 from __future__ import annotations

@@ -131,6 +131,7 @@ def encoded(
     """Embedding and object maps, as torch makes them."""
     with torch.no_grad():
         rgb = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        side = side or model.image_size
         features = model.features(model.normalize_and_pad(rgb)[..., :side, :side])
         maps = None
         if model.object_head is not None:

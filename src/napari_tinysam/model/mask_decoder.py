@@ -106,7 +106,7 @@ class DetailedMaskDecoder(MaskDecoder):
 def projected_details(
     decoder: nn.Module, features: ImageFeatures
 ) -> tuple[Tensor, Tensor] | None:
-    """What a decoder adds of an image's details; None for an official decoder."""
+    """Project what a decoder adds of an image's details; None for an official decoder."""
     if isinstance(decoder, DetailedMaskDecoder):
         return decoder.projected(features.details)
     return None

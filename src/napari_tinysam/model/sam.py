@@ -1,7 +1,8 @@
 """Segment Anything: image encoder, prompt encoder, mask decoder, and an object head if wanted.
 
 Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
-unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
+unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM
+is trained for three masks a prompt, so the single-mask token is never returned.
 """
 
 from __future__ import annotations
