@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
-from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model import ImageFeatures, SegmentAnything
 from napari_tinysam.model.quantization import (
     InputQuantization,
     LayerQuantization,
@@ -126,21 +126,31 @@ def picture(side: int = SIDE) -> npt.NDArray[np.uint8]:
 
 
 def encoded(
-    model: SegmentAnything, image: npt.NDArray[np.uint8], side: int = 0
+    model: SegmentAnything, image: npt.NDArray[np.uint8], side: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Embedding and object maps, as torch makes them."""
+    features = features_of(model, image, side)
     with torch.no_grad():
-        rgb = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        side = side or model.image_size
-        features = model.features(model.normalize_and_pad(rgb)[..., :side, :side])
         maps = None
         if model.object_head is not None:
             maps = model.object_maps(features).sigmoid()
     return features.embedding, maps
 
 
+def features_of(
+    model: SegmentAnything, image: npt.NDArray[np.uint8], side: int | None = None
+) -> ImageFeatures:
+    """What torch makes of an image in a frame."""
+    with torch.no_grad():
+        rgb = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        return model.features(model.normalize_and_pad(rgb)[..., :side, :side])
+
+
 def decoded(
-    model: SegmentAnything, embedding: Tensor, **prompts: Any
+    model: SegmentAnything,
+    embedding: Tensor,
+    details: tuple[Tensor, ...] = (),
+    **prompts: Any,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Logits and scores of torch; `masks` are (N, h, w), `regions` (h, w)."""
     given = {
@@ -157,7 +167,7 @@ def decoded(
         guess = first_guess(torch, masks)
     with torch.no_grad():
         one = None if masks is None else masks[:, None]
-        logits, scores = model.decode(embedding, masks=one, **given)
+        logits, scores = model.decode(embedding, masks=one, details=details, **given)
     return (logits if guess is None else logits + guess).numpy(), scores.numpy()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from efficient_models import efficient_model
 from exporting.small_exports import (
     SIDE,
     Arrays,
@@ -17,10 +18,12 @@ from exporting.small_exports import (
     assert_alike,
     decoded,
     encoded,
+    features_of,
     picture,
     small_model,
 )
 from napari_tinysam.exporting import export
+from napari_tinysam.model import ImageFeatures, projected_details
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +41,7 @@ class Case:
     files: Exported
     embedding: Tensor
     maps: Tensor | None
+    details: tuple[Tensor, ...] = ()
 
     @property
     def reads_regions(self) -> bool:
@@ -49,19 +53,34 @@ KINDS = {
     "head": {"head": True, "dense": False},
     "dense": {"head": False, "dense": True},
     "head and dense": {"head": True, "dense": True},
+    "efficient": {"head": False, "dense": False},
+    "efficient, head and dense": {"head": True, "dense": True},
 }
 
 
 def case_of(model: SegmentAnything, folder: Path, **options: Any) -> Case:
     export(model, folder, **options)
-    return Case(model, Exported(folder), *encoded(model, picture()))
+    details = features_of(model, picture()).details
+    if model.architecture == "tiny_vit_2m":
+        details = ()  # its decoder reads none
+    return Case(model, Exported(folder), *encoded(model, picture()), details)
+
+
+def projected(case: Case) -> Arrays:
+    """What the encoder's file gives of details, by names."""
+    features = ImageFeatures(case.embedding, case.details)
+    with torch.no_grad():
+        found = projected_details(case.model.mask_decoder, features) or ()
+    names = ("details_8", "details_4")[: len(found)]
+    return {name: x.numpy() for name, x in zip(names, found, strict=True)}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Case:
-    model = small_model(**KINDS[request.param])
+    make = efficient_model if "efficient" in request.param else small_model
+    model = make(side=SIDE, **KINDS[request.param])
     return case_of(model, tmp_path_factory.mktemp("files") / "out")
 
 
@@ -124,7 +143,7 @@ def inputs_of(case: Case, given: dict[str, Any]) -> Arrays:
     }
     if case.reads_regions:
         found["regions"] = given["regions"]
-    return found
+    return found | projected(case)
 
 
 def answers(case: Case, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +151,7 @@ def answers(case: Case, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     own = dict(given)
     if not case.reads_regions:
         del own["regions"]
-    return decoded(case.model, case.embedding, **own)
+    return decoded(case.model, case.embedding, case.details, **own)
 
 
 def check(case: Case, given: dict[str, Any]) -> None:
@@ -146,6 +165,8 @@ def test_an_image_is_embedded_alike(case: Case) -> None:
     assert_alike(found.pop("embedding"), case.embedding)
     if case.maps is not None:
         assert_alike(found.pop("object_maps"), case.maps)
+    for name, expected in projected(case).items():
+        assert_alike(found.pop(name), expected)
     assert not found
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from efficient_models import efficient_model
 from exporting.small_exports import SIDE, quantized_model
 from napari_tinysam import Predictor, Prompts, cli, exporting, load_model
 from napari_tinysam.checkpoints import load
@@ -145,6 +146,7 @@ def test_the_regions_of_the_page_are_nearly_the_plugins(
         seen={"object_maps": embedding.maps[None]},
         height=round(1024 * 200 / 280),
         width=1024,
+        logits=256,
     )
     found = names["regions"]
     assert found.dtype == np.int32
@@ -185,11 +187,12 @@ def test_openvino_runs_as_the_page_says(
     assert len(names["decoder"].inputs) == 6
 
 
-def test_the_tables_of_the_page_are_those_of_the_files(folder: Path) -> None:
-    """Name by name, with S for the side of the frame."""
-    exported = (folder / "exported" / "README.md").read_text("utf-8")
+def test_the_tables_of_the_page_are_those_of_the_files(tmp_path: Path) -> None:
+    """Name by name, with S for the side of the frame, of an EfficientNet."""
+    export(efficient_model(1024), tmp_path / "exported")
+    exported = (tmp_path / "exported" / "README.md").read_text("utf-8")
     row = r"^\|.*?`(\w+)` \| (\(.*?\)) \| (\w+) \|"
-    sides = {"S": "1024", "S/4": "256", "S/16": "64"}
+    sides = {"S": "1024", "S/2": "512", "S/4": "256", "S/8": "128", "S/16": "64"}
     said = [
         (name, re.sub(r"S(/\d+)?", lambda found: sides[found[0]], shape), kind)
         for name, shape, kind in re.findall(row, PAGE, re.MULTILINE)

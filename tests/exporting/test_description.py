@@ -10,7 +10,8 @@ from typing import Any
 import onnx
 import pytest
 
-from exporting.small_exports import small_model
+from efficient_models import efficient_model
+from exporting.small_exports import SIDE, small_model
 from napari_tinysam.exporting import FORMATS, OPSET, export
 
 NOTES = {"name": "small | large", "licence": "CC0\nor any other"}
@@ -20,15 +21,18 @@ NOTES = {"name": "small | large", "licence": "CC0\nor any other"}
 def folders(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
-    """Of a model with everything and one with nothing."""
+    """Of a model with everything, one with nothing, and one with finer features."""
     if request.param == "openvino":
         pytest.importorskip(
             "openvino", reason="OpenVINO has no wheel for this platform"
         )
     found = []
-    for everything in (True, False):
+    for model in (
+        small_model(),
+        small_model(head=False, dense=False),
+        efficient_model(SIDE),
+    ):
         folder = tmp_path_factory.mktemp("files") / "out"
-        model = small_model(head=everything, dense=everything)
         files = export(model, folder, format=request.param, notes=NOTES)
         assert [file.parent for file in files] == [folder] * len(files)
         assert {file.name for file in files} == {f.name for f in folder.iterdir()}

@@ -88,10 +88,15 @@ def prompts(count: int, side: int, *, masks: bool, kind: str) -> dict[str, Any]:
     return found
 
 
-def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_alike(found: np.ndarray, expected: np.ndarray, share: float = 1e-4) -> None:
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= share * np.abs(expected).max()
+
+
+#: Of logits that finer features are in: they are kept in 16 bits, and what lies between two steps
+#: of those is rounded to one by one runtime, and to the other by another.
+WITH_DETAILS = 5e-4
 
 
 @pytest.mark.parametrize("kind", ["point", "box", "point and box", "mask"])
@@ -107,7 +112,8 @@ def test_it_answers_as_torch(
         for runtime, each in zip(pair, features, strict=True)
     )
     assert found.logits.shape == (11, 3, SIDE // 4, SIDE // 4)
-    assert_alike(found.logits, expected.logits)
+    share = WITH_DETAILS if features[1].details else 1e-4
+    assert_alike(found.logits, expected.logits, share)
     assert_alike(found.scores, expected.scores)
     maps = [r.object_maps(e) for r, e in zip(pair, features, strict=True)]
     if dense:
@@ -201,7 +207,7 @@ def test_weights_of_sixteen_bits_take_sixteen_bits_on_disk(tmp_path: Path) -> No
     expected, found = (
         runtime.decode(runtime.encode(image(200, SIDE)), **given) for runtime in both
     )
-    assert_alike(found.logits, expected.logits)
+    assert_alike(found.logits, expected.logits, WITH_DETAILS)
     assert_alike(found.scores, expected.scores)
 
 

@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from efficient_models import efficient_model
 from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model.efficientnet import PaddedConv
 from tinysam_training.exporting import whole_model
-from tinysam_training.lora import LowRankLinear, add_low_rank, merge_low_rank
+from tinysam_training.lora import (
+    LowRankConv,
+    LowRankLinear,
+    add_low_rank,
+    merge_low_rank,
+)
 from training.small_runs import settle
 
 
@@ -154,3 +161,67 @@ def test_a_whole_encoder_is_exported_as_if_nothing_had_been_added() -> None:
     assert torch.allclose(added, merged, atol=1e-5 * float(added.abs().max()))
     # The model that is being trained is left as it is.
     assert any(isinstance(m, LowRankLinear) for m in model.image_encoder.modules())
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(12, 10, 1),
+        nn.Conv2d(12, 10, 3, padding=1, bias=False),
+        nn.Conv2d(12, 10, 3, stride=2, padding=2, dilation=2),
+    ],
+    ids=["1×1", "3×3", "strided and dilated"],
+)
+def test_a_convolution_learns_and_is_merged(conv: nn.Conv2d) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 12, 9, 11)
+    before, weight = conv(x), conv.weight.clone()
+    added = LowRankConv(conv, 2)
+    assert torch.equal(added(x), before)
+    learn(added, x)
+    learnt = added(x)
+    assert not torch.allclose(learnt, before)
+    merged = added.merged()
+    assert merged is conv
+    torch.testing.assert_close(merged(x), learnt, rtol=1e-4, atol=1e-5)
+    change = (merged.weight - weight).flatten(1)
+    assert torch.linalg.matrix_rank(change, rtol=1e-4) == 2
+
+
+def test_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="groups"):
+        LowRankConv(nn.Conv2d(4, 4, 3, groups=4), 2)
+
+
+def test_an_efficientnet_learns_in_its_convolutions() -> None:
+    encoder = efficient_model(64).image_encoder
+    names, rank = list(encoder.state_dict()), 4
+    frame = torch.randn(1, 3, 64, 64)
+    before = encoder(frame).detach()
+    weights = {n: p.clone() for n, p in encoder.named_parameters()}
+    count = add_low_rank(encoder, rank)
+    assert count > 30
+    assert add_low_rank(encoder, rank) == 0
+    torch.testing.assert_close(encoder(frame), before)
+    trained = {n for n, p in encoder.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * count
+    for name, module in encoder.named_modules():
+        if isinstance(module, LowRankConv):
+            assert module.conv.groups == 1
+        if isinstance(module, nn.Conv2d) and (
+            module.groups > 1 or isinstance(module, PaddedConv)
+        ):
+            assert not name.endswith(".conv")
+    total = sum(p.numel() for n, p in encoder.named_parameters() if n in trained)
+    assert total < 0.15 * sum(p.numel() for p in encoder.parameters())
+    learn(encoder, frame, steps=1)
+    with torch.no_grad():
+        learnt = encoder(frame)
+        merge_low_rank(encoder)
+        assert list(encoder.state_dict()) == names
+        found = encoder(frame)
+    assert (found - learnt).abs().max() <= 1e-4 * learnt.abs().max()
+    assert not torch.allclose(learnt, before)
+    depthwise = encoder.efficientnet.blocks[1][0].conv_dw
+    name = "efficientnet.blocks.1.0.conv_dw.weight"
+    assert torch.equal(depthwise.weight, weights[name])

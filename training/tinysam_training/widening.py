@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_tinysam.model import SegmentAnything
+from napari_tinysam.model import EFFICIENTNET_CONFIGS, SegmentAnything
 from napari_tinysam.model.tiny_vit import TINY_VIT_CONFIGS
 from tinysam_training.data.labelled_image import DataError
 
@@ -46,6 +46,11 @@ def widened(model: SegmentAnything, architecture: Architecture) -> SegmentAnythi
     DataError
         If that encoder cannot be made of the model's.
     """
+    if EFFICIENTNET_CONFIGS.keys() & {model.architecture, architecture}:
+        raise DataError(
+            f"A {architecture} encoder cannot be made of a {model.architecture} one: an "
+            "EfficientNet is not widened. Begin with its own weights, or with ImageNet's."
+        )
     narrow, wide = (
         TINY_VIT_CONFIGS.get(name) for name in (model.architecture, architecture)
     )

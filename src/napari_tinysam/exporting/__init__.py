@@ -50,7 +50,7 @@ def export(
     Parameters
     ----------
     model : SegmentAnything
-        With a TinyViT encoder; on the CPU, float32, in eval mode. Not changed.
+        With a TinyViT or EfficientNet encoder; on the CPU, float32, in eval mode. Not changed.
     folder : str or Path
         Where the files go: a new folder, or an empty one. They appear when all of them are whole.
     format : {"onnx", "openvino"}
@@ -60,8 +60,8 @@ def export(
         Whether a quantized model is to compute with 8-bit integers, and its weights are to be kept
         as such. Without it they become floats.
     frame_size : int
-        S, side in pixels of the square in which the encoder gets images, a multiple of 16 up to
-        `SegmentAnything.image_size`, which it is if 0.
+        S, side in pixels of the square in which the encoder gets images, a multiple of 16 (of 32
+        for an EfficientNet) up to `SegmentAnything.image_size`, which it is if 0.
     notes : mapping of str to str, optional
         What the files are to say about the model: "name", "licence" and others.
 
@@ -82,11 +82,12 @@ def export(
     if format not in FORMATS:
         raise ValueError(f"Formats are {' and '.join(FORMATS)}, not {format!r}.")
     side = frame_size or model.image_size
-    if side % 16 or not 0 < side <= model.image_size:
-        raise ValueError(
-            f"A frame's side is a multiple of 16 up to {model.image_size}, not {side}."
-        )
     _check_model(model, integers)
+    stride = 32 if model.architecture.startswith("efficientnet") else 16
+    if side % stride or not 0 < side <= model.image_size:
+        raise ValueError(
+            f"A frame's side is a multiple of {stride} up to {model.image_size}, not {side}."
+        )
     place = check_folder(folder)
     check_packages(format)
     existed = place.is_dir()
@@ -161,11 +162,12 @@ def check_packages(format: Format) -> None:
 
 def _check_model(model: SegmentAnything, integers: bool) -> None:
     from napari_tinysam.model.quantization import is_quantized
-    from napari_tinysam.model.tiny_vit import TinyVitEncoder
+    from napari_tinysam.model.restructured_encoder import has_graph
 
-    if not isinstance(model.image_encoder, TinyVitEncoder):
+    if not has_graph(model):
         raise ExportError(
-            f"Only models with a TinyViT encoder can be exported, not {model.architecture}."
+            "Only models with a TinyViT or EfficientNet encoder can be exported, not "
+            f"{model.architecture}."
         )
     if integers and not is_quantized(model.quantization):
         raise ExportError(
@@ -190,6 +192,7 @@ def _write(
         EncoderGraph,
         in_eight_bits,
     )
+    from napari_tinysam.model import DetailedMaskDecoder
 
     about = Description(
         format=format,
@@ -197,6 +200,8 @@ def _write(
         object_head=model.object_head is not None,
         dense_prompts=model.dense_prompts,
         integers=integers,
+        details=isinstance(model.mask_decoder, DetailedMaskDecoder),
+        map_stride=model.map_stride,
         notes=notes,
     )
     if integers:
@@ -211,6 +216,9 @@ def _write(
         "mask_prompt": torch.randn(2, 1, logits, logits),
         "has_mask": torch.tensor([0.0, 1.0]),
     }
+    if about.details:
+        prompts["details_8"] = torch.randn(1, 64, side // 8, side // 8)
+        prompts["details_4"] = torch.randn(1, 32, logits, logits)
     if about.reads_regions:
         prompts["regions"] = torch.ones(logits, logits, dtype=torch.int32)
     graphs: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {
@@ -258,6 +266,13 @@ def _to_onnx(
             dynamo=False,
         )
     model = onnx.load_model_from_string(file.getvalue())
+    for port, value in zip(outputs, model.graph.output, strict=True):
+        # Where an image was doubled in size, the exporter does not know how large it is now.
+        for dimension, n in zip(
+            value.type.tensor_type.shape.dim, port.shape, strict=True
+        ):
+            if isinstance(n, int):
+                dimension.dim_value = n
     if about.integers:
         store_integers(model)
     model.doc_string = f"{about.title}: {name}"

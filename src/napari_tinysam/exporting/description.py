@@ -44,6 +44,10 @@ class Description:
         S, in pixels.
     object_head, dense_prompts, integers : bool
         As of the model, and of `export`.
+    details : bool
+        Whether the decoder reads the encoder's finer features.
+    map_stride : int
+        Pixels of the frame along a side of one value of the object maps.
     notes : mapping of str to str
         What else is known of it.
     """
@@ -53,6 +57,8 @@ class Description:
     object_head: bool
     dense_prompts: bool
     integers: bool
+    details: bool = False
+    map_stride: int = 4
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -124,6 +130,7 @@ class Description:
                 "1 for objects whose `mask_prompt` counts, else 0.",
             ),
         ]
+        found += self._details
         if self.reads_regions:
             found.append(
                 Port(
@@ -132,7 +139,7 @@ class Description:
                     "int32",
                     "The objects that `object_maps` show: 1, 2, 3 and so on, 0 where there is "
                     "none. A click in a region means that region; without regions (all 0) "
-                    "it means a round object, and masks are worse.",
+                    f"it means a round object, and masks are worse.{self._reduced}",
                 )
             )
         return found
@@ -153,12 +160,13 @@ class Description:
                     "scores", ("N", 3), "float32", "IoU that the model expects of each."
                 ),
             ]
-        found = [self._embedding]
+        maps = self.frame_size // self.map_stride
+        found = [self._embedding, *self._details]
         if self.object_head:
             found.append(
                 Port(
                     "object_maps",
-                    (1, 3, logits, logits),
+                    (1, 3, maps, maps),
                     "float32",
                     "Of objects, without any prompt: probability of foreground; distance to the "
                     "centre of the object, 0 at the centre and 1 at its farthest place and "
@@ -177,6 +185,28 @@ class Description:
             "What the encoder knows of the image; for any number of decodings.",
         )
 
+    @property
+    def _details(self) -> list[Port]:
+        if not self.details:
+            return []
+        return [
+            Port(
+                f"details_{stride}",
+                (1, channels, self.frame_size // stride, self.frame_size // stride),
+                "float32",
+                f"Finer features of the image, {stride} pixels of the frame a cell.",
+            )
+            for stride, channels in ((8, 64), (4, 32))
+        ]
+
+    @property
+    def _reduced(self) -> str:
+        """Say how maps that are larger become regions."""
+        step = 4 // self.map_stride
+        if step == 1:
+            return ""
+        return f" They are those of the maps' means of {step} × {step} values."
+
     def json(self) -> str:
         """Return all of it for programs."""
         found = {
@@ -186,6 +216,8 @@ class Description:
             "object_head": self.object_head,
             "dense_prompts": self.dense_prompts,
             "integers": self.integers,
+            "details": self.details,
+            "map_stride": self.map_stride,
             "notes": dict(self.notes),
         }
         for graph in ("encoder", "decoder"):

@@ -22,6 +22,7 @@ from napari_tinysam.dense_prompts import (
     SURE,
     first_guess,
 )
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder, projected_details
 from napari_tinysam.model.quantization import (
     HIGHEST,
     LOWEST,
@@ -32,10 +33,10 @@ from napari_tinysam.model.restructured import (
     DensePrompt,
     RestructuredDecoder,
     mask_channels,
+    places_within,
 )
-from napari_tinysam.model.restructured_encoder import RestructuredEncoder
+from napari_tinysam.model.restructured_encoder import GraphEncoder
 from napari_tinysam.model.sam import STRIDE
-from napari_tinysam.model.tiny_vit import TinyVitEncoder
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
@@ -48,20 +49,20 @@ _FAR = 1e6
 
 
 class EncoderGraph(nn.Module):
-    """An image to its embedding, and to its object maps where the model has an object head.
+    """An image to its embedding, and to details and object maps where the model has them.
 
     Parameters
     ----------
     model : SegmentAnything
-        With a TinyViT encoder, in eval mode. Used, not copied.
+        With a TinyViT or EfficientNet encoder, in eval mode. Used, not copied.
     frame_size : int
-        S, side of the frame in pixels, a multiple of 16.
+        S, side of the frame in pixels, a multiple of 16, for an EfficientNet of 32.
     """
 
     def __init__(self, model: SegmentAnything, frame_size: int) -> None:
         super().__init__()
-        assert isinstance(model.image_encoder, TinyVitEncoder)
-        self.encoder = RestructuredEncoder(model.image_encoder, model.object_head)
+        self.encoder = GraphEncoder(model)
+        self.decoder = model.mask_decoder
         self.register_buffer("mean", model.pixel_mean)
         self.register_buffer("std", model.pixel_std)
         self.register_buffer("steps", torch.arange(frame_size))
@@ -80,16 +81,20 @@ class EncoderGraph(nn.Module):
         -------
         embedding : Tensor
             (1, 256, S / 16, S / 16) float32.
+        details_8, details_4 : Tensor
+            (1, 64, S / 8, S / 8) and (1, 32, S / 4, S / 4) float32; only where the decoder reads
+            details. They are projected already, once an image.
         object_maps : Tensor
-            (1, 3, S / 4, S / 4) float32 in 0–1; only with an object head.
+            (1, 3, S / 4, S / 4) float32 in 0–1, or (1, 3, S / 2, S / 2); only with an object head.
         """
         steps = self.get_buffer("steps")
         normalized = image.permute(0, 3, 1, 2).float() - self.get_buffer("mean")
         normalized = normalized / self.get_buffer("std")
         # The padding is 0 after the normalisation, not before.
         inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-        embedding, maps = self.encoder(normalized * inside.float())
-        return (embedding,) if maps is None else (embedding, maps.sigmoid())
+        features, maps = self.encoder(normalized * inside.float())
+        found = [features.embedding, *(projected_details(self.decoder, features) or ())]
+        return tuple(found) if maps is None else (*found, maps.sigmoid())
 
 
 class DecoderGraph(nn.Module):
@@ -115,6 +120,7 @@ class DecoderGraph(nn.Module):
         kinds = [encoder.not_a_point_embed, *encoder.point_embeddings]
         self.register_buffer("kinds", torch.cat([kind.weight for kind in kinds]))
         self.dense_prompts = model.dense_prompts
+        self.detailed = isinstance(model.mask_decoder, DetailedMaskDecoder)
         centres = LOGIT * torch.arange(frame_size // LOGIT) + (LOGIT - 1) / 2
         self.register_buffer("centres", centres)
 
@@ -125,7 +131,7 @@ class DecoderGraph(nn.Module):
         labels: Tensor,
         mask_prompt: Tensor,
         has_mask: Tensor,
-        regions: Tensor | None = None,
+        *more: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Decode prompts.
 
@@ -142,9 +148,10 @@ class DecoderGraph(nn.Module):
             (N, 1, S / 4, S / 4) float32, logits of an earlier answer.
         has_mask : Tensor
             (N,) float32: 1 where `mask_prompt` is to be read, else 0.
-        regions : Tensor, optional
-            (S / 4, S / 4) int32, numbers of the objects that the object head sees, 0 where there
-            is none. Only read for models with dense prompts.
+        *more : Tensor
+            Where the decoder reads details, `details_8` and `details_4` of the encoder. Then, for
+            models with dense prompts and an object head, `regions`: (S / 4, S / 4) int32, numbers
+            of the objects that the object head sees, 0 where there is none.
 
         Returns
         -------
@@ -153,6 +160,11 @@ class DecoderGraph(nn.Module):
         scores : Tensor
             (N, 3) float32, predicted IoU.
         """
+        details = None
+        if self.detailed:
+            details = places_within(more[0], 1), places_within(more[1], 2)
+            more = more[2:]
+        regions = more[0] if more else None
         given = has_mask > 0
         if self.dense_prompts:
             drawn = self.drawn(points, labels, mask_prompt[:, 0], given, regions)
@@ -162,12 +174,12 @@ class DecoderGraph(nn.Module):
             masks = torch.cat([mask_prompt, flags], dim=1)
         shape = (self.cells, self.cells)
         answers = self.decoder.attend(
-            self.decoder.prepare(embedding),
+            self.decoder.prepare_embedding(embedding),
             self.tokens(points, labels),
             masks,
             self.decoder.placed(shape),
         )
-        logits = self.decoder.upscale(answers.image, answers.kernels, shape)
+        logits = self.decoder.upscale(answers.image, answers.kernels, shape, details)
         if self.dense_prompts:
             logits = logits + first_guess(torch, masks[:, 0])
         return logits, answers.scores

@@ -55,19 +55,29 @@ EFFICIENTNET_CONFIGS: dict[str, EfficientNetConfig] = {
 }
 
 
-class _PaddedConv(Conv2dSame):
+class PaddedConv(Conv2dSame):
     """TensorFlow's "same" padding for even sizes and stride 2: one pixel more at the end.
 
     timm computes the padding from the input's size at every call, which a tracer cannot follow; for
     the sizes that come here it is always this.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def padded(self, x: Tensor) -> Tensor:
+        """Pad with zeros; a convolution without padding does the rest."""
         total = self.kernel_size[0] - 2
         before, after = total // 2, total - total // 2
-        padded = F.pad(x, (before, after, before, after))
+        return F.pad(x, (before, after, before, after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; (B, C, H, W) to (B, …, H / 2, W / 2)."""
         return F.conv2d(
-            padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+            self.padded(x),
+            self.weight,
+            self.bias,
+            self.stride,
+            0,
+            self.dilation,
+            self.groups,
         )
 
 
@@ -100,7 +110,7 @@ class EfficientNetEncoder(nn.Module):
         )
         for module in self.efficientnet.modules():
             if isinstance(module, Conv2dSame):
-                module.__class__ = _PaddedConv  # a subclass without state of its own
+                module.__class__ = PaddedConv  # a subclass without state of its own
         at_2, at_4, at_8, at_16, at_32 = config.widths
         self.from_32 = nn.Conv2d(at_32, out_channels, 1)
         self.from_16 = nn.Conv2d(at_16, out_channels, 1)

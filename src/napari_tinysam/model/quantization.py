@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_tinysam.model.efficientnet import PaddedConv
+
 if TYPE_CHECKING:
     from napari_tinysam.model.sam import SegmentAnything
 
@@ -151,6 +153,8 @@ class QuantizedLayer(nn.Module):
         layer, weight = self.layer, self.weight
         if isinstance(layer, nn.Linear):
             return F.linear(rounded, weight, layer.bias)
+        if isinstance(layer, PaddedConv):
+            rounded = layer.padded(rounded)  # zero is a step
         if isinstance(layer, nn.Conv2d):
             return F.conv2d(
                 rounded,

@@ -140,6 +140,16 @@ class RestructuredDecoder(nn.Module):
         details : sequence of Tensor
             Those of `SegmentAnything.features`, where the mask decoder reads them.
         """
+        side = self.prepare_embedding(embedding)
+        if isinstance(self.mask_decoder, DetailedMaskDecoder):
+            half, whole = self.mask_decoder.projected(details)
+            side = side._replace(
+                half=places_within(half, 1), whole=places_within(whole, 2)
+            )
+        return side
+
+    def prepare_embedding(self, embedding: Tensor) -> ImageSide:
+        """Do so of the embedding alone; see `prepare`."""
         image = embedding[0].flatten(1).T  # (P, 256)
         placed = image + self._positions(embedding.shape[-2:])
         layer = self.mask_decoder.transformer.layers[0]
@@ -148,26 +158,7 @@ class RestructuredDecoder(nn.Module):
             _projected(layer.cross_attn_token_to_image.k_proj, placed),
             _projected(layer.cross_attn_token_to_image.v_proj, image),
             _projected(layer.cross_attn_image_to_token.q_proj, placed),
-            *self.added(details),
         )
-
-    def added(self, details: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Project details and lay them out as `upscale` reads them; nothing where it reads none.
-
-        Parameters
-        ----------
-        details : sequence of Tensor
-            (1, …, 2 g, 2 g) and (1, …, 4 g, 4 g).
-
-        Returns
-        -------
-        tuple of Tensor
-            The last two parts of `ImageSide`.
-        """
-        if not isinstance(self.mask_decoder, DetailedMaskDecoder):
-            return ()
-        half, whole = self.mask_decoder.projected(details)
-        return _within_places(half, 1), _within_places(whole, 2)
 
     def placed(self, shape: Sequence[int]) -> Tensor:
         """Project the positional encoding for the attentions of the second layer and the last.
@@ -606,7 +597,7 @@ def _shares_and_tokens(
     return F.softmax(scores, dim=2).flatten(1, 2), values
 
 
-def _within_places(x: Tensor, steps: int) -> Tensor:
+def places_within(x: Tensor, steps: int) -> Tensor:
     """(1, C, h, w) to (h w, C), in the order in which `steps` times `_within` gives places.
 
     Each step splits a place into four, in reading order: so one bit of row and column each.

@@ -160,15 +160,22 @@ def _write(
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     given = tuple(example.values())
-    with warnings.catch_warnings():
-        # The tracer is deprecated, and warns of shapes that it fixes; tests compare the answers.
-        warnings.simplefilter("ignore")
-        jit: Any = torch.jit
-        traced = jit.trace(module.eval(), given, check_trace=False, strict=False)
-        if not _rounds(module):  # freezing would compute the rounding of weights
-            # What else it does to numbers, OpenVINO does when it compiles, and files of 16 bits
-            # would no longer be 16 bits.
-            traced = jit.freeze(traced, optimize_numerics=False)
+    module = module.eval()
+    trained = [each for each in module.parameters() if each.requires_grad]
+    module.requires_grad_(False)  # else they are no constants
+    try:
+        with warnings.catch_warnings():
+            # The tracer is deprecated, and warns of shapes that it fixes; tests compare the
+            # answers.
+            warnings.simplefilter("ignore")
+            jit: Any = torch.jit
+            # As a function: a module is traced ten times as long, for all that it has inside.
+            traced = jit.trace(
+                lambda *inputs: module(*inputs), given, check_trace=False, strict=False
+            )
+    finally:
+        for each in trained:
+            each.requires_grad_(True)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=given)
     graph = frontend.convert(frontend.load(decoder))

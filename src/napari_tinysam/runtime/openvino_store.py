@@ -37,8 +37,8 @@ _CHOICE = ".choice"
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
 
-#: Conversions that nothing opened for so long are removed when another is made: a quarter of a
-#: gigabyte each, of models that were replaced and versions that were left.
+#: Conversions that nothing opened for so long are removed when another is made: sixty megabytes
+#: each and more, of models that were replaced and versions that were left.
 _UNUSED_SECONDS = 60 * 24 * 3600
 
 #: So long a conversion that failed is not tried again by itself.

@@ -9,11 +9,14 @@ alike in all channels, which one scale serves better.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models.tiny_vit import Attention, ConvNorm, NormMlp
 from torch import nn
+
+from napari_tinysam.model.efficientnet import EfficientNetEncoder
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
@@ -26,7 +29,7 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     Parameters
     ----------
     model : SegmentAnything
-        With a TinyViT encoder.
+        With a TinyViT or EfficientNet encoder.
 
     Returns
     -------
@@ -36,9 +39,15 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     """
     copied = copy.deepcopy(model).eval()
     copied.quantization = None
-    for module in copied.image_encoder.modules():
+    encoder, head = copied.image_encoder, copied.object_head
+    if isinstance(encoder, EfficientNetEncoder):
+        _fold_efficient_net(encoder)
+        if head is not None:
+            _fold_neighbours(head)
+        return copied
+    for module in encoder.modules():
         if isinstance(module, ConvNorm):
-            _fold_batch_norm(module.conv, module.bn)
+            _fold_batch_norm(module.bn, module.conv)
         elif isinstance(module, Attention):
             _fold_layer_norm(module.norm, module.qkv)
         elif isinstance(module, NormMlp):
@@ -47,13 +56,41 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     return copied
 
 
-def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold_efficient_net(encoder: EfficientNetEncoder) -> None:
+    """Fold the norms behind convolutions, and those behind sums of two convolutions.
+
+    Doubling an image's sides is linear, and keeps what is the same everywhere: a norm behind it may
+    as well come before it.
+    """
+    _fold_neighbours(encoder)
+    sums: list[tuple[Any, Any, Any]] = [
+        (encoder.neck[0], encoder.from_32, encoder.from_16)
+    ]
+    for level in encoder.pyramid:
+        known: Any = level
+        sums.append((known.layers[0], known.from_coarse, known.from_fine))
+    for norm, *convs in sums:
+        _fold_batch_norm(norm, *convs)
+
+
+def _fold_neighbours(part: nn.Module) -> None:
+    """Fold every BatchNorm whose neighbour before it is a convolution."""
+    for parent in part.modules():
+        for layer, norm in itertools.pairwise(parent.children()):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                _fold_batch_norm(norm, layer)
+
+
+def _fold_batch_norm(norm: nn.BatchNorm2d, *convs: nn.Conv2d) -> None:
+    """Fold a norm into the convolutions whose sum it gets."""
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
     assert var is not None
-    assert conv.bias is None
     gain = norm.weight / (var + norm.eps).sqrt()
-    conv.weight.mul_(gain.view(-1, 1, 1, 1))
+    for conv in convs:
+        conv.weight.mul_(gain.view(-1, 1, 1, 1))
+        if conv.bias is not None:
+            conv.bias.mul_(gain)
     norm.bias.sub_(mean * gain)
     norm.weight.fill_(1.0)
     mean.zero_()

@@ -18,6 +18,7 @@ from timm.models.tiny_vit import Attention as WindowAttention
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
 from napari_tinysam.model.quantization import QUANTIZABLE
 from napari_tinysam.model.tiny_vit import _UncachedAttention
 
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 #: What comes out of which function.
 Origin = Literal["softmax", "gelu", "relu", "other"]
 
-_ORIGINS: dict[str, Origin] = {"softmax": "softmax", "gelu": "gelu", "relu": "relu"}
+_ORIGINS: dict[str, Origin] = {
+    "softmax": "softmax",
+    "gelu": "gelu",
+    "relu": "relu",
+    "hardtanh": "relu",  # torch's name of the function that ReLU6 calls
+}
 
 #: The classifier that official files carry along is never computed.
 _NEVER_COMPUTED = "image_encoder.head"
@@ -114,13 +120,23 @@ class _ExplicitMaskDecoder(MaskDecoder):  # type: ignore[misc]
         return masks.view(shape), self.iou_prediction_head(hidden[:, 0])
 
 
+class _ExplicitDetailedDecoder(DetailedMaskDecoder):
+    """A mask decoder with finer features, with that product as a module."""
+
+    drawing: MatMul
+
+    def drawn(self, kernels: Tensor, pixels: Tensor) -> Tensor:
+        masks: Tensor = self.drawing(kernels, pixels)
+        return masks
+
+
 def with_products(model: SegmentAnything) -> SegmentAnything:
     """Make a copy of a model whose products of activations are modules; it answers the same.
 
     Parameters
     ----------
     model : SegmentAnything
-        With a TinyViT encoder.
+        With a TinyViT or EfficientNet encoder.
     """
     copied = copy.deepcopy(model)
     for module in list(copied.modules()):
@@ -129,7 +145,10 @@ def with_products(model: SegmentAnything) -> SegmentAnything:
         elif isinstance(module, TokenAttention):
             module.__class__ = _ExplicitTokenAttention
         elif isinstance(module, MaskDecoder):
-            module.__class__ = _ExplicitMaskDecoder
+            detailed = isinstance(module, DetailedMaskDecoder)
+            module.__class__ = (
+                _ExplicitDetailedDecoder if detailed else _ExplicitMaskDecoder
+            )
             module.add_module("drawing", MatMul())
             continue
         else:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_tinysam.model.efficientnet import PaddedConv
 from tinysam_training.quantize.operations import MatMul, operations, with_products
 from tinysam_training.quantize.simulation import as_tensor, as_tensors
 from tinysam_training.quantize.task_loss import drawn_nll, iou_logits
@@ -135,7 +136,9 @@ def _loss(model: SegmentAnything, seen: Seen, generator: torch.Generator) -> Ten
         given = as_tensors(prompts)
         if "masks" in given:
             given["masks"].requires_grad_(True)
-        logits, scores = model.decode(features.embedding, **given)
+        logits, scores = model.decode(
+            features.embedding, details=features.details, **given
+        )
         losses.append(drawn_nll(logits, generator))
         losses.append(drawn_nll(iou_logits(scores), generator))
     if not losses:  # nothing was asked of this image, and there is no head
@@ -234,7 +237,10 @@ class _Watching:
         groups, (high, wide) = module.groups, module.kernel_size
         assert not isinstance(module.padding, str)
         above, beside = module.padding
-        padded = F.pad(x, (beside, beside, above, above))
+        if isinstance(module, PaddedConv):
+            padded = module.padded(x)
+        else:
+            padded = F.pad(x, (beside, beside, above, above))
         channels = out.shape[1]
         rows = self._places(out.numel() // channels, module.weight.shape)
         batch, rest = (

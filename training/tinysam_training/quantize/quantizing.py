@@ -19,7 +19,7 @@ from napari_tinysam.model.quantization import (
     to_integers,
     weight_axis,
 )
-from napari_tinysam.model.tiny_vit import TinyVitEncoder
+from napari_tinysam.model.restructured_encoder import has_graph
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.quantize.calibration_data import Seen, see
 from tinysam_training.quantize.folding import folded
@@ -130,7 +130,7 @@ def collected(
     Parameters
     ----------
     model : SegmentAnything
-        On the CPU, with a TinyViT encoder; it is not changed.
+        On the CPU, with a TinyViT or EfficientNet encoder; it is not changed.
     entries : sequence of ImageEntry
         Eight are enough; of the kinds that the model is for, none that it is judged by.
     seed : int
@@ -143,8 +143,10 @@ def collected(
     ValueError
         If the model has another encoder.
     """
-    if not isinstance(model.image_encoder, TinyVitEncoder):
-        raise ValueError("Only models with a TinyViT encoder can be quantized.")
+    if not has_graph(model):
+        raise ValueError(
+            "Only models with a TinyViT or EfficientNet encoder can be quantized."
+        )
     whole = folded(model)
     seen = see(whole, entries, lambda done, total: report("Images", done, total))
     origins = _origins(whole)
@@ -166,6 +168,7 @@ def _origins(model: SegmentAnything) -> dict[str, Origin]:
             explicit.object_maps(features)
         explicit.decode(
             features.embedding,
+            details=features.details,
             boxes=torch.tensor([[0.0, 0.0, 9.0, 9.0]]),
             masks=torch.zeros(1, 1, side // 4, side // 4),
         )

@@ -74,7 +74,7 @@ def quantize(
     Parameters
     ----------
     model : SegmentAnything
-        On the CPU, with a TinyViT encoder; it is not changed.
+        On the CPU, with a TinyViT or EfficientNet encoder; it is not changed.
     entries : sequence of ImageEntry
         What it is calibrated with; eight images are enough.
     settings : SearchSettings, optional

@@ -98,7 +98,7 @@ def task_loss(
         for prompts in one.prompts:
             given = as_tensors(prompts)
             (logits, scores), (true_logits, true_scores) = (
-                each.decode(f.embedding, **given)
+                each.decode(f.embedding, details=f.details, **given)
                 for each, f in zip((model, reference), features, strict=True)
             )
             total += float(bernoulli_kl(logits, true_logits))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
     from tinysam_training.quantize.quantizers import Quantizer
 
 #: Prompts decoded at once.
@@ -99,18 +99,18 @@ class PlainRuntime:
         self.dense_prompts = model.dense_prompts
 
     @torch.no_grad()
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor | None]:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> tuple[ImageFeatures, Tensor | None]:
         """See `Runtime.encode`."""
         model = self._model
         features = model.features(model.normalize_and_pad(as_tensor(rgb)))
         if not self.has_object_head:
-            return features.embedding, None
-        return features.embedding, model.object_maps(features)[0].sigmoid()
+            return features, None
+        return features, model.object_maps(features)[0].sigmoid()
 
     @torch.no_grad()
     def decode(
         self,
-        features: tuple[Tensor, Tensor | None],
+        features: tuple[ImageFeatures, Tensor | None],
         *,
         points: npt.NDArray[np.float32] | None,
         labels: npt.NDArray[np.int32] | None,
@@ -124,15 +124,16 @@ class PlainRuntime:
         tensors = as_tensors(given)
         count = next(len(each) for each in tensors.values())
         logits, scores = [], []
+        seen, _ = features
         for start in range(0, count, _BATCH):
             part = {k: t[start : start + _BATCH] for k, t in tensors.items()}
-            found = self._model.decode(features[0], **part)
+            found = self._model.decode(seen.embedding, details=seen.details, **part)
             logits.append(found[0].numpy())
             scores.append(found[1].numpy())
         return DecodedPrompts(np.concatenate(logits), np.concatenate(scores))
 
     def object_maps(
-        self, features: tuple[Tensor, Tensor | None]
+        self, features: tuple[ImageFeatures, Tensor | None]
     ) -> npt.NDArray[np.float32] | None:
         """See `Runtime.object_maps`."""
         return None if features[1] is None else features[1].numpy()
