@@ -78,6 +78,9 @@ class AnalyticRuntime:
             (distance / 4).astype(np.float32), scores.astype(np.float32)
         )
 
+    def maps_of_half(self, rgb: np.ndarray) -> np.ndarray | None:
+        return None
+
     def object_maps(self, features: Any) -> np.ndarray | None:
         return self._object_maps
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models import efficientnet
 from torch import Tensor, nn
 

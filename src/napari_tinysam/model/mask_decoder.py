@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_tinysam.model.object_head import ImageFeatures
 
 
-class DetailedMaskDecoder(MaskDecoder):
+class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
     """A mask decoder that also reads the encoder's finer features.
 
     With new weights it answers as the official decoder with the same tensors: what the details add

@@ -178,7 +178,7 @@ def _folders(data: Path, split: str) -> list[Path]:
 
 
 def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
-    """Leave out sets that the run's recipe calls annotated in part: nobody knows what is wrong there."""
+    """Leave out sets that the run's recipe calls annotated in part."""
     partly = {
         source.path
         for source in load_recipe(run / "recipe.yaml").data
