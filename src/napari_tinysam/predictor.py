@@ -128,7 +128,7 @@ class Predictor:
         """
         shown = tuple(-(-side // LOGIT) for side in rgb.shape[:2])
         valid = (shown[0], shown[1])
-        coarse = means_of_squares(maps)
+        coarse = means_of_squares(maps, self._runtime.image_size // LOGIT)
         regions = object_regions(coarse, valid)
         if 0 < LOGIT * usual_side(regions) < LARGE:
             return maps, regions
@@ -137,9 +137,8 @@ class Predictor:
         )
         if half is None:
             return maps, regions
-        found = means_of_squares(half)
-        of_half = object_regions(found, valid)
-        if mean_confirmation(of_half, found) > mean_confirmation(regions, coarse):
+        of_half = object_regions(half, valid)
+        if mean_confirmation(of_half, half) > mean_confirmation(regions, coarse):
             return half, of_half
         return maps, regions
 

@@ -180,6 +180,11 @@ class SegmentAnything(nn.Module):
         """Pixels of the frame along a side of one value of the object maps."""
         return 2 if isinstance(self.image_encoder, EfficientNetEncoder) else 4
 
+    @property
+    def sees_halves(self) -> bool:
+        """Whether its object maps of an image of half the size are as fine as masks are."""
+        return self.object_head is not None and self.map_stride == STRIDE // 8
+
     def new_object_head(self, details: bool = False) -> ObjectHead | FineObjectHead:
         """Make an object head that fits the encoder, with new weights; it is not assigned.
 

@@ -101,7 +101,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             {"image": [1, side, side, 3], "size": [2]},
             folder / ENCODER,
         )
-        if model.object_head is not None:
+        if model.sees_halves:
             half = side // 2
             traced = min(traced, half)
             _write(
@@ -151,6 +151,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         "image_size": side,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
+        "halves": model.sees_halves,
         "details": details,
         "integers": integers,
     }

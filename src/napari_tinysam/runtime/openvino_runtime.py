@@ -87,6 +87,7 @@ class OpenVinoRuntime:
         self.image_size = int(about["image_size"])
         self.has_object_head = bool(about["object_head"])
         self.dense_prompts = bool(about["dense_prompts"])
+        self._sees_halves = bool(about["halves"])
         # How many outputs of the encoder are what decoder and upscaler read.
         self._parts = (4, 6 if about["details"] else 4)
         integers = bool(about.get("integers"))
@@ -156,7 +157,7 @@ class OpenVinoRuntime:
         DamagedModelError
             If the graph cannot be read.
         """
-        if not self.has_object_head:
+        if not self._sees_halves:
             return None
         side = self.image_size // 2
         height, width = rgb.shape[:2]

@@ -66,8 +66,8 @@ class Runtime(Protocol):
         Returns
         -------
         numpy.ndarray or None
-            (3, m / 2, m / 2) of the same part of the image as `object_maps`; None where the model
-            has no object head, or one size of image only.
+            (3, s / 4, s / 4) of the same part of the image as `object_maps`, s being `image_size`;
+            None where the model has no object head, or one whose maps are coarser.
         """
         ...
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from segment_anything.modeling import ImageEncoderViT
 
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.runtime.protocol import DecodedPrompts, rows_to_draw
@@ -160,7 +159,7 @@ class TorchRuntime:
     ) -> npt.NDArray[np.float32] | None:
         """Predict where objects are in a smaller image; see `Runtime.maps_of_half`."""
         model = self._model
-        if not self.has_object_head or isinstance(model.image_encoder, ImageEncoderViT):
+        if not model.sees_halves:
             return None
         side = self.image_size // 2
         with torch.inference_mode():

@@ -113,7 +113,7 @@ class PlainRuntime:
     ) -> npt.NDArray[np.float32] | None:
         """See `Runtime.maps_of_half`."""
         model, side = self._model, self.image_size // 2
-        if not self.has_object_head:
+        if not model.sees_halves:
             return None
         frame = model.normalize_and_pad(as_tensor(rgb))[..., :side, :side]
         found = model.object_maps(model.features(frame))[0].sigmoid()
