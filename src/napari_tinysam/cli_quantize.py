@@ -122,7 +122,7 @@ def quantize(
         notes = {
             **loaded.notes,
             "made_by": "napari-tinysam quantize",
-            "quantized_from": f"{loaded.name} {loaded.fingerprint}",
+            "quantized_from": f"{Path(loaded.name).stem} {loaded.fingerprint}",
             "calibration_data": combined(*(entry.fingerprint for entry in entries)),
         }
         checkpoints.save(made.model, output, notes)
