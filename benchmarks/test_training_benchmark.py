@@ -15,13 +15,11 @@ import pytest
 
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.batching import FrameBatches, Sources, WindowBatches
-from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import ImageEntry
 from tinysam_training.data.synthetic import SYNTHETIC_KINDS, synthetic_image
-from tinysam_training.data.windows import sample_window
 from tinysam_training.finetune import FinetuneSettings, Way, finetune_recipe
 from tinysam_training.loop import Request, Training
-from tinysam_training.recipes import Stage
+from tinysam_training.recipes import Recipe, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,14 +89,20 @@ def test_synthetic_image(benchmark: BenchmarkFixture, kind: str) -> None:
     assert image.labels.any()
 
 
-@pytest.mark.parametrize("side", [SIDE, 352, 1024])
-def test_augmented_window(
-    benchmark: BenchmarkFixture, images: list[LabelledImage], side: int
+@pytest.mark.parametrize(("side", "count"), [(256, 16), (512, 3), (1024, 1)])
+def test_augmented_windows(
+    benchmark: BenchmarkFixture,
+    images: list[LabelledImage],
+    device: Any,
+    side: int,
+    count: int,
 ) -> None:
-    rng, settings = np.random.default_rng(0), Augmentation()
-    benchmark.extra_info["images"] = 1
-    window = benchmark(lambda: sample_window(images[0], side, rng, settings))
-    assert window.size == side
+    """Pixels and object maps alone, as the bundled model's first stage asks for them."""
+    stage = Stage(windows=((side, count, 1.0),), objects=0)
+    recipe = Recipe(steps=1, stages=(stage,))
+    batches = WindowBatches(Sources.even(images), recipe, device=device)
+    batch = timed(benchmark, lambda: batches[Request(0, 0)], device, windows=count)
+    assert batch.windows.image.shape == (count, 3, side, side)
 
 
 # ------------------------------------------------------------------------- network
@@ -138,7 +142,8 @@ def test_decoder_forward_and_backward(
 
     def step() -> None:
         model.zero_grad()
-        decoded = decode(model, embedding, offset, window, points, labels, boxes)
+        features = ImageFeatures(embedding)
+        decoded = decode(model, features, offset, window, points, labels, boxes)
         (decoded.logits.square().mean() + decoded.scores.mean()).backward()
 
     timed(benchmark, step, device, prompts=count)
@@ -174,7 +179,8 @@ def training(
     stage = Stage(windows=((SIDE, COUNT, 1.0),), objects=OBJECTS)
     recipe = replace(recipe, stages=(stage,))
     sources = Sources.even(images)
-    batches: WindowBatches | FrameBatches = WindowBatches(sources, recipe)
+    batches: WindowBatches | FrameBatches
+    batches = WindowBatches(sources, recipe, device=device)
     if way == "frozen":
         with torch.no_grad():
             frame = model.features(torch.randn(1, 3, 1024, 1024))
@@ -200,7 +206,7 @@ def test_training_step(
     way: Way,
 ) -> None:
     run = training(way, model, images, device)
-    batches = run._loaded()
+    batches = run._made()
     timed(
         benchmark,
         lambda: run._step(batches),
@@ -215,7 +221,7 @@ def test_training_step(
 def test_batch(
     benchmark: BenchmarkFixture, images: list[LabelledImage], own: bool
 ) -> None:
-    """What a step waits for where no other process prepares it."""
+    """What a step waits for."""
     import torch
 
     recipe = finetune_recipe(FinetuneSettings(way="whole", steps=1), 1.0)

@@ -27,13 +27,19 @@ class AnalyticRuntime:
     ----------
     object_maps : numpy.ndarray, optional
         (3, m, m), what the object head says of every image; without it there is no head.
+    half : numpy.ndarray, optional
+        (3, m / 2, m / 2), what it says of images of half the size.
     """
 
     name = "geometry"
     image_size = 1024
     dense_prompts = False
 
-    def __init__(self, object_maps: np.ndarray | None = None) -> None:
+    def __init__(
+        self, object_maps: np.ndarray | None = None, half: np.ndarray | None = None
+    ) -> None:
+        self._half = half
+        self.halves: list[np.ndarray] = []
         self._object_maps = object_maps
         self.has_object_head = object_maps is not None
         self.encoded: list[np.ndarray] = []
@@ -77,6 +83,11 @@ class AnalyticRuntime:
         return DecodedPrompts(
             (distance / 4).astype(np.float32), scores.astype(np.float32)
         )
+
+    def maps_of_half(self, rgb: np.ndarray) -> np.ndarray | None:
+        assert max(rgb.shape[:2]) == self.image_size // 2
+        self.halves.append(rgb)
+        return self._half
 
     def object_maps(self, features: Any) -> np.ndarray | None:
         return self._object_maps

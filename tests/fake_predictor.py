@@ -82,6 +82,9 @@ class DiscRuntime:
         scores = np.tile(np.array(SCORES, np.float32), (count, 1))
         return DecodedPrompts(logits, scores)
 
+    def maps_of_half(self, rgb: np.ndarray) -> np.ndarray | None:
+        return None
+
     def object_maps(self, features: Any) -> None:
         return None
 

@@ -19,6 +19,7 @@ from analytic_runtime import DISK, SCORES, AnalyticRuntime, analytic_predictor
 from napari_tinysam import Embedding, Predictor, Prompts
 from napari_tinysam.image import to_rgb
 from napari_tinysam.masks import mask_box, mask_iou
+from napari_tinysam.object_maps import boundary_distance, centre_distance
 from napari_tinysam.predictor import resize_longest_side
 
 if TYPE_CHECKING:
@@ -425,3 +426,66 @@ def test_object_maps_of_a_network(torch_predictor: Predictor) -> None:
     assert maps.dtype == np.float32
     assert maps.shape == (3, 256, 256)
     assert np.allclose(maps, expected, atol=1e-6)
+
+
+def maps_of(labels: np.ndarray) -> np.ndarray:
+    """(3, h, w), what a perfect head would say of objects."""
+    layers = (
+        labels > 0,
+        centre_distance(labels) / 255,
+        boundary_distance(labels) / 255,
+    )
+    return np.stack(layers).astype(np.float32)
+
+
+def disc_of(radius: int) -> np.ndarray:
+    y, x = np.mgrid[:256, :256]
+    return (np.hypot(y - 128, x - 128) < radius).astype(np.int32)
+
+
+def in_patches(disc: np.ndarray) -> np.ndarray:
+    """Maps of a disc that was seen as patches, each taken for the middle of something else."""
+    maps = maps_of(disc)
+    y, x = np.mgrid[:256, :256]
+    patches = (disc * (1 + y // 24 * 11 + x // 24)).astype(np.int32)
+    maps[2] = maps_of(np.unique(patches, return_inverse=True)[1].reshape(256, 256))[2]
+    return maps
+
+
+def test_large_objects_are_those_of_the_half_size_if_its_maps_confirm_them() -> None:
+    disc = disc_of(100)
+    runtime = AnalyticRuntime(in_patches(disc), maps_of(disc))
+    predictor = Predictor(runtime, name="two looks", model_id="two looks")
+    embedding = predictor.encode(IMAGE)
+    (seen,) = runtime.halves
+    assert seen.shape == (307, 512, 3)
+    assert predictor.object_maps(embedding) is runtime._half
+
+
+def test_the_half_size_is_not_taken_where_its_maps_contradict_themselves() -> None:
+    disc = disc_of(100)
+    runtime = AnalyticRuntime(maps_of(disc), in_patches(disc))
+    predictor = Predictor(runtime, name="two looks", model_id="two looks")
+    embedding = predictor.encode(IMAGE)
+    assert len(runtime.halves) == 1
+    assert predictor.object_maps(embedding) is runtime._object_maps
+
+
+def test_small_objects_need_no_second_look() -> None:
+    disc = disc_of(8)  # 57 pixels of the frame
+    runtime = AnalyticRuntime(maps_of(disc), maps_of(disc_of(100)))
+    predictor = Predictor(runtime, name="two looks", model_id="two looks")
+    square = np.zeros((64, 64, 3), np.uint8)
+    assert predictor.object_maps(predictor.encode(square)) is runtime._object_maps
+    assert not runtime.halves
+
+
+def test_regions_of_drawn_prompts_are_those_of_the_maps_that_are_taken() -> None:
+    disc = disc_of(100)
+    runtime = AnalyticRuntime(in_patches(disc), maps_of(disc))
+    runtime.dense_prompts = True
+    predictor = Predictor(runtime, name="two looks", model_id="two looks")
+    embedding = predictor.encode(np.zeros((64, 64, 3), np.uint8))
+    assert embedding.regions is not None
+    assert embedding.regions.max() == 1
+    assert np.array_equal(embedding.regions > 0, disc > 0)

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam import writing
@@ -15,7 +16,6 @@ from napari_tinysam.stack_files import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tinysam_training.quantize.run import Quantized
     from tinysam_training.quantize.search import SearchSettings
@@ -122,7 +122,7 @@ def quantize(
         notes = {
             **loaded.notes,
             "made_by": "napari-tinysam quantize",
-            "quantized_from": f"{loaded.name} {loaded.fingerprint}",
+            "quantized_from": f"{Path(loaded.name).stem} {loaded.fingerprint}",
             "calibration_data": combined(*(entry.fingerprint for entry in entries)),
         }
         checkpoints.save(made.model, output, notes)

@@ -2,8 +2,8 @@
 
 The object head says for every place how probably it is foreground, how far it is from the centre of
 its object and from the boundary of it. A watershed gives every peak of the latter its basin, and
-basins that no clear saddle parts are one object. The scheme is that of micro-sam's automatic instance
-segmentation (Archit et al., Nature Methods 2025), written anew.
+basins that no clear saddle parts are one object. The maps are those of micro-sam's automatic
+instance segmentation (Archit et al., Nature Methods 2025).
 """
 
 from __future__ import annotations
@@ -184,6 +184,32 @@ def confirmation(
     return np.asarray(found)
 
 
+def usual_side(regions: npt.NDArray[np.integer]) -> float:
+    """Side of the object in which a place of the foreground lies, on average; 0 where none is.
+
+    Parameters
+    ----------
+    regions : ndarray of int, (h, w)
+
+    Returns
+    -------
+    float
+        In pixels of `regions`: the root of the mean area, large objects counting as much more as
+        they are larger.
+    """
+    areas = np.bincount(regions.ravel())[1:].astype(np.float64)
+    return float(np.sqrt((areas**2).sum() / max(areas.sum(), 1.0)))
+
+
+def mean_confirmation(
+    regions: npt.NDArray[np.int32], maps: npt.NDArray[np.float32]
+) -> float:
+    """Mean over objects of how well maps confirm them, see `confirmation`; 0 without objects."""
+    found = confirmation(regions, maps)[1:]
+    there = np.bincount(regions.ravel(), minlength=len(found) + 1)[1:] > 0
+    return float(found[there].mean()) if there.any() else 0.0
+
+
 def object_regions(
     maps: npt.NDArray[np.float32],
     valid: npt.NDArray[np.bool_] | tuple[int, int],
@@ -295,7 +321,7 @@ def _merged(
             label[root(label, second)] = root(label, first)
         group[lower] = higher
     roots = np.array([root(label, number) for number in range(count)], np.int32)
-    return roots[basins]
+    return np.asarray(roots[basins], np.int32)
 
 
 def _saddles(

@@ -18,7 +18,7 @@ from PIL import Image
 from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.object_maps import means_of_squares
-from napari_tinysam.objects import object_regions
+from napari_tinysam.objects import mean_confirmation, object_regions, usual_side
 from napari_tinysam.predictions import Embedding, Masks
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from napari_tinysam.runtime import Runtime
     from napari_tinysam.runtime.choice import Precision, RuntimeName
     from napari_tinysam.runtime.protocol import DecodedPrompts
+
+#: Where the usual object has so many pixels of the frame along a side, the image is also seen in
+#: half of its size.
+LARGE = 80.0
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
 _DRAWN_AT_ONCE = 16
@@ -99,11 +103,9 @@ class Predictor:
         rgb = as_rgb(resize_longest_side(plane, runtime.image_size))
         input_size = (rgb.shape[0], rgb.shape[1])
         features = runtime.encode(rgb)
-        maps = runtime.object_maps(features)
-        regions = None
-        if maps is not None and runtime.dense_prompts:
-            rows, columns = (-(-side // LOGIT) for side in input_size)
-            regions = object_regions(means_of_squares(maps), (rows, columns))
+        maps, regions = runtime.object_maps(features), None
+        if maps is not None:
+            maps, regions = self._confirmed(rgb, maps)
         return Embedding(
             features=features,
             original_size=(height, width),
@@ -111,8 +113,34 @@ class Predictor:
             frame_size=runtime.image_size,
             model_id=self.model_id,
             maps=maps,
-            regions=regions,
+            regions=regions if runtime.dense_prompts else None,
         )
+
+    def _confirmed(
+        self, rgb: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Give the object maps that agree better with their own objects, and these.
+
+        An encoder sees little of an object that fills much of the frame. Where objects are large,
+        it is asked once more, about the image at half the size, for a quarter of the time; whether
+        that is better, the maps tell: they say how far every pixel is from the centre and the
+        boundary of its object, which an object that is there confirms, and patches of it do not.
+        """
+        shown = tuple(-(-side // LOGIT) for side in rgb.shape[:2])
+        valid = (shown[0], shown[1])
+        coarse = means_of_squares(maps, self._runtime.image_size // LOGIT)
+        regions = object_regions(coarse, valid)
+        if 0 < LOGIT * usual_side(regions) < LARGE:
+            return maps, regions
+        half = self._runtime.maps_of_half(
+            resize_longest_side(rgb, self._runtime.image_size // 2)
+        )
+        if half is None:
+            return maps, regions
+        of_half = object_regions(half, valid)
+        if mean_confirmation(of_half, half) > mean_confirmation(regions, coarse):
+            return half, of_half
+        return maps, regions
 
     def predict(
         self,

@@ -43,6 +43,9 @@ class SceneRuntime:
     def encode(self, rgb: np.ndarray) -> Any:
         return None
 
+    def maps_of_half(self, rgb: np.ndarray) -> np.ndarray | None:
+        return None
+
     def object_maps(self, features: Any) -> np.ndarray | None:
         if self.seen is None:
             return None

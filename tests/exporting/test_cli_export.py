@@ -119,7 +119,11 @@ def test_plain_vits_are_refused(
         notes={},
     )
     monkeypatch.setattr(checkpoints, "load", lambda *_, **__: loaded)
-    refused(run("sam_vit_b", "-o", "out"), 1, "TinyViT encoder can be exported")
+    refused(
+        run("sam_vit_b", "-o", "out"),
+        1,
+        "TinyViT or EfficientNet encoder can be exported",
+    )
     assert everything_in(tmp_path) == []
 
 

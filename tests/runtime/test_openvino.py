@@ -617,3 +617,37 @@ def test_preparing_refuses_in_a_sentence(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_maps_of_an_image_of_half_the_size(tmp_path: Path) -> None:
+    """OpenVINO, torch, and the model's own modules on a frame of half the side."""
+    model = MODELS["efficient"]()
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    convert(model, folder)
+    side = SIDE // 2
+    rgb = np.random.default_rng(1).integers(0, 256, (side, 100, 3), np.uint8)
+    with torch.no_grad():
+        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+        frame = model.normalize_and_pad(pixels)[..., :side, :side]
+        expected = model.object_maps(model.features(frame))[0].sigmoid().numpy()
+    reference = TorchRuntime(model, torch.device("cpu"))
+    for runtime in (OpenVinoRuntime(folder), reference):
+        found = runtime.maps_of_half(rgb)
+        assert found is not None
+        assert found.shape == (3, SIDE // 4, SIDE // 4)
+        assert np.abs(found - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["plain", "dense", "efficient and plain"])
+def test_without_a_fine_head_there_are_no_maps_of_half_the_size(
+    kind: str, tmp_path: Path
+) -> None:
+    model = MODELS[kind]()
+    convert(model, tmp_path)
+    rgb = np.zeros((SIDE // 2, SIDE // 2, 3), np.uint8)
+    for runtime in (
+        OpenVinoRuntime(tmp_path),
+        TorchRuntime(model, torch.device("cpu")),
+    ):
+        assert runtime.maps_of_half(rgb) is None

@@ -203,10 +203,3 @@ def test_batches_move_as_a_whole(windows: list[Window]) -> None:
     assert all(getattr(moved, field.name).is_meta for field in fields(Batch))
     copy = pickle.loads(pickle.dumps(batch))
     assert torch.equal(copy.targets, batch.targets)
-
-
-@pytest.mark.gpu
-def test_batches_are_pinned_as_a_whole(windows: list[Window]) -> None:
-    batch = make_batch(windows, 3, np.random.default_rng(0)).pin_memory()
-    assert all(getattr(batch, field.name).is_pinned() for field in fields(Batch))
-    assert batch.to("cuda").image.is_cuda

@@ -96,6 +96,7 @@ def test_what_is_not_there_is_left_out_and_no_more() -> None:
         return maps
 
     runtime.object_maps = doubtful  # type: ignore[method-assign]
+    embedding = predictor.encode(np.zeros(embedding.original_size, np.uint8))
     found = calibrate(predictor, [entry(DISCS)], points_per_side=8)
     assert found.figures["head"] < 0.85
     assert found.figures["guided"] > 0.9

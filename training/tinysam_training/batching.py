@@ -207,10 +207,11 @@ class WindowBatches(Dataset[TrainingBatch]):
         """Draw where windows lie: mostly around an object, as far as possible in the image."""
         numbers = rng.choice(len(self.pool), count, p=self.weights)
         centre, scale = np.empty((count, 2)), np.empty(count)
-        angle = rng.integers(4, size=count) * (np.pi / 2)
+        angle = rng.integers(4, size=count).astype(np.float64) * (np.pi / 2)
         angle *= rng.random(count) < changes.turn_probability
         free = rng.uniform(-np.pi, np.pi, count)
-        angle = np.where(rng.random(count) < changes.free_turn_probability, free, angle)
+        freely = rng.random(count) < changes.free_turn_probability
+        angle[freely] = free[freely]
         mirrored = rng.random(count) < changes.mirror_probability
         for row, number in enumerate(numbers):
             image = self.pool.images[number]

@@ -1,10 +1,10 @@
 """EfficientNet-Lite as the image encoder, with a feature pyramid: this project's own architecture.
 
-The body is timm's (Tan and Le, ICML 2019; the Lite variants have ReLU6 and no squeeze-and-excitation,
-so that they run fast everywhere and quantize well). Its weights come from ImageNet. A pyramid brings
-what the body sees at strides 16 and 32 to Segment Anything's 256-channel embedding, and from there, as
-a U-Net does, to finer strides, which the object head and the mask decoder read: of borders, and of
-objects of a few pixels, an embedding at stride 16 says little.
+The body is timm's (Tan and Le, ICML 2019; the Lite variants have ReLU6 and no squeeze-and-
+excitation, so that they run fast everywhere and quantize well). Its weights come from ImageNet. A
+pyramid brings what the body sees at strides 16 and 32 to Segment Anything's 256-channel embedding,
+and from there, as a U-Net does, to finer strides, which the object head and the mask decoder read:
+of borders, and of objects of a few pixels, an embedding at stride 16 says little.
 
 No published checkpoint has this architecture, and official code does not know it.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models import efficientnet
 from torch import Tensor, nn
 
@@ -168,7 +168,7 @@ class EfficientNetEncoder(nn.Module):
         return ImageFeatures(embedding, tuple(details))
 
     def _stages(self, image: Tensor) -> list[Tensor]:
-        """What the body makes of images, at strides 2, 4, 8, 16 and 32."""
+        """Run the body: features at strides 2, 4, 8, 16 and 32."""
         from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
 
         gain = image.new_tensor(PIXEL_STD).view(-1, 1, 1) / INPUT_SCALE

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_tinysam.model.object_head import ImageFeatures
 
 
-class DetailedMaskDecoder(MaskDecoder):
+class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
     """A mask decoder that also reads the encoder's finer features.
 
     With new weights it answers as the official decoder with the same tensors: what the details add
@@ -112,7 +112,7 @@ class DetailedMaskDecoder(MaskDecoder):
 def projected_details(
     decoder: nn.Module, features: ImageFeatures
 ) -> tuple[Tensor, Tensor] | None:
-    """What a decoder adds of an image's details; None for an official decoder."""
+    """Project what a decoder adds of an image's details; None for an official decoder."""
     if isinstance(decoder, DetailedMaskDecoder):
         return decoder.projected(features.details)
     return None

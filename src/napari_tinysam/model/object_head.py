@@ -6,9 +6,9 @@ pixel, and they place the prompts of guided auto-segmentation. The idea of the t
 micro-sam's (Archit et al., Nature Methods 2025, "automatic instance segmentation").
 
 There are three kinds. The plain head sees the embedding alone, 16 pixels of the frame a cell. The
-detailed head also sees what the first two stages of a TinyViT made of the image, at strides 8 and 4,
-as in a U-Net: of borders and of objects of a few cells the embedding says little. The fine head reads
-the finest level of an encoder that has a pyramid of its own, and says its maps at stride 2.
+detailed head also sees what the first two stages of a TinyViT made of the image, at strides 8 and
+4, as in a U-Net: of borders and of objects of a few cells the embedding says little. The fine head
+reads the finest level of an encoder that has a pyramid of its own, and gives its maps at stride 2.
 """
 
 from __future__ import annotations

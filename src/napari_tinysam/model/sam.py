@@ -1,7 +1,8 @@
 """Segment Anything: image encoder, prompt encoder, mask decoder, and an object head if wanted.
 
 Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
-unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM is trained for three masks a prompt, so the single-mask token is never returned.
+unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM
+is trained for three masks a prompt, so the single-mask token is never returned.
 """
 
 from __future__ import annotations
@@ -178,6 +179,11 @@ class SegmentAnything(nn.Module):
     def map_stride(self) -> int:
         """Pixels of the frame along a side of one value of the object maps."""
         return 2 if isinstance(self.image_encoder, EfficientNetEncoder) else 4
+
+    @property
+    def sees_halves(self) -> bool:
+        """Whether its object maps of an image of half the size are as fine as masks are."""
+        return self.object_head is not None and self.map_stride == STRIDE // 8
 
     def new_object_head(self, details: bool = False) -> ObjectHead | FineObjectHead:
         """Make an object head that fits the encoder, with new weights; it is not assigned.

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 #: Files of a converted model.
 ARRAYS, ABOUT = "arrays.npz", "about.json"
-ENCODER, DECODER, MASKED_DECODER, UPSCALER = (
+ENCODER, MAPS, DECODER, MASKED_DECODER, UPSCALER = (
     "encoder.xml",
+    "maps.xml",
     "decoder.xml",
     "decoder_masked.xml",
     "upscaler.xml",
@@ -100,6 +101,18 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             {"image": [1, side, side, 3], "size": [2]},
             folder / ENCODER,
         )
+        if model.sees_halves:
+            half = side // 2
+            traced = min(traced, half)
+            _write(
+                _MapsGraph(model),
+                {
+                    "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
+                    "size": torch.tensor([traced, traced]),
+                },
+                {"image": [1, half, half, 3], "size": [2]},
+                folder / MAPS,
+            )
         # Of any size: places, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
@@ -138,6 +151,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         "image_size": side,
         "dense_prompts": model.dense_prompts,
         "object_head": model.object_head is not None,
+        "halves": model.sees_halves,
         "details": details,
         "integers": integers,
     }
@@ -273,17 +287,35 @@ class _EncoderGraph(nn.Module):
         self.decoder = decoder
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-        model, steps = self.model, torch.arange(image.shape[1])
-        normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
-        normalized = normalized / model.pixel_std
-        # The padding is 0 after the normalisation, not before.
-        inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-        features, maps = self.encoder(normalized * inside.float())
+        features, maps = self.encoder(_frame(self.model, image, size))
         side = self.decoder.prepare(features.embedding, features.details)
         found = [side.embedding, side.keys, side.values, side.queries]
         # Kept for every image that is remembered: 12 MB in float32.
         found += [added.half() for added in side.details or ()]
         return tuple(found) if maps is None else (*found, maps[0].sigmoid())
+
+
+class _MapsGraph(nn.Module):
+    """An image to its object maps alone, as `_EncoderGraph` takes and gives them."""
+
+    def __init__(self, model: SegmentAnything) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = GraphEncoder(model)
+
+    def forward(self, image: Tensor, size: Tensor) -> Tensor:
+        _, maps = self.encoder(_frame(self.model, image, size))
+        assert maps is not None
+        found: Tensor = maps[0].sigmoid()
+        return found
+
+
+def _frame(model: SegmentAnything, image: Tensor, size: Tensor) -> Tensor:
+    """Normalise (1, S, S, 3) uint8; the padding is 0 afterwards, not before."""
+    steps = torch.arange(image.shape[1])
+    normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
+    inside = (steps < size[0])[:, None] & (steps < size[1])[None]
+    return normalized / model.pixel_std * inside.float()
 
 
 class _DecoderGraph(nn.Module):

@@ -87,6 +87,7 @@ class OpenVinoRuntime:
         self.image_size = int(about["image_size"])
         self.has_object_head = bool(about["object_head"])
         self.dense_prompts = bool(about["dense_prompts"])
+        self._sees_halves = bool(about["halves"])
         # How many outputs of the encoder are what decoder and upscaler read.
         self._parts = (4, 6 if about["details"] else 4)
         integers = bool(about.get("integers"))
@@ -125,7 +126,7 @@ class OpenVinoRuntime:
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
         # By name and whether it is exact, when they are needed.
-        self._of_many: dict[tuple[str, bool], _Graph] = {}
+        self._later: dict[tuple[str, bool], _Graph] = {}
         # Whether a decoder that need not be exact is another one.
         self._rounds = precision == "bf16" and not integers
         self._reading = threading.Lock()
@@ -145,6 +146,26 @@ class OpenVinoRuntime:
             details=tuple(arrays[of_decoder:of_both]),
             maps=arrays[of_both] if self.has_object_head else None,
         )
+
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are in a smaller image; see `Runtime.maps_of_half`.
+
+        Raises
+        ------
+        DamagedModelError
+            If the graph cannot be read.
+        """
+        if not self._sees_halves:
+            return None
+        side = self.image_size // 2
+        height, width = rgb.shape[:2]
+        padded = np.zeros((1, side, side, 3), np.uint8)
+        padded[0, :height, :width] = rgb
+        graph = self._when_needed("maps", hint="LATENCY", exact=False)
+        (maps,) = graph([padded, np.array([height, width], np.int64)])
+        return np.array(maps)
 
     def decode(
         self,
@@ -204,18 +225,22 @@ class OpenVinoRuntime:
         if count < _MANY and exact:
             return one, 1
         name = "decoder_masked" if masked else "decoder"
+        graph = self._when_needed(name, hint="THROUGHPUT", exact=exact)
+        return graph, graph.at_once
+
+    def _when_needed(self, name: str, *, hint: str, exact: bool) -> _Graph:
+        """Give a graph that is read when it is asked for the first time."""
         with self._reading:
-            if (name, exact) not in self._of_many:
+            if (name, exact) not in self._later:
                 try:
-                    graph = self._graph(name, hint="THROUGHPUT", exact=exact)
+                    graph = self._graph(name, hint=hint, exact=exact)
                 except Exception as error:  # OpenVINO raises whatever it ran into
                     discard(self._folder)
                     raise DamagedModelError(
                         "What was prepared of the model is damaged; load the model again."
                     ) from error
-                self._of_many[name, exact] = graph
-            graph = self._of_many[name, exact]
-        return graph, graph.at_once
+                self._later[name, exact] = graph
+            return self._later[name, exact]
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""

@@ -53,6 +53,24 @@ class Runtime(Protocol):
         """
         ...
 
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are in an image of half the frame's size.
+
+        Parameters
+        ----------
+        rgb : numpy.ndarray
+            (h, w, 3) uint8, the longer side half of `image_size`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (3, s / 4, s / 4) of the same part of the image as `object_maps`, s being `image_size`;
+            None where the model has no object head, or one whose maps are coarser.
+        """
+        ...
+
     def decode(
         self,
         features: Any,

@@ -154,6 +154,24 @@ class TorchRuntime:
                 side = side._replace(half=side.half.half(), whole=side.whole.half())
             return Encoded(embedding, side, maps)
 
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are in a smaller image; see `Runtime.maps_of_half`."""
+        model = self._model
+        if not model.sees_halves:
+            return None
+        side = self.image_size // 2
+        with torch.inference_mode():
+            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
+            frame = model.normalize_and_pad(image.to(self._device).float())
+            frame = frame[..., :side, :side].contiguous(memory_format=self._layout)
+            with torch.autocast(
+                self._device.type, torch.bfloat16, enabled=self._bfloat16
+            ):
+                maps = model.object_maps(model.features(frame))[0].float().sigmoid()
+        return np.asarray(maps.cpu().numpy(), np.float32)
+
     def decode(
         self,
         features: Encoded,

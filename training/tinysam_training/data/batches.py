@@ -21,7 +21,7 @@ from tinysam_training.data.windows import size_balanced
 from tinysam_training.frame import CELL, FRAME, LOGIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     from torch import Tensor
@@ -70,16 +70,9 @@ class Batch:
         """Return the number of windows, B."""
         return len(self.image)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
-        """Return the batch on a device; from pinned memory without waiting for it."""
-        return self._with_each(lambda t: t.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Batch:
-        """Return the batch in memory that a CUDA device copies fast; data loaders call this."""
-        return self._with_each(lambda t: t.pin_memory())
-
-    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def make_batch(

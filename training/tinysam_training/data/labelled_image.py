@@ -160,7 +160,7 @@ class ImageEntry:
     name, dataset, complete
         As of the image that it gives.
     read : callable
-        Reads the image. Raises `DataError`. Can be pickled: workers of a data loader get it.
+        Reads the image. Raises `DataError`. Can be pickled, for other processes.
     fingerprint : str
         Hexadecimal; depends on what is read, not on where it lies.
     """

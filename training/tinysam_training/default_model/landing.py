@@ -27,6 +27,7 @@ from tinysam_training.evaluation_pictures import write_pictures
 from tinysam_training.evaluation_report import write_csv, write_json
 from tinysam_training.pipeline import evenly_spaced, images_of_folders
 from tinysam_training.published_figures import publish
+from tinysam_training.recipes import load_recipe
 
 if TYPE_CHECKING:
     from tinysam_training.data.labelled_image import ImageEntry
@@ -39,8 +40,8 @@ WEIGHTS = Path("src/napari_tinysam/weights")
 #: What quotes its figures.
 DOCUMENTS = (Path("README.md"), Path("training/README.md"), WEIGHTS / CARD)
 
-#: Of each set: images that thresholds are measured on, and those asked with the whole grid.
-_CALIBRATED, _WITH_GRID = 6, 2
+#: Images of each set that thresholds are measured on, and of all those asked with the whole grid.
+_CALIBRATED, _WITH_GRID = 5, 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Landing:
             raise RefusedError(
                 f"There are no weights to land: {self.weights} is no file."
             )
-        for name in ("run.json", "log.csv"):
+        for name in ("run.json", "log.csv", "recipe.yaml"):
             if not (self.run / name).is_file():
                 raise RefusedError(f"{self.run} is no run's folder: it has no {name}.")
         if not self.data.is_dir():
@@ -111,7 +112,8 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
     folder.mkdir(exist_ok=True)
     say("Thresholds of everything mode are measured.")
-    _calibrated(asked.weights, train, asked.run / "calibrated.safetensors", say)
+    whole = _annotated_whole(asked.run, train)
+    _calibrated(asked.weights, whole, asked.run / "calibrated.safetensors", say)
     shutil.copyfile(package / CARD, folder / CARD)
     made = bundle(asked.run, folder, "calibrated")  # as it will be, in 16 bits
 
@@ -151,7 +153,7 @@ def judged(model: Path, entries: Sequence[ImageEntry], say: Say) -> Evaluation:
             say(f"{model.name}: {done} of {total} images")
 
     settings = EvaluationSettings(clicks=3, keep_masks=True)
-    return evaluate(load_model(model), entries, settings, progress)
+    return evaluate(load_model(model, convert=say), entries, settings, progress)
 
 
 def write_figures(
@@ -175,12 +177,22 @@ def _folders(data: Path, split: str) -> list[Path]:
     return found
 
 
+def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
+    """Leave out sets that the run's recipe calls annotated in part."""
+    partly = {
+        source.path
+        for source in load_recipe(run / "recipe.yaml").data
+        if source.complete is False
+    }
+    return [folder for folder in folders if folder.name not in partly]
+
+
 def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> None:
     """Write the weights again with their thresholds."""
     found = calibrate.calibrate(
-        load_model(weights),
+        load_model(weights, convert=say),
         images_of_folders(folders, "train", _CALIBRATED),
-        grid_images=_WITH_GRID * len(folders),
+        grid_images=_WITH_GRID,
         progress=lambda done, total: say(f"{done} of {total} images"),
     )
     calibrate.write(str(weights), path, found)

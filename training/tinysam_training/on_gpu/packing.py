@@ -33,6 +33,9 @@ Say = Callable[[str], None]
 #: The command that is run in the folder above the pack; {pack} is the pack's name.
 COMMAND = 'PYTHONUNBUFFERED=1 python3 {pack}/run.py "$OUT"'
 
+#: How images are packed that do not fit without loss.
+_NEAR = f"WebP (gray) and JPEG (colours, 4:4:4) of quality {QUALITY}"
+
 #: Bytes kept free for what is not counted: the index of each set, the manifest.
 _SPARE = 2**18
 
@@ -120,9 +123,10 @@ def prepare(asked: Packing, say: Say) -> str:
     recipe = recipe_from(dict(asked.recipe))
     if not asked.data.is_dir():
         raise RefusedError(f"There is no data: {asked.data} is not a folder.")
-    pack = asked.folder
-    if pack.exists() and any(pack.iterdir()) and not (pack / "run.py").exists():
-        raise RefusedError(f"{pack} is no pack, so it is not replaced.")
+    known = asked.folder / "manifest.json"
+    if asked.folder.exists() and any(asked.folder.iterdir()) and not known.exists():
+        raise RefusedError(f"{asked.folder} is no pack, so it is not replaced.")
+    pack = asked.folder.with_name(f"{asked.folder.name}.part")
     shutil.rmtree(pack, ignore_errors=True)
     (pack / "sets").mkdir(parents=True)
     gather_wheels(asked.wheels, pack / "wheels")
@@ -156,7 +160,7 @@ def prepare(asked: Packing, say: Say) -> str:
     manifest = {
         "commit": _commit(),
         "minutes": asked.minutes,
-        "images": "lossless" if encoding == "lossless" else f"JPEG {QUALITY}, 4:4:4",
+        "images": "lossless" if encoding == "lossless" else _NEAR,
         "sets": counts,
         "files": {
             str(file.relative_to(pack)): {
@@ -168,10 +172,12 @@ def prepare(asked: Packing, say: Say) -> str:
     }
     (pack / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
     size = sum(file.stat().st_size for file in _files(pack))
-    say(f"{pack}: {size / 2**20:.1f} MiB, images {manifest['images']}")
+    say(f"{asked.folder}: {size / 2**20:.1f} MiB, images {manifest['images']}")
     if size > asked.limit:
         raise RefusedError(f"The pack has {size:,} bytes, more than {asked.limit:,}.")
-    return COMMAND.format(pack=pack.name)
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    pack.rename(asked.folder)
+    return COMMAND.format(pack=asked.folder.name)
 
 
 def _files(pack: Path) -> list[Path]:
@@ -213,21 +219,21 @@ def _pack_start(asked: Packing, recipe: Recipe, path: Path) -> None:
 def _fitting(
     recipe: Recipe, root: Path, room: int, say: Say
 ) -> tuple[Encoding, list[tuple[str, _Set]]]:
-    """Encode all sets as well as there is room for; leave images out where even JPEG has none."""
+    """Encode all sets as well as there is room for; leave images out where that is not enough."""
     sources = [("data", one) for one in recipe.data]
     sources += [("validation", one) for one in recipe.validation]
     sets = _encoded(sources, root, "lossless", room, say)
     if sets is not None:
         return "lossless", sets
-    say(f"Images do not fit without loss; they become JPEG of quality {QUALITY}.")
-    sets = _encoded(sources, root, "jpeg", None, say)
+    say(f"Images do not fit without loss; they become {_NEAR}.")
+    sets = _encoded(sources, root, "near", None, say)
     assert sets is not None
     _leave_out(
         [one for kind, one in sets if kind == "data"],
         room - sum(one.size for kind, one in sets if kind != "data"),
         say,
     )
-    return "jpeg", sets
+    return "near", sets
 
 
 def _encoded(

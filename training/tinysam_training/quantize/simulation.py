@@ -108,6 +108,18 @@ class PlainRuntime:
         return features, model.object_maps(features)[0].sigmoid()
 
     @torch.no_grad()
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """See `Runtime.maps_of_half`."""
+        model, side = self._model, self.image_size // 2
+        if not model.sees_halves:
+            return None
+        frame = model.normalize_and_pad(as_tensor(rgb))[..., :side, :side]
+        found = model.object_maps(model.features(frame))[0].sigmoid()
+        return np.asarray(found.numpy(), np.float32)
+
+    @torch.no_grad()
     def decode(
         self,
         features: tuple[ImageFeatures, Tensor | None],

@@ -1,0 +1,232 @@
+"""How fast training is, and how near the machine's best: ``python -m benchmarks.training``.
+
+Rows are the pipeline's parts for the bundled model's architecture and the one before it, at the
+four windows of 256² that a step of versions 0.1 to 0.4 had: batches alone, a step of a stage that
+teaches encoder and object head, a step of one that prompts objects. Steps are those of the training
+loop (forward, backward, optimiser, average) on batches that are made already. Weights are random,
+images synthetic. The machine's best is a large product of matrices by torch, in the precision of
+the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from benchmarks.limits import COLUMNS, DEPTH, ROWS
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+from napari_tinysam.model import Architecture
+from tinysam_training.batching import Sources, WindowBatches
+from tinysam_training.data.synthetic import SYNTHETIC_KINDS, synthetic_image
+from tinysam_training.loop import Request, Training
+from tinysam_training.objective import Objective
+from tinysam_training.recipes import ModelSettings, Recipe, Stage
+from tinysam_training.run_folder import RunFolder
+from tinysam_training.starting import Hardware, launched, new_model
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.objective import TrainingBatch
+
+ARCHITECTURES = ("efficientnet_lite0", "tiny_vit")
+
+#: Of windows that prompt: objects of each, and rounds of corrections at most.
+OBJECTS, ROUNDS = 4, 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured: seconds and operations of so many windows."""
+
+    work: str
+    windows: int
+    seconds: float
+    operations: float = 0.0
+
+    def cells(self, best: float) -> list[str]:
+        """Give the cells of the table's row, for a machine of so many operations a second."""
+        found = [
+            self.work,
+            f"{1000 * self.seconds:,.1f}",
+            f"{self.windows / self.seconds:,.1f}",
+        ]
+        if not self.operations:
+            return [*found, "", ""]
+        share = self.operations / self.seconds / best
+        return [*found, f"{self.operations / 1e9:,.1f}", f"{share:.0%}"]
+
+
+def durations(run: Callable[[], Any], rounds: int, device: torch.device) -> list[float]:
+    """Seconds of some rounds, after one that does not count; the device is waited for."""
+    taken = []
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - begun)
+    return taken[1:]
+
+
+def seconds(run: Callable[[], Any], rounds: int, device: torch.device) -> float:
+    """Median of them."""
+    return statistics.median(durations(run, rounds, device))
+
+
+def best_rate(device: torch.device, dtype: torch.dtype, rounds: int = 15) -> float:
+    """Operations a second of a large product of matrices; two for each multiply and add.
+
+    The best of some rounds, so that other users of the machine do not lower it.
+    """
+    larger = 4 if device.type == "cuda" else 1
+    rows, depth, columns = (larger * side for side in (ROWS, DEPTH, COLUMNS))
+    one = torch.randn(rows, depth, device=device, dtype=dtype)
+    other = torch.randn(depth, columns, device=device, dtype=dtype)
+    with torch.inference_mode():
+        taken = min(durations(lambda: one @ other, rounds, device))
+    return 2 * rows * depth * columns / taken
+
+
+def backward_operations(
+    gradient: Any, image: Any, weight: Any, *others: Any, **known: Any
+) -> int:
+    """Operations of a convolution's backward pass: those of the forward pass for each gradient.
+
+    torch counts that of the weights as if there were no groups.
+    """
+    transposed, wanted = others[4], others[7]
+    return sum(wanted[:2]) * conv_flop_count(image, weight, gradient, transposed)
+
+
+def recipe_of(architecture: Architecture, side: int, windows: int) -> Recipe:
+    """A stage of the object head alone, and one of prompts."""
+    shown = ((side, windows, 1.0),)
+    return Recipe(
+        name="benchmark",
+        steps=1_000_000,
+        model=ModelSettings(architecture=architecture, dense_prompts=True),
+        stages=(
+            Stage(windows=shown, objects=0, zoom=(0.5, 1.2)),
+            Stage(windows=shown, objects=OBJECTS, rounds=ROUNDS, zoom=(0.5, 1.2)),
+        ),
+    )
+
+
+def measured(
+    architecture: Architecture,
+    images: list[LabelledImage],
+    fabric: Fabric,
+    *,
+    side: int,
+    windows: int,
+    rounds: int,
+) -> list[Row]:
+    """Time batches, and steps of both stages."""
+    recipe, device = recipe_of(architecture, side, windows), fabric.device
+    torch.manual_seed(0)
+    model = new_model(architecture)
+    model.dense_prompts = True
+    batches = WindowBatches(
+        Sources.even(images), recipe, device=device, map_stride=model.map_stride
+    )
+    numbers = itertools.count()
+    rows = [
+        Row(
+            f"{architecture}: batches with {OBJECTS} objects",
+            windows,
+            seconds(lambda: batches[Request(next(numbers), 1)], rounds, device),
+        )
+    ]
+    with tempfile.TemporaryDirectory() as folder:  # nothing is written by a step
+        whole = RunFolder(Path(folder), recipe)
+        run = Training(Objective(model, recipe), batches, recipe, whole, fabric)
+        for number, work in enumerate(("object head", f"{OBJECTS} prompts a window")):
+            # The same batch each time, so that what is counted is what is timed.
+            ready: Iterator[TrainingBatch] = itertools.repeat(
+                batches[Request(0, number)]
+            )
+            run.recipe = replace(recipe, stages=(recipe.stages[number],))
+            with FlopCounterMode(
+                display=False,
+                custom_mapping={
+                    torch.ops.aten.convolution_backward: backward_operations
+                },
+            ) as counter:
+                run._step(ready)
+            rows.append(
+                Row(
+                    f"{architecture}: step, {work}",
+                    windows,
+                    seconds(lambda: run._step(ready), rounds, device),  # noqa: B023
+                    float(counter.get_total_flops()),
+                )
+            )
+    return rows
+
+
+def table(rows: list[Row], best: float) -> str:
+    """Markdown."""
+    lines = [
+        "| work | ms | windows / s | GFLOP | of the machine's best |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(row.cells(best))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--windows", type=int, default=4, help="in a batch")
+    parser.add_argument("--side", type=int, default=256, help="of a window, pixels")
+    parser.add_argument("--rounds", type=int, default=10, help="timed, after one")
+    parser.add_argument(
+        "--architectures",
+        nargs="+",
+        default=ARCHITECTURES,
+        choices=get_args(Architecture),
+    )
+    given = parser.parse_args(arguments)
+    fabric = launched(Hardware(given.device))
+    mixed = str(fabric.strategy.precision.precision) == "bf16-mixed"
+    rng = np.random.default_rng(0)
+    images = [synthetic_image(rng, kind) for kind in SYNTHETIC_KINDS[:4]]
+    rows: list[Row] = []
+    for architecture in given.architectures:
+        sys.stderr.write(f"{architecture}…\n")
+        rows += measured(
+            architecture,
+            images,
+            fabric,
+            side=given.side,
+            windows=given.windows,
+            rounds=given.rounds,
+        )
+    dtype = torch.bfloat16 if mixed else torch.float32
+    best = best_rate(fabric.device, dtype)
+    device = fabric.device.type
+    if device == "cuda":
+        device = torch.cuda.get_device_name(fabric.device)
+    sys.stdout.write(
+        f"{given.windows} windows of {given.side}², {'bfloat16' if mixed else 'float32'} on "
+        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; the machine's "
+        f"best is {best / 1e9:,.0f} GFLOP/s.\n\n{table(rows, best)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
