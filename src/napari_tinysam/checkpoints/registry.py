@@ -67,19 +67,20 @@ REGISTRY: dict[str, Checkpoint] = {
         Checkpoint(
             name="default",
             title="Microscopy (bundled)",
-            architecture="tiny_vit",
+            architecture="efficientnet_lite0",
             url=None,
             filename="default.safetensors",
             size=None,
             sha256=None,
             licence="Apache-2.0",
-            training_data="Open microscopy images of nuclei, cells and particles",
+            training_data="Open microscopy of nuclei, cells, bacteria, axons and particles; "
+            "its encoder began with ImageNet",
             description="This project's own small model; works without a network.",
         ),
         Checkpoint(
             name="default-int8",
             title="Microscopy, 8 bits (bundled)",
-            architecture="tiny_vit",
+            architecture="efficientnet_lite0",
             url=None,
             filename="default-int8.safetensors",
             size=None,
@@ -98,7 +99,7 @@ REGISTRY: dict[str, Checkpoint] = {
             sha256=None,
             licence="Apache-2.0",
             training_data="1 % of SA-1B, distilled from SAM ViT-H",
-            description="For photographs and images like them; as quick as the bundled model.",
+            description="For photographs and images like them.",
         ),
         Checkpoint(
             name="mobile_sam",
