@@ -92,9 +92,11 @@ def test_the_example_masks_are_those_of_the_plugin(
     rgb = np.asarray(Image.open("cells.png"))
     embedding = plugin.encode(rgb)
     names = run(example(folder, "regions = own\n"), own=embedding.regions)
-    assert embedding.maps is not None
+    # Of the frame; where objects are large the plugin may have taken those of half the size.
+    expected = plugin._runtime.object_maps(embedding.features)
+    assert expected is not None
     maps = names["seen"]["object_maps"][0]
-    np.testing.assert_allclose(maps, embedding.maps, atol=1e-3)
+    np.testing.assert_allclose(maps, expected, atol=1e-3)
     point, box = two_objects(np.load("labels.npy"))
     for number, prompts in enumerate(
         (Prompts(points=[[point]], labels=[[1]]), Prompts(boxes=[box]))
