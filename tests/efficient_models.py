@@ -33,6 +33,7 @@ def efficient_model(
         assert isinstance(model.mask_decoder, DetailedMaskDecoder)
         for layer in model.mask_decoder.details:
             layer.weight.normal_(std=0.3)
+        model.mask_decoder.refiner.last.weight.normal_(std=0.3)
     return model.eval()
 
 

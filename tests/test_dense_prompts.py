@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor, Prompts, checkpoints
-from napari_tinysam.dense_prompts import CLICKED, SURE, draw_prompts
+from napari_tinysam.dense_prompts import CLICKED, SURE, draw_boxes, draw_prompts
 from napari_tinysam.model import SegmentAnything
 
 if TYPE_CHECKING:
@@ -166,6 +166,32 @@ def test_a_click_on_no_object_adds_a_cone_to_the_objects() -> None:
     assert found[place(100, 70)]
     assert found[place(100, 50)]
     assert not seen((1, 1))[place(100, 50)] > 0
+
+
+def test_a_box_is_drawn_as_the_object_that_fills_it_most() -> None:
+    # From the middle of object 3 to its right border and beyond.
+    box = (24, 60, 75, 95)
+    found = draw_one(boxes=box, objects=OBJECTS)
+    y, x = 4 * np.indices(SHAPE) + 1.5
+    cut = (x >= 24 - 2) & (x <= 75 + 2) & (y >= 60 - 2) & (y <= 95 + 2)
+    np.testing.assert_array_equal(found > 0, cut & (OBJECTS == 3))
+    assert set(np.unique(found)) == {-SURE, SURE}
+
+
+def test_a_box_that_no_object_fills_is_drawn_as_such() -> None:
+    box = (24, 8, 71, 55)  # object 2 has a corner in it
+    with_objects = draw_one(boxes=box, objects=OBJECTS)
+    np.testing.assert_array_equal(with_objects, draw_one(boxes=box))
+
+
+def test_boxes_alone_are_drawn_whatever_else_is_known() -> None:
+    boxes = np.array([[20, 16, 99, 71], [np.nan] * 4], np.float32)
+    found = draw_boxes(np, SHAPE, boxes)
+    np.testing.assert_array_equal(found[0], draw_one(boxes=boxes[0]))
+    assert not found[1].any()
+    other = draw_boxes(torch, SHAPE, torch.from_numpy(boxes)).numpy()
+    np.testing.assert_allclose(found, other, atol=1e-5)
+    assert found.dtype == other.dtype == np.float32
 
 
 def test_a_negative_click_takes_its_side_of_an_object() -> None:

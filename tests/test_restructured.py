@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from efficient_models import efficient_model
+from napari_tinysam.dense_prompts import draw_boxes
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.restructured import RestructuredDecoder
 
@@ -147,6 +148,13 @@ def test_details_are_added_as_there(
             decoder.upscale(answers.image, answers.kernels, (side, side), each)
             for each in (image.details, None)
         )
+        if given.get("masks") is not None:
+            boxes = given.get("boxes")
+            if boxes is None:
+                boxes = torch.full((3, 4), torch.nan)
+            planes = draw_boxes(torch, (4 * side, 4 * side), boxes)
+            assert image.fine is not None
+            found = decoder.refine(found, given["masks"][:, 0], planes, image.fine)
     assert_alike(found, logits)
     assert_alike(answers.scores, scores)
     assert (plain - logits).abs().max() > 0.1 * logits.abs().max()

@@ -4,7 +4,8 @@ Segment Anything tells its decoder about points and boxes by tokens alone, and t
 learn from millions of images which place of the image a token speaks of. Its mask prompt, which
 official code fills with the logits of an earlier answer, is added to the image at the place itself.
 A model with `SegmentAnything.dense_prompts` gets every prompt both ways: as tokens, and drawn into
-the mask prompt. For a click that is the object which the object head sees there, if it sees one.
+the mask prompt. For a click that is the object which the object head sees there, if it sees one;
+for a box the one that fills it most.
 What is drawn is also the first guess, to which the decoder's logits are added: it corrects what it
 is shown instead of searching for it.
 
@@ -41,6 +42,9 @@ MARKED = 8.0
 #: Within so many pixels of the frame the logit rises from the sides of a box to the inside.
 EDGE = 16.0
 
+#: A box is drawn as the object in it which fills more than so much of it.
+FILLED = 0.25
+
 
 def draw_prompts(
     xp: ModuleType,
@@ -55,9 +59,11 @@ def draw_prompts(
     """Draw the prompts of N objects.
 
     What says most is drawn: an earlier answer, else the box, else what the clicks say, else nothing
-    (0). Every click marks its place on top. Clicks say: the objects under the positive ones,
-    without what lies nearer to a negative click on the same object; and around positive clicks on
-    no object a cone, which is cut off where a negative click is nearer.
+    (0). Every click marks its place on top. A box says: the object with most logits in it, as far
+    as it lies in the box, where that fills a good part of it; else its inside. Clicks say: the
+    objects under the positive ones, without what lies nearer to a negative click on the same
+    object; and around positive clicks on no object a cone, which is cut off where a negative click
+    is nearer.
 
     Parameters
     ----------
@@ -94,9 +100,9 @@ def draw_prompts(
         positive = (labels == 1).any(1)[:, None, None]
         drawn = xp.where(positive, wanted, drawn)
     if boxes is not None:
-        x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
-        depth = xp.minimum(xp.minimum(xs - x0, x1 - xs), xp.minimum(ys - y0, y1 - ys))
-        inside = xp.clip(depth * (SURE / EDGE), -SURE, SURE)
+        inside = _depth(xp, ys, xs, boxes)
+        if objects is not None:
+            inside = _object_in(xp, inside, objects)
         drawn = xp.where(xp.isnan(inside), drawn, inside)
     if masks is not None:
         drawn = xp.where(xp.isnan(masks), drawn, masks)
@@ -104,6 +110,62 @@ def draw_prompts(
         drawn = xp.where((on < MARKED) & (on <= off), CLICKED, drawn)
         drawn = xp.where((off < MARKED) & (off < on), -CLICKED, drawn)
     return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
+
+
+def draw_boxes(xp: ModuleType, shape: tuple[int, int], boxes: Any) -> Any:
+    """Draw the boxes of N objects as such, whatever is in them.
+
+    Parameters
+    ----------
+    xp : module
+        `numpy` or `torch`.
+    shape : (int, int)
+        As for `draw_prompts`.
+    boxes : array
+        (N, 4) x0, y0, x1, y1 in pixels; NaN in rows without a box.
+
+    Returns
+    -------
+    array
+        (N, h, w) float32: 0 at the sides of the box, positive inside and negative outside, as far
+        as `SURE`; 0 throughout in rows without a box.
+    """
+    where = {"device": boxes.device, "dtype": xp.float32}
+    ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
+    xs = (LOGIT * xp.arange(shape[1], **where) + (LOGIT - 1) / 2)[None]  # (1, w)
+    inside = _depth(xp, ys, xs, boxes)
+    drawn = xp.where(xp.isnan(inside), xp.zeros_like(inside), inside)
+    return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
+
+
+def _depth(xp: ModuleType, ys: Any, xs: Any, boxes: Any) -> Any:
+    """(N, h, w) logits that rise from the sides of boxes to their insides; NaN without a box."""
+    x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
+    depth = xp.minimum(xp.minimum(xs - x0, x1 - xs), xp.minimum(ys - y0, y1 - ys))
+    return xp.clip(depth * (SURE / EDGE), -SURE, SURE)
+
+
+def _object_in(xp: ModuleType, inside: Any, objects: Any) -> Any:
+    """Draw the object with most logits in a box, cut by the box, where it fills enough of it.
+
+    `inside` is (N, h, w), of `_depth`, which stays where there is no such object.
+    """
+    count = len(objects)
+    # Where sides cut through a logit, it counts: none is farther from its centre than half of it.
+    within = inside >= -SURE * (LOGIT / 2) / EDGE
+    most = int(objects.max()) + 1 if objects.shape[0] else 1
+    rows = xp.arange(count, device=inside.device)[:, None, None]
+    places = xp.where(within, objects + rows * most, count * most)
+    found = xp.bincount(
+        xp.asarray(places, dtype=xp.int64).reshape(-1), minlength=count * most + 1
+    )
+    found = found[: count * most].reshape(count, most)
+    found[:, 0] = 0
+    best = found.argmax(1)
+    filled = found[xp.arange(count, device=inside.device), best]
+    enough = (filled > FILLED * within.sum((1, 2)))[:, None, None]
+    held = within & (objects == best[:, None, None])
+    return xp.where(enough & ~xp.isnan(inside), xp.where(held, SURE, -SURE), inside)
 
 
 def first_guess(xp: ModuleType, drawn: Any) -> Any:

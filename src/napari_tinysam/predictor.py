@@ -216,8 +216,8 @@ class Predictor:
         guess = None
         if self._runtime.dense_prompts:
             objects = embedding.regions
-            if points is not None and objects is not None:
-                objects = np.broadcast_to(objects, (len(points), *objects.shape))
+            if objects is not None:
+                objects = np.broadcast_to(objects, (count, *objects.shape))
             masks = draw_prompts(
                 np,
                 (LOGITS_SIZE, LOGITS_SIZE),

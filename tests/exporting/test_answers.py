@@ -69,8 +69,12 @@ def case_of(model: SegmentAnything, folder: Path, **options: Any) -> Case:
 def projected(case: Case) -> Arrays:
     """What the encoder's file gives of details, by names."""
     features = ImageFeatures(case.embedding, case.details)
+    decoder = case.model.mask_decoder
     with torch.no_grad():
-        found = projected_details(case.model.mask_decoder, features) or ()
+        found = projected_details(decoder, features) or ()
+        if found and case.model.dense_prompts:
+            fine = decoder.refiner.projected(case.details)
+            found = tuple(torch.cat(pair, 1) for pair in zip(found, fine, strict=True))
     names = ("details_8", "details_4")[: len(found)]
     return {name: x.numpy() for name, x in zip(names, found, strict=True)}
 

@@ -180,7 +180,12 @@ def test_finer_features_are_kept_in_half_precision(tmp_path: Path) -> None:
     cells = SIDE // 16
     for precision in ("f32", "auto"):
         found = OpenVinoRuntime(folder, precision=precision).encode(image(200, SIDE))
-        shapes = [(4 * cells**2, 64), (16 * cells**2, 32)]
+        shapes = [
+            (4 * cells**2, 64),
+            (16 * cells**2, 32),
+            (1, 48, 2 * cells, 2 * cells),
+            (1, 24, 4 * cells, 4 * cells),
+        ]
         assert [each.shape for each in found.details] == shapes
         assert {each.dtype for each in found.details} == {np.dtype(np.float16)}
         assert found.maps is not None

@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from napari_tinysam.model import projected_details, upscaled
+from napari_tinysam.model import (
+    ImageFeatures,
+    projected_details,
+    refined,
+    upscaled,
+)
 from tinysam_training.frame import CELL
 
 if TYPE_CHECKING:
     from segment_anything.modeling.transformer import Attention
     from torch import Tensor
 
-    from napari_tinysam.model import ImageFeatures, SegmentAnything
+    from napari_tinysam.model import SegmentAnything
 
 #: Tokens of the decoder that belong to what it offers: predicted IoU and the three masks. Token 1
 #: of the official order is SAM's single mask, which this family of models does not use.
@@ -111,6 +116,10 @@ def decode(
         dim=1,
     )  # (N, 3, 32)
     logits = (weights @ pixels.flatten(2)).view(count, 3, 4 * cells, 4 * cells)
+    if model.dense_prompts:
+        details_of_each = tuple(each[window] for each in features.details[:2])
+        of_each = ImageFeatures(embedding, details_of_each)
+        logits = refined(decoder, of_each, logits, masks, boxes)
     scores = decoder.iou_prediction_head(hidden[:, 0])[:, 1:]
     return Decoded(logits, scores, hidden[:, list(USED_TOKENS)])
 

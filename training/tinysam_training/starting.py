@@ -15,6 +15,9 @@ from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.model import (
     EFFICIENTNET_CONFIGS,
     TINY_VIT_CONFIGS,
+    DetailedMaskDecoder,
+    EfficientNetEncoder,
+    MaskRefiner,
     ObjectHead,
     SegmentAnything,
 )
@@ -170,6 +173,7 @@ def starting_model(
             _give_head(model, details)
     if decoder:
         _take_decoder(model, checkpoints.load(decoder).model)
+    _give_refiner(model)
     if dense_prompts is not None:
         model.dense_prompts = dense_prompts
     return model
@@ -189,6 +193,14 @@ def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
     ):
         _take_head(model.object_head, other.object_head)
     model.dense_prompts = other.dense_prompts
+
+
+def _give_refiner(model: SegmentAnything) -> None:
+    """Give a model of a version without refiner a new one, which can learn."""
+    decoder, encoder = model.mask_decoder, model.image_encoder
+    if isinstance(decoder, DetailedMaskDecoder) and decoder.refiner.is_blank:
+        assert isinstance(encoder, EfficientNetEncoder)
+        decoder.refiner = MaskRefiner(encoder.detail_channels).train(model.training)
 
 
 def _give_head(model: SegmentAnything, details: bool | None) -> None:

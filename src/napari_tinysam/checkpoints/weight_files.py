@@ -62,6 +62,9 @@ _UNUSED = re.compile(
     r"|mask_decoder\.output_hypernetworks_mlps\.0\."
 )
 
+# What version 0.5 did not have yet: without it nothing is added to masks.
+_REFINER = "mask_decoder.refiner."
+
 # Width of the position embedding tells the plain ViTs apart (segment-anything, `build_sam.py`).
 _VIT_WIDTHS: dict[int, Architecture] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
@@ -555,6 +558,8 @@ def _complete(
         for n in wanted
         if _UNUSED.match(n) or known.get(n) is not None
     }
+    if not any(n.startswith(_REFINER) for n in weights):
+        filled |= {n: 0.0 for n in wanted if n.startswith(_REFINER)}
     missing = [n for n in wanted if n not in weights and n not in filled]
     unknown = [n for n in weights if n not in wanted]
     unfit = [

@@ -190,6 +190,7 @@ def _write(
     from napari_tinysam.exporting.graphs import (
         DecoderGraph,
         EncoderGraph,
+        detail_channels,
         in_eight_bits,
     )
     from napari_tinysam.model import DetailedMaskDecoder
@@ -201,6 +202,7 @@ def _write(
         dense_prompts=model.dense_prompts,
         integers=integers,
         details=isinstance(model.mask_decoder, DetailedMaskDecoder),
+        detail_channels=detail_channels(model),
         map_stride=model.map_stride,
         notes=notes,
     )
@@ -217,8 +219,9 @@ def _write(
         "has_mask": torch.tensor([0.0, 1.0]),
     }
     if about.details:
-        prompts["details_8"] = torch.randn(1, 64, side // 8, side // 8)
-        prompts["details_4"] = torch.randn(1, 32, logits, logits)
+        eighth, quarter = about.detail_channels
+        prompts["details_8"] = torch.randn(1, eighth, side // 8, side // 8)
+        prompts["details_4"] = torch.randn(1, quarter, logits, logits)
     if about.reads_regions:
         prompts["regions"] = torch.ones(logits, logits, dtype=torch.int32)
     graphs: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {

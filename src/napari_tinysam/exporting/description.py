@@ -46,6 +46,8 @@ class Description:
         As of the model, and of `export`.
     details : bool
         Whether the decoder reads the encoder's finer features.
+    detail_channels : (int, int)
+        How many there are at strides 8 and 4.
     map_stride : int
         Pixels of the frame along a side of one value of the object maps.
     notes : mapping of str to str
@@ -58,6 +60,7 @@ class Description:
     dense_prompts: bool
     integers: bool
     details: bool = False
+    detail_channels: tuple[int, int] = (64, 32)
     map_stride: int = 4
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -196,7 +199,7 @@ class Description:
                 "float32",
                 f"Finer features of the image, {stride} pixels of the frame a cell.",
             )
-            for stride, channels in ((8, 64), (4, 32))
+            for stride, channels in zip((8, 4), self.detail_channels, strict=True)
         ]
 
     @property

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from napari_tinysam.dense_prompts import (
     CLICKED,
     EDGE,
+    FILLED,
     LOGIT,
     MARKED,
     REACH,
@@ -39,10 +40,13 @@ from napari_tinysam.model.restructured_encoder import GraphEncoder
 from napari_tinysam.model.sam import STRIDE
 
 if TYPE_CHECKING:
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
 
 #: Labels of points, as in Segment Anything's own export.
 _NO_POINT, _BESIDE, _ON, _FIRST_CORNER, _SECOND_CORNER = -1, 0, 1, 2, 3
+
+#: Channels that the decoder's own details have at strides 8 and 4.
+_DETAILS = (64, 32)
 
 #: Farther than any place, in pixels. Infinity would become NaN in the arithmetic of some runtimes.
 _FAR = 1e6
@@ -63,6 +67,7 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder = GraphEncoder(model)
         self.decoder = model.mask_decoder
+        self.refines = _refines(model)
         self.register_buffer("mean", model.pixel_mean)
         self.register_buffer("std", model.pixel_std)
         self.register_buffer("steps", torch.arange(frame_size))
@@ -82,8 +87,9 @@ class EncoderGraph(nn.Module):
         embedding : Tensor
             (1, 256, S / 16, S / 16) float32.
         details_8, details_4 : Tensor
-            (1, 64, S / 8, S / 8) and (1, 32, S / 4, S / 4) float32; only where the decoder reads
-            details. They are projected already, once an image.
+            (1, 112, S / 8, S / 8) and (1, 56, S / 4, S / 4) float32, without dense prompts (1, 64,
+            …) and (1, 32, …); only where the decoder reads details. They are projected already,
+            once an image: for the decoder, and behind that for its refiner.
         object_maps : Tensor
             (1, 3, S / 4, S / 4) float32 in 0–1, or (1, 3, S / 2, S / 2); only with an object head.
         """
@@ -93,8 +99,30 @@ class EncoderGraph(nn.Module):
         # The padding is 0 after the normalisation, not before.
         inside = (steps < size[0])[:, None] & (steps < size[1])[None]
         features, maps = self.encoder(normalized * inside.float())
-        found = [features.embedding, *(projected_details(self.decoder, features) or ())]
+        found = [features.embedding, *self._details(features)]
         return tuple(found) if maps is None else (*found, maps.sigmoid())
+
+    def _details(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        added = projected_details(self.decoder, features)
+        if added is None or not self.refines:
+            return added or ()
+        decoder: Any = self.decoder
+        fine = decoder.refiner.projected(features.details)
+        return tuple(torch.cat(pair, dim=1) for pair in zip(added, fine, strict=True))
+
+
+def detail_channels(model: SegmentAnything) -> tuple[int, int]:
+    """Channels of `details_8` and `details_4`: what the decoder adds, then what the refiner."""
+    channels = [_DETAILS[0], _DETAILS[1]]
+    if _refines(model):
+        decoder: Any = model.mask_decoder
+        for i, layer in enumerate(decoder.refiner.details):
+            channels[i] += layer.out_channels
+    return channels[0], channels[1]
+
+
+def _refines(model: SegmentAnything) -> bool:
+    return model.dense_prompts and isinstance(model.mask_decoder, DetailedMaskDecoder)
 
 
 class DecoderGraph(nn.Module):
@@ -160,9 +188,11 @@ class DecoderGraph(nn.Module):
         scores : Tensor
             (N, 3) float32, predicted IoU.
         """
-        details = None
+        details, fine = None, None
         if self.detailed:
-            details = places_within(more[0], 1), places_within(more[1], 2)
+            added = [x[:, :n] for x, n in zip(more[:2], _DETAILS, strict=True)]
+            details = places_within(added[0], 1), places_within(added[1], 2)
+            fine = more[0][:, _DETAILS[0] :], more[1][:, _DETAILS[1] :]
             more = more[2:]
         regions = more[0] if more else None
         given = has_mask > 0
@@ -181,6 +211,10 @@ class DecoderGraph(nn.Module):
         )
         logits = self.decoder.upscale(answers.image, answers.kernels, shape, details)
         if self.dense_prompts:
+            if fine is not None:
+                inside, boxed = self._boxes(points, labels)
+                boxes = torch.where(boxed, inside, 0.0)
+                logits = self.decoder.refine(logits, masks[:, 0], boxes, fine)
             logits = logits + first_guess(torch, masks[:, 0])
         return logits, answers.scores
 
@@ -236,6 +270,8 @@ class DecoderGraph(nn.Module):
         clicked = positive.any(dim=1)
         drawn = torch.where(clicked, cone, torch.zeros_like(cone))
         inside, boxed = self._boxes(points, labels)
+        if regions is not None:
+            inside = _object_in(inside, regions)
         drawn = torch.where(boxed, inside, drawn)
         drawn = torch.where(given[:, None, None], masks, drawn)
         marks = torch.where(on <= off, CLICKED, -CLICKED)
@@ -257,6 +293,24 @@ class DecoderGraph(nn.Module):
         )
         boxed = first.any(dim=1) & second.any(dim=1)
         return (depth * (SURE / EDGE)).clamp(-SURE, SURE), boxed[..., None]
+
+
+def _object_in(inside: Tensor, regions: Tensor) -> Tensor:
+    """Do what `napari_tinysam.dense_prompts` does of the same name; all objects see one image."""
+    within = inside >= -SURE * (LOGIT / 2) / EDGE  # (N, h, w)
+    numbers = regions.long()
+    # There are no more objects than logits. Not by `bincount`, of which graphs know nothing.
+    counts = torch.zeros_like(inside.flatten(1))
+    counts = counts.scatter_add(
+        1,
+        numbers.flatten().expand(inside.shape[0], -1),
+        (within & (numbers > 0)).flatten(1).to(inside.dtype),
+    )
+    filled, best = counts.max(dim=1)
+    enough = filled > FILLED * within.flatten(1).to(inside.dtype).sum(dim=1)
+    held = within & (numbers == best[:, None, None])
+    as_object = torch.where(held, SURE, -SURE)
+    return torch.where(enough[:, None, None], as_object, inside)
 
 
 def _nearest(away: Tensor, counted: Tensor) -> Tensor:

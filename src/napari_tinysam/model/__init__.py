@@ -9,8 +9,10 @@ from napari_tinysam.model.efficientnet import (
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
+    refined,
     upscaled,
 )
+from napari_tinysam.model.mask_refiner import MaskRefiner
 from napari_tinysam.model.names import from_official, is_tiny_vit, to_official
 from napari_tinysam.model.object_head import (
     OBJECT_MAPS,
@@ -38,6 +40,7 @@ __all__ = [
     "EfficientNetEncoder",
     "FineObjectHead",
     "ImageFeatures",
+    "MaskRefiner",
     "ObjectHead",
     "SegmentAnything",
     "TinyVitConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "from_official",
     "is_tiny_vit",
     "projected_details",
+    "refined",
     "to_official",
     "upscaled",
 ]

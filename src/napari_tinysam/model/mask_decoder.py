@@ -2,7 +2,8 @@
 
 As in SAM 2 (Ravi et al., 2024, section 4, "high-resolution features"): what the encoder's pyramid
 says at strides 8 and 4 is added to the two steps in which the decoder upscales the image's tokens.
-All else is the official decoder.
+Masks of drawn prompts are refined at the end (`napari_tinysam.model.mask_refiner`). All else is the
+official decoder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import torch
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 
+from napari_tinysam.dense_prompts import draw_boxes
+from napari_tinysam.model.mask_refiner import MaskRefiner
+
 if TYPE_CHECKING:
     from napari_tinysam.model.object_head import ImageFeatures
 
@@ -22,7 +26,7 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
     """A mask decoder that also reads the encoder's finer features.
 
     With new weights it answers as the official decoder with the same tensors: what the details add
-    begins at zero.
+    begins at zero, and what the refiner adds.
 
     Parameters
     ----------
@@ -46,6 +50,7 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
         for layer in self.details:
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
+        self.refiner = MaskRefiner(detail_channels)
 
     def projected(self, details: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Project details to what is added, once an image.
@@ -116,6 +121,43 @@ def projected_details(
     if isinstance(decoder, DetailedMaskDecoder):
         return decoder.projected(features.details)
     return None
+
+
+def refined(
+    decoder: nn.Module,
+    features: ImageFeatures,
+    logits: Tensor,
+    masks: Tensor | None,
+    boxes: Tensor | None,
+) -> Tensor:
+    """Add what a decoder's refiner says; nothing where there is none, or no drawn prompt.
+
+    Parameters
+    ----------
+    decoder : MaskDecoder
+    features : ImageFeatures
+        Of N images, or of the one that all objects are in.
+    logits : Tensor
+        (N, 3, 4 g, 4 g), of the decoder.
+    masks : Tensor or None
+        (N, 1, 4 g, 4 g), drawn prompts; NaN in rows without one.
+    boxes : Tensor or None
+        (N, 4) in pixels of the window that the features are of; NaN in rows without one.
+    """
+    if masks is None or not isinstance(decoder, DetailedMaskDecoder):
+        return logits
+    shape = (logits.shape[-2], logits.shape[-1])
+    if boxes is None:
+        boxes = logits.new_full((len(logits), 4), torch.nan)
+    drawn = masks[:, 0]
+    missing = drawn.isnan()[:, :1, :1, None]  # (N, 1, 1, 1)
+    added: Tensor = decoder.refiner(
+        logits,
+        drawn.nan_to_num(),
+        draw_boxes(torch, shape, boxes),
+        decoder.refiner.projected(features.details),
+    )
+    return logits + added.masked_fill(missing, 0.0)
 
 
 def upscaled(

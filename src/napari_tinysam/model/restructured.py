@@ -58,6 +58,9 @@ class ImageSide(NamedTuple):
     half, whole : Tensor or None
         (4 P, 64) and (16 P, 32), what the image's details at strides 8 and 4 add to the two steps
         of upscaling, places within places as there; None where the decoder reads no details.
+    fine_half, fine_whole : Tensor or None
+        (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g), what they add in the refiner; None where there is
+        none, or nothing is drawn for it.
     """
 
     embedding: Tensor
@@ -66,6 +69,13 @@ class ImageSide(NamedTuple):
     queries: Tensor
     half: Tensor | None = None
     whole: Tensor | None = None
+    fine_half: Tensor | None = None
+    fine_whole: Tensor | None = None
+
+    def halved(self) -> ImageSide:
+        """Keep what details add in float16: it is much, and rounding it moves no border."""
+        added = self[4:]
+        return ImageSide(*self[:4], *(x if x is None else x.half() for x in added))
 
     @property
     def details(self) -> tuple[Tensor, Tensor] | None:
@@ -73,6 +83,13 @@ class ImageSide(NamedTuple):
         if self.half is None or self.whole is None:
             return None
         return self.half, self.whole
+
+    @property
+    def fine(self) -> tuple[Tensor, Tensor] | None:
+        """What `RestructuredDecoder.refine` reads."""
+        if self.fine_half is None or self.fine_whole is None:
+            return None
+        return self.fine_half, self.fine_whole
 
 
 class Answers(NamedTuple):
@@ -129,6 +146,9 @@ class RestructuredDecoder(nn.Module):
         super().__init__()
         self.prompt_encoder: Any = model.prompt_encoder
         self.mask_decoder: Any = model.mask_decoder
+        self.refines = model.dense_prompts and isinstance(
+            model.mask_decoder, DetailedMaskDecoder
+        )
 
     def prepare(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> ImageSide:
         """Compute once what all prompts on an image share.
@@ -146,6 +166,9 @@ class RestructuredDecoder(nn.Module):
             side = side._replace(
                 half=places_within(half, 1), whole=places_within(whole, 2)
             )
+        if self.refines:
+            half, whole = self.mask_decoder.refiner.projected(details)
+            side = side._replace(fine_half=half, fine_whole=whole)
         return side
 
     def prepare_embedding(self, embedding: Tensor) -> ImageSide:
@@ -307,6 +330,27 @@ class RestructuredDecoder(nn.Module):
         logits = logits.view(-1, kernels.shape[1], height, width, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)  # rows, then columns
         return logits.reshape(*kernels.shape[:2], 4 * height, 4 * width)
+
+    def refine(
+        self,
+        logits: Tensor,
+        drawn: Tensor,
+        boxes: Tensor,
+        fine: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Refine masks of drawn prompts, where `refines` is true.
+
+        Parameters
+        ----------
+        logits : Tensor
+            (N, 3, 4g, 4g), of `upscale`.
+        drawn, boxes : Tensor
+            (N, 4g, 4g), of `napari_tinysam.dense_prompts.draw_prompts` and `draw_boxes`.
+        fine : tuple of Tensor
+            Of `ImageSide`.
+        """
+        found: Tensor = logits + self.mask_decoder.refiner(logits, drawn, boxes, fine)
+        return found
 
     def _positions(self, shape: Sequence[int]) -> Tensor:
         """(P, 256) positional encoding of the frame's part at the top left."""

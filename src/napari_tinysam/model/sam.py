@@ -23,7 +23,11 @@ from segment_anything.modeling import (
 from torch import Tensor, nn
 
 from napari_tinysam.model.efficientnet import EFFICIENTNET_CONFIGS, EfficientNetEncoder
-from napari_tinysam.model.mask_decoder import DetailedMaskDecoder, projected_details
+from napari_tinysam.model.mask_decoder import (
+    DetailedMaskDecoder,
+    projected_details,
+    refined,
+)
 from napari_tinysam.model.object_head import (
     DetailedObjectHead,
     FineObjectHead,
@@ -301,7 +305,8 @@ class SegmentAnything(nn.Module):
         boxes : Tensor, optional
             (N, 4), (x0, y0, x1, y1) in pixels of the model's input.
         masks : Tensor, optional
-            (N, 1, 4g, 4g) logits of an earlier prediction.
+            (N, 1, 4g, 4g) logits of an earlier prediction; of a model with dense prompts what is
+            drawn, which a decoder with finer features refines its masks by.
         details : tuple of Tensor, optional
             Those of `features`, where the mask decoder reads them.
 
@@ -327,6 +332,9 @@ class SegmentAnything(nn.Module):
             multimask_output=True,
             **finer,
         )
+        if self.dense_prompts:
+            features = ImageFeatures(embedding, details)
+            logits = refined(self.mask_decoder, features, logits, masks, boxes)
         return logits, scores
 
 

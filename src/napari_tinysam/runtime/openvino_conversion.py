@@ -145,6 +145,17 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             for name, places, width in added:
                 example[name] = torch.randn(places * cells**2, width).half()
                 shapes[name] = [-1, width]
+        if decoder.refines:
+            for name in ("drawn", "boxes"):
+                example[name] = torch.randn(2, 4 * cells, 4 * cells)
+                shapes[name] = [-1, -1, -1]
+            for name, added in zip(
+                ("fine_half", "fine_whole"),
+                model.mask_decoder.refiner.projected(_pyramid(model, cells)),
+                strict=True,
+            ):
+                example[name] = added.half()
+                shapes[name] = [1, added.shape[1], -1, -1]
         _write(_UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
         np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {
@@ -153,6 +164,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         "object_head": model.object_head is not None,
         "halves": model.sees_halves,
         "details": details,
+        "refines": decoder.refines,
         "integers": integers,
     }
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
@@ -290,8 +302,7 @@ class _EncoderGraph(nn.Module):
         features, maps = self.encoder(_frame(self.model, image, size))
         side = self.decoder.prepare(features.embedding, features.details)
         found = [side.embedding, side.keys, side.values, side.queries]
-        # Kept for every image that is remembered: 12 MB in float32.
-        found += [added.half() for added in side.details or ()]
+        found += [x for x in side.halved()[4:] if x is not None]
         return tuple(found) if maps is None else (*found, maps[0].sigmoid())
 
 
@@ -343,7 +354,8 @@ class _DecoderGraph(nn.Module):
 class _UpscalerGraph(nn.Module):
     """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits.
 
-    And what details add, (4 P, 64) and (16 P, 32) float16, where the decoder reads any.
+    And what details add, (4 P, 64) and (16 P, 32) float16, where the decoder reads any; where it
+    refines masks also (N, 4 g, 4 g) what was drawn and boxes, and what details add there.
     """
 
     def __init__(self, decoder: RestructuredDecoder) -> None:
@@ -356,9 +368,27 @@ class _UpscalerGraph(nn.Module):
         kernels: Tensor,
         half: Tensor | None = None,
         whole: Tensor | None = None,
+        drawn: Tensor | None = None,
+        boxes: Tensor | None = None,
+        *fine: Tensor,
     ) -> Tensor:
         shape = (image.shape[1], image.shape[2])
         details = None
         if half is not None and whole is not None:
             details = half.float(), whole.float()
-        return self.decoder.upscale(image.flatten(1, 2), kernels, shape, details)
+        found = self.decoder.upscale(image.flatten(1, 2), kernels, shape, details)
+        if drawn is None or boxes is None:
+            return found
+        fine_half, fine_whole = (added.float() for added in fine)
+        return self.decoder.refine(found, drawn, boxes, (fine_half, fine_whole))
+
+
+def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:
+    """Random details at strides 8 and 4, to trace with."""
+    encoder = model.image_encoder
+    assert isinstance(encoder, EfficientNetEncoder)
+    first, second, *_ = encoder.detail_channels
+    return (
+        torch.randn(1, first, 2 * cells, 2 * cells),
+        torch.randn(1, second, 4 * cells, 4 * cells),
+    )

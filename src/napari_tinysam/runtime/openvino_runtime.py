@@ -19,6 +19,7 @@ from napari_tinysam.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.runtime.protocol import (
     DamagedModelError,
     DecodedPrompts,
+    drawn_planes,
     rows_to_draw,
 )
 
@@ -48,7 +49,8 @@ class Encoded:
     shared : tuple of numpy.ndarray
         (P, 256), and three of (128, P), float32: `napari_tinysam.model.restructured.ImageSide`.
     details : tuple of numpy.ndarray
-        (4 P, 64) and (16 P, 32) float16, the same's last two; empty where the decoder reads none.
+        (4 P, 64), (16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of the
+        same; the last two only where masks are refined, empty where the decoder reads none.
     maps : numpy.ndarray or None
         (3, m, m) float32, of the object head.
     """
@@ -89,7 +91,9 @@ class OpenVinoRuntime:
         self.dense_prompts = bool(about["dense_prompts"])
         self._sees_halves = bool(about["halves"])
         # How many outputs of the encoder are what decoder and upscaler read.
-        self._parts = (4, 6 if about["details"] else 4)
+        of_details = 2 * bool(about["details"]) + 2 * bool(about["refines"])
+        self._parts = (4, 4 + of_details)
+        self._refines = bool(about["refines"])
         integers = bool(about.get("integers"))
         with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -191,11 +195,11 @@ class OpenVinoRuntime:
         rounds = max(1, -(-count // (_BATCH * several)))
         size = max(1, -(-count // (rounds * several)))
         parts = [slice(start, start + size) for start in range(0, count, size)]
-        given: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
+        asked: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
         if masks is not None:
-            for inputs, part in zip(given, parts, strict=True):
+            for inputs, part in zip(asked, parts, strict=True):
                 inputs.append(np.ascontiguousarray(masks[part, np.newaxis]))
-        answers = graph.each(given)
+        answers = graph.each(asked)
         for part, (found, kernels, image) in zip(parts, answers, strict=True):
             scores[part] = found
             wanted = rows_to_draw(scores[part], least_scores, part)
@@ -204,7 +208,11 @@ class OpenVinoRuntime:
                 logits[part] = -np.inf
             if len(wanted):
                 image = image.reshape(-1, cells, cells, image.shape[-1])
-                (drawn,) = self._upscaler([image, kernels, *features.details])
+                given = [image, kernels, *features.details[:2]]
+                if self._refines and masks is not None:
+                    given += drawn_planes(masks, boxes, part.start + wanted)
+                    given += features.details[2:]
+                (drawn,) = self._upscaler(given)
                 logits[part.start + wanted] = drawn
         return DecodedPrompts(logits, scores)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 
 #: Changes with the graphs that `openvino_conversion` writes.
-_FORMAT = 8
+_FORMAT = 9
 
 _WHOLE = "whole.json"
 _UNFINISHED = ".unfinished"

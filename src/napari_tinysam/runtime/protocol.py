@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from napari_tinysam.dense_prompts import draw_boxes
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -95,7 +97,8 @@ class Runtime(Protocol):
         boxes : numpy.ndarray or None
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
-            (N, 256, 256) logits, 4 pixels of the frame each.
+            (N, 256, 256) logits, 4 pixels of the frame each; where `dense_prompts`, all that is
+            drawn, by which a model with finer features refines its masks.
         least_scores : numpy.ndarray, optional
             (N,). Objects none of whose three scores is above this need not be drawn, which is a
             third of the work; their logits are minus infinity then.
@@ -148,3 +151,31 @@ def rows_to_draw(
     if least is None:
         return np.arange(len(scores))
     return np.flatnonzero(scores.max(axis=1) > least[part])
+
+
+def drawn_planes(
+    masks: npt.NDArray[np.float32],
+    boxes: npt.NDArray[np.float32] | None,
+    rows: npt.NDArray[np.intp],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Give what a refiner reads of some prompts: what was drawn, and the boxes as such.
+
+    Parameters
+    ----------
+    masks : numpy.ndarray
+        (N, h, w), of all.
+    boxes : numpy.ndarray or None
+        (N, 4), of all.
+    rows : numpy.ndarray
+        (n,), which of them.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        (n, h, w) float32 each.
+    """
+    drawn = np.ascontiguousarray(masks[rows], np.float32)
+    if boxes is None:
+        return drawn, np.zeros_like(drawn)
+    shape = (drawn.shape[1], drawn.shape[2])
+    return drawn, draw_boxes(np, shape, boxes[rows])

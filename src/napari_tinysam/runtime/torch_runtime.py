@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
-from napari_tinysam.runtime.protocol import DecodedPrompts, rows_to_draw
+from napari_tinysam.runtime.protocol import DecodedPrompts, drawn_planes, rows_to_draw
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
     embedding : torch.Tensor
         (1, 256, g, g) float32; g is 64 for the whole frame.
     side : ImageSide
-        What all prompts share, computed once. What details add is float16: it is 12 MB of an image
+        What all prompts share, computed once. What details add is float16: it is 20 MB of an image
         in float32, and rounding it changes no pixel that is not on the border of its mask.
     maps : torch.Tensor or None
         (3, m, m) float32, of the object head; m is 4 g or 8 g.
@@ -149,9 +149,7 @@ class TorchRuntime:
                     maps = model.object_maps(features)[0].float().sigmoid()
             embedding = features.embedding.float()
             details = [level.float() for level in features.details]
-            side = self._decoder.prepare(embedding, details)
-            if side.half is not None and side.whole is not None:
-                side = side._replace(half=side.half.half(), whole=side.whole.half())
+            side = self._decoder.prepare(embedding, details).halved()
             return Encoded(embedding, side, maps)
 
     def maps_of_half(
@@ -196,6 +194,8 @@ class TorchRuntime:
                 self._placed[shape] = self._decoder.placed(shape)
             kept = features.side.details
             details = None if kept is None else (kept[0].float(), kept[1].float())
+            kept = features.side.fine
+            fine = None if kept is None else (kept[0].float(), kept[1].float())
         with torch.inference_mode(), rounded:
             for start in range(0, count, self._batch):
                 part = slice(start, start + self._batch)
@@ -216,8 +216,14 @@ class TorchRuntime:
                     rows = torch.from_numpy(wanted).to(self._device)
                     image, kernels = image[rows], kernels[rows]
                 if len(wanted):
-                    drawn = self._decoder.upscale(image, kernels, shape, details)
-                    logits[start + wanted] = drawn.float().cpu().numpy()
+                    answer = self._decoder.upscale(image, kernels, shape, details)
+                    if fine is not None and masks is not None:
+                        drawn, sides = (
+                            torch.from_numpy(plane).to(self._device)
+                            for plane in drawn_planes(masks, boxes, start + wanted)
+                        )
+                        answer = self._decoder.refine(answer, drawn, sides, fine)
+                    logits[start + wanted] = answer.float().cpu().numpy()
         return DecodedPrompts(logits, scores)
 
     def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
