@@ -401,7 +401,7 @@ def test_a_tiled_pyramid_is_read_at_full_size(run: Callable[..., Run]) -> None:
     assert np.array_equal(seen, stretched(image))
 
 
-def test_lzw_is_read_without_an_optional_package(run: Callable[..., Run]) -> None:
+def test_lzw_is_read(run: Callable[..., Run]) -> None:
     from PIL import Image
 
     frames = [Image.fromarray(ramp(20, 30 + 0 * i) + np.uint16(i)) for i in range(3)]
@@ -418,11 +418,11 @@ def test_a_compression_that_is_not_read(refused: Callable[..., str]) -> None:
 
     Image.fromarray(ramp(20, 30)).save("lzw.tif", compression="tiff_lzw")
     tag = np.array([259, 3, 1, 0, 5], "<u2").tobytes()  # Compression, SHORT, 1, LZW
-    other = np.array([259, 3, 1, 0, 50000], "<u2").tobytes()  # Zstandard
+    other = np.array([259, 3, 1, 0, 40404], "<u2").tobytes()  # nobody's
     content = Path("lzw.tif").read_bytes()
     assert content.count(tag) == 1
-    Path("zstd.tif").write_bytes(content.replace(tag, other))
-    message = refused("segment", "zstd.tif", "-o", "l.tif", "--point", "1,1", code=1)
+    Path("odd.tif").write_bytes(content.replace(tag, other))
+    message = refused("segment", "odd.tif", "-o", "l.tif", "--point", "1,1", code=1)
     assert "compression" in message
 
 

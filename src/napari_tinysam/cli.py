@@ -16,7 +16,7 @@ import typer
 
 from napari_tinysam import cli_auto, cli_export
 from napari_tinysam.cli_errors import CommandError, UsageError
-from napari_tinysam.cli_output import DeviceOption, ModelOption, note
+from napari_tinysam.cli_output import DeviceOption, ModelOption, SeriesOption, note
 from napari_tinysam.cli_running import PrecisionOption, Running, ThreadsOption
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def segment(
     model: ModelOption = "default",
     channel: ChannelOption = None,
     plane: PlaneOption = None,
+    series: SeriesOption = None,
     overlay: OverlayOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -208,6 +209,7 @@ def segment(
         box=box or (),
         channel=channel,
         plane=plane,
+        series=series,
     ).read()
     for sentence in source.notes:
         note(sentence)

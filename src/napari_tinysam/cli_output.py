@@ -21,6 +21,15 @@ DeviceOption = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
 ]
 
+SeriesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Which image of a file that holds several (series, frames), from 0; else the first.",
+    ),
+]
+
 
 def note(message: str) -> None:
     """Say a sentence on stderr."""

@@ -37,6 +37,8 @@ class Request:
         Prompts.
     channel, plane : str or None
         Which part of the file.
+    series : int or None
+        Which image of it.
     """
 
     image: Path
@@ -47,6 +49,7 @@ class Request:
     box: Sequence[str] = ()
     channel: str | None = None
     plane: str | None = None
+    series: int | None = None
 
     def read(self) -> tuple[reading.Plane, list[ObjectPrompt]]:
         """Read the image and the prompts, and check all that can be checked before the model.
@@ -65,7 +68,9 @@ class Request:
                 for text in (self.channel, self.plane)
             )
             self._check_outputs()
-            source = reading.read_plane(self.image, channel=channel, plane=plane)
+            source = reading.read_plane(
+                self.image, channel=channel, plane=plane, series=self.series
+            )
             boxes = cli_prompts.check_inside([*points, *negatives], boxes, source.size)
             return source, cli_prompts.group(points, negatives, boxes)
         except (cli_prompts.PromptError, reading.SelectionError) as error:

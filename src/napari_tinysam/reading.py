@@ -6,7 +6,7 @@ and one plane is read, not the stack around it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +68,7 @@ def read_plane(
     *,
     channel: Sequence[int] | None = None,
     plane: Sequence[int] | None = None,
+    series: int | None = None,
 ) -> Plane:
     """Read one plane of a TIFF, OME-TIFF, NPY, PNG, JPEG or another common picture file.
 
@@ -81,6 +82,8 @@ def read_plane(
     plane : sequence of int, optional
         One index for each axis of a stack (time, depth, …), in the file's order. The first plane
         if left out. Counting starts at 0.
+    series : int, optional
+        Which image of a file that holds several; the first if left out.
 
     Raises
     ------
@@ -89,7 +92,10 @@ def read_plane(
     SelectionError
         If it has no such channel or plane.
     """
-    return _select(open_stack(path), channel, plane)
+    stack = open_stack(path, series or 0)
+    found = _select(stack, channel, plane)
+    notes = _series_note(stack) if series is None else ()
+    return replace(found, notes=(*notes, *found.notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +111,15 @@ class PlaneSeries:
         Letters of the stack's own axes; empty for a single plane.
     counts : tuple of int
         Their lengths.
+    notes : tuple of str
+        As of `Plane`, about the file as a whole.
     """
 
     stack: Stack
     channel: Sequence[int] | None
     axes: str
     counts: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def indices(self) -> list[tuple[int, ...]]:
@@ -122,7 +131,9 @@ class PlaneSeries:
         return _select(self.stack, self.channel, index if self.counts else None)
 
 
-def open_planes(path: Path, channel: Sequence[int] | None = None) -> PlaneSeries:
+def open_planes(
+    path: Path, channel: Sequence[int] | None = None, series: int | None = None
+) -> PlaneSeries:
     """Open an image file, plane by plane.
 
     Parameters
@@ -130,19 +141,32 @@ def open_planes(path: Path, channel: Sequence[int] | None = None) -> PlaneSeries
     path : Path
     channel : sequence of int, optional
         As in `read_plane`.
+    series : int, optional
+        As in `read_plane`.
 
     Raises
     ------
     FileError
         If the file is missing, broken or not an image.
     """
-    stack = open_stack(path)
+    stack = open_stack(path, series or 0)
     channels = _channel_axis(stack.axes, channel, None)
     own = [
         i for i, axis in enumerate(stack.axes) if axis not in "YXS" and i != channels
     ]
     axes = "".join(stack.axes[i] for i in own)
-    return PlaneSeries(stack, channel, axes, tuple(stack.shape[i] for i in own))
+    counts = tuple(stack.shape[i] for i in own)
+    notes = _series_note(stack) if series is None else ()
+    return PlaneSeries(stack, channel, axes, counts, notes)
+
+
+def _series_note(stack: Stack) -> tuple[str, ...]:
+    if stack.images < 2:
+        return ()
+    return (
+        f"{stack.path.name} holds {stack.images} images; the first is used, --series chooses "
+        "another.",
+    )
 
 
 def _select(

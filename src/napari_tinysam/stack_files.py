@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    from tifffile import TiffPageSeries
+    from tifffile import TiffFile, TiffPageSeries
 
 #: Planes with more pixels are refused: on the model's frame of 1024 pixels nothing is left of them.
 MAX_PIXELS = 2**30
@@ -26,6 +27,16 @@ UNKNOWN_AXES = "QI"
 # First bytes of TIFF and BigTIFF of both byte orders, and of NumPy's format.
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY_MAGIC = b"\x93NUMPY"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_JPEG2000_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+
+# Formats that Pillow reads as the numbers they hold. Of others (SGI, for one) it cuts 16 bits to 8.
+_TRUSTED = frozenset(("BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
+
+# How TIFF files may store colours so that their samples are gray values, numbers or RGB.
+_PLAIN_COLOURS = frozenset(
+    ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK", "CFA", "LINEAR_RAW")
+)
 
 # A last axis up to this long, shorter than the others, is read as channels.
 _MAX_CHANNELS = 16
@@ -54,12 +65,16 @@ class Stack:
         What `read` calls.
     path : Path
         For messages.
+    images : int
+        How many images the file holds, of which this is one: the series of a TIFF, the frames of
+        a picture.
     """
 
     axes: str
     shape: tuple[int, ...]
     reader: Callable[[Index], npt.NDArray[Any]]
     path: Path
+    images: int = 1
 
     def read(self, index: Index) -> npt.NDArray[Any]:
         """Read a part of the file.
@@ -83,27 +98,35 @@ class Stack:
             return self.reader(index)
 
 
-def open_stack(path: Path) -> Stack:
+def open_stack(path: Path, series: int = 0) -> Stack:
     """Open an image file.
 
     Parameters
     ----------
     path : Path
-        A TIFF, OME-TIFF or NPY file, or a picture that Pillow reads. The contents decide, not the
-        name.
+        A TIFF, OME-TIFF or NPY file, or a picture. The contents decide, not the name.
+    series : int
+        Which of its images, where it holds several.
 
     Raises
     ------
     FileError
-        If the file is missing, broken, too large or not an image.
+        If the file is missing, broken, too large or not an image, has no such series, or holds
+        numbers that cannot be read exactly.
     """
     _check_regular(path)
     with _explained(path):
         with open(path, "rb") as file:
-            magic = file.read(8)
+            magic = file.read(26)
         if magic.startswith(_TIFF_MAGIC):
-            return _tiff(path)
-        return _npy(path) if magic.startswith(_NPY_MAGIC) else _picture(path)
+            return _tiff(path, series)
+        if magic.startswith(_NPY_MAGIC):
+            _check_series(path, series, 1)
+            return _npy(path)
+        if _needs_codec(magic):
+            _check_series(path, series, 1)
+            return _coded(path)
+        return _picture(path, series)
 
 
 @contextmanager
@@ -139,77 +162,138 @@ def _check_regular(path: Path) -> None:
         raise FileError(f"{str(path)!r} cannot be opened.") from error
 
 
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep what readers log and warn about away from the user: errors are raised."""
-    logger = logging.getLogger("tifffile")
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+class _Silence:
+    """Keeps what readers log and warn about away from the user: errors are raised.
+
+    Filters and limits belong to the whole process, and files are read on several threads: the first
+    reader sets them, the last one restores what was before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._before = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._begin()
+        try:
             yield
-    finally:
-        logger.disabled = disabled
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._before.close()
+
+    def _begin(self) -> None:
+        from PIL import Image
+
+        logger = logging.getLogger("tifffile")
+        before = logger.disabled, Image.MAX_IMAGE_PIXELS
+
+        def restore() -> None:
+            logger.disabled, Image.MAX_IMAGE_PIXELS = before
+
+        self._before.enter_context(warnings.catch_warnings())
+        self._before.callback(restore)
+        warnings.simplefilter("ignore")
+        # Pillow refuses what has twice as many.
+        logger.disabled, Image.MAX_IMAGE_PIXELS = True, MAX_PIXELS // 2
 
 
-def _tiff(path: Path) -> Stack:
+_silenced = _Silence()
+
+
+def _check_series(path: Path, series: int, count: int) -> None:
+    if not 0 <= series < count:
+        images = "a single image" if count == 1 else f"{count} images"
+        raise FileError(
+            f"{path} holds {images}; there is no series {series}. Counting starts at 0."
+        )
+
+
+def _tiff(path: Path, number: int) -> Stack:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         if not tiff.series:
             raise FileError(f"{path} holds no image.")
-        series = tiff.series[0]
+        _check_series(path, number, len(tiff.series))
+        series = tiff.series[number]
+        _check_colours(path, series)
         axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
         if set(axes) <= set("QYX"):  # written without names for its axes
             axes = _guessed_axes(shape)
         page_axes = len(series.keyframe.axes)
+        count = _images(tiff)
 
     def read(index: Index) -> npt.NDArray[Any]:
         try:
-            whole = tifffile.memmap(path, series=0, mode="r")
+            whole = tifffile.memmap(path, series=number, mode="r")
         except ValueError:  # compressed or tiled: not as it is in memory
-            return _tiff_pages(path, index, page_axes)
+            return _tiff_pages(path, number, index, page_axes)
         return np.array(whole.reshape(shape)[_slices(index)])
 
-    return Stack(axes, shape, read, path)
+    return Stack(axes, shape, read, path, count)
 
 
-def _tiff_pages(path: Path, index: Index, page_axes: int) -> npt.NDArray[Any]:
+def _images(tiff: TiffFile) -> int:
+    """Count the series, without thumbnails, labels and such of a slide."""
+    sizes = [int(np.prod(series.shape)) for series in tiff.series]
+    return sum(size * 16 > max(sizes) for size in sizes)
+
+
+def _check_colours(path: Path, series: TiffPageSeries) -> None:
+    """Refuse colours whose samples are neither gray nor RGB."""
+    page = series.keyframe
+    kind = getattr(page.photometric, "name", str(page.photometric))
+    decoded = kind == "YCBCR" and "JPEG" in getattr(page.compression, "name", "")
+    if kind not in _PLAIN_COLOURS and not decoded:
+        raise FileError(
+            f"{path} stores its colours as {kind}, which is not read; save the image as gray or "
+            "RGB."
+        )
+
+
+def _tiff_pages(
+    path: Path, series_number: int, index: Index, page_axes: int
+) -> npt.NDArray[Any]:
     """Decode only the page that is wanted, where the stack's axes are its pages."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
+        series = tiff.series[series_number]
         shape = tuple(int(n) for n in series.shape)
         split = len(shape) - page_axes
         lead = [i for i in index[:split] if i is not None]
         if len(lead) != split or np.prod(shape[:split]) != len(series.pages):
-            return np.asarray(series.asarray())[_slices(index)]
+            with _named_compression(path, series):
+                return np.asarray(series.asarray())[_slices(index)]
         number = int(np.ravel_multi_index(lead, shape[:split])) if split else 0
-        page = _tiff_page(path, series, number)
-    return page.reshape(shape[split:])[_slices(index[split:])]
+        page = series.pages[number]
+        if page is None:
+            raise FileError(f"The plane is missing in {path}.")
+        with _named_compression(path, series):
+            pixels = np.asarray(page.asarray())
+    return pixels.reshape(shape[split:])[_slices(index[split:])]
 
 
-def _tiff_page(path: Path, series: TiffPageSeries, number: int) -> npt.NDArray[Any]:
-    page = series.pages[number]
-    if page is None:
-        raise FileError(f"The plane is missing in {path}.")
+@contextmanager
+def _named_compression(path: Path, series: TiffPageSeries) -> Iterator[None]:
+    """Say which compression it is where a codec is missing: the file is not damaged."""
     try:
-        return np.asarray(page.asarray())
-    except ImportError:  # a compression of Python's own, from 3.14 on
-        pass
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+        yield
+    except (ValueError, ImportError) as error:
+        known = ("imagecodecs", "not supported", "not available", "COMPRESSION")
+        if not any(word in str(error) for word in known):
             raise
-    # LZW and a few others: tifffile needs an optional package, Pillow has libtiff
-    import imageio.v3 as iio
-
-    try:
-        return np.asarray(iio.imread(path, index=page.index, plugin="pillow"))
-    except Exception as error:  # Pillow has many ways to say so
+        name = getattr(series.keyframe.compression, "name", "unknown")
         raise FileError(
-            f"The compression of {path} is of a kind that is not read; save the image "
-            "uncompressed, or with LZW or deflate."
+            f"The compression of {path} ({name}) is not read here; save the image uncompressed, or "
+            "with LZW or deflate."
         ) from error
 
 
@@ -222,22 +306,65 @@ def _npy(path: Path) -> Stack:
     return Stack(_guessed_axes(array.shape), array.shape, read, path)
 
 
-def _picture(path: Path) -> Stack:
-    """PNG, JPEG and whatever else Pillow reads; the first frame of an animation."""
+def _needs_codec(magic: bytes) -> bool:
+    """Whether Pillow would cut a picture's 16 bits to 8: PNG with colours or alpha, JPEG 2000."""
+    if magic.startswith(_JPEG2000_MAGIC):
+        return True
+    depth, colours = magic[24:25], magic[25:26]  # of the header of a PNG
+    return magic.startswith(_PNG_MAGIC) and depth == b"\x10" and colours != b"\0"
+
+
+def _coded(path: Path) -> Stack:
+    """Decode a PNG or JPEG 2000 with all its bits."""
+    import imagecodecs
+
+    content = path.read_bytes()
+    png = content.startswith(_PNG_MAGIC)
+    if png and int.from_bytes(content[16:20]) * int.from_bytes(content[20:24]) > (
+        MAX_PIXELS
+    ):
+        raise too_large(path)
+    decode = imagecodecs.png_decode if png else imagecodecs.jpeg2k_decode
+    array = np.asarray(decode(content))
+    axes = "YX" if array.ndim == 2 else "YXS"
+    return Stack(axes, array.shape, lambda index: array[_slices(index)], path)
+
+
+def _picture(path: Path, series: int) -> Stack:
+    """PNG, JPEG and a few more, as Pillow reads them; one frame of an animation."""
     import imageio.v3 as iio
     from PIL import Image
 
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
     try:
-        mode = iio.immeta(path, index=0, plugin="pillow").get("mode")
+        with Image.open(path) as picture:
+            kind, frames = str(picture.format), int(getattr(picture, "n_frames", 1))
+            cut = kind == "PPM" and picture.mode == "RGB" and _deep_ppm(path)
+        if kind not in _TRUSTED or cut:
+            raise FileError(
+                f"{path} is a picture ({kind}) whose numbers might be changed by reading it; save "
+                "it as TIFF or PNG."
+            )
+        frames = (
+            1 if kind == "MPO" else frames
+        )  # the others are thumbnails and the like
+        _check_series(path, series, frames)
+        mode = iio.immeta(path, index=series, plugin="pillow").get("mode")
         colours = "RGB" if mode in ("CMYK", "YCbCr", "LAB", "HSV") else None
-        array = np.asarray(iio.imread(path, index=0, plugin="pillow", mode=colours))
+        array = np.asarray(
+            iio.imread(path, index=series, plugin="pillow", mode=colours)
+        )
     except Image.DecompressionBombError as error:
         raise too_large(path) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     axes = "YX" if array.ndim == 2 else "YXS"
-    return Stack(axes, array.shape, lambda index: array[_slices(index)], path)
+    return Stack(axes, array.shape, lambda index: array[_slices(index)], path, frames)
+
+
+def _deep_ppm(path: Path) -> bool:
+    """Whether a portable pixmap says that its largest value is above 255."""
+    with open(path, "rb") as file:
+        lines = [line.split(b"#")[0] for line in file.read(4096).splitlines()]
+    words = b" ".join(lines).split()
+    return len(words) > 3 and words[3].isdigit() and int(words[3]) > 255
 
 
 def _guessed_axes(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,225 @@
+"""Files are read as the numbers that they hold, or refused with the reason."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_tinysam.reading import read_plane
+from napari_tinysam.stack_files import FileError, _silenced, open_stack
+
+DTYPES = ("uint8", "uint16", "uint32", "int16", "float32", "float64")
+
+
+def noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Smooth enough to compress, with all bytes of each number in use."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**15, shape).cumsum(axis=-1)
+    return (values % 60_000).astype(dtype)
+
+
+def whole(path: Path) -> np.ndarray:
+    stack = open_stack(path)
+    return stack.read((None,) * len(stack.shape))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "compression", [None, "lzw", "zlib", "zstd", "packbits", "lzma"]
+)
+@pytest.mark.parametrize("kind", ["gray", "rgb", "planar rgb", "stack", "channels"])
+def test_tiff_files_are_read_as_they_are(
+    tmp_path: Path, kind: str, compression: str | None, dtype: str, byteorder: str
+) -> None:
+    """Compressions × colours × planar or interleaved × types × byte orders."""
+    how: dict[str, Any] = {"photometric": "rgb" if "rgb" in kind else "minisblack"}
+    shape = {"gray": (37, 50), "rgb": (37, 50, 3), "planar rgb": (3, 37, 50)}.get(
+        kind, (4, 37, 50)
+    )
+    if kind == "planar rgb":
+        how["planarconfig"] = "separate"
+    if kind == "channels":
+        how["metadata"] = {"axes": "CYX"}
+    if kind == "gray" and compression in ("lzw", "zlib", "zstd"):
+        floating = np.dtype(dtype).kind == "f"
+        how["predictor"] = 3 if floating else 2
+    if kind == "rgb":
+        how |= {"tile": (16, 32)}
+    expected = noise(shape, dtype)
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(
+        path, expected, compression=compression, byteorder=byteorder, **how
+    )
+    found = whole(path)
+    assert found.dtype.newbyteorder("=") == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+    plane = read_plane(path).pixels
+    first = {"stack": expected[0], "channels": expected[0]}.get(kind, expected)
+    if kind == "planar rgb":
+        first = np.moveaxis(expected, 0, -1)
+    np.testing.assert_array_equal(plane, first)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 2), (20, 30, 3), (20, 30, 4)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_png_files_are_read_as_they_are(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    expected = noise(shape, dtype)
+    path = tmp_path / "image.png"
+    path.write_bytes(imagecodecs.png_encode(expected))
+    found = whole(path)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_jpeg_2000_files_are_read_as_they_are(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    expected = noise(shape, dtype)
+    path = tmp_path / "image.jp2"
+    path.write_bytes(imagecodecs.jpeg2k_encode(expected, reversible=True))
+    np.testing.assert_array_equal(whole(path), expected)
+
+
+def test_two_interleaved_channels_in_lzw(tmp_path: Path) -> None:
+    """These were called damaged."""
+    expected = noise((30, 40, 2), "uint16")
+    path = tmp_path / "two.tif"
+    tifffile.imwrite(
+        path,
+        expected,
+        compression="lzw",
+        planarconfig="contig",
+        photometric="minisblack",
+        metadata={"axes": "YXC"},
+    )
+    np.testing.assert_array_equal(whole(path), expected)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("kind", ["separated", "cielab", "icclab"])
+def test_colours_that_are_no_colours_of_ours_are_refused(
+    tmp_path: Path, kind: str
+) -> None:
+    channels = 4 if kind == "separated" else 3
+    path = tmp_path / "image.tif"
+    values = noise((30, 40, channels), "uint8")
+    tifffile.imwrite(path, values, photometric=kind, planarconfig="contig")
+    with pytest.raises(FileError, match=kind.upper()):
+        open_stack(path)
+
+
+def test_pictures_that_would_be_cut_are_refused(tmp_path: Path) -> None:
+    deep = tmp_path / "deep.ppm"
+    values = noise((8, 9, 3), "uint16")
+    deep.write_bytes(b"P6\n# by hand\n9 8\n65535\n" + values.astype(">u2").tobytes())
+    with pytest.raises(FileError, match="save it as TIFF or PNG"):
+        open_stack(deep)
+    plain = tmp_path / "plain.ppm"
+    iio.imwrite(plain, values.astype(np.uint8))
+    np.testing.assert_array_equal(whole(plain), values.astype(np.uint8))
+    other = tmp_path / "image.sgi"
+    Image.fromarray(values.astype(np.uint8)).save(other)
+    with pytest.raises(FileError, match="SGI"):
+        open_stack(other)
+
+
+def test_a_missing_codec_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, noise((30, 40), "uint8"), compression="lzw")
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
+    with pytest.raises(FileError, match=r"compression of .* \(LZW\) is not read"):
+        whole(path)
+
+
+def test_a_damaged_file_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, noise((300, 400), "uint8"), compression="zlib")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="damaged"):
+        whole(path)
+
+
+# ---------------------------------------------------------------- several images
+
+
+def test_frames_are_several_images(tmp_path: Path) -> None:
+    path = tmp_path / "frames.gif"
+    frames = [np.full((20, 30), value, np.uint8) for value in (0, 255, 128)]
+    iio.imwrite(path, frames)
+    assert open_stack(path).images == 3
+    plane = read_plane(path)
+    assert "holds 3 images" in plane.notes[0]
+    assert read_plane(path, series=1).pixels.max() == 255
+    assert not read_plane(path, series=1).notes
+    with pytest.raises(FileError, match="no series 3"):
+        read_plane(path, series=3)
+
+
+def test_a_single_image_has_no_second(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((20, 30), np.uint8))
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30), np.uint8))
+    for name in ("a.npy", "a.tif"):
+        assert open_stack(tmp_path / name).images == 1
+        with pytest.raises(FileError, match="single image"):
+            open_stack(tmp_path / name, 1)
+
+
+# ---------------------------------------------------------------- several threads
+
+
+def test_readers_on_several_threads_leave_everything_as_it_was(tmp_path: Path) -> None:
+    logger = logging.getLogger("tifffile")
+    path = tmp_path / "image.tif"
+    expected = noise((64, 64), "uint16")
+    tifffile.imwrite(path, expected, compression="zlib")
+    before = logger.disabled, Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: whole(path), range(200)):
+            np.testing.assert_array_equal(found, expected)
+    assert (logger.disabled, Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_the_first_reader_that_ends_does_not_end_the_silence_of_another() -> None:
+    logger = logging.getLogger("tifffile")
+    inside, leave = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with _silenced():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert inside.wait(10)
+    with _silenced():
+        pass
+    assert logger.disabled
+    leave.set()
+    thread.join()
+    assert not logger.disabled
