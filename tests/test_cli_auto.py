@@ -272,15 +272,165 @@ def test_patterns_and_folders_stand_for_images(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "z.tif").touch()
-    found = batch.find_images([str(tmp_path), str(tmp_path / "*.tif")])
+    found, passed = batch.find_images([str(tmp_path), str(tmp_path / "*.tif")])
+    assert [path.name for path in passed] == ["a_labels.tif", "a_overlay.png"]
     assert [path.name for path in found] == ["a.tif", "b.tif"]
-    deep = batch.find_images([str(tmp_path / "**" / "*.tif")])
+    deep, _ = batch.find_images([str(tmp_path / "**" / "*.tif")])
     assert [path.name for path in deep] == ["a.tif", "b.tif", "z.tif"]
     # A file that is named is taken, whatever it is called.
-    named = batch.find_images([str(tmp_path / "a_labels.tif")])
+    named, _ = batch.find_images([str(tmp_path / "a_labels.tif")])
     assert [path.name for path in named] == ["a_labels.tif"]
     (tmp_path / "odd[1].tif").touch()
-    assert len(batch.find_images([str(tmp_path / "odd[1].tif")])) == 1
+    assert len(batch.find_images([str(tmp_path / "odd[1].tif")]).images) == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        *("a_label.png", "a_labels2.tif", "a-mask.png", "a_cp_masks.tif", "a_seg.npy"),
+        *("a_gt.tif", "a_overlay.png", "a_committed_objects.tif", "A_label.tif"),
+    ],
+)
+def test_labels_and_results_are_no_images(tmp_path: Path, result: str) -> None:
+    for name in ("A.tif", "a.tif", result):
+        (tmp_path / name).touch()
+    found, passed = batch.find_images([str(tmp_path)])
+    assert result not in {path.name for path in found}
+    assert [path.name for path in passed] == [result]
+    # As a shell writes a pattern out.
+    named, passed = batch.find_images(
+        [str(tmp_path / n) for n in ("a.tif", "A.tif", result)]
+    )
+    assert len(named) == 2
+    assert [path.name for path in passed] == [result]
+
+
+def test_images_may_be_called_like_labels_of_nothing(tmp_path: Path) -> None:
+    names = ["day_1_seg.tif", "field mask.png", "gt.tif"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert sorted(p.name for p in batch.find_images([str(tmp_path)]).images) == names
+
+
+def test_files_that_are_passed_over_are_named(run: Callable[..., Run]) -> None:
+    iio.imwrite("images/a_label.tif", np.ones((128, 128), np.uint16))
+    done = run("images", "-o", "out")
+    assert "3 files segmented" in done.out
+    assert "1 file passed over" in done.err
+    assert "a_label.tif" in done.err
+
+
+# ------------------------------------------------------- what was done, and of which image
+
+
+def another_image(path: str) -> np.ndarray:
+    pixels = np.random.default_rng(7).integers(0, 255, (96, 128)).astype(np.uint8)
+    Path(path).parent.mkdir(exist_ok=True)
+    iio.imwrite(path, pixels)
+    return pixels
+
+
+def test_an_image_of_the_same_name_is_another_one(
+    run: Callable[..., Run], runtime: Scenes
+) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    first = Path("out/a_labels.tif").read_bytes()
+    another_image("other/a.tif")
+    done = run("other/a.tif", "-o", "out")
+    assert done.code == 0
+    assert "1 file segmented" in done.out
+    assert "of another image, ../images/a.tif" in done.err
+    assert Path("out/a_labels.tif").read_bytes() == first
+    assert tifffile.imread("out/a_2_labels.tif").shape == (96, 128)
+    for image in ("images/a.tif", "other/a.tif"):
+        assert "1 done before" in run(image, "-o", "out").out
+    assert runtime.encoded == 2
+    assert [n for n in written() if n.endswith("tif")] == [
+        "a_2_labels.tif",
+        "a_labels.tif",
+    ]
+
+
+def test_a_number_is_not_that_of_another_file_of_the_run(
+    run: Callable[..., Run],
+) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    another_image("other/a.tif")
+    iio.imwrite("other/a_2.tif", np.zeros((64, 64), np.uint8))
+    done = run("other", "-o", "out")
+    assert "2 files segmented" in done.out
+    shapes = {n: tifffile.imread(f"out/{n}").shape for n in written() if "labels" in n}
+    assert shapes == {
+        "a_labels.tif": (128, 128),
+        "a_2_labels.tif": (64, 64),
+        "a_3_labels.tif": (96, 128),
+    }
+
+
+def test_an_image_that_was_exported_again_is_done_again(
+    run: Callable[..., Run],
+) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    another_image("images/a.tif")
+    done = run("images/a.tif", "-o", "out")
+    assert "1 file segmented" in done.out
+    assert tifffile.imread("out/a_labels.tif").shape == (96, 128)
+    assert written() == ["a_labels.tif", "a_objects.csv"]
+
+
+def test_an_image_that_was_moved_is_known(run: Callable[..., Run]) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    Path("moved").mkdir()
+    os.rename("images/a.tif", "moved/a.tif")
+    assert "1 done before" in run("moved/a.tif", "-o", "out").out
+
+
+def test_what_is_missing_beside_labels_is_made_of_them(
+    run: Callable[..., Run], runtime: Scenes
+) -> None:
+    stack = np.random.default_rng(1).integers(0, 99, (2, 128, 128)).astype(np.uint8)
+    tifffile.imwrite("z.tif", stack, metadata={"axes": "ZYX"})
+    assert run("z.tif", "-o", "out").code == 0
+    labels, table = Path("out/z_labels.tif").read_bytes(), rows("out/z_objects.csv")
+    later = run("z.tif", "-o", "out", "--overlay")
+    assert "1 completed" in later.out
+    assert iio.imread("out/z_overlay.png").shape == (1024, 1024, 3)
+    Path("out/z_objects.csv").unlink()
+    again = run("z.tif", "-o", "out")
+    assert "1 completed" in again.out
+    assert runtime.encoded == 2  # the first time only
+    assert Path("out/z_labels.tif").read_bytes() == labels
+    made = rows("out/z_objects.csv")
+    unknown = ("score", "stability", "found_by")
+    assert {row[name] for row in made for name in unknown} == {""}
+    for one, two in zip(made, table, strict=True):
+        assert {k: v for k, v in one.items() if k not in unknown} == {
+            k: v for k, v in two.items() if k not in unknown
+        }
+    assert "1 done before" in run("z.tif", "-o", "out", "--overlay").out
+
+
+def test_labels_of_an_earlier_version_are_made_again(run: Callable[..., Run]) -> None:
+    assert run("images/a.tif", "-o", "out").code == 0
+    labels = tifffile.imread("out/a_labels.tif")
+    old = 'napari-tinysam auto {"version": "0.4", "model": "default"}'
+    tifffile.imwrite("out/a_labels.tif", labels, description=old)
+    assert "1 file segmented" in run("images/a.tif", "-o", "out").out
+    assert written() == ["a_labels.tif", "a_objects.csv"]
+
+
+def test_files_with_several_images(run: Callable[..., Run]) -> None:
+    with tifffile.TiffWriter("two.tif") as tiff:
+        tiff.write(np.zeros((128, 128), np.uint8))
+        tiff.write(np.ones((64, 96), np.uint16))
+    first = run("two.tif", "-o", "out")
+    assert "two.tif holds 2 images; the first is used" in first.err
+    second = run("two.tif", "-o", "out", "--series", "1")
+    assert "holds 2 images" not in second.err
+    assert tifffile.imread("out/two_labels.tif").shape == (64, 96)
+    third = run("two.tif", "-o", "out", "--series", "2")
+    assert third.code == 1
+    assert "there is no series 2" in third.err
 
 
 def test_results_of_images_of_one_stem_have_names_of_their_own(tmp_path: Path) -> None:

@@ -1,22 +1,27 @@
 """Many image files at once: all objects of each, as labels, a table and a picture.
 
 Each file is finished or untouched. The labels are written last, so that they say whether a file is
-done; what they were made with stands in them, and a second run passes over what is done already.
+done; what they were made of, and with which settings, stands in them, and a second run passes over
+what is done already, whatever the file is called. What else is missing is made of the labels.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
+import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from napari_tinysam.everything import Mode, Segmentation, label_proposals
+from napari_tinysam.file_names import is_result
 from napari_tinysam.object_table import ObjectTable
 from napari_tinysam.reading import SelectionError, open_planes
 from napari_tinysam.stack_files import FileError
@@ -28,9 +33,6 @@ if TYPE_CHECKING:
 
 #: Files of a folder with another suffix are passed over.
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".bmp", ".gif")
-
-#: Ends of the names that are written; files that have them already are no images.
-_WRITTEN = ("_labels", "_overlay")
 
 #: What the description of our own label files begins with.
 _SIGNATURE = "napari-tinysam auto "
@@ -50,12 +52,29 @@ class BatchSettings:
         As in `napari_tinysam.reading.read_plane`.
     overlay : bool
         Whether a picture of the first plane is written.
+    series : int, optional
+        As in `napari_tinysam.reading.read_plane`.
     """
 
     mode: Mode = "auto"
     labels: dict[str, float | bool] = field(default_factory=dict)
     channel: tuple[int, ...] | None = None
     overlay: bool = False
+    series: int | None = None
+
+
+class FoundImages(NamedTuple):
+    """Files to be segmented.
+
+    Attributes
+    ----------
+    images : list of Path
+    passed_over : list of Path
+        What is called like labels or another result of one of them.
+    """
+
+    images: list[Path]
+    passed_over: list[Path]
 
 
 @dataclass(frozen=True)
@@ -97,9 +116,10 @@ class Outcome:
     Attributes
     ----------
     job : Job
-    state : {"written", "there", "foreign", "failed"}
-        "there": it was done before, with the same settings. "foreign": labels of this name are
-        there that were not made with this command, or were changed since; they are left alone.
+    state : {"written", "there", "completed", "foreign", "failed"}
+        "there": it was done before, with the same settings. "completed": so it was, and what was
+        missing beside the labels was made of them. "foreign": labels of this name are there that
+        were not made with this command, or were changed since; they are left alone.
     objects, planes : int
     reason : str
         Of a failure, a sentence.
@@ -108,25 +128,27 @@ class Outcome:
     """
 
     job: Job
-    state: Literal["written", "there", "foreign", "failed"]
+    state: Literal["written", "there", "completed", "foreign", "failed"]
     objects: int = 0
     planes: int = 0
     reason: str = ""
     notes: tuple[str, ...] = field(default=())
 
 
-def find_images(names: Sequence[str]) -> list[Path]:
+def find_images(names: Sequence[str]) -> FoundImages:
     """List the images that files, folders and patterns stand for.
 
     Parameters
     ----------
     names : sequence of str
         A folder stands for the images in it, not for those in its own folders. Patterns such as
-        ``*.tif`` are read where no file has that name: not every shell does it.
+        ``*.tif`` are read where no file has that name: not every shell does it. What is called like
+        labels or an overlay of another file is passed over; a file that is named itself only where
+        that other file is named, too.
 
     Returns
     -------
-    list of Path
+    FoundImages
         Without repetitions, in the order of `names`; within a folder or pattern sorted.
 
     Raises
@@ -135,28 +157,50 @@ def find_images(names: Sequence[str]) -> list[Path]:
         If a name stands for nothing.
     """
     found: dict[Path, None] = {}
+    passed: dict[Path, None] = {}
+    named: list[Path] = []
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            inside = [p for p in sorted(path.iterdir()) if _may_be_image(p)]
+            inside = _images_of(sorted(path.iterdir()), passed)
             if not inside:
                 raise FileError(f"There are no images in the folder {path}.")
         elif path.exists() or not glob.has_magic(name):
             inside = [path]  # whether it is an image is seen when its turn comes
+            named.append(path)
         else:
             matches = sorted(glob.glob(str(path), recursive=True))
-            inside = [p for p in map(Path, matches) if _may_be_image(p)]
+            inside = _images_of([Path(match) for match in matches], passed)
             if not inside:
                 raise FileError(f"No image is called {name}.")
         found |= dict.fromkeys(inside)
-    return list(found)
+    for path in named:
+        beside = frozenset(_stem(p) for p in named if p.parent == path.parent)
+        if is_result(_stem(path), beside - {_stem(path)}) and len(named) > 1:
+            passed[path] = None
+    return FoundImages([p for p in found if p not in passed], list(passed))
+
+
+def _images_of(files: Sequence[Path], passed: dict[Path, None]) -> list[Path]:
+    """Files that may be images; what is called a result of one goes to `passed`."""
+    candidates = [path for path in files if _may_be_image(path)]
+    beside: dict[Path, set[str]] = {}
+    for path in candidates:
+        beside.setdefault(path.parent, set()).add(_stem(path))
+    images = []
+    for path in candidates:
+        others = frozenset(beside[path.parent] - {_stem(path)})
+        if is_result(_stem(path), others):
+            passed[path] = None
+        else:
+            images.append(path)
+    return images
 
 
 def _may_be_image(path: Path) -> bool:
     return (
         path.suffix.lower() in IMAGE_SUFFIXES
         and not path.name.startswith(".")
-        and not _stem(path).endswith(_WRITTEN)
         and path.is_file()
     )
 
@@ -218,9 +262,11 @@ def segment_files(
         Of each file, as soon as it is known. A file that fails does not stop the others.
     """
     settings = settings or BatchSettings()
+    stems = [job.stem.casefold() for job in jobs]
     for job in jobs:
+        others = frozenset(stem for stem in stems if stem != job.stem.casefold())
         try:
-            yield _segment_file(job, predictor, settings, on_plane)
+            yield _segment_file(job, predictor, settings, others, on_plane)
         except (FileError, SelectionError, ValueError, TypeError) as error:
             yield Outcome(job, "failed", reason=_sentence(error))
         except MemoryError:
@@ -238,29 +284,30 @@ def _segment_file(
     job: Job,
     predictor: Predictor,
     settings: BatchSettings,
+    others: frozenset[str],
     on_plane: Callable[[Job, int, int], None],
 ) -> Outcome:
-    made_with = _signature(predictor, settings)
-    if job.labels.exists():
-        before = _description(job.labels)
-        if before == made_with:
-            return Outcome(job, "there")
-        if not before.startswith(_SIGNATURE):
-            return Outcome(job, "foreign")
+    wanted = _Made(_settings(predictor, settings), _content(job.image))
+    job, state, notes = _placed(job, wanted, others)
+    if state == "foreign":
+        return Outcome(job, "foreign")
     if job.image.resolve() in (job.labels.resolve(), job.overlay.resolve()):
         raise FileError(f"The output would replace the image {job.image} itself.")
-    planes = open_planes(job.image, settings.channel)
+    if state == "there":
+        made = _completed(job, settings)
+        return Outcome(job, "completed" if made else "there", notes=notes)
+    planes = open_planes(job.image, settings.channel, settings.series)
     table = ObjectTable(planes.axes)
-    notes: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     labels: list[np.ndarray[Any, Any]] = []
     for number, index in enumerate(planes.indices):
         plane = planes.read(index)
-        notes = notes or plane.notes
+        said = said or plane.notes
         embedding = predictor.encode(plane.pixels, **plane.options)
         segmentation = Segmentation(predictor, embedding, settings.mode).run()
         proposals = segmentation.proposals
-        wanted = replace(segmentation.settings, **settings.labels)  # type: ignore[arg-type]
-        found = label_proposals(proposals, wanted)
+        how = replace(segmentation.settings, **settings.labels)  # type: ignore[arg-type]
+        found = label_proposals(proposals, how)
         table.add(index, found, proposals, plane.pixels)
         if not number and settings.overlay:
             _write_overlay(job.overlay, plane, found.labels)
@@ -268,8 +315,34 @@ def _segment_file(
         on_plane(job, number + 1, len(planes.indices))
     with replacing(job.table) as file:
         file.write(table.to_csv())
-    _write_labels(job.labels, labels, planes, made_with)
+    _write_labels(job.labels, labels, planes, wanted.described(job))
+    notes = (*notes, *planes.notes, *said)
     return Outcome(job, "written", len(table.rows), len(labels), notes=notes)
+
+
+def _completed(job: Job, settings: BatchSettings) -> bool:
+    """Make what is missing beside labels that are there; returns whether something was."""
+    without_table = not job.table.exists()
+    without_overlay = settings.overlay and not job.overlay.exists()
+    if not without_table and not without_overlay:
+        return False
+    import tifffile
+
+    planes = open_planes(job.image, settings.channel, settings.series)
+    labels = tifffile.imread(job.labels)
+    labels = labels.reshape(-1, *labels.shape[-2:])
+    if len(labels) != len(planes.indices):
+        raise FileError(f"{job.labels} does not fit {job.image}; move it away.")
+    if without_overlay:
+        first = planes.read(planes.indices[0])
+        _write_overlay(job.overlay, first, labels[0].astype(np.int32))
+    if without_table:
+        table = ObjectTable(planes.axes)
+        for index, plane in zip(planes.indices, labels, strict=True):
+            table.add_labels(index, plane, planes.read(index).pixels)
+        with replacing(job.table) as file:
+            file.write(table.to_csv())
+    return True
 
 
 def _write_overlay(path: Path, plane: Any, labels: np.ndarray[Any, Any]) -> None:
@@ -304,19 +377,108 @@ def _write_labels(
         )
 
 
-def _signature(predictor: Predictor, settings: BatchSettings) -> str:
+class _Made(NamedTuple):
+    """What labels are made with, and of.
+
+    Attributes
+    ----------
+    settings : dict
+        Equal for equal results of one image.
+    content : str
+        Hash of the image's file.
+    image : str
+        Where it is, seen from the folder of the labels.
+    """
+
+    settings: dict[str, Any]
+    content: str
+    image: str = ""
+
+    def described(self, job: Job) -> str:
+        """Return what is written into labels."""
+        known = {"settings": self.settings, "content": self.content}
+        return _SIGNATURE + json.dumps(
+            {**known, "image": _address(job)}, sort_keys=True
+        )
+
+    @classmethod
+    def of(cls, path: Path) -> _Made | None:
+        """Read it from labels; None if they are not from this command, or changed since."""
+        text = _description(path)
+        if not text.startswith(_SIGNATURE):
+            return None
+        try:
+            found = json.loads(text[len(_SIGNATURE) :])
+            return cls(found["settings"], str(found["content"]), str(found["image"]))
+        except (ValueError, KeyError, TypeError):
+            return cls({}, "")  # of a version that did not note it
+
+
+def _placed(
+    job: Job, wanted: _Made, others: frozenset[str]
+) -> tuple[Job, Literal["new", "there", "foreign"], tuple[str, ...]]:
+    """Find the place of a file's results, and whether they are there.
+
+    Labels that this command made of another image of the same name keep theirs: the new ones get a
+    number.
+    """
+    notes: tuple[str, ...] = ()
+    for number in itertools.count(1):
+        here = job if number == 1 else replace(job, stem=f"{job.stem}_{number}")
+        if number > 1 and here.stem.casefold() in others:
+            continue
+        if not here.labels.exists():
+            return here, "new", notes
+        made = _Made.of(here.labels)
+        if made is None:
+            if number == 1:
+                return here, "foreign", ()
+            continue
+        if made.content == wanted.content:
+            same = made.settings == wanted.settings
+            return here, "there" if same else "new", notes
+        # Exported again, or made before images were noted.
+        if made.image in ("", _address(here)):
+            return here, "new", notes
+        if not notes:
+            notes = (
+                f"{here.labels} is of another image, {made.image}; the results of "
+                f"{job.image} get a number.",
+            )
+    raise AssertionError("there is always one more number")
+
+
+def _address(job: Job) -> str:
+    """Where the image is, seen from the folder of the labels."""
+    image, folder = job.image.resolve(), job.folder.resolve()
+    try:
+        return Path(os.path.relpath(image, folder)).as_posix()
+    except ValueError:  # on another drive
+        return image.as_posix()
+
+
+def _content(path: Path) -> str:
+    """Hash a file; empty where it cannot be read, which is said when it is opened."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except (OSError, ValueError):
+        return ""
+
+
+def _settings(predictor: Predictor, settings: BatchSettings) -> dict[str, Any]:
     """Say what labels are made with; equal for equal results."""
     from napari_tinysam import __version__
 
-    content = {
+    return {
         "version": __version__.partition("+")[0],
         "model": predictor.name,
         "id": predictor.model_id,
         "mode": settings.mode,
         "labels": settings.labels,
-        "channel": settings.channel,
+        "channel": None if settings.channel is None else list(settings.channel),
+        "series": settings.series or 0,
     }
-    return _SIGNATURE + json.dumps(content, sort_keys=True)
 
 
 def _description(path: Path) -> str:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_tinysam.cli_errors import CommandError, UsageError
-from napari_tinysam.cli_output import DeviceOption, ModelOption, note
+from napari_tinysam.cli_output import (
+    DeviceOption,
+    ModelOption,
+    SeriesOption,
+    note,
+)
 from napari_tinysam.cli_running import PrecisionOption, Running, ThreadsOption
 
 if TYPE_CHECKING:
@@ -85,6 +90,7 @@ def auto(
     parts: PartsOption = None,
     channel: ChannelsOption = None,
     overlay: PictureOption = False,
+    series: SeriesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
@@ -94,9 +100,11 @@ def auto(
     For each image NAME the folder gets NAME_labels.tif (stacks plane by plane), NAME_objects.csv
     with a row for each object, and NAME_overlay.png with --overlay.
 
-    A file that cannot be done does not stop the others; it is named at the end. What is done with
-    the same settings already is passed over, so an interrupted run goes on where it stopped.
-    Label files that were changed since, or come from elsewhere, are never replaced.
+    A file that cannot be done does not stop the others; it is named at the end. What is done of the
+    same image with the same settings is passed over, so an interrupted run goes on where it
+    stopped; a table or picture that is missing is made of the labels. Another image of the same
+    name gets a number. Label files that were changed since, or come from elsewhere, are never
+    replaced. Files that are called labels or results of another one are passed over.
     """
     from napari_tinysam.batch import find_images, jobs_for
     from napari_tinysam.stack_files import FileError
@@ -104,6 +112,7 @@ def auto(
     settings = _settings(
         mode,
         channel,
+        series,
         overlay=overlay,
         confidence=confidence,
         least_area=min_area,
@@ -111,9 +120,17 @@ def auto(
         parts=parts,
     )
     try:
-        jobs = jobs_for(find_images(images), output)
+        images_found, passed_over = find_images(images)
+        jobs = jobs_for(images_found, output)
     except FileError as error:
         raise UsageError(str(error)) from error
+    if passed_over:
+        few = ", ".join(path.name for path in passed_over[:3])
+        more = ", …" if len(passed_over) > 3 else ""
+        note(
+            f"{_counted(len(passed_over), 'file')} passed over, by the name not an image but made "
+            f"of one: {few}{more}."
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,7 +146,12 @@ def auto(
 
 
 def _settings(
-    mode: str, channel: str | None, *, overlay: bool, **labels: float | None
+    mode: str,
+    channel: str | None,
+    series: int | None,
+    *,
+    overlay: bool,
+    **labels: float | None,
 ) -> BatchSettings:
     """Check everything that can be checked without a model."""
     from typing import get_args
@@ -147,7 +169,7 @@ def _settings(
         channels = None if channel is None else tuple(parse_indices(channel))
     except (ValueError, PromptError) as error:
         raise UsageError(str(error)) from error
-    return BatchSettings(mode, given, channels, overlay)  # type: ignore[arg-type]
+    return BatchSettings(mode, given, channels, overlay, series)  # type: ignore[arg-type]
 
 
 def _loaded(model: str, running: Running, images: int) -> Predictor:
@@ -173,11 +195,13 @@ def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> 
         raise
     counts = {
         state: sum(outcome.state == state for outcome in outcomes)
-        for state in ("written", "there", "foreign", "failed")
+        for state in ("written", "there", "completed", "foreign", "failed")
     }
     parts = [f"{_counted(counts['written'], 'file')} segmented"]
     if counts["there"]:
         parts.append(f"{counts['there']} done before")
+    if counts["completed"]:
+        parts.append(f"{counts['completed']} completed")
     if counts["foreign"]:
         parts.append(f"{counts['foreign']} left alone")
     if counts["failed"]:
@@ -204,6 +228,8 @@ def _tell(outcome: Outcome) -> None:
     if outcome.state == "written":
         planes = f" in {outcome.planes} planes" if outcome.planes > 1 else ""
         typer.echo(f"{job.labels}: {_counted(outcome.objects, 'object')}{planes}")
+    elif outcome.state == "completed":
+        typer.echo(f"{job.labels}: done before; what was missing is made of the labels")
     elif outcome.state == "foreign":
         note(
             f"{job.labels} is left alone: it was changed, or made by something else. Move it away "

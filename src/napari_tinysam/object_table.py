@@ -62,16 +62,43 @@ class ObjectTable:
         pixels : ndarray, (H, W) or (H, W, C)
             The plane as it is in the file: intensities are those.
         """
-        from skimage.measure import regionprops_table
-
         if not found.numbers:
             return
+        for row in self.add_labels(index, found.labels, pixels):
+            proposal = proposals[found.numbers[row["label"] - 1]]
+            row["score"] = _rounded(proposal.score)
+            row["stability"] = _rounded(proposal.stability)
+            row["found_by"] = proposal.source
+
+    def add_labels(
+        self,
+        index: tuple[int, ...],
+        labels: npt.NDArray[np.integer[Any]],
+        pixels: npt.NDArray[Any],
+    ) -> list[dict[str, Any]]:
+        """Add the objects of a plane of which no more is known than their labels.
+
+        Parameters
+        ----------
+        index, pixels
+            As for `add`.
+        labels : ndarray of int, (H, W)
+
+        Returns
+        -------
+        list of dict
+            The new rows; scores and what found the objects are empty.
+        """
+        from skimage.measure import regionprops_table
+
+        if not labels.any():
+            return []
         properties = ("label", "area", "bbox", "centroid", "intensity_mean")
-        table = regionprops_table(found.labels, pixels, properties=properties)
+        table = regionprops_table(labels, pixels, properties=properties)
         plane = dict(zip(self.column_names, index, strict=True))
         channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        added: list[dict[str, Any]] = []
         for row, label in enumerate(table["label"].tolist()):
-            proposal = proposals[found.numbers[label - 1]]
             values: dict[str, Any] = {
                 **plane,
                 "label": label,
@@ -83,16 +110,15 @@ class ObjectTable:
                 "y1": int(table["bbox-2"][row]) - 1,
                 "centroid_x": _rounded(table["centroid-1"][row]),
                 "centroid_y": _rounded(table["centroid-0"][row]),
-                "score": _rounded(proposal.score),
-                "stability": _rounded(proposal.stability),
-                "found_by": proposal.source,
             }
             for channel in range(channels):
                 one = "intensity_mean"
                 name = one if pixels.ndim == 2 else f"{one}-{channel}"
                 shown = one if channels == 1 else f"{one}_{channel}"
                 values[shown] = _rounded(table[name][row])
-            self.rows.append(values)
+            added.append(values)
+        self.rows += added
+        return added
 
     @property
     def column_names(self) -> list[str]:

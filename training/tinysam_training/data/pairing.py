@@ -1,17 +1,16 @@
 """Which label file belongs to which image, by their names.
 
-An image NAME.png goes with NAME_label.png, where ``label`` may also be ``labels``, ``instances``,
-``cp_masks``, ``mask``, ``masks``, ``seg`` or ``gt``, after ``_``, ``-``, a dot or a space, with any
-of the file types. NAME_label2.png is a further labelling of the same image. The image may call
-itself NAME_img or NAME_image. In folders of their own, image and labels may have the same name.
+An image NAME.png goes with NAME_label.png, with any of the file types; what else labels and images
+may be called says `napari_tinysam.file_names`. In folders of their own, image and labels may have
+the same name.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_tinysam.file_names import as_label, image_base
 from tinysam_training.data.findings import Finding
 
 if TYPE_CHECKING:
@@ -30,17 +29,6 @@ SUFFIXES = (
     ".bmp",
     ".jpg",
     ".jpeg",
-)
-
-# Words for labels, the surest first: where an image has several, the first is used.
-_FAMILIES = ("label", "instance", "cp_mask", "mask", "seg", "gt")
-
-_LABEL_NAME = re.compile(
-    r"(?P<base>.+?)[_\-. ](?P<word>label|instance|cp_mask|mask|seg|gt)s?_?(?P<number>\d?)",
-    re.IGNORECASE | re.DOTALL,
-)
-_IMAGE_NAME = re.compile(
-    r"(?P<base>.+)[_\-. ](image|img|raw)", re.IGNORECASE | re.DOTALL
 )
 
 
@@ -103,10 +91,9 @@ def pair_files(
         image, *others = sorted(images[stem], key=_preference)
         findings += [_not_used(path, image) for path in others]
         mine = [label for label in labels if label.base == stem]
-        if not mine and (match := _IMAGE_NAME.fullmatch(stem)):
-            base = match["base"]
-            if base not in images:
-                mine = [label for label in labels if label.base == base]
+        base = None if mine else image_base(stem)
+        if base is not None and base not in images:
+            mine = [label for label in labels if label.base == base]
         labels = [label for label in labels if label not in mine]
         used, unused = _labelling(mine)
         findings += [_not_used(label.path, used[0].path) for label in unused]
@@ -136,7 +123,7 @@ def _told_apart(
     bases = {label.base for label in candidates}
     by_name = {label.path for label in candidates}
     plain = {stem for path, stem in known if path not in by_name}
-    plain |= {m["base"] for stem in plain if (m := _IMAGE_NAME.fullmatch(stem))}
+    plain |= {base for stem in plain if (base := image_base(stem))}
     images: dict[str, list[Path]] = {}
     labels = {label.path: label for label in candidates}
     for path, stem in known:
@@ -150,11 +137,8 @@ def _told_apart(
 
 
 def _as_label(path: Path, stem: str) -> _Label | None:
-    match = _LABEL_NAME.fullmatch(stem)
-    if match is None:
-        return None
-    family = _FAMILIES.index(match["word"].lower())
-    return _Label(path, match["base"], family, int(match["number"] or 1))
+    name = as_label(stem)
+    return None if name is None else _Label(path, *name)
 
 
 def _own_folder(path: Path, images: dict[str, list[Path]]) -> _Label:

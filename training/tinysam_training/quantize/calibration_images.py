@@ -69,7 +69,7 @@ def _listed(folder: Path, split: str) -> list[ImageEntry]:
         if found:
             return list(found)
     try:
-        files = find_images([str(folder)])
+        files = find_images([str(folder)]).images
     except FileError as error:
         raise DataError(str(error)) from error
     return [
