@@ -7,11 +7,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tinysam_training.default_model import background
 from tinysam_training.default_model.__main__ import main
+from tinysam_training.default_model.beginning import begun_with
 from tinysam_training.default_model.code_copy import head
 from tinysam_training.default_model.processes import ProcessRecord
 from tinysam_training.default_model.state import (
@@ -133,6 +136,17 @@ def test_without_data_nothing_starts(
     assert "No training was started" in refusal(capsys, "status")
     assert "No training" in refusal(capsys, "stop")
     assert not state.code.exists()
+
+
+def test_what_begins_with_weights_skips_stages_without_prompts() -> None:
+    content: dict[str, Any] = yaml.safe_load(RECIPE)
+    without = {"windows": [[64, 1, 1.0]], "objects": 0, "share": 0.5}
+    both = {**content, "stages": [without, *content["stages"]]}
+    assert begun_with(both, "default")["stages"] == content["stages"]
+    assert begun_with(both, "default")["model"]["start"] == "default"
+    assert begun_with(both, None) == both
+    alone = {**content, "stages": [without]}  # of an object head's own training
+    assert begun_with(alone, "default")["stages"] == [without]
 
 
 def test_a_recipe_that_cannot_be_used_is_told(

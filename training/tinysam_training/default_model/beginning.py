@@ -34,6 +34,9 @@ def plain_recipe(path: Path) -> dict[str, Any]:
 def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, Any]:
     """Let a recipe begin with weights; as it says itself where there are none.
 
+    Stages without prompts are left out then, where there are others: they are for an encoder that
+    knows no images yet, and a decoder falls behind an encoder that learns without it.
+
     Parameters
     ----------
     content : dict
@@ -46,6 +49,9 @@ def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, A
     model = {**content.get("model", {}), "start": str(start)}
     model.pop("imagenet", None)
     changed = {**content, "model": model}
+    prompted = [each for each in content.get("stages", ()) if each.get("objects") != 0]
+    if prompted:
+        changed["stages"] = prompted
     recipe_from(changed)
     return changed
 
