@@ -9,8 +9,10 @@ import threading
 import weakref
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
@@ -295,6 +297,47 @@ def test_labels_of_another_tool_are_used_and_kept() -> None:
     desk.click(100, 80)
     desk.session.commit()
     assert desk.ids == [41, 42]
+
+
+def on_disk(kind: str, shape: tuple[int, ...]) -> Any:
+    if kind == "numpy":
+        return np.zeros(shape, np.uint32)
+    chunks = (1,) * (len(shape) - 2) + (64, 64)
+    if kind == "dask":
+        return dask.array.zeros(shape, dtype=np.uint32, chunks=chunks)
+    return zarr.create_array({}, shape=shape, dtype="uint32", chunks=chunks)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (3, 200, 300)])
+@pytest.mark.parametrize("kind", ["numpy", "zarr", "dask"])
+def test_labels_of_any_kind_of_array_take_objects(
+    kind: str, shape: tuple[int, ...]
+) -> None:
+    desk = open_desk(noise(*shape))
+    labels = desk.viewer.add_labels(on_disk(kind, shape), name="mine")
+    at = tuple(desk.viewer.dims.current_step[:-2])
+    labels.paint((*at, 5, 5), 7)
+    desk.session.set_target(labels)
+    before = np.array(labels.data)
+    desk.click(100, 80)
+    desk.session.commit()
+    first = np.array(labels.data)
+    plane = first[at]
+    assert plane[80, 100] == 8  # one more than what was painted
+    assert (plane == 8).sum() > 100
+    assert (first != before).sum() == (plane == 8).sum()
+    # What is shown is what is written.
+    shown = np.asarray(labels._slice.image.raw)
+    np.testing.assert_array_equal(shown, plane)
+    desk.click(200, 80)
+    desk.session.commit()
+    assert np.array(labels.data).max() == 9
+    for _ in range(4):
+        desk.session.undo()
+    np.testing.assert_array_equal(np.array(labels.data), before)
+    for _ in range(4):
+        desk.session.redo()
+    assert set(np.unique(np.array(labels.data))) == {0, 7, 8, 9}
 
 
 def test_a_full_type_is_refused_not_wrapped() -> None:

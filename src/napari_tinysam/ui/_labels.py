@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Name of the layer that is made where the user chose none (the name micro-sam uses).
 COMMITTED = "committed_objects"
 
+#: Values of a labels layer on disk that are looked through at once.
+_READ_AT_ONCE = 2**24
+
 
 class Overlap(Enum):
     """What happens to objects that are already there."""
@@ -97,8 +100,43 @@ class LabelEdit:
         ]
         indices[axes[0]] = rows + self.y0
         indices[axes[1]] = columns + self.x0
-        with self.layer.block_history():  # one step of napari's own undo
-            self.layer.data_setitem(tuple(indices), ids[where])
+        if _takes_places(self.layer.data):
+            with self.layer.block_history():  # one step of napari's own undo
+                self.layer.data_setitem(tuple(indices), ids[where])
+        else:
+            _write_box(self.layer, indices, ids[where])
+
+
+def _takes_places(data: Any) -> bool:
+    """Whether an array takes single places by an index for each axis, as NumPy's do.
+
+    dask refuses them, and xarray means all combinations of them.
+    """
+    return isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr.")
+
+
+def _write_box(
+    layer: Labels, indices: Sequence[npt.NDArray[np.intp]], ids: npt.NDArray[Any]
+) -> None:
+    """Write places of an array that takes nothing but boxes; napari's own undo does not know."""
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in indices)
+    part = np.array(layer.data[box])
+    part[tuple(at - side.start for at, side in zip(indices, box, strict=True))] = ids
+    layer.data[box] = part
+    layer.refresh()
+
+
+def _highest_id(data: Any) -> int:
+    """Largest id of an array in memory, dask's or zarr's; a zarr array is read bit by bit."""
+    if not data.size:
+        return 0
+    if hasattr(data, "max"):
+        return int(np.asarray(data.max()))
+    rows = max(1, min(data.shape[0], _READ_AT_ONCE * data.shape[0] // data.size))
+    return max(
+        int(np.asarray(data[start : start + rows]).max())
+        for start in range(0, data.shape[0], rows)
+    )
 
 
 def read_ids(
@@ -198,8 +236,7 @@ class LabelIds:
         if count == 0:
             return []
         if self._highest is None:
-            data = self._layer.data
-            self._highest = int(np.asarray(data.max())) if data.size else 0
+            self._highest = _highest_id(self._layer.data)
         first = max(self._highest, self._handed_out) + 1
         dtype = np.dtype(self._layer.data.dtype)
         if first + count - 1 > np.iinfo(dtype).max:
