@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QApplication, QFileDialog
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QScrollArea,
+    QSlider,
+    QWidget,
+)
 
 from napari_tinysam.checkpoints import REGISTRY
 from napari_tinysam.ui._key_button import KeyButton, shown_key
@@ -360,6 +369,59 @@ def test_a_narrow_dock_scrolls_instead_of_widening(
     dock.widget.settings.expand()
     assert dock.widget.minimumSizeHint().width() <= 260
     assert dock.widget.width() <= 320
+
+
+def turn_wheel(over: QWidget) -> None:
+    """One notch towards the user, with the cursor over a widget."""
+    centre = QPointF(over.rect().center())
+    event = QWheelEvent(
+        centre,
+        QPointF(over.mapToGlobal(over.rect().center())),
+        QPoint(0, 0),
+        QPoint(0, -120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(over, event)
+
+
+def test_the_wheel_scrolls_the_dock_and_changes_no_value(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs, name="cells"))
+    widget = dock.widget
+    widget.settings.expand()
+    inner = widget.findChild(QScrollArea)
+    assert inner is not None
+    bar = inner.verticalScrollBar()
+    inner.setFixedHeight(200)
+    dock.qtbot.waitUntil(lambda: bar.maximum() > 100)
+    watched: list[Any] = [
+        *(w for w in widget.findChildren(QComboBox) if w.count() > 1),
+        *(w for w in widget.findChildren(QSlider) if w.isEnabled()),
+    ]
+    assert len(watched) >= 4
+
+    def values() -> list[int]:
+        return [
+            w.currentIndex() if isinstance(w, QComboBox) else w.value() for w in watched
+        ]
+
+    before = values()
+    for each in watched:
+        bar.setValue(bar.minimum())
+        turn_wheel(each)
+        turn_wheel(each)
+        assert bar.value() > bar.minimum()
+    assert values() == before
+    assert not any(each.hasFocus() for each in watched)
+    combo = widget.output.overlap
+    combo.setFocus()
+    if combo.hasFocus():  # windows of tests are not always in front
+        turn_wheel(combo)
+        assert combo.currentIndex() == 1
 
 
 def test_it_is_the_plugin_s_widget(

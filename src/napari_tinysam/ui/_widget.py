@@ -36,6 +36,7 @@ from napari_tinysam.ui._qt_delivery import GuiDelivery
 from napari_tinysam.ui._session import AnnotationSession, Status
 from napari_tinysam.ui._status_bar import StatusBar
 from napari_tinysam.ui._style import ACCENT, STYLE
+from napari_tinysam.ui._wheel import WheelGuard
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -148,6 +149,7 @@ class TinySAMWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
+        WheelGuard(scroll)
 
     def _connect(self) -> None:
         session = self.session
