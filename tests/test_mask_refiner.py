@@ -13,7 +13,13 @@ from torch import Tensor
 from efficient_models import efficient_model
 from napari_tinysam import checkpoints
 from napari_tinysam.dense_prompts import draw_boxes
-from napari_tinysam.model import ImageFeatures, MaskRefiner, SegmentAnything, refined
+from napari_tinysam.model import (
+    ImageFeatures,
+    MaskRefiner,
+    SegmentAnything,
+    refined,
+    refines,
+)
 from tinysam_training.starting import starting_model
 
 CELLS = 4
@@ -115,8 +121,11 @@ def test_a_file_without_one_is_read_and_can_be_trained(tmp_path: Path) -> None:
         save_file({n: file.get_tensor(n) for n in names}, old, notes)
     read = checkpoints.load(old).model
     assert read.mask_decoder.refiner.is_blank
+    assert not refines(read.mask_decoder, read.dense_prompts)
     begun = starting_model(str(old))
     assert not begun.mask_decoder.refiner.is_blank
+    assert refines(begun.mask_decoder, begun.dense_prompts)
+    assert not refines(begun.mask_decoder, False)
     logits, drawn, corners = told(1)
     features = ImageFeatures(torch.zeros(1, 256, CELLS, CELLS), details())
     for each in (read, begun):

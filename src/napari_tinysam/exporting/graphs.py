@@ -23,7 +23,11 @@ from napari_tinysam.dense_prompts import (
     SURE,
     first_guess,
 )
-from napari_tinysam.model.mask_decoder import DetailedMaskDecoder, projected_details
+from napari_tinysam.model.mask_decoder import (
+    DetailedMaskDecoder,
+    projected_details,
+    refines,
+)
 from napari_tinysam.model.quantization import (
     HIGHEST,
     LOWEST,
@@ -67,7 +71,7 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder = GraphEncoder(model)
         self.decoder = model.mask_decoder
-        self.refines = _refines(model)
+        self.refines = refines(model.mask_decoder, model.dense_prompts)
         self.register_buffer("mean", model.pixel_mean)
         self.register_buffer("std", model.pixel_std)
         self.register_buffer("steps", torch.arange(frame_size))
@@ -87,9 +91,9 @@ class EncoderGraph(nn.Module):
         embedding : Tensor
             (1, 256, S / 16, S / 16) float32.
         details_8, details_4 : Tensor
-            (1, 112, S / 8, S / 8) and (1, 56, S / 4, S / 4) float32, without dense prompts (1, 64,
-            …) and (1, 32, …); only where the decoder reads details. They are projected already,
-            once an image: for the decoder, and behind that for its refiner.
+            (1, 64, S / 8, S / 8) and (1, 32, S / 4, S / 4) float32; only where the decoder reads
+            details. They are projected already, once an image: for the decoder, and behind that,
+            where it refines masks, 48 and 24 channels for the refiner.
         object_maps : Tensor
             (1, 3, S / 4, S / 4) float32 in 0–1, or (1, 3, S / 2, S / 2); only with an object head.
         """
@@ -114,15 +118,11 @@ class EncoderGraph(nn.Module):
 def detail_channels(model: SegmentAnything) -> tuple[int, int]:
     """Channels of `details_8` and `details_4`: what the decoder adds, then what the refiner."""
     channels = [_DETAILS[0], _DETAILS[1]]
-    if _refines(model):
+    if refines(model.mask_decoder, model.dense_prompts):
         decoder: Any = model.mask_decoder
         for i, layer in enumerate(decoder.refiner.details):
             channels[i] += layer.out_channels
     return channels[0], channels[1]
-
-
-def _refines(model: SegmentAnything) -> bool:
-    return model.dense_prompts and isinstance(model.mask_decoder, DetailedMaskDecoder)
 
 
 class DecoderGraph(nn.Module):
@@ -149,6 +149,7 @@ class DecoderGraph(nn.Module):
         self.register_buffer("kinds", torch.cat([kind.weight for kind in kinds]))
         self.dense_prompts = model.dense_prompts
         self.detailed = isinstance(model.mask_decoder, DetailedMaskDecoder)
+        self.refines = refines(model.mask_decoder, model.dense_prompts)
         centres = LOGIT * torch.arange(frame_size // LOGIT) + (LOGIT - 1) / 2
         self.register_buffer("centres", centres)
 
@@ -192,7 +193,8 @@ class DecoderGraph(nn.Module):
         if self.detailed:
             added = [x[:, :n] for x, n in zip(more[:2], _DETAILS, strict=True)]
             details = places_within(added[0], 1), places_within(added[1], 2)
-            fine = more[0][:, _DETAILS[0] :], more[1][:, _DETAILS[1] :]
+            if self.refines:
+                fine = more[0][:, _DETAILS[0] :], more[1][:, _DETAILS[1] :]
             more = more[2:]
         regions = more[0] if more else None
         given = has_mask > 0

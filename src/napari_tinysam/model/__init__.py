@@ -10,6 +10,7 @@ from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
     refined,
+    refines,
     upscaled,
 )
 from napari_tinysam.model.mask_refiner import MaskRefiner
@@ -49,6 +50,7 @@ __all__ = [
     "is_tiny_vit",
     "projected_details",
     "refined",
+    "refines",
     "to_official",
     "upscaled",
 ]

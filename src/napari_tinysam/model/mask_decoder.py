@@ -123,6 +123,19 @@ def projected_details(
     return None
 
 
+def refines(decoder: nn.Module, dense_prompts: bool) -> bool:
+    """Whether a decoder of a model refines masks: of drawn prompts, and if it has learnt to.
+
+    Parameters
+    ----------
+    decoder : MaskDecoder
+    dense_prompts : bool
+        As of the model.
+    """
+    known = isinstance(decoder, DetailedMaskDecoder) and not decoder.refiner.is_blank
+    return dense_prompts and known
+
+
 def refined(
     decoder: nn.Module,
     features: ImageFeatures,

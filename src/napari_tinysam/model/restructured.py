@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder, refines
 from napari_tinysam.model.quantization import QuantizedLayer
 
 if TYPE_CHECKING:
@@ -146,9 +146,7 @@ class RestructuredDecoder(nn.Module):
         super().__init__()
         self.prompt_encoder: Any = model.prompt_encoder
         self.mask_decoder: Any = model.mask_decoder
-        self.refines = model.dense_prompts and isinstance(
-            model.mask_decoder, DetailedMaskDecoder
-        )
+        self.refines = refines(model.mask_decoder, model.dense_prompts)
 
     def prepare(self, embedding: Tensor, details: Sequence[Tensor] = ()) -> ImageSide:
         """Compute once what all prompts on an image share.
