@@ -85,6 +85,25 @@ class BoxedMask:
         large = sizes >= share * sizes.max()
         return BoxedMask(large[pieces], self.y0, self.x0, self.shape).trimmed()
 
+    def shared_area(self, other: BoxedMask) -> int:
+        """Pixels that this mask and another of the same image have in common."""
+        both = []
+        for mine, theirs in zip(self.slices, other.slices, strict=True):
+            both.append(
+                slice(max(mine.start, theirs.start), min(mine.stop, theirs.stop))
+            )
+        ys, xs = both
+        if ys.start >= ys.stop or xs.start >= xs.stop:
+            return 0
+        parts = [
+            each.mask[
+                ys.start - each.y0 : ys.stop - each.y0,
+                xs.start - each.x0 : xs.stop - each.x0,
+            ]
+            for each in (self, other)
+        ]
+        return int(np.count_nonzero(parts[0] & parts[1]))
+
     def to_full(self) -> npt.NDArray[np.bool_]:
         """Return the mask at the size of the image, (H, W) bool."""
         full = np.zeros(self.shape, bool)

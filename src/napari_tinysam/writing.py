@@ -53,6 +53,40 @@ def write_labels(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
             )
 
 
+def write_label_stack(
+    path: Path, labels: npt.NDArray[np.integer[Any]], axes: str, description: str = ""
+) -> None:
+    """Write labels of any number of axes as a compressed TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tif`` or ``.tiff``.
+    labels : ndarray of integers
+    axes : str
+        One of tifffile's letters for each axis, such as ``ZYX``.
+    description : str
+        Kept in the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    import tifffile
+
+    check_output(path, (".tif", ".tiff"))
+    with replacing(path) as file:
+        tifffile.imwrite(
+            file,
+            labels,
+            compression="zlib",
+            photometric="minisblack",
+            description=description or None,
+            metadata={"axes": axes},
+        )
+
+
 def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
     """Write (Y, X, 3) uint8 as a PNG file; raises `FileError` where that is not possible."""
     check_output(path, (".png",))

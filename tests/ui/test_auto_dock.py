@@ -98,7 +98,7 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     assert len(runtime.points) == decoded
 
     press(dock, box.accept)
-    labels = dock.viewer.layers["committed_objects"].data
+    labels = dock.session.target.data
     assert len(np.unique(labels)) == 5
     assert shown(dock) == []
     dock.mouse.key(Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -148,7 +148,7 @@ def test_pick_with_the_mouse(open_dock: OpenDockFactory) -> None:
     dock.mouse.move(image, MIDDLES[0])
     dock.until(dock.shows_preview)
     dock.mouse.click(image, MIDDLES[0])
-    labels = dock.viewer.layers["committed_objects"].data
+    labels = dock.session.target.data
     assert np.unique(labels).tolist() == [0, 1]
     assert shown(dock) == [1, 2, 3]
     dock.mouse.click(image, MIDDLES[2], button=Qt.MouseButton.RightButton)

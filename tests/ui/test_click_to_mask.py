@@ -72,7 +72,7 @@ def test_hover_click_commit_undo_redo(
     assert np.allclose(image.world_to_data(middle), at, atol=1.5)
 
     dock.mouse.key(Key.Key_C)
-    labels = dock.viewer.layers["committed_objects"]
+    labels = dock.session.target
     assert np.allclose(labels.data_to_world(at), image.data_to_world(at))
     assert labels.data.shape == blobs.shape
     assert_disc(labels.data, 1, at)
@@ -125,7 +125,7 @@ def test_two_objects_in_one_commit(
     assert dock.widget.prompts.commit.text() == "Commit 2 objects"
     dock.mouse.key(Key.Key_C)
 
-    labels = dock.viewer.layers["committed_objects"].data
+    labels = dock.session.target.data
     assert_disc(labels, 1, (60, 60))
     assert_disc(labels, 2, (140, 220))
 
@@ -137,7 +137,8 @@ def test_tab_and_w_go_through_the_candidates(
     dock = open_dock(image)
     dock.viewer.window.activate()
     dock.mouse.click(image, (60, 60))
-    dock.until(lambda: dock.session.candidate == 1)
+    dock.until(dock.shows_preview)
+    assert dock.session.candidate == 1
     dock.mouse.native.setFocus()
     dock.until(dock.mouse.native.hasFocus)
 
@@ -174,7 +175,7 @@ def test_a_stack_in_four_dimensions(open_dock: OpenDockFactory) -> None:
     dock.until(dock.shows_preview)
     click_and_commit(dock, image, at)
 
-    labels = dock.viewer.layers["committed_objects"]
+    labels = dock.session.target
     assert labels.data.shape == stack.shape
     assert np.allclose(labels.scale, image.scale)
     assert_disc(labels.data[2, 1], 1, (40, 100))
@@ -194,7 +195,7 @@ def test_undo_goes_back_to_the_plane_of_the_step(open_dock: OpenDockFactory) -> 
     dock.mouse.key(Key.Key_Z, CONTROL)
 
     assert dock.viewer.dims.current_step[0] == 3
-    assert not dock.viewer.layers["committed_objects"].data.any()
+    assert not dock.session.target.data.any()
 
 
 def test_clicks_before_the_embedding_are_answered_after_it(
@@ -228,7 +229,7 @@ def test_a_commit_before_the_masks_takes_only_what_was_there(
     gate.set()
 
     dock.until(lambda: dock.session.candidate_scores)
-    labels = dock.viewer.layers["committed_objects"].data
+    labels = dock.session.target.data
     assert_disc(labels, 1, (60, 60))
     assert_disc(labels, 2, (140, 220))
     assert labels[60, 220] == 0
@@ -249,6 +250,9 @@ def test_edit_delete_merge_and_split_an_object(
     dock = open_dock(image, labels)
     dock.viewer.layers.selection.active = image
     session, edit = dock.session, dock.widget.edit
+    assert session.target is labels  # the only one that fits
+    dock.widget.output.labels.setCurrentIndex(0)
+    dock.widget.output.labels.activated.emit(0)
     assert not edit.edit.isEnabled()
     dock.widget.output.labels.setCurrentIndex(1)
     dock.widget.output.labels.activated.emit(1)
@@ -327,6 +331,6 @@ def test_the_bundled_model_finds_a_nucleus(make_napari_viewer: Any, qtbot: Any) 
     qtbot.waitUntil(lambda: bool(session.candidate_scores), timeout=60_000)
     mouse.key(Key.Key_C)
 
-    found = viewer.layers["committed_objects"].data == 1
+    found = session.target.data == 1
     union = (found | (truth == label)).sum()
     assert (found & (truth == label)).sum() / union > 0.5

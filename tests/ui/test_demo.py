@@ -31,11 +31,11 @@ def test_the_demo_goes_on_in_napari(
     assert ran
     assert [layer.name for layer in viewer.layers[:2]] == [
         "nuclei",
-        "committed_objects",
+        "nuclei committed_objects",
     ]
     session = session_of(viewer)
     assert session is not None
-    assert session.target is viewer.layers["committed_objects"]
+    assert session.target is viewer.layers["nuclei committed_objects"]
     (dock,) = viewer.window.dock_widgets.values()
-    assert dock.output.labels.currentText() == "committed_objects"
+    assert dock.output.labels.currentText() == "nuclei committed_objects"
     viewer.window.remove_dock_widget(dock)

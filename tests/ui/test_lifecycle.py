@@ -228,6 +228,7 @@ def test_layers_are_renamed(open_dock: OpenDockFactory, blobs: np.ndarray) -> No
     image = Image(blobs, name="cells")
     dock = open_dock(image)
     dock.viewer.add_labels(np.zeros(blobs.shape, int), name="mine")
+    dock.session.set_target(None)
 
     image.name = "membranes"
     dock.viewer.layers["mine"].name = "yours"
@@ -235,7 +236,7 @@ def test_layers_are_renamed(open_dock: OpenDockFactory, blobs: np.ndarray) -> No
     assert dock.widget.image.currentText() == "membranes"
     labels = dock.widget.output.labels
     texts = [labels.itemText(i) for i in range(labels.count())]
-    assert texts == ["new: committed_objects", "yours"]
+    assert texts == ["new: membranes committed_objects", "yours"]
 
 
 def test_two_viewers_at_once(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
@@ -249,11 +250,11 @@ def test_two_viewers_at_once(open_dock: OpenDockFactory, blobs: np.ndarray) -> N
         dock.session.click_at(at)
         dock.until(lambda dock=dock: dock.session.candidate_scores)
     first.session.commit()
-    assert "committed_objects" not in second.viewer.layers
+    assert second.session.target is None
 
     first.viewer.close()
     second.session.commit()
-    assert second.viewer.layers["committed_objects"].data[140, 220] == 1
+    assert second.session.target.data[140, 220] == 1
     assert session_of(first.viewer) is None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import Dims, ViewerModel
@@ -14,10 +16,10 @@ from napari.layers import Image, Labels
 
 from napari_tinysam.ui._planes import (
     PlaneError,
-    channel_count,
-    default_channel,
+    certain_channel_axis,
     patch_transform,
     plane_reader,
+    possible_channel_axis,
     shown_plane,
 )
 
@@ -138,11 +140,45 @@ def test_places_without_a_plane_are_refused_in_words() -> None:
         shown_plane(image, viewer.dims)
 
 
-def test_which_axis_may_be_channels() -> None:
-    assert channel_count(Image(np.zeros((8, 9)))) == 1
-    assert channel_count(Image(np.zeros((8, 9, 3)), rgb=True)) == 1
-    assert channel_count(Image(np.zeros((4, 8, 9)))) == 4
-    assert channel_count(Image(np.zeros((40, 8, 9)))) == 1
-    assert channel_count(Image(np.zeros((4, 8, 9)), axis_labels=("t", "y", "x"))) == 1
-    assert default_channel(Image(np.zeros((4, 8, 9)))) is None
-    assert default_channel(Image(np.zeros((4, 8, 9)), axis_labels="cyx")) == 0
+@pytest.mark.parametrize(
+    ("shape", "labels", "possible", "certain"),
+    [
+        ((8, 9), "yx", None, None),
+        ((4, 8, 9), None, 0, None),
+        ((40, 8, 9), None, None, None),
+        ((4, 8, 9), "tyx", None, None),
+        ((4, 8, 9), "cyx", 0, 0),
+        ((3, 2, 8, 9), "tcyx", 1, 1),
+        ((2, 5, 8, 9), "czyx", 0, 0),
+        ((3, 5, 2, 8, 9), "tzcyx", 2, 2),
+        ((50, 3, 8, 9), None, 1, None),
+        ((2, 50, 8, 9), None, 0, None),
+        ((3, 1, 8, 9), "tcyx", None, None),
+    ],
+)
+def test_which_axis_may_be_channels(
+    shape: tuple[int, ...],
+    labels: str | None,
+    possible: int | None,
+    certain: int | None,
+) -> None:
+    image = Image(
+        np.zeros(shape), axis_labels=None if labels is None else tuple(labels)
+    )
+    assert possible_channel_axis(image) == possible
+    assert certain_channel_axis(image) == certain
+
+
+def test_colours_are_no_channels() -> None:
+    assert possible_channel_axis(Image(np.zeros((8, 9, 3)), rgb=True)) is None
+
+
+def test_a_microscopes_file_says_which_axis_is_channels(tmp_path: Path) -> None:
+    path = tmp_path / "cells.ome.tif"
+    stack = np.zeros((3, 2, 32, 40), np.uint8)
+    tifffile.imwrite(path, stack, metadata={"axes": "TCYX"}, photometric="minisblack")
+    viewer = ViewerModel()
+    viewer.open(str(path), plugin="napari")
+    image = viewer.layers[0]
+    assert image.data.shape == stack.shape
+    assert certain_channel_axis(image) == 1

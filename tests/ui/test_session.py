@@ -66,7 +66,7 @@ def test_click_commit_undo_redo(desk: Desk) -> None:
     desk.session.commit()
     labels = desk.session.target
     assert labels is not None
-    assert labels.name == "committed_objects"
+    assert labels.name == "cells committed_objects"
     committed = labels.data.copy()
     assert committed[80, 100] == 1
     assert committed[80, 200] == 0
@@ -258,11 +258,12 @@ def test_clear_is_undoable(desk: Desk) -> None:
 def test_objects_that_are_there(desk: Desk, overlap: Overlap, expected: int) -> None:
     desk.click(100, 80)
     desk.session.commit()
-    desk.session.set_overlap(overlap)
-    desk.click(106, 80)
-    desk.session.commit()
     assert desk.session.target is not None
-    assert desk.session.target.data[80, 103] == expected
+    desk.session.set_overlap(overlap)
+    radius = round(np.sqrt(np.count_nonzero(desk.session.target.data) / np.pi))
+    desk.click(100 + radius + 3, 80)
+    desk.session.commit()
+    assert desk.session.target.data[80, 100 + radius - 2] == expected
     assert desk.ids == [1, 2]
 
 
@@ -282,10 +283,11 @@ def test_merge_into_the_selected_label(desk: Desk) -> None:
 def test_nothing_is_lost_when_everything_is_covered(desk: Desk) -> None:
     desk.click(100, 80)
     desk.session.commit()
-    desk.click(100, 80)
+    desk.box(95, 75, 105, 85)
     desk.session.commit()
     assert desk.ids == [1]
     assert desk.told[-1][0] == "warning"
+    assert "object 1 is there already" in desk.told[-1][1]
     assert desk.session.object_count == 1  # the prompts are still there
 
 
@@ -386,14 +388,38 @@ def test_ids_follow_what_the_user_paints(desk: Desk) -> None:
     assert desk.ids == [1, 17, 18]
 
 
-def test_undo_leaves_later_painting_alone(desk: Desk) -> None:
+@pytest.mark.parametrize("by_brush", [False, True])
+def test_painting_is_a_step_like_any_other(desk: Desk, by_brush: bool) -> None:
     desk.click(100, 80)
     desk.session.commit()
     labels = desk.session.target
     assert labels is not None
-    labels.data_setitem((np.array([80]), np.array([100])), 9)
+    committed = labels.data.copy()
+    if by_brush:
+        labels.brush_size = 6
+        labels.paint((20, 100), 9)
+    else:
+        labels.data_setitem((np.array([20]), np.array([100])), 9)
+    painted = labels.data.copy()
+    assert desk.session.undo_text == "painting"
     desk.session.undo()
-    assert np.unique(labels.data).tolist() == [0, 9]
+    np.testing.assert_array_equal(labels.data, committed)
+    desk.session.undo()
+    assert not labels.data.any()
+    desk.session.redo()
+    desk.session.redo()
+    np.testing.assert_array_equal(labels.data, painted)
+
+
+def test_painting_that_naparis_undo_took_back_is_no_step(desk: Desk) -> None:
+    desk.click(100, 80)
+    desk.session.commit()
+    labels = desk.session.target
+    assert labels is not None
+    labels.paint((20, 100), 9)
+    labels.undo()  # napari's own
+    desk.session.undo()
+    assert not labels.data.any()
 
 
 def test_napari_undo_and_ours_do_not_fight(desk: Desk) -> None:
@@ -673,8 +699,9 @@ def test_removing_renaming_and_choosing_layers(desk: Desk) -> None:
     desk.session.layers_changed.connect(lambda: changes.append(1))
     desk.image.name = "renamed"
     assert changes
+    first = desk.image
     second = desk.viewer.add_image(np.zeros((50, 50)), name="second")
-    assert desk.session.image is not second  # only the user changes the image
+    desk.session.set_image(first)
     desk.click(100, 80)
     desk.session.commit()
     desk.viewer.layers.remove(desk.session.target)
@@ -710,7 +737,7 @@ def test_closing_leaves_the_labels_and_nothing_else(desk: Desk) -> None:
     desk.session.close()
     assert [layer.name for layer in desk.viewer.layers] == [
         "cells",
-        "committed_objects",
+        "cells committed_objects",
     ]
     assert session_of(desk.viewer) is None
     assert desk.inference.closed

@@ -183,8 +183,9 @@ def test_keys_are_ours_only_while_the_switch_is_on(
 def test_no_key_of_napari_is_shadowed(
     open_dock: OpenDockFactory, blobs: np.ndarray
 ) -> None:
-    """Ours are on the viewer, which napari asks last, and on the preview's own layer."""
+    """Ours are on the viewer, which napari asks last, and on the active layer while it is ours."""
     dock = open_dock(Image(blobs))
+    points = dock.viewer.add_points([[5, 5]], name="mine")
     dock.session.click_at((100, 150))
     dock.until(dock.shows_preview)
     viewer = dock.viewer
@@ -192,12 +193,39 @@ def test_no_key_of_napari_is_shadowed(
     assert napari_keys
     assert set(viewer.keymap)
     assert not set(viewer.keymap) & napari_keys
-    for layer in viewer.layers:
-        assert bool(layer.keymap) == (layer is dock.preview)
-    # napari's own C on an image, "auto contrast", is still the first that is asked.
-    viewer.layers.selection.active = viewer.layers[0]
-    letter_c = next(key for key in viewer.keymap if str(key) == "C")
-    assert letter_c in _class_keys(Image)
+    assert (
+        viewer.layers.selection.active is points
+    )  # the user's own layer keeps its keys
+    assert not any(layer.keymap for layer in viewer.layers)
+    image = viewer.layers[0]
+    viewer.layers.selection.active = image
+    assert image.keymap
+    image.mode = "transform"  # the mouse is napari's, and so are the keys
+    assert not image.keymap
+    image.mode = "pan_zoom"
+    assert image.keymap
+    dock.session.set_active(False)
+    assert not any(layer.keymap for layer in viewer.layers)
+    assert not viewer.keymap
+
+
+def test_keys_that_a_labels_layer_has_stay_its_own_until_an_object_is_edited(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    assert dock.session.key_works("merge_objects")
+    dock.session.commit()
+    labels = dock.viewer.layers.selection.active
+    assert labels is dock.session.target  # so that napari's Save saves it
+    assert {str(key) for key in labels.keymap} >= {"C", "S", "N", "Delete"}
+    assert not {str(key) for key in labels.keymap} & {"X", "M", "E"}
+    assert not dock.session.key_works("split_object")
+    dock.session.hover_at((100, 150))
+    dock.session.edit_object()
+    assert {str(key) for key in labels.keymap} >= {"X", "M"}
+    assert dock.session.key_works("split_object")
 
 
 def _class_keys(kind: type) -> set[Any]:
@@ -224,8 +252,12 @@ def test_channels(open_dock: OpenDockFactory) -> None:
     dock = open_dock(Image(noise, axis_labels=("c", "y", "x")))
     channel = dock.widget.channel
     assert channel.isVisible()
-    assert channel.currentText() == "0"
+    assert channel.currentText() == "1"  # napari shows the middle of an axis first
 
+    choose(channel, 3)
+    assert dock.viewer.dims.current_step[0] == 2
+    dock.viewer.dims.set_current_step(0, 0)
+    assert channel.currentText() == "0"
     choose(channel, 3)
 
     assert dock.session.channel == 2

@@ -51,7 +51,8 @@ class Scene:
     """What is segmented: all that is needed of a plane whose embedding is there."""
 
     image: Image
-    channel: int | None
+    version: int
+    channel_axis: int | None
     plane: Plane
     predictor: Predictor
     embedding: Embedding
@@ -63,7 +64,7 @@ class AutoHost(Protocol):
     image: Image | None
 
     @property
-    def channel(self) -> int | None: ...
+    def channel_axis(self) -> int | None: ...
 
     @property
     def shown_plane(self) -> Plane | None: ...
@@ -232,12 +233,15 @@ class AutoSegmenter:
             self._run.stopped = True
         self._changed()
 
-    def forget(self) -> None:
-        """Stop, and drop what was found: the image is another one."""
-        was_running, self._run, self._waits = self._run is not None, None, False
-        self._inference.drop(Lane.AUTO)
-        if was_running:
+    def forget(self, image: Image) -> None:
+        """Stop what is done with an image: it is gone, or has other data."""
+        if self._host.image is image:
+            self._waits = False
+        if self._run is not None and self._run.scene.image is image:
+            self._run = None
+            self._inference.drop(Lane.AUTO)
             self._host.show_auto_status(None)
+            self.layer.remove()
 
     def set_settings(self, **changes: float) -> None:
         """Filter the shown plane's proposals otherwise; nothing is decoded again.
@@ -322,11 +326,23 @@ class AutoSegmenter:
         if proposed is not None:
             self._labelling = proposed.labelling(self._host.labelled(plane))
             labels = self._labelling.labels
-            self.layer.write(image, self._host.channel, plane, labels)
+            self.layer.write(image, self._host.channel_axis, plane, labels)
             return
         self.picking = False
-        if self._run is None or self._run.scene.plane != plane:
-            self.layer.clear(plane)
+        run = self._run
+        if run is None or not self._is_shown(run.scene):
+            self.layer.clear(image, plane)
+        elif run.found:
+            self.layer.write(image, self._host.channel_axis, plane, run.shown)
+
+    def _is_shown(self, scene: Scene) -> bool:
+        """Whether the plane of a scene is what the viewer shows."""
+        plane = self._host.shown_plane
+        return (
+            scene.image is self._host.image
+            and plane is not None
+            and scene.plane.without_channel() == plane.without_channel()
+        )
 
     def close(self) -> None:
         """Stop, and take the layer out of the viewer."""
@@ -402,7 +418,10 @@ class AutoSegmenter:
         if step.new:
             run.paint(step)
             scene = run.scene
-            self.layer.write(scene.image, scene.channel, scene.plane, run.shown)
+            if self._is_shown(scene):
+                self.layer.write(
+                    scene.image, scene.channel_axis, scene.plane, run.shown
+                )
         text = f"Auto-segment: {step.done} of {step.total} prompts, {run.found} masks"
         self._show_status(text, min(step.done / max(step.total, 1), 1.0))
         self._advance(run)
@@ -430,7 +449,8 @@ class AutoSegmenter:
             return
         self._run = None
         self._host.show_auto_status(None)
-        scene, after = run.scene, Proposed(proposals, settings)
+        scene = run.scene
+        after = Proposed(proposals, settings, version=scene.version)
         self._host.set_proposed(scene.image, scene.plane, after, "auto-segment")
         if not len(proposals):
             self._host.say("info", "Auto-segmentation found nothing here.")

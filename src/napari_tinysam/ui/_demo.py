@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 
-from napari_tinysam.ui._labels import COMMITTED
-from napari_tinysam.ui._session import session_of
+from napari_tinysam.ui._outputs import committed_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +28,8 @@ def open_demo(
     """
     viewer = napari.Viewer(title="napari-tinysam demo")
     nuclei = viewer.add_image(image, name="nuclei")
-    objects = viewer.add_labels(labels, name=COMMITTED)
+    objects = viewer.add_labels(labels, name=committed_name(nuclei))
     objects.contour = 1
     viewer.layers.selection.active = nuclei
     viewer.window.add_plugin_dock_widget("napari-tinysam", "TinySAM")
-    session = session_of(viewer)
-    if session is not None:
-        session.set_target(objects)
-        session.layers_changed.emit()  # the dock's list of layers shows it
     napari.run()

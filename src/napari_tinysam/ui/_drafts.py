@@ -130,6 +130,21 @@ class PlaneDrafts:
             else PlaneDrafts((*self.filled, ObjectDraft()))
         )
 
+    def with_next_at(self, xy: tuple[float, float]) -> PlaneDrafts:
+        """Return the drafts with the object whose box holds (x, y) as the current one, or a new."""
+        x, y = xy
+        around = [
+            draft
+            for draft in self.filled
+            if draft.box is not None
+            and draft.box[0] <= x <= draft.box[2]
+            and draft.box[1] <= y <= draft.box[3]
+        ]
+        if not around:
+            return self.with_next()
+        others = [draft for draft in self.filled if draft is not around[-1]]
+        return PlaneDrafts((*others, around[-1]))
+
     def with_boxes(
         self, boxes: Sequence[tuple[float, float, float, float]]
     ) -> PlaneDrafts:

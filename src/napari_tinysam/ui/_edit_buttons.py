@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QGridLayout, QWidget
 
-from napari_tinysam.ui._key_button import KeyButton
+from napari_tinysam.ui._key_button import KeyButton, shown_key
+from napari_tinysam.ui._keys import action
 from napari_tinysam.ui._prompt_buttons import explain
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ class EditButtons(QWidget):
     ) -> None:
         super().__init__(parent)
         self._session = session
-        self.edit = KeyButton("Edit object")
+        self.edit = KeyButton("Edit object", shown_key(action("edit_object").label))
         self.edit.setCheckable(True)
-        self.delete = KeyButton("Delete")
-        self.merge = KeyButton("Merge")
+        self.delete = KeyButton("Delete", shown_key(action("delete_object").label))
+        self.merge = KeyButton("Merge", shown_key(action("merge_objects").label))
         self.merge.setCheckable(True)
-        self.split = KeyButton("Split")
+        self.split = KeyButton("Split", shown_key(action("split_object").label))
+        self._keys = {
+            self.edit: "edit_object",
+            self.delete: "delete_object",
+            self.merge: "merge_objects",
+            self.split: "split_object",
+        }
         # `clicked`, not `toggled`: only the user's own clicks, no echo of `refresh`.
         self.edit.clicked.connect(self._edit)
         self.delete.clicked.connect(lambda: session.delete_object())
@@ -62,6 +69,8 @@ class EditButtons(QWidget):
             self.edit.setText(f"Editing object {session.edited_id}")
         self.edit.setChecked(session.edit_mode or session.edited_id is not None)
         self.merge.setChecked(session.merge_mode)
+        for button, method in self._keys.items():
+            button.set_key_works(session.key_works(method))
         explain(
             self.edit,
             free and target is not None,
@@ -75,7 +84,11 @@ class EditButtons(QWidget):
             self.merge, picked, "Click on another object to join it to this", reason
         )
         explain(
-            self.split, picked, "Give each separate piece a number of its own", reason
+            self.split,
+            picked,
+            "Click once in each part, then split: the cut is at the neck between the clicks, else "
+            "halfway. Without clicks, separate pieces get numbers of their own",
+            reason,
         )
 
     def _edit(self, checked: bool) -> None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_tinysam.ui._drafts import PlaneDrafts
-    from napari_tinysam.ui._labels import LabelEdit
+    from napari_tinysam.ui._labels import LabelEdit, Stroke
     from napari_tinysam.ui._planes import Plane
     from napari_tinysam.ui._proposed import Proposed
 
-#: Steps kept. A step is a few hundred bytes, or the rectangle of one object.
+#: Steps kept. A step is a few hundred bytes, or the rectangle that it changed.
 _LEVELS = 1000
+
+#: Bytes of those rectangles that are kept; the last step is, whatever it takes.
+_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Step:
         Where.
     before, after : PlaneDrafts
         The drafts of that plane.
-    edit : LabelEdit, optional
+    edit : LabelEdit or Stroke, optional
         What it wrote into a labels layer.
     proposed_before, proposed_after : Proposed, optional
         What auto-segmentation proposes on that plane.
@@ -38,7 +41,7 @@ class Step:
     plane: Plane
     before: PlaneDrafts
     after: PlaneDrafts
-    edit: LabelEdit | None = None
+    edit: LabelEdit | Stroke | None = None
     proposed_before: Proposed | None = None
     proposed_after: Proposed | None = None
 
@@ -48,16 +51,38 @@ class Step:
 
 
 class History:
-    """Steps done and steps taken back."""
+    """Steps done and steps taken back.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_bytes : int
+        Of what the steps wrote into labels; the oldest are forgotten.
+    """
+
+    def __init__(self, most_bytes: int = _BYTES) -> None:
         self._done: deque[Step] = deque(maxlen=_LEVELS)
         self._undone: list[Step] = []
+        self._most_bytes = most_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the steps wrote."""
+        return sum(
+            step.edit.nbytes
+            for step in (*self._done, *self._undone)
+            if step.edit is not None
+        )
 
     def push(self, step: Step) -> None:
         """Remember a step that was just done; what was taken back before is forgotten."""
         self._done.append(step)
         self._undone.clear()
+        if step.edit is None:
+            return
+        left = self.nbytes
+        while left > self._most_bytes and len(self._done) > 1:
+            oldest = self._done.popleft()
+            left -= 0 if oldest.edit is None else oldest.edit.nbytes
 
     def push_joined(self, step: Step) -> None:
         """Remember a step as part of the last one, if that was of the same kind and place.

@@ -1,32 +1,25 @@
-"""What a session remembers of each image, and the labels layer its objects go to."""
+"""What a session remembers of each image, and how a plane of it is read and embedded."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from napari.layers import Labels
-
-from napari_tinysam.ui import _labels
 from napari_tinysam.ui._drafts import PlaneDrafts
 from napari_tinysam.ui._history import History
-from napari_tinysam.ui._labels import LabelIds
-from napari_tinysam.ui._planes import (
-    Contrast,
-    Plane,
-    full_shape,
-    plane_reader,
-    transform_of,
-)
+from napari_tinysam.ui._planes import Contrast, Plane, plane_reader
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels, Layer
 
     from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.ui._auto import Region
     from napari_tinysam.ui._proposed import Proposed
 
 _numbers = count()
@@ -34,15 +27,24 @@ _numbers = count()
 
 @dataclass(eq=False)
 class ImageState:
-    """Drafts and history of one image layer.
+    """Drafts, proposals, history and labels of one image layer.
 
     Parameters
     ----------
-    channel : int or None
-        Position on the first axis where that is channels; None where it is a stack.
+    channel_axis : int or None
+        The axis that holds channels; None where all axes make a stack.
+    possible_channel_axis : int or None
+        The axis that may hold them.
+    target : napari.layers.Labels, optional
+        Where objects are committed to; None: a new layer, made with the first of them.
+    chosen : bool
+        Whether the user chose `target`, also where that is None.
     """
 
-    channel: int | None = None
+    channel_axis: int | None = None
+    possible_channel_axis: int | None = None
+    target: Labels | None = None
+    chosen: bool = False
     history: History = field(default_factory=History)
     _drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
@@ -53,33 +55,96 @@ class ImageState:
         """Note that the image's data changed: embeddings of it are void."""
         self.version = next(_numbers)
 
-    def _key(self, plane: Plane) -> Plane:
-        """Objects belong to all channels."""
-        if self.channel is None:
-            return plane
-        return replace(plane, index=(0, *plane.index[1:]))
-
     def drafts(self, plane: Plane) -> PlaneDrafts:
-        """Return the drafts of a plane."""
-        return self._drafts.get(self._key(plane), PlaneDrafts())
+        """Return the drafts of a plane; they belong to all channels."""
+        return self._drafts.get(plane.without_channel(), PlaneDrafts())
 
     def set_drafts(self, plane: Plane, drafts: PlaneDrafts) -> None:
         """Replace the drafts of a plane."""
         if drafts.is_empty:
-            self._drafts.pop(self._key(plane), None)
+            self._drafts.pop(plane.without_channel(), None)
         else:
-            self._drafts[self._key(plane)] = drafts
+            self._drafts[plane.without_channel()] = drafts
+
+    @property
+    def draft_count(self) -> int:
+        """How many objects are in the making, on all planes."""
+        return sum(len(drafts.filled) for drafts in self._drafts.values())
 
     def proposed(self, plane: Plane) -> Proposed | None:
-        """Return what is proposed on a plane."""
-        return self._proposed.get(self._key(plane))
+        """Return what is proposed on a plane, unless the image's data are others by now."""
+        found = self._proposed.get(plane.without_channel())
+        return found if found is not None and found.version == self.version else None
 
     def set_proposed(self, plane: Plane, proposed: Proposed | None) -> None:
         """Replace what is proposed on a plane."""
         if proposed is None:
-            self._proposed.pop(self._key(plane), None)
+            self._proposed.pop(plane.without_channel(), None)
         else:
-            self._proposed[self._key(plane)] = proposed
+            self._proposed[plane.without_channel()] = proposed
+
+
+@dataclass(eq=False)
+class Memory:
+    """What is kept of a viewer from one dock to the next.
+
+    Parameters
+    ----------
+    states : WeakKeyDictionary
+        Of each image.
+    changes : WeakKeyDictionary
+        How many changes of each labels layer are in no file.
+    files : WeakKeyDictionary
+        The file that each labels layer was saved to.
+    image : callable, optional
+        Weak reference to the image that was segmented last.
+    contrast : Contrast
+    new_objects : bool
+        Whether a click far from the current object begins another one.
+    region : Region, optional
+        Where auto-segmentation looks.
+    """
+
+    states: weakref.WeakKeyDictionary[Image, ImageState] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    changes: weakref.WeakKeyDictionary[Labels, int] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    files: weakref.WeakKeyDictionary[Labels, Path] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    image: Callable[[], Image | None] = lambda: None
+    contrast: Contrast = Contrast.PERCENTILES
+    new_objects: bool = True
+    region: Region | None = None
+
+
+#: By the viewer's id; gone with the viewer.
+_memories: dict[int, Memory] = {}
+
+
+def memory_of(viewer: ViewerModel) -> Memory:
+    """Return what is kept of a viewer; it is forgotten with the viewer."""
+    key = id(viewer)
+    if key not in _memories:
+        _memories[key] = Memory()
+        weakref.finalize(viewer, _memories.pop, key, None)
+    return _memories[key]
+
+
+def forget(viewer: ViewerModel) -> None:
+    """Keep nothing of a viewer: its window closes."""
+    _memories.pop(id(viewer), None)
+
+
+def put_above(viewer: ViewerModel, layer: Layer, image: Image) -> None:
+    """Move a layer that lies below an image right above it, where it can be seen."""
+    layers = viewer.layers
+    if layer in layers and image in layers:
+        at, image_at = layers.index(layer), layers.index(image)
+        if at < image_at:
+            layers.move(at, image_at + 1)
 
 
 def embedding_job(
@@ -109,84 +174,3 @@ def embedding_job(
         return replace(embedding, original_size=plane.shape)
 
     return (state.version, plane, contrast, limits), embed
-
-
-class OutputLayer:
-    """The labels layer that objects are committed to: the user's choice, or one made when needed.
-
-    Parameters
-    ----------
-    viewer : napari.components.ViewerModel
-        Where the layer is.
-    """
-
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
-        self._ids: LabelIds | None = None
-        self.layer: Labels | None = None
-
-    @property
-    def ids(self) -> LabelIds:
-        """Hands out ids for the layer."""
-        if self._ids is None:
-            raise RuntimeError("There is no labels layer yet.")
-        return self._ids
-
-    def choose(self, layer: Labels | None) -> None:
-        """Use a layer from now on; None: make one at the next commit."""
-        if layer is self.layer:
-            return
-        if self._ids is not None:
-            self._ids.close()
-        self.layer = layer
-        self._ids = None if layer is None else LabelIds(layer)
-
-    def plane(self, plane: Plane) -> tuple[Labels, Plane] | None:
-        """Return the layer and its plane that belongs to the image's; None without a layer.
-
-        Raises
-        ------
-        LabelsError
-            If the layer does not fit the image.
-        """
-        if self.layer is None:
-            return None
-        return self.layer, _labels.plane_in(self.layer, plane)
-
-    def make(self, image: Image, channel: int | None) -> Labels:
-        """Add `committed_objects` for an image, where the image is, and use it.
-
-        A channel axis is left out: objects belong to all channels.
-        """
-        layer = Labels(
-            np.zeros(full_shape(image)[0 if channel is None else 1 :], np.uint32),
-            name=_labels.COMMITTED,
-            opacity=0.6,
-            **transform_without_channels(image, channel),
-        )
-        selection = self._viewer.layers.selection
-        chosen, active = set(selection), selection.active
-        at = self._viewer.layers.index(image) + 1
-        self._viewer.layers.insert(at, layer)
-        self._viewer.layers.selection = chosen
-        self._viewer.layers.selection.active = active
-        self.choose(layer)
-        return layer
-
-
-def transform_without_channels(image: Image, channel: int | None) -> dict[str, Any]:
-    """Transform arguments for a layer that lacks the image's channel axis, where it has one.
-
-    The first axis must not be mixed with the others by a rotation; channels never are.
-    """
-    if channel is None:
-        return transform_of(image)
-    affine = np.asarray(image.affine.affine_matrix)
-    return {
-        "scale": image.scale[1:],
-        "translate": image.translate[1:],
-        "rotate": image.rotate[1:, 1:],
-        "affine": affine[1:, 1:],
-        "units": image.units[1:],
-        "axis_labels": image.axis_labels[1:],
-    }

@@ -22,9 +22,11 @@ class Lane(IntEnum):
 
     MODEL = 0
     PROMPT = 1
-    EMBED = 2
-    HOVER = 3
-    AUTO = 4
+    SAVE = 2
+    EMBED = 3
+    COMMIT = 4
+    HOVER = 5
+    AUTO = 6
 
 
 #: Longest wait at exit for a job that runs, in seconds.

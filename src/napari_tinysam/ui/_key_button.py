@@ -71,14 +71,21 @@ class KeyButton(QPushButton):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(text, parent)
-        self._key = key
+        self._key = self._own_key = key
         self.setProperty("role", role)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
 
     @property
     def key(self) -> str:
-        """The key that is shown."""
-        return self._key
+        """The key, also where it is not shown."""
+        return self._own_key
+
+    def set_key_works(self, works: bool) -> None:
+        """Show the key, or not where it means something else at the moment."""
+        key = self._own_key if works else ""
+        if key != self._key:
+            self._key = key
+            self.update()
 
     def set_role(self, role: str) -> None:
         """Change the colours; see `role`."""
@@ -94,7 +101,7 @@ class KeyButton(QPushButton):
     def sizeHint(self) -> QSize:
         """Return room for text and key."""
         text = self.fontMetrics().horizontalAdvance(self.text())
-        key = self._key_width() + (_GAP if text else 0) if self._key else 0
+        key = self._key_width() + (_GAP if text else 0) if self._own_key else 0
         height = max(self.fontMetrics().height() + 10, super().sizeHint().height())
         return QSize(text + key + 2 * _PADDING, height)
 
@@ -130,7 +137,7 @@ class KeyButton(QPushButton):
 
     def _key_width(self) -> int:
         metrics = QFontMetrics(self._key_font())
-        width = metrics.horizontalAdvance(self._key) + 2 * _KEY_PADDING
+        width = metrics.horizontalAdvance(self._own_key) + 2 * _KEY_PADDING
         return max(width, metrics.height())
 
     def _draw_key(self, painter: QPainter, inside: QRect, colour: QColor) -> None:

@@ -1,8 +1,9 @@
 """The keys of the annotator: one table, bound while it is active.
 
-They are micro-sam's. Keys of the active layer come first in napari, so none of napari's own is ever
-shadowed; where one of them would win (C on an Image layer is "auto contrast"), a click has made the
-preview layer the active one, on which all of these are free.
+They are micro-sam's, with four of ours. Keys of the active layer come first in napari. So ours are
+bound on that layer too while clicks are ours there: on the image (where napari's C is "auto
+contrast"), its labels, our preview and prompt layers. The four that are napari's on a Labels layer
+stay napari's there, as long as no object is being edited.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app_model.types import KeyCode, KeyMod
+from app_model.types import KeyBinding, KeyCode, KeyMod
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,12 +33,15 @@ class KeyAction:
         The method of `AnnotationSession` it calls.
     text : str
         What it does, for the tooltip.
+    yields : bool
+        Whether the active layer's own meaning of the key comes first.
     """
 
     keys: tuple[int, ...]
     label: str
     method: str
     text: str
+    yields: bool = False
 
 
 KEYS: tuple[KeyAction, ...] = (
@@ -63,6 +67,30 @@ KEYS: tuple[KeyAction, ...] = (
     KeyAction(
         (KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ,), "Ctrl+Shift+Z", "redo", "Redo"
     ),
+    KeyAction(
+        (KeyCode.KeyE,),
+        "E",
+        "edit_object",
+        "Edit the object under the cursor, or the one clicked next",
+        yields=True,
+    ),
+    KeyAction(
+        (KeyCode.Delete,),
+        "Del",
+        "delete_object",
+        "Delete the object that is edited, or the one under the cursor",
+        yields=True,
+    ),
+    KeyAction(
+        (KeyCode.KeyM,), "M", "merge_objects", "Merge with another object", yields=True
+    ),
+    KeyAction(
+        (KeyCode.KeyX,),
+        "X",
+        "split_object",
+        "Split the object that is edited",
+        yields=True,
+    ),
 )
 
 
@@ -72,7 +100,7 @@ def action(method: str) -> KeyAction:
 
 
 class KeyBinder:
-    """Binds the keys on a viewer and on the preview layer, and puts back what was there.
+    """Binds the keys on a viewer and on its active layer, and puts back what was there.
 
     Parameters
     ----------
@@ -85,40 +113,61 @@ class KeyBinder:
     def __init__(self, viewer: ViewerModel, call: Callable[[str], None]) -> None:
         self._viewer = viewer
         self._call = call
-        self._before: dict[Any, Callable[..., Any] | None] = {}
+        self._on_viewer: dict[Any, Callable[..., Any] | None] = {}
+        self._on_layer: dict[Any, Callable[..., Any] | None] = {}
         self._layer: Layer | None = None
+        self._all = False
+
+    @property
+    def bound(self) -> bool:
+        """Whether the keys are ours."""
+        return bool(self._on_viewer)
 
     def bind(self) -> None:
         """Bind all keys on the viewer."""
-        if self._before:
-            return
-        for key, handler in self._handlers():
-            self._before[key] = self._viewer.bind_key(key, None)
-            self._viewer.bind_key(key, handler, overwrite=True)
+        if not self._on_viewer:
+            self._on_viewer = _bound(self._viewer, self._handlers(None))
 
-    def bind_layer(self, layer: Layer) -> None:
-        """Bind all keys on our own preview layer too, where napari's undo would be in the way."""
-        if layer is self._layer:
+    def follow(self, layer: Layer | None, *, all_keys: bool) -> None:
+        """Bind the keys on a layer, too, and on no other any more.
+
+        Parameters
+        ----------
+        layer : napari.layers.Layer or None
+            The active one, if clicks on it are ours.
+        all_keys : bool
+            Also those that yield to the layer's own.
+        """
+        if layer is self._layer and all_keys == self._all:
             return
-        self._layer = layer
-        for key, handler in self._handlers():
-            layer.bind_key(key, handler, overwrite=True)
+        if self._layer is not None:
+            _put_back(self._layer, self._on_layer)
+        self._layer, self._all, self._on_layer = layer, all_keys, {}
+        if layer is not None:
+            kept = None if all_keys else layer
+            self._on_layer = _bound(layer, self._handlers(kept))
 
     def unbind(self) -> None:
-        """Leave both key maps as they were."""
-        for key, before in self._before.items():
-            self._viewer.bind_key(key, None)
-            if before is not None:
-                self._viewer.bind_key(key, before, overwrite=True)
-        self._before.clear()
-        if self._layer is not None:
-            for key, _ in self._handlers():
-                self._layer.bind_key(key, None)
-            self._layer = None
+        """Leave all key maps as they were."""
+        self.follow(None, all_keys=False)
+        _put_back(self._viewer, self._on_viewer)
+        self._on_viewer = {}
 
-    def _handlers(self) -> list[tuple[int, Callable[[Any], None]]]:
+    def works(self, method: str) -> bool:
+        """Whether the keys of a session's method are ours where the user is now."""
+        active = self._viewer.layers.selection.active
+        if not self.bound:
+            return False
+        if active is None or (active is self._layer and self._all):
+            return True
+        return not action(method).yields or not _owns(active, action(method))
+
+    def _handlers(self, own: Layer | None) -> list[tuple[int, Callable[[Any], None]]]:
         return [
-            (key, self._handler(known.method)) for known in KEYS for key in known.keys
+            (key, self._handler(known.method))
+            for known in KEYS
+            if not (known.yields and own is not None and _owns(own, known))
+            for key in known.keys
         ]
 
     def _handler(self, method: str) -> Callable[[Any], None]:
@@ -126,3 +175,28 @@ class KeyBinder:
             self._call(method)
 
         return run
+
+
+def _owns(layer: Layer, known: KeyAction) -> bool:
+    """Whether a layer's kind has a meaning of its own for a key."""
+    keys = {KeyBinding.from_int(key) for key in known.keys}
+    maps = [getattr(cls, "class_keymap", {}) for cls in type(layer).__mro__]
+    return any(keys & set(keymap) for keymap in maps)
+
+
+def _bound(
+    target: Any, handlers: list[tuple[int, Callable[[Any], None]]]
+) -> dict[Any, Callable[..., Any] | None]:
+    """Bind keys; return what was there."""
+    before = {}
+    for key, handler in handlers:
+        before[key] = target.bind_key(key, None)
+        target.bind_key(key, handler, overwrite=True)
+    return before
+
+
+def _put_back(target: Any, before: dict[Any, Callable[..., Any] | None]) -> None:
+    for key, handler in before.items():
+        target.bind_key(key, None)
+        if handler is not None:
+            target.bind_key(key, handler, overwrite=True)

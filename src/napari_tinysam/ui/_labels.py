@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: Name of the layer that is made where the user chose none (the name micro-sam uses).
 COMMITTED = "committed_objects"
 
+#: Less than this share of a mask, or of its depth, is no object but a remainder of one.
+_LEAST_SHARE = 0.25
+_LEAST_DEPTH = 0.35
+
 #: Values of a labels layer on disk that are looked through at once.
 _READ_AT_ONCE = 2**24
 
@@ -70,19 +74,26 @@ class LabelEdit:
         """Whether anything differs."""
         return bool((self.before != self.after).any())
 
-    def apply(self) -> None:
-        """Write the new ids, but only where the old ones still stand."""
-        self._replace(self.before, self.after)
+    @property
+    def nbytes(self) -> int:
+        """Bytes it keeps."""
+        return self.before.nbytes + self.after.nbytes
 
-    def revert(self) -> None:
+    def apply(self) -> bool:
+        """Write the new ids where the old ones still stand; return whether anything changed."""
+        return self._replace(self.before, self.after)
+
+    def revert(self) -> bool:
         """Write the old ids, but only where the new ones still stand: later painting stays.
 
-        After napari's own undo there is nothing left to do, and nothing is done.
+        After napari's own undo there is nothing left to do, and False is returned.
         """
-        self._replace(self.after, self.before)
+        return self._replace(self.after, self.before)
 
-    def _replace(self, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> None:
-        self._write((old != new) & (self._read() == old), new)
+    def _replace(self, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> bool:
+        where = (old != new) & (self._read() == old)
+        self._write(where, new)
+        return bool(where.any())
 
     def _read(self) -> npt.NDArray[Any]:
         height, width = self.before.shape
@@ -105,6 +116,74 @@ class LabelEdit:
                 self.layer.data_setitem(tuple(indices), ids[where])
         else:
             _write_box(self.layer, indices, ids[where])
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """What the user painted, filled or erased with napari's own tools.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        The layer that was changed.
+    item : sequence
+        napari's record of it: (indices, old values, new values), or its atom for boxes.
+    """
+
+    layer: Labels
+    item: Sequence[Any]
+
+    def apply(self) -> bool:
+        """Paint again where the old values stand; return whether anything changed."""
+        return any(self._replace(atom, back=False) for atom in self.item)
+
+    def revert(self) -> bool:
+        """Take back where the new values stand; return whether anything changed."""
+        return any(self._replace(atom, back=True) for atom in reversed(self.item))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it keeps."""
+        return sum(
+            part.nbytes
+            for atom in self.item
+            for part in (*_flat(atom[0]), *atom[1:])
+            if hasattr(part, "nbytes")
+        )
+
+    def _replace(self, atom: Any, *, back: bool) -> bool:
+        places, old, new = _places(atom)
+        have, want = (new, old) if back else (old, new)
+        now = np.asarray(self.layer.data[places])
+        where = (now == have) & (now != want)
+        if not where.any():
+            return False
+        at = tuple(np.broadcast_to(index, where.shape)[where] for index in places)
+        values = np.broadcast_to(want, where.shape)[where].astype(now.dtype)
+        if _takes_places(self.layer.data):
+            with self.layer.block_history():
+                self.layer.data_setitem(at, values)
+        else:
+            _write_box(self.layer, at, values)
+        return True
+
+
+def _flat(places: Any) -> tuple[Any, ...]:
+    return places if isinstance(places, tuple) else (places,)
+
+
+def _places(atom: Any) -> tuple[tuple[npt.NDArray[np.intp], ...], Any, Any]:
+    """Return indices for each axis, old and new values of one of napari's records."""
+    if len(atom) == 3:
+        return tuple(np.asarray(index) for index in atom[0]), atom[1], atom[2]
+    key, mask, old, new = atom
+    corner = [side.start for side in key]
+    if mask is None:
+        mask = np.ones(np.shape(old), bool)
+    places = tuple(
+        index + start for index, start in zip(np.nonzero(mask), corner, strict=True)
+    )
+    return places, np.ravel(old), new
 
 
 def _takes_places(data: Any) -> bool:
@@ -147,14 +226,8 @@ def read_ids(
     return ids.T if plane.transposed else ids
 
 
-def plane_in(layer: Labels, plane: Plane) -> Plane:
-    """Find the plane of a labels layer that belongs to a plane of the image.
-
-    Raises
-    ------
-    LabelsError
-        If the layer cannot be edited, or has another size than the image.
-    """
+def check_writeable(layer: Labels) -> None:
+    """Raise `LabelsError` if objects cannot be written into a layer."""
     if layer.multiscale:
         raise LabelsError(
             f"{layer.name} is a pyramid, which napari cannot edit. Choose another layer."
@@ -164,11 +237,24 @@ def plane_in(layer: Labels, plane: Plane) -> Plane:
         raise LabelsError(
             f"{layer.name} is read-only. Duplicate it and choose the copy."
         )
+
+
+def plane_in(layer: Labels, plane: Plane) -> Plane:
+    """Find the plane of a labels layer that belongs to a plane of the image.
+
+    Raises
+    ------
+    LabelsError
+        If the layer cannot be edited, or has another size than the image.
+    """
+    check_writeable(layer)
     try:
         found = plane.for_ndim(layer.ndim)
     except PlaneError:
         raise LabelsError(_misfit(layer, plane)) from None
     shape = full_shape(layer)
+    if found.channel_axis is not None and shape[found.channel_axis] == 1:
+        found = found.without_channel()
     fits = (shape[found.axes[0]], shape[found.axes[1]]) == plane.shape and all(
         at is None or at < shape[axis] for axis, at in enumerate(found.index)
     )
@@ -253,12 +339,13 @@ class LabelIds:
             return
         self._highest = max(self._highest, label)
 
-    def write(self, edit: LabelEdit) -> None:
+    def write(self, edit: LabelEdit) -> bool:
         """Apply an edit of ours, which is no reason to read the maximum again."""
         highest = self._highest
-        edit.apply()
+        changed = edit.apply()
         self._highest = highest
         self.used(int(edit.after.max(initial=0)))
+        return changed
 
 
 def commit_edit(
@@ -288,7 +375,7 @@ def commit_edit(
     edit : LabelEdit
         Not applied yet.
     labels : list of int
-        The ids of the objects.
+        The ids of the objects; 0 for one of which the others leave nothing sensible.
 
     Raises
     ------
@@ -302,25 +389,62 @@ def commit_edit(
     before = read_ids(layer, plane, ys, xs)
     after = before.copy()
     merging = overlap is Overlap.MERGE
-    fresh = iter(ids.next(sum(e is None and not merging for _, e in objects)))
+    fresh = ids.next(sum(e is None and not merging for _, e in objects))
     keep = overlap is not Overlap.OVERWRITE or layer.preserve_labels
-    labels = []
+    labels: list[int] = []
     for mask, edited in objects:
-        label = _label_for(layer, edited, overlap, fresh)
-        if edited is not None:
-            after[after == label] = 0
+        label = _label_for(layer, edited, overlap, fresh[:1])
         place = _place(mask, ys.start, xs.start, after.shape)
         free = (after == 0) | (after == label) if keep else np.ones(after.shape, bool)
-        if not (place & free).any():
-            raise LabelsError(
-                "Nothing to commit: other objects cover it all. Choose “overwrite” to replace "
-                "them."
-                if mask.area
-                else "Nothing to commit: the mask is empty."
-            )
+        new = edited is None and not merging
+        if not _is_object(place & free, place if new else None):
+            labels.append(0)
+            continue
+        if edited is not None:
+            after[after == label] = 0
         after[place & free] = label
         labels.append(label)
+        if new:
+            fresh.pop(0)
+    if not any(labels):
+        raise LabelsError(_nothing_left([mask for mask, _ in objects], before, ys, xs))
     return LabelEdit(layer, plane, ys.start, xs.start, before, after), labels
+
+
+def _is_object(left: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_] | None) -> bool:
+    """Whether what is left of a mask, (h, w), is an object; None: any pixel is enough."""
+    count = int(np.count_nonzero(left))
+    if not count or of is None:
+        return bool(count)
+    whole = int(np.count_nonzero(of))
+    if count == whole:
+        return True
+    return count >= _LEAST_SHARE * whole and _depth(left) >= _LEAST_DEPTH * _depth(of)
+
+
+def _depth(mask: npt.NDArray[np.bool_]) -> float:
+    """Pixels from the deepest pixel of a mask to its border: small for a ring."""
+    from scipy.ndimage import distance_transform_edt
+
+    return float(distance_transform_edt(np.pad(mask, 1)).max())
+
+
+def _nothing_left(
+    masks: Sequence[BoxedMask], ids: npt.NDArray[Any], ys: slice, xs: slice
+) -> str:
+    """Say why nothing can be committed."""
+    there: set[int] = set()
+    for mask in masks:
+        place = _place(mask, ys.start, xs.start, ids.shape)
+        there |= set(np.unique(ids[place]).tolist()) - {0}
+    if not there:
+        return "Nothing to commit: the mask is empty."
+    what = (
+        "other objects cover it"
+        if len(there) > 1
+        else f"object {there.pop()} is there already"
+    )
+    return f"Nothing to commit: {what}. Choose “overwrite” to replace it, or edit it instead."
 
 
 def paste_edit(
@@ -373,12 +497,15 @@ def paste_edit(
 
 
 def _label_for(
-    layer: Labels, edited: EditedObject | None, overlap: Overlap, fresh: Any
+    layer: Labels,
+    edited: EditedObject | None,
+    overlap: Overlap,
+    fresh: Sequence[int],
 ) -> int:
     if edited is not None:
         return edited.label
     if overlap is not Overlap.MERGE:
-        return int(next(fresh))
+        return fresh[0]
     if layer.selected_label == 0:
         raise LabelsError(
             f"Nothing to merge into: select a label of {layer.name} first (its label spin box)."
@@ -412,9 +539,10 @@ def split_edit(
 ) -> tuple[LabelEdit, int]:
     """Split an object.
 
-    With two or more seeds inside it, each becomes one object (watershed of the distance to the
-    object's border). Without, its separate pieces become objects, or, if it is one piece, its two
-    deepest parts.
+    With two or more seeds inside it, the cuts are at the necks between the lobes that hold one seed
+    each (watershed of the distance to the object's border); where seeds share a lobe, every pixel
+    goes to the seed that is nearest within the object. Without seeds, its separate pieces become
+    objects, or, if it is one piece, its two deepest lobes.
 
     Parameters
     ----------
@@ -463,32 +591,73 @@ def _parts(
 ) -> npt.NDArray[np.int32]:
     """(h, w) numbers 1… of the parts of a mask, 0 outside."""
     from scipy import ndimage
-    from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
-    inside = [
-        (round(y) - mask.y0, round(x) - mask.x0) for x, y in seeds if _holds(mask, x, y)
-    ]
+    inside = list(
+        dict.fromkeys(
+            (round(y) - mask.y0, round(x) - mask.x0)
+            for x, y in seeds
+            if _holds(mask, x, y)
+        )
+    )
     depth = ndimage.distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
+    markers = np.zeros(mask.mask.shape, np.int32)
     if len(inside) < 2:
         pieces, count = ndimage.label(mask.mask, np.ones((3, 3)))
         if count > 1:
             return np.asarray(pieces, np.int32)
-        apart = max(2, int(depth.max(initial=0)))
-        inside = [
-            (int(y), int(x))
-            for y, x in peak_local_max(
-                ndimage.gaussian_filter(depth, 1),
-                min_distance=apart,
-                num_peaks=2,
-                labels=mask.mask.astype(np.int32),
-                exclude_border=False,
-            )
-        ]
-    markers = np.zeros(mask.mask.shape, np.int32)
-    for number, (y, x) in enumerate(dict.fromkeys(inside), start=1):
+        for number, (y, x) in enumerate(_peaks(mask.mask, depth, 2), start=1):
+            markers[y, x] = number
+        return np.asarray(watershed(-depth, markers, mask=mask.mask), np.int32)
+    peaks = _peaks(mask.mask, depth, len(inside))
+    for number, (y, x) in enumerate(peaks, start=1):
         markers[y, x] = number
-    return np.asarray(watershed(-depth, markers, mask=mask.mask), np.int32)
+    lobes = watershed(-depth, markers, mask=mask.mask)
+    of_seeds = [int(lobes[seed]) for seed in inside]
+    if 0 not in of_seeds and len(set(of_seeds)) == len(inside):
+        # One seed in each lobe: the necks between the lobes are the place to cut.
+        order = np.zeros(len(peaks) + 1, np.int32)
+        order[of_seeds] = range(1, len(inside) + 1)
+        return np.asarray(order[lobes], np.int32)
+    return _nearest_seed(mask.mask, inside)
+
+
+def _peaks(
+    mask: npt.NDArray[np.bool_], depth: npt.NDArray[np.float64], count: int
+) -> list[tuple[int, int]]:
+    """(row, column) of the deepest places of a mask, at most so many, each a lobe of its own."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.feature import peak_local_max
+
+    found = peak_local_max(
+        gaussian_filter(depth, 1),
+        min_distance=max(2, int(depth.max(initial=0))),
+        num_peaks=count,
+        labels=mask.astype(np.int32),
+        exclude_border=False,
+    )
+    return [(int(y), int(x)) for y, x in found]
+
+
+def _nearest_seed(
+    mask: npt.NDArray[np.bool_], seeds: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.int32]:
+    """(h, w) number, from 1, of the (row, column) seed nearest to each pixel inside a mask."""
+    from scipy import ndimage
+    from skimage.graph import MCP_Geometric
+
+    costs = np.where(mask, 1.0, np.inf)
+    found = [MCP_Geometric(costs).find_costs([seed])[0] for seed in seeds]
+    nearest = np.argmin(found, axis=0).astype(np.int32) + 1
+    reached = np.isfinite(np.min(found, axis=0))
+    parts = np.where(mask & reached, nearest, 0).astype(np.int32)
+    lost = (
+        mask & ~reached
+    )  # pieces without a seed go to the part that is nearest in the plane
+    if lost.any():
+        _, at = ndimage.distance_transform_edt(parts == 0, return_indices=True)
+        parts[lost] = parts[tuple(at)][lost]
+    return parts
 
 
 def _holds(mask: BoxedMask, x: float, y: float) -> bool:

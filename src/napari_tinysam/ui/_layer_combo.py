@@ -61,6 +61,10 @@ class LayerCombo(NarrowCombo):
         self._layers: list[Layer | None] = []
         self.activated.connect(self._choose)
 
+    def set_none_text(self, text: str) -> None:
+        """Call the entry for no layer otherwise, from the next `set_layers` on."""
+        self._none_text = text
+
     def set_layers(self, layers: Sequence[Layer], current: Layer | None) -> None:
         """Show these layers and mark the current one. Emits nothing."""
         entries: list[Layer | None] = list(layers)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QWidget
 
 from napari_tinysam.ui._choices import keep_choice
-from napari_tinysam.ui._labels import COMMITTED, Overlap
+from napari_tinysam.ui._key_button import KeyButton
+from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._layer_combo import LayerCombo, NarrowCombo
+from napari_tinysam.ui._prompt_buttons import explain
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_tinysam.ui._session import AnnotationSession
 
 _OVERLAP_TIPS = {
@@ -19,6 +24,28 @@ _OVERLAP_TIPS = {
     Overlap.OVERWRITE: "A new object takes the pixels of objects that are there",
     Overlap.MERGE: "New pixels join the label that is selected in the labels layer",
 }
+
+
+def asked_for_file(
+    parent: QWidget, session: AnnotationSession, layer: Labels
+) -> Path | None:
+    """Return the file of a labels layer; the user is asked once. None: the user did not want to."""
+    known = session.saving.file_of(layer)
+    if known is not None and known.parent.is_dir():
+        return known
+    owner = next(
+        (i for i in session.image_layers() if session.state_of(i).target is layer), None
+    )
+    name, _ = QFileDialog.getSaveFileName(
+        parent,
+        f"Save {layer.name}",
+        str(session.saving.suggestion(layer, owner)),
+        "TIFF (*.tif *.tiff)",
+    )
+    if not name:
+        return None
+    path = Path(name)
+    return path if path.suffix.lower() in (".tif", ".tiff") else Path(f"{name}.tif")
 
 
 class OutputBox(QWidget):
@@ -37,7 +64,7 @@ class OutputBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._session = session
-        self.labels = LayerCombo(f"new: {COMMITTED}", always_none=True)
+        self.labels = LayerCombo("new", always_none=True)
         self.labels.chosen.connect(session.set_target)
         self.overlap = NarrowCombo()
         for overlap in Overlap:
@@ -55,17 +82,50 @@ class OutputBox(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Labels", self.labels)
         form.addRow("Overlap", self.overlap)
+        self.save = KeyButton("Save")
+        self.save.clicked.connect(self._save)
+        self.state = QLabel()
+        self.state.setObjectName("TinySAMHint")
+        form.addRow(self.save, self.state)
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the session's overlap."""
+        """Show the session's overlap, and whether the labels are saved."""
+        session = self._session
+        target = session.target
+        file = None if target is None else session.saving.file_of(target)
+        explain(
+            self.save,
+            target is not None,
+            "Write the labels into a TIFF file beside the image"
+            if file is None
+            else f"Write the labels into {file}",
+            "There are no labels yet: commit an object first.",
+        )
+        saved = session.saving.is_saved(target)
+        self.state.setText(
+            ""
+            if target is None or (saved and file is None)
+            else f"saved: {file.name}"
+            if saved and file is not None
+            else "not saved yet"
+        )
         overlap = self._session.overlap
         self.overlap.setCurrentIndex(list(Overlap).index(overlap))
         self.overlap.setToolTip(_OVERLAP_TIPS[overlap])
 
     def refresh_layers(self) -> None:
         """Offer the labels layers there are."""
-        self.labels.set_layers(self._session.labels_layers(), self._session.target)
+        session = self._session
+        self.labels.set_none_text(f"new: {session.new_target_name}".rstrip(": "))
+        self.labels.set_layers(session.labels_layers(), session.target)
+
+    def _save(self) -> None:
+        target = self._session.target
+        if target is not None:
+            file = asked_for_file(self, self._session, target)
+            if file is not None:
+                self._session.saving.save(target, file)
 
     def _choose_overlap(self, at: int) -> None:
         overlap = list(Overlap)[at]

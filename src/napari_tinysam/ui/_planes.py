@@ -8,7 +8,7 @@ plane, prompts are kept in `xy_plane`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 #: Longest side that the model looks at: finer pyramid levels would only be scaled down again.
 _MODEL_SIDE = 1024
 
-#: Plain arrays with a short first axis, shown as a stack, are often channels.
+#: Plain arrays with a short axis, shown as a stack, often have channels there.
 _MAX_CHANNELS = 16
 
-
-#: How files label first axes that are certainly not channels.
-_NOT_CHANNELS = ("t", "time", "z", "depth")
+#: How files label axes that certainly are channels, and that certainly are not.
+_CHANNELS = ("c", "channel", "channels", "ch")
+_NOT_CHANNELS = ("t", "time", "z", "depth", "s", "p", "position")
 
 
 class Contrast(Enum):
@@ -54,11 +54,14 @@ class Plane:
         The axes of the layer that run down and across the screen.
     shape : (int, int)
         Full-resolution pixels down and across.
+    channel_axis : int, optional
+        The axis of the layer that holds channels, where it is not shown.
     """
 
     index: tuple[int | None, ...]
     axes: tuple[int, int]
     shape: tuple[int, int]
+    channel_axis: int | None = None
 
     def data_position(self, xy_plane: Sequence[float]) -> npt.NDArray[np.float64]:
         """Map (x, y) on the plane to a position in the layer's data, (ndim,)."""
@@ -92,16 +95,37 @@ class Plane:
         return self.axes[0] > self.axes[1]
 
     def for_ndim(self, ndim: int) -> Plane:
-        """Return the same plane of a layer with fewer axes, which napari aligns at the end."""
+        """Return the same plane of a layer with fewer axes, which napari aligns at the end.
+
+        Raises
+        ------
+        PlaneError
+            If one of the axes that are shown would be left out, or others than the channels while
+            these stay: the planes of the two layers would not be the same ones.
+        """
         drop = len(self.index) - ndim
         if drop < 0 or min(self.axes) < drop:
             raise PlaneError("The layer does not have the axes that are shown.")
+        channels = self.channel_axis
+        if drop and channels is not None and channels >= drop:
+            raise PlaneError("The layer leaves out another axis than the channels.")
         return Plane(
-            self.index[drop:], (self.axes[0] - drop, self.axes[1] - drop), self.shape
+            self.index[drop:],
+            (self.axes[0] - drop, self.axes[1] - drop),
+            self.shape,
+            None if channels is None or drop else channels,
         )
 
+    def without_channel(self) -> Plane:
+        """Return the plane that all channels have in common: the first channel's."""
+        if self.channel_axis is None:
+            return self
+        index = list(self.index)
+        index[self.channel_axis] = 0
+        return replace(self, index=tuple(index))
 
-def shown_plane(layer: Image, dims: Dims, channel: int | None = None) -> Plane:
+
+def shown_plane(layer: Image, dims: Dims, channel_axis: int | None = None) -> Plane:
     """Find the plane of a layer that the viewer shows.
 
     Parameters
@@ -110,8 +134,8 @@ def shown_plane(layer: Image, dims: Dims, channel: int | None = None) -> Plane:
         Of any number of axes; RGB and multiscale too.
     dims : napari.components.Dims
         The viewer's.
-    channel : int, optional
-        The position on the first axis, where that is channels, whatever its slider shows.
+    channel_axis : int, optional
+        The axis of the layer that holds channels.
 
     Raises
     ------
@@ -130,15 +154,15 @@ def shown_plane(layer: Image, dims: Dims, channel: int | None = None) -> Plane:
     for axis in range(layer.ndim):
         if axis in axes:
             continue
-        if axis == 0 and channel is not None:
-            index[axis] = channel
-            continue
         at = round(float(position[axis]))
         if not 0 <= at < shape[axis]:
             raise PlaneError(f"{layer.name} has no plane at this position.")
         index[axis] = at
     return Plane(
-        tuple(index), (axes[0], axes[1]), (int(shape[axes[0]]), int(shape[axes[1]]))
+        tuple(index),
+        (axes[0], axes[1]),
+        (int(shape[axes[0]]), int(shape[axes[1]])),
+        None if channel_axis in axes else channel_axis,
     )
 
 
@@ -182,25 +206,64 @@ def _level(layer: Image, plane: Plane) -> int:
     return enough[-1] if enough else 0
 
 
-def channel_count(layer: Image) -> int:
-    """How many channels the first axis may hold; 1 where it cannot be channels.
+def possible_channel_axis(layer: Image) -> int | None:
+    """Find the axis that holds channels, or may hold them; None where there is none.
 
     Colour is not meant: RGB layers have an axis of their own for it, which napari does not count.
     """
+    certain = certain_channel_axis(layer)
+    if certain is not None or layer.rgb or layer.ndim < 3:
+        return certain
+    shape, labels = full_shape(layer), _labels_of_axes(layer)
+    short = [
+        axis
+        for axis in range(layer.ndim - 2)
+        if 1 < shape[axis] <= _MAX_CHANNELS and labels[axis] not in _NOT_CHANNELS
+    ]
+    # The axis before the rows, as microscopes' files are ordered.
+    return short[-1] if short else None
+
+
+def certain_channel_axis(layer: Image) -> int | None:
+    """Find the axis that certainly holds channels: by its label, or by the file's own axes."""
     if layer.rgb or layer.ndim < 3:
-        return 1
-    if str(layer.axis_labels[0]).lower() in _NOT_CHANNELS:
-        return 1
-    first = full_shape(layer)[0]
-    return first if first <= _MAX_CHANNELS else 1
+        return None
+    labels = _labels_of_axes(layer)
+    if not any(label in _CHANNELS for label in labels):
+        labels = _axes_of_file(layer)
+    found = [axis for axis, label in enumerate(labels) if label in _CHANNELS]
+    return found[0] if found and full_shape(layer)[found[0]] > 1 else None
 
 
-def default_channel(layer: Image) -> int | None:
-    """Channel 0 where the first axis is labelled as channels, None where it is a stack."""
-    label = str(layer.axis_labels[0]).lower()
-    if channel_count(layer) > 1 and label in ("c", "channel", "channels"):
-        return 0
-    return None
+def _labels_of_axes(layer: Image) -> list[str]:
+    return [str(label).lower() for label in layer.axis_labels]
+
+
+def _axes_of_file(layer: Image) -> list[str]:
+    """Axes that the file of a layer names, lower case; empty where it does not say or fit."""
+    path = layer.source.path
+    if path is None or not str(path).lower().endswith((".tif", ".tiff")):
+        return []
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            if not (file.is_ome or file.is_imagej):
+                return []
+            axes, shape = file.series[0].axes.lower(), tuple(file.series[0].shape)
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
+        return []  # what cannot be read says nothing
+    return list(axes) if shape == full_shape(layer) else []
+
+
+def shape_without_channels(layer: Image, channel_axis: int | None) -> tuple[int, ...]:
+    """Shape of a layer for objects of all channels: the first axis is left out, others get 1."""
+    shape = full_shape(layer)
+    if channel_axis is None:
+        return shape
+    if channel_axis == 0:
+        return shape[1:]
+    return (*shape[:channel_axis], 1, *shape[channel_axis + 1 :])
 
 
 def patch_transform(layer: Layer, plane: Plane, y0: int, x0: int) -> dict[str, Any]:
@@ -225,3 +288,31 @@ def transform_of(layer: Layer) -> dict[str, Any]:
         "units": layer.units,
         "axis_labels": layer.axis_labels,
     }
+
+
+def transform_without_channels(
+    image: Image, channel_axis: int | None
+) -> dict[str, Any]:
+    """Transform arguments for a layer of `shape_without_channels`, where the image is.
+
+    Where the axis cannot be left out, since napari aligns layers at their last axes, the one
+    position on it is as thick as all channels together, so that it is shown with each of them. The
+    axis must not be mixed with the others by a rotation; channels never are.
+    """
+    if channel_axis is None:
+        return transform_of(image)
+    if channel_axis == 0:
+        affine = np.asarray(image.affine.affine_matrix)
+        return {
+            "scale": image.scale[1:],
+            "translate": image.translate[1:],
+            "rotate": image.rotate[1:, 1:],
+            "affine": affine[1:, 1:],
+            "units": image.units[1:],
+            "axis_labels": image.axis_labels[1:],
+        }
+    count = full_shape(image)[channel_axis]
+    scale, translate = np.array(image.scale), np.array(image.translate)
+    translate[channel_axis] += (count - 1) / 2 * scale[channel_axis]
+    scale[channel_axis] *= count
+    return {**transform_of(image), "scale": scale, "translate": translate}

@@ -1,7 +1,8 @@
 """Prompts as napari layers: `point_prompts` (Points) and `prompts` (Shapes), read and written.
 
 The drafts are the truth. What the user adds, moves or deletes in the layers is read back into them;
-what happens in the drafts (clicks, undo, commit, another plane) is written into the layers.
+what happens in the drafts (clicks, undo, commit, another plane) is written into the layers. Layers
+of these names that the user brought are another matter: see `_user_prompts`.
 Names and colours are micro-sam's.
 """
 
@@ -15,6 +16,7 @@ from napari.layers import Points, Shapes
 
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui._drafts import PointPrompt
+from napari_tinysam.ui._images import put_above
 from napari_tinysam.ui._planes import transform_of
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _COLORS = ["#00FF00", "#FF0000"]  # positive, negative
 _SETTLED = ("added", "removed", "changed")
 
 #: A box needs at least this many pixels a side; less is a slip of the mouse.
-_SMALLEST_BOX = 2.0
+SMALLEST_BOX = 2.0
 
 #: Positions closer than this are the same prompt (layers may store float32).
 _SAME = 1e-3
@@ -65,13 +67,16 @@ class PromptLayers:
         self._drafts: PlaneDrafts | None = None
         self._writing = False
         self._sign = POSITIVE
+        #: Whether a layer is being added that is ours.
+        self.making = False
         self.points: Points | None = None
         self.boxes: Shapes | None = None
 
     def show(self, image: Image, plane: Plane, drafts: PlaneDrafts) -> None:
         """Write the prompts of a plane into the layers, which are made when first needed."""
+        if image is not self._image:
+            self._drop_misfits(image)
         self._image, self._plane, self._drafts = image, plane, drafts
-        self._adopt(image)
         points = [point for draft in drafts.objects for point in draft.points]
         boxes = [draft.box for draft in drafts.objects if draft.box is not None]
         if points and self.points is None:
@@ -152,25 +157,26 @@ class PromptLayers:
         """Add a layer without taking the user's selection away."""
         selection = self._viewer.layers.selection
         chosen, active = set(selection), selection.active
-        self._viewer.layers.append(layer)
+        self.making = True
+        try:
+            self._viewer.layers.append(layer)
+        finally:
+            self.making = False
         self._viewer.layers.selection = chosen
         self._viewer.layers.selection.active = active
 
-    def _adopt(self, image: Image) -> None:
-        """Use layers of these names that the user made; drop ours where the axes differ."""
+    def _drop_misfits(self, image: Image) -> None:
+        """Take our layers away where the axes or the place of another image differ."""
         for layer in (self.points, self.boxes):
-            if layer is not None and layer.ndim != image.ndim:
+            if layer is None or layer not in self._viewer.layers:
+                continue
+            if layer.ndim != image.ndim:
                 self._viewer.layers.remove(layer)
                 self.layer_removed(layer)
-        for layer in self._viewer.layers:
-            if layer.ndim != image.ndim:
                 continue
-            points = isinstance(layer, Points) and layer.name == POINT_PROMPTS
-            boxes = isinstance(layer, Shapes) and layer.name == BOX_PROMPTS
-            if points and self.points is None:
-                self._follow_points(layer)
-            elif boxes and self.boxes is None:
-                self._follow_boxes(layer)
+            for name, value in transform_of(image).items():
+                setattr(layer, name, value)
+            put_above(self._viewer, layer, image)
 
     def _follow_points(self, layer: Points) -> None:
         self.points = layer
@@ -235,7 +241,7 @@ class PromptLayers:
                 continue
             xy = np.array([plane.xy_plane(corner) for corner in corners])
             (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
-            if min(x1 - x0, y1 - y0) >= _SMALLEST_BOX:
+            if min(x1 - x0, y1 - y0) >= SMALLEST_BOX:
                 boxes.append((float(x0), float(y0), float(x1), float(y1)))
         return boxes
 

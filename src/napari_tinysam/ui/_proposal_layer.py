@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Labels
 
-from napari_tinysam.ui._images import transform_without_channels
-from napari_tinysam.ui._planes import PlaneError, full_shape
+from napari_tinysam.ui._images import put_above
+from napari_tinysam.ui._planes import (
+    shape_without_channels,
+    transform_without_channels,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +41,7 @@ class ProposalLayer:
     def write(
         self,
         image: Image,
-        channel: int | None,
+        channel_axis: int | None,
         plane: Plane,
         labels: npt.NDArray[np.int32],
     ) -> None:
@@ -47,26 +50,26 @@ class ProposalLayer:
         Parameters
         ----------
         image : napari.layers.Image
-        channel : int or None
-            As of the session: objects belong to all channels.
+        channel_axis : int or None
+            Of the image: objects belong to all channels.
         plane : Plane
             Of the image.
         labels : ndarray of int32, (H, W)
         """
-        layer = self._attached(image, channel)
-        own = plane.for_ndim(layer.ndim)
+        layer = self._attached(image, channel_axis)
+        own = plane.without_channel().for_ndim(layer.ndim)
         layer.data[own.cut()] = labels.T if own.transposed else labels
         layer.refresh(extent=False)
 
-    def clear(self, plane: Plane) -> None:
-        """Show nothing on a plane."""
+    def clear(self, image: Image, plane: Plane) -> None:
+        """Show nothing on a plane of an image; what is left of another image goes."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
-        try:
-            cut = plane.for_ndim(layer.ndim).cut()
-        except PlaneError:  # of another image
+        if self._image is not image:
+            self.remove()
             return
+        cut = plane.without_channel().for_ndim(layer.ndim).cut()
         if layer.data[cut].any():
             layer.data[cut] = 0
             layer.refresh(extent=False)
@@ -77,8 +80,8 @@ class ProposalLayer:
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def _attached(self, image: Image, channel: int | None) -> Labels:
-        shape = full_shape(image)[0 if channel is None else 1 :]
+    def _attached(self, image: Image, channel_axis: int | None) -> Labels:
+        shape = shape_without_channels(image, channel_axis)
         layer = self.layer
         if (
             layer is not None
@@ -86,13 +89,14 @@ class ProposalLayer:
             and self._image is image
             and layer.data.shape == shape
         ):
+            put_above(self._viewer, layer, image)
             return layer
         self.remove()
         layer = Labels(
             np.zeros(shape, np.int32),
             name=PROPOSED,
             opacity=0.5,
-            **transform_without_channels(image, channel),
+            **transform_without_channels(image, channel_axis),
         )
         # It is drawn anew with every setting: what was painted on it would be lost.
         layer.editable = False

@@ -26,11 +26,14 @@ class Proposed:
         Which of them are shown.
     gone : frozenset of int
         Numbers of those that were accepted or rejected.
+    version : int
+        Of the image's data, as `ImageState` counts it: of other data they say nothing.
     """
 
     proposals: Proposals
     settings: LabelSettings
     gone: frozenset[int] = frozenset()
+    version: int = 0
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
         """Return the same proposals, filtered otherwise."""

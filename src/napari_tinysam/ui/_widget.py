@@ -104,7 +104,8 @@ class TinySAMWidget(QWidget):
         self.channel_label = QLabel("Channel")
         self.channel = NarrowCombo()
         self.channel.setToolTip(
-            "Whether the first axis of the image is channels, and which of them to segment"
+            "Which channel is shown and segmented. Objects belong to all channels; “none” makes "
+            "a stack of them"
         )
         self.switch = QToggleSwitch("Click to segment")
         self.switch.setFocusPolicy(Qt.FocusPolicy.TabFocus)
