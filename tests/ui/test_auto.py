@@ -369,3 +369,66 @@ def test_a_removed_layer_comes_back_with_the_next_change() -> None:
     here.viewer.layers.remove(here.viewer.layers[PROPOSED])
     here.session.auto.set_settings(parts=0.1)
     assert shown(here) == [0, 1, 2, 3]
+
+
+def test_proposals_of_data_that_changed_are_gone() -> None:
+    here = desk()
+    here.session.auto_segment()
+    assert here.session.auto.count
+    here.image.data = np.ones((128, 128), np.uint8)
+    assert here.session.proposed() is None
+    here.session.auto.accept_all()
+    assert here.session.target is None
+    here.session.undo()  # brings no proposals of the old data back
+    assert here.session.proposed() is None
+
+
+def test_a_longer_stack_after_a_shorter_one() -> None:
+    short = Image(np.zeros((2, 128, 128), np.uint8))
+    here = desk(short)
+    here.viewer.dims.set_current_step(0, 0)
+    here.session.auto_segment()
+    assert here.session.auto.count
+    here.viewer.add_layer(Image(np.zeros((9, 128, 128), np.uint8)))
+    here.viewer.dims.set_current_step(0, 8)
+    assert here.session.auto.count == 0
+    here.session.set_image(short)
+    here.viewer.dims.set_current_step(0, 0)
+    assert here.session.auto.count
+    assert here.viewer.layers["auto_segmentation"].data.shape == (2, 128, 128)
+
+
+def test_steps_on_one_image_leave_the_other_ones_proposals() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    inference.run_all()
+    here.session.auto_segment()
+    inference.run_all()
+    first, count = here.image, here.session.auto.count
+    assert count
+    here.viewer.add_layer(Image(np.zeros((128, 128), np.uint8), name="b"))
+    inference.run_all()
+    here.session.auto_segment()
+    inference.step()
+    here.session.set_image(first)
+    inference.run_all()
+    assert here.session.auto.count == count
+    found = here.viewer.layers["auto_segmentation"].data
+    assert found.any()
+    here.session.set_image(here.viewer.layers["b"])
+    inference.run_all()
+    assert here.session.auto.count
+
+
+def test_removing_the_image_ends_its_run() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    inference.run_all()
+    first = here.image
+    here.session.auto_segment()
+    inference.step()
+    here.viewer.add_layer(Image(np.zeros((128, 128), np.uint8), name="b"))
+    here.viewer.layers.remove(first)
+    inference.run_all()
+    assert not here.session.auto.running
+    assert "auto_segmentation" not in here.viewer.layers

@@ -15,14 +15,13 @@ import numpy as np
 from napari.layers import Points, Shapes
 
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
-from napari_tinysam.ui._drafts import PointPrompt
+from napari_tinysam.ui._drafts import ObjectDraft, PlaneDrafts, PointPrompt
 from napari_tinysam.ui._prompt_layers import BOX_PROMPTS, POINT_PROMPTS, SMALLEST_BOX
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image, Layer
 
-    from napari_tinysam.ui._drafts import PlaneDrafts
     from napari_tinysam.ui._planes import Plane
     from napari_tinysam.ui._prompt_layers import Box
 
@@ -90,7 +89,10 @@ class UserPrompts:
             kept = [each.box for each in drafts.filled if each.box is not None]
             kept = [each for each in kept if each not in boxes_before - boxes]
             new = sorted(boxes - boxes_before - set(kept))
-            drafts = drafts.with_boxes([*kept, *new])
+            filled = drafts.with_boxes(kept).filled
+            drafts = PlaneDrafts(
+                (*filled, *(ObjectDraft(box=box) for box in new)) or (ObjectDraft(),)
+            )
         if points != points_before:
             known = [point for each in drafts.objects for point in each.points]
             left = [point for point in known if point not in points_before - points]
@@ -99,6 +101,10 @@ class UserPrompts:
                 for point in self._points(image, plane)
                 if point in points - points_before and point not in left
             ]
+            if drafts.current.box is not None and any(
+                not _inside(drafts.current.box, point) for point in added
+            ):
+                drafts = drafts.with_next()  # points outside all boxes are an object
             drafts = drafts.with_points([*left, *added])
         return drafts
 
@@ -135,6 +141,10 @@ class UserPrompts:
                 if min(x1 - x0, y1 - y0) >= SMALLEST_BOX:
                     found.append((float(x0), float(y0), float(x1), float(y1)))
         return found
+
+
+def _inside(box: Box, point: PointPrompt) -> bool:
+    return box[0] <= point.x <= box[2] and box[1] <= point.y <= box[3]
 
 
 def _on_plane(
