@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingCache:
-    """Keeps the most recently used embeddings.
+    """Keeps the most recently used embeddings; any thread may ask and add.
 
     Parameters
     ----------
@@ -26,6 +27,7 @@ class EmbeddingCache:
             raise ValueError("The cache must hold at least one embedding.")
         self.capacity = capacity
         self._entries: OrderedDict[Hashable, Embedding] = OrderedDict()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         """Return how many are held."""
@@ -33,18 +35,21 @@ class EmbeddingCache:
 
     def get(self, key: Hashable) -> Embedding | None:
         """Find an embedding and count it as used now."""
-        if key not in self._entries:
-            return None
-        self._entries.move_to_end(key)
-        return self._entries[key]
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
 
     def put(self, key: Hashable, embedding: Embedding) -> None:
         """Keep an embedding; the least recently used goes if there are too many."""
-        self._entries[key] = embedding
-        self._entries.move_to_end(key)
-        while len(self._entries) > self.capacity:
-            self._entries.popitem(last=False)
+        with self._lock:
+            self._entries[key] = embedding
+            self._entries.move_to_end(key)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
 
     def clear(self) -> None:
         """Forget all."""
-        self._entries.clear()
+        with self._lock:
+            self._entries.clear()

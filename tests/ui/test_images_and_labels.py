@@ -261,6 +261,7 @@ def test_objects_belong_to_all_channels_wherever_the_axis_is(
     desk.session.commit()
     target = desk.session.target
     assert target is not None
+    assert target.data.shape == (shape if axis else shape[1:])
     seen = []
     for channel in range(2):
         dims.set_current_step(axis, channel)

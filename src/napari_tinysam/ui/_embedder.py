@@ -259,7 +259,9 @@ class Embedder:
 
         def job() -> Embedding:
             self._running = key
-            return embed(predictor)
+            embedding = embed(predictor)
+            self._cache.put(key, embedding)  # what waits behind it may need it, too
+            return embedding
 
         self._inference.submit(
             Lane.EMBED,

@@ -111,11 +111,34 @@ class LabelEdit:
         ]
         indices[axes[0]] = rows + self.y0
         indices[axes[1]] = columns + self.x0
+        ids = ids[where]
+        for channel in self._channels():
+            self._write_places(indices, channel, ids)
+
+    def _channels(self) -> range:
+        """Positions on the axis of channels to write to: objects belong to all of them."""
+        axis, data = self.plane.channel_axis, self.layer.data
+        if axis is None:
+            return range(1)
+        strides = getattr(data, "strides", None)
+        return range(
+            1 if strides is not None and strides[axis] == 0 else data.shape[axis]
+        )
+
+    def _write_places(
+        self,
+        indices: list[npt.NDArray[np.intp]],
+        channel: int,
+        ids: npt.NDArray[Any],
+    ) -> None:
+        if self.plane.channel_axis is not None:
+            indices = list(indices)
+            indices[self.plane.channel_axis] = np.full(ids.size, channel, np.intp)
         if _takes_places(self.layer.data):
             with self.layer.block_history():  # one step of napari's own undo
-                self.layer.data_setitem(tuple(indices), ids[where])
+                self.layer.data_setitem(tuple(indices), ids)
         else:
-            _write_box(self.layer, indices, ids[where])
+            _write_box(self.layer, indices, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +276,6 @@ def plane_in(layer: Labels, plane: Plane) -> Plane:
     except PlaneError:
         raise LabelsError(_misfit(layer, plane)) from None
     shape = full_shape(layer)
-    if found.channel_axis is not None and shape[found.channel_axis] == 1:
-        found = found.without_channel()
     fits = (shape[found.axes[0]], shape[found.axes[1]]) == plane.shape and all(
         at is None or at < shape[axis] for axis, at in enumerate(found.index)
     )

@@ -14,10 +14,10 @@ from napari_tinysam.ui import _labels
 from napari_tinysam.ui._images import put_above
 from napari_tinysam.ui._labels import COMMITTED, LabelIds, LabelsError
 from napari_tinysam.ui._planes import (
+    empty_labels,
     full_shape,
-    shape_without_channels,
+    transform_for_labels,
     transform_of,
-    transform_without_channels,
 )
 
 if TYPE_CHECKING:
@@ -133,10 +133,10 @@ class Outputs:
         """Add a layer for an image, right above it, and use it."""
         state = self._state_of(image)
         layer = Labels(
-            np.zeros(shape_without_channels(image, state.channel_axis), np.uint32),
+            empty_labels(image, state.channel_axis, np.uint32),
             name=committed_name(image),
             opacity=0.6,
-            **transform_without_channels(image, state.channel_axis),
+            **transform_for_labels(image, state.channel_axis),
         )
         state.target = layer
         self.ids(layer)
@@ -175,12 +175,13 @@ def lies_on(layer: Labels, image: Image, channel_axis: int | None) -> bool:
     """Whether each pixel of a labels layer lies on one of an image, and none is left over."""
     if layer.multiscale:
         return False
+    shape = full_shape(image)
     for axis in {None, channel_axis}:
-        if full_shape(layer) != shape_without_channels(image, axis):
+        if full_shape(layer) != (shape[1:] if axis == 0 else shape):
             continue
         wanted = Labels(
             np.zeros((1,) * layer.ndim, np.uint8),
-            **transform_without_channels(image, axis),
+            **transform_for_labels(image, axis),
         )
         corners = np.vstack([np.zeros(layer.ndim), np.diag(full_shape(layer))])
         if np.allclose(

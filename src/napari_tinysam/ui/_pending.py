@@ -122,21 +122,20 @@ class PendingCommits:
 
     def _submit(self, commit: PendingCommit, predictor: Predictor) -> None:
         key = (commit.key, predictor.model_id)
-        known = self._cache.get(key)
 
-        def job() -> tuple[Embedding, list[Candidates]] | None:
+        def job() -> list[Candidates] | None:
             if commit not in self._waiting:  # written or taken back meanwhile
                 return None
-            embedding = known or commit.embed(predictor)
-            return embedding, predict(predictor, embedding, commit.drafts)
+            embedding = self._cache.get(key)
+            if embedding is None:
+                embedding = commit.embed(predictor)
+                self._cache.put(key, embedding)
+            return predict(predictor, embedding, commit.drafts)
 
-        def found(result: tuple[Embedding, list[Candidates]] | None) -> None:
-            if result is None or commit not in self._waiting:
-                return
-            embedding, candidates = result
-            self._cache.put(key, embedding)
-            self.done([commit])
-            self._on_found(commit, candidates)
+        def found(candidates: list[Candidates] | None) -> None:
+            if candidates is not None and commit in self._waiting:
+                self.done([commit])
+                self._on_found(commit, candidates)
 
         def failed(error: Exception) -> None:
             if commit in self._waiting:

@@ -256,14 +256,25 @@ def _axes_of_file(layer: Image) -> list[str]:
     return list(axes) if shape == full_shape(layer) else []
 
 
-def shape_without_channels(layer: Image, channel_axis: int | None) -> tuple[int, ...]:
-    """Shape of a layer for objects of all channels: the first axis is left out, others get 1."""
+def empty_labels(
+    layer: Image, channel_axis: int | None, dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """Make zeros for objects that belong to all channels of a layer.
+
+    Channels on the first axis are left out, since napari aligns layers at their last axes. Another
+    axis stays, but all positions on it are the same memory: what is written for one channel is
+    there for all.
+    """
     shape = full_shape(layer)
     if channel_axis is None:
-        return shape
+        return np.zeros(shape, dtype)
+    plain = np.zeros((*shape[:channel_axis], *shape[channel_axis + 1 :]), dtype)
     if channel_axis == 0:
-        return shape[1:]
-    return (*shape[:channel_axis], 1, *shape[channel_axis + 1 :])
+        return plain
+    shared = np.expand_dims(plain, channel_axis)
+    strides = list(shared.strides)
+    strides[channel_axis] = 0
+    return np.lib.stride_tricks.as_strided(shared, shape, strides, writeable=True)
 
 
 def patch_transform(layer: Layer, plane: Plane, y0: int, x0: int) -> dict[str, Any]:
@@ -290,29 +301,19 @@ def transform_of(layer: Layer) -> dict[str, Any]:
     }
 
 
-def transform_without_channels(
-    image: Image, channel_axis: int | None
-) -> dict[str, Any]:
-    """Transform arguments for a layer of `shape_without_channels`, where the image is.
+def transform_for_labels(image: Image, channel_axis: int | None) -> dict[str, Any]:
+    """Transform arguments that put a layer of `empty_labels` where the image is.
 
-    Where the axis cannot be left out, since napari aligns layers at their last axes, the one
-    position on it is as thick as all channels together, so that it is shown with each of them. The
-    axis must not be mixed with the others by a rotation; channels never are.
+    The first axis must not be mixed with the others by a rotation; channels never are.
     """
-    if channel_axis is None:
+    if channel_axis != 0:
         return transform_of(image)
-    if channel_axis == 0:
-        affine = np.asarray(image.affine.affine_matrix)
-        return {
-            "scale": image.scale[1:],
-            "translate": image.translate[1:],
-            "rotate": image.rotate[1:, 1:],
-            "affine": affine[1:, 1:],
-            "units": image.units[1:],
-            "axis_labels": image.axis_labels[1:],
-        }
-    count = full_shape(image)[channel_axis]
-    scale, translate = np.array(image.scale), np.array(image.translate)
-    translate[channel_axis] += (count - 1) / 2 * scale[channel_axis]
-    scale[channel_axis] *= count
-    return {**transform_of(image), "scale": scale, "translate": translate}
+    affine = np.asarray(image.affine.affine_matrix)
+    return {
+        "scale": image.scale[1:],
+        "translate": image.translate[1:],
+        "rotate": image.rotate[1:, 1:],
+        "affine": affine[1:, 1:],
+        "units": image.units[1:],
+        "axis_labels": image.axis_labels[1:],
+    }

@@ -9,8 +9,9 @@ from napari.layers import Labels
 
 from napari_tinysam.ui._images import put_above
 from napari_tinysam.ui._planes import (
-    shape_without_channels,
-    transform_without_channels,
+    empty_labels,
+    full_shape,
+    transform_for_labels,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ProposalLayer:
             self._viewer.layers.remove(layer)
 
     def _attached(self, image: Image, channel_axis: int | None) -> Labels:
-        shape = shape_without_channels(image, channel_axis)
+        shape = full_shape(image)[1 if channel_axis == 0 else 0 :]
         layer = self.layer
         if (
             layer is not None
@@ -93,10 +94,10 @@ class ProposalLayer:
             return layer
         self.remove()
         layer = Labels(
-            np.zeros(shape, np.int32),
+            empty_labels(image, channel_axis, np.int32),
             name=PROPOSED,
             opacity=0.5,
-            **transform_without_channels(image, channel_axis),
+            **transform_for_labels(image, channel_axis),
         )
         # It is drawn anew with every setting: what was painted on it would be lost.
         layer.editable = False

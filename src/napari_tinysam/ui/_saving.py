@@ -112,10 +112,12 @@ def _stem(path: Path) -> str:
 
 
 def _plain(layer: Labels) -> npt.NDArray[Any]:
-    """Copy a layer's labels as files hold them: unsigned, without an axis for all channels."""
-    labels = np.array(layer.data)
-    single = [axis for axis in range(labels.ndim - 2) if labels.shape[axis] == 1]
-    labels = np.squeeze(labels, tuple(single))
+    """Copy a layer's labels as files hold them, unsigned; what all channels share, once."""
+    data = layer.data
+    for axis in range(layer.ndim - 2, -1, -1):
+        if isinstance(data, np.ndarray) and data.strides[axis] == 0:
+            data = data.take(0, axis)
+    labels = np.array(data)
     highest = int(labels.max(initial=0))
     if labels.dtype == bool:
         return labels.astype(np.uint8)
