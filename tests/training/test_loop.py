@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -70,6 +71,97 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tmp_path: Path) ->
     one, two = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     assert [r["step"] for r in two] == [str(n) for n in range(1, 7)]
     assert [r["loss"] for r in one] == [r["loss"] for r in two]
+
+
+def signalled_in(method: Any, number: int, at: int) -> Any:
+    """Let a method send this process a signal when it was called so many times, then go on."""
+    calls = count(1)
+
+    def signalled(*arguments: Any, **options: Any) -> Any:
+        found = method(*arguments, **options)
+        if next(calls) == at:
+            signal.raise_signal(number)
+        return found
+
+    return signalled
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("place", ["optimizer", "folder"])
+def test_a_signal_within_a_step_ends_the_run_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, place: str
+) -> None:
+    """Between the moved weights and their counter, and between the counter and the log."""
+    handler = signal.getsignal(number)
+    whole = training(tmp_path / "whole")
+    whole.run()
+
+    first = training(tmp_path / "parts")
+    holder = first.optimizer if place == "optimizer" else first.folder
+    name = "step" if place == "optimizer" else "log"
+    monkeypatch.setattr(holder, name, signalled_in(getattr(holder, name), number, 2))
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert signal.getsignal(number) == handler
+    assert [r["step"] for r in rows(tmp_path / "parts")] == ["1", "2"]
+    second = training(tmp_path / "parts", resume=True)
+    assert second.steps == 2
+    assert second.run().finished
+
+    expected, found = weights(whole), weights(second)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    one, two = rows(tmp_path / "whole"), rows(tmp_path / "parts")
+    assert [r["loss"] for r in one] == [r["loss"] for r in two]
+
+
+def test_a_signal_while_the_best_model_is_written_waits_for_it(tmp_path: Path) -> None:
+    written: list[float] = []
+
+    def export(model: SegmentAnything, figures: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        written.append(figures["step"])
+
+    scores = count(0.1, 0.1)
+    run = training(tmp_path, judge=lambda model: {"score": next(scores)}, export=export)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert written == [3]
+    resumed = training(tmp_path, resume=True)
+    assert resumed.best["step"] == 3  # what the file holds
+    assert len(rows(tmp_path, "validation.csv")) == 2
+
+
+def test_a_step_that_failed_half_way_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = training(tmp_path)
+    step = run.optimizer.step
+
+    def failing(*arguments: Any, **options: Any) -> None:
+        step(*arguments, **options)
+        if run.steps == 3:
+            raise MemoryError
+
+    def save(run: Any, figures: Any) -> None:
+        if run.steps == 2:
+            run.save()
+
+    monkeypatch.setattr(run.optimizer, "step", failing)
+    with pytest.raises(TrainingError, match="Memory ran out"):
+        run.run(on_step=save)
+    assert training(tmp_path, resume=True).steps == 2
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
+    def step(run: Any, figures: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert training(tmp_path, with_steps(1)).run(on_step=step).finished
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("stopped", [2, 3, 5])

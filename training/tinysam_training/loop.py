@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from napari_tinysam.checkpoints import CheckpointError
+from tinysam_training.interruption import Interruption
 from tinysam_training.objective import (
     FIGURES,
     LOSSES,
@@ -156,6 +155,8 @@ class Training:
         self.first: dict[str, float] = {}
         self.validated = 0.0  # progress at the last validation
         self._skipped = 0
+        self._half_done = False  # weights, average and counter do not belong together
+        self._interruption = Interruption()
         self._clock = clock
         self._last = clock()
 
@@ -214,13 +215,11 @@ class Training:
         begun = saved = self._last = self._clock()
         batches = self._made()
         try:
-            with _termination_as_interrupt():
+            with self._interruption.handled():
                 if self.judge is not None and not self.first:
                     self._validate()
                 while not self.finished:
                     figures = self._step(batches)
-                    self._tick()
-                    self.folder.log(self._row(figures))
                     if on_step is not None:
                         on_step(self, figures)
                     now = self._clock()
@@ -259,7 +258,7 @@ class Training:
         return Outcome(self.steps, self.seconds, self.finished, self.best, self.first)
 
     def _step(self, batches: Iterator[TrainingBatch]) -> dict[str, float]:
-        """One update: forward and backward over the accumulated batches."""
+        """One step: forward and backward over the accumulated batches, update, log."""
         recipe, fabric = self.recipe, self.fabric
         settings = recipe.optimizer
         rate = rate_at(self.progress, settings)
@@ -294,10 +293,15 @@ class Training:
             max_norm=settings.clip,
             error_if_nonfinite=False,
         )
-        self._update(norm)
         means = self._means(sums, total)
         means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
-        return {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
+        figures = {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
+        # A run that is stopped goes on exactly only if its weights are those of its counter.
+        with self._interruption.held_back():
+            self._update(norm)
+            self._tick()
+            self.folder.log(self._row(figures))
+        return figures
 
     def _means(
         self, sums: Mapping[str, torch.Tensor], total: Mapping[str, torch.Tensor]
@@ -325,12 +329,14 @@ class Training:
                 )
         else:
             self._skipped = 0
+            self._half_done = True
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         # A young average follows closely, or it would remember the start for too long.
         decay = min(self.recipe.optimizer.ema, self.steps / (self.steps + 10))
         update_average(self.average, self.objective.student, decay)
+        self._half_done = False
 
     def _over_all(
         self, counts: list[Mapping[str, torch.Tensor]]
@@ -377,16 +383,22 @@ class Training:
             # At the very start there is nothing to average yet.
             figures = dict(self.judge(self.average))
             figures["step"] = float(self.steps)
-            self.folder.log_validation({"seconds": self.seconds, **figures})
-            if not self.first:
-                self.first = figures
-            if not self.best or figures["score"] > self.best["score"]:
-                if self.export is not None and self.steps:
-                    self.export(self.average, figures)
-                self.best = figures  # once it is written: messages say where it is
+            with self._interruption.held_back():
+                self._keep(figures)
         if self.fabric.world_size > 1:
             self.best = self.fabric.broadcast(self.best)
             self.first = self.fabric.broadcast(self.first)
+        self.validated = self.progress
+
+    def _keep(self, figures: dict[str, float]) -> None:
+        """Log a validation, and export the model if no earlier one was as good."""
+        self.folder.log_validation({"seconds": self.seconds, **figures})
+        if not self.first:
+            self.first = figures
+        if not self.best or figures["score"] > self.best["score"]:
+            if self.export is not None and self.steps:
+                self.export(self.average, figures)
+            self.best = figures  # once it is written: messages say where it is
         self.validated = self.progress  # now that nothing can go wrong any more
 
     # --- checkpoints --------------------------------------------------------------
@@ -424,6 +436,10 @@ class Training:
         return True
 
     def _save_if_possible(self) -> None:
+        if (
+            self._half_done
+        ):  # the checkpoint before this step is the last that can go on
+            return
         with suppress(Exception):  # what ended the run is what is reported
             self.save()
 
@@ -492,20 +508,3 @@ def update_average(
             value.lerp_(current[name], 1 - decay)
         else:
             value.copy_(current[name])
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let a request to terminate end the run as Ctrl+C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
