@@ -67,10 +67,13 @@ class Proposal:
         return x0, y0, x0 + width - 1, y0 + height - 1
 
     @classmethod
-    def of_candidate(cls, candidate: Candidate) -> Proposal:
-        """Make a proposal of what a search found."""
+    def of_candidate(
+        cls, candidate: Candidate, *, drop_specks: bool = True
+    ) -> Proposal:
+        """Make a proposal of what a search found, without stray pixels unless they are wanted."""
+        mask = candidate.mask
         return cls(
-            candidate.mask.without_specks(),
+            mask.without_specks() if drop_specks else mask,
             candidate.score,
             candidate.point,
             "grid",

@@ -28,21 +28,28 @@ def records(
     Returns
     -------
     list of dict
-        ``segmentation``: (H, W) bool or run lengths; ``area``; ``bbox``: x, y, width, height;
-        ``predicted_iou``; ``stability_score``; ``point_coords``: [[x, y]]; and ``found_by``.
+        The generator's keys with its conventions. ``segmentation``: (H, W) bool or run lengths;
+        ``area``: in pixels; ``bbox``: x, y of the mask's first pixel, then the distance from there
+        to its last pixel along x and y, one less than the pixels it has there;
+        ``predicted_iou``; ``point_coords``: [[x, y]]; ``stability_score``: exact where the search's
+        lattice is "official", else that of the logits, which differs by less than 0.03;
+        ``crop_box``: x, y, width, height of the part that was searched, the whole image. And a key
+        of its own, ``found_by``: a `Source`.
     """
     found = []
     for proposal in proposals:
         x0, y0, x1, y1 = proposal.box
         mask = proposal.mask
+        height, width = mask.shape
         found.append(
             {
                 "segmentation": run_lengths(mask) if rle else mask.to_full(),
                 "area": proposal.area,
-                "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "predicted_iou": proposal.score,
-                "stability_score": proposal.stability,
                 "point_coords": [list(proposal.point)],
+                "stability_score": proposal.stability,
+                "crop_box": [0, 0, width, height],
                 "found_by": proposal.source,
             }
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_tinysam.everything.candidates import best_apart
 from napari_tinysam.everything.guided import GuidedSearch, instances_of, mostly_inside
 from napari_tinysam.everything.labelling import Labelling, label_proposals
 from napari_tinysam.everything.proposals import Proposal, Proposals
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from napari_tinysam.everything.candidates import Candidate
     from napari_tinysam.everything.labelling import LabelSettings
     from napari_tinysam.predictor import Embedding, Predictor
 
@@ -119,7 +119,7 @@ class Segmentation:
             search = Search(self.predictor, self.embedding, settings, self.where)
             self._search, self.report = search, search.report
             for step in search:
-                yield self._progress([Proposal.of_candidate(each) for each in step.new])
+                yield self._progress([self._proposal(each) for each in step.new])
 
     def run(self) -> Segmentation:
         """Decode all that there is."""
@@ -139,9 +139,8 @@ class Segmentation:
         shape = self.embedding.original_size
         if isinstance(self._search, Search):
             # Near duplicates by box first: thousands of masks are not compared pixel by pixel.
-            overlap = self.thresholds.search.box_overlap
-            kept = best_apart(self._search.candidates, overlap)
-            return Proposals(map(Proposal.of_candidate, kept), shape)
+            kept = self._search.result
+            return Proposals(map(self._proposal, kept), shape)
         if isinstance(self._search, GuidedSearch):
             return Proposals(self._search.proposals, shape, self._search.territories)
         return Proposals(self._head, shape, self._territories)
@@ -149,6 +148,11 @@ class Segmentation:
     def labels(self, settings: LabelSettings | None = None) -> Labelling:
         """Decide with the model's or with other settings, among what was found so far."""
         return label_proposals(self.proposals, settings or self.settings)
+
+    def _proposal(self, candidate: Candidate) -> Proposal:
+        # What the published code gives has its stray pixels.
+        published = self.thresholds.search.lattice == "official"
+        return Proposal.of_candidate(candidate, drop_specks=not published)
 
     def _progress(self, new: list[Proposal]) -> Progress:
         report = self.report
