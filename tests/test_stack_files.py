@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_tinysam.quiet_reading import MAX_PIXELS, read_quietly
 from napari_tinysam.reading import read_plane
-from napari_tinysam.stack_files import FileError, _silenced, open_stack
+from napari_tinysam.stack_files import FileError, open_stack
+from tinysam_training.data.label_files import read_label_plane
 
 DTYPES = ("uint8", "uint16", "uint32", "int16", "float32", "float64")
 
@@ -194,32 +198,96 @@ def test_a_single_image_has_no_second(tmp_path: Path) -> None:
 
 
 def test_readers_on_several_threads_leave_everything_as_it_was(tmp_path: Path) -> None:
+    """Also those of labels, which ask Pillow themselves."""
     logger = logging.getLogger("tifffile")
-    path = tmp_path / "image.tif"
+    path, labels = tmp_path / "image.tif", tmp_path / "labels.png"
     expected = noise((64, 64), "uint16")
     tifffile.imwrite(path, expected, compression="zlib")
-    before = logger.disabled, Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    iio.imwrite(labels, np.arange(64, dtype=np.uint8).reshape(8, 8))
+    limit = Image.MAX_IMAGE_PIXELS
+
+    def read(number: int) -> None:
+        if number % 2:
+            np.testing.assert_array_equal(whole(path), expected)
+        else:
+            assert read_label_plane(labels).max() == 63
+
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: whole(path), range(200)):
-            np.testing.assert_array_equal(found, expected)
-    assert (logger.disabled, Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+        list(pool.map(read, range(400)))
+    assert limit == Image.MAX_IMAGE_PIXELS
+    with pytest.warns(UserWarning, match="as before"):
+        warnings.warn("as before", UserWarning, stacklevel=1)
+    assert logger.filter(record())
+    assert not logger.disabled
 
 
-def test_the_first_reader_that_ends_does_not_end_the_silence_of_another() -> None:
-    logger = logging.getLogger("tifffile")
+def record() -> logging.LogRecord:
+    return logging.LogRecord("tifffile", logging.ERROR, "", 1, "a message", (), None)
+
+
+@contextmanager
+def reader_beside() -> Iterator[None]:
+    """Another thread that reads all the time within the block."""
     inside, leave = threading.Event(), threading.Event()
 
     def read() -> None:
-        with _silenced():
+        with read_quietly():
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=read)
     thread.start()
     assert inside.wait(10)
-    with _silenced():
-        pass
-    assert logger.disabled
-    leave.set()
-    thread.join()
-    assert not logger.disabled
+    try:
+        yield
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_the_first_reader_that_ends_does_not_end_the_silence_of_another() -> None:
+    logger = logging.getLogger("tifffile")
+    before = Image.MAX_IMAGE_PIXELS
+    with reader_beside():
+        with read_quietly():
+            pass
+        assert not logger.filter(record())
+        assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS // 2
+    assert logger.filter(record())
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_warnings_of_others_arrive_while_a_file_is_read() -> None:
+    with reader_beside(), pytest.warns(UserWarning, match="of another thread"):
+        warnings.warn("of another thread", UserWarning, stacklevel=1)
+
+
+def test_a_reader_that_ends_within_anothers_filters_leaves_none_behind() -> None:
+    """In the order that goes wrong where filters are kept and set back."""
+    reading = reader_beside()
+    with warnings.catch_warnings():
+        reading.__enter__()
+    reading.__exit__(None, None, None)
+    other = reader_beside()
+    other.__enter__()
+    with warnings.catch_warnings():
+        other.__exit__(None, None, None)
+    with pytest.raises(UserWarning, match="is an error here"):
+        warnings.warn("is an error here", UserWarning, stacklevel=1)
+
+
+def test_a_reader_is_quiet_whatever_filters_are_set() -> None:
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        with read_quietly():
+            warnings.warn("of a reader", UserWarning, stacklevel=1)
+
+
+def test_a_limit_that_another_sets_meanwhile_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with reader_beside():
+        Image.MAX_IMAGE_PIXELS = None
+    assert Image.MAX_IMAGE_PIXELS is None

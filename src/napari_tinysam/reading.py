@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.quiet_reading import MAX_PIXELS
 from napari_tinysam.stack_files import (
-    MAX_PIXELS,
     UNKNOWN_AXES,
     FileError,
     open_stack,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_tinysam.quiet_reading import MAX_PIXELS, read_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from tifffile import TiffFile, TiffPageSeries
-
-#: Planes with more pixels are refused: on the model's frame of 1024 pixels nothing is left of them.
-MAX_PIXELS = 2**30
 
 #: Axes that a file does not name (tifffile's "other" and "sequence").
 UNKNOWN_AXES = "QI"
@@ -133,7 +129,7 @@ def open_stack(path: Path, series: int = 0) -> Stack:
 def _explained(path: Path) -> Iterator[None]:
     """Turn whatever a reader raises into a `FileError`."""
     try:
-        with _silenced():
+        with read_quietly():
             yield
     except FileError:
         raise
@@ -160,51 +156,6 @@ def _check_regular(path: Path) -> None:
             raise FileError(f"{path} is empty.")
     except (OSError, ValueError) as error:  # too long, a null byte, a locked folder
         raise FileError(f"{str(path)!r} cannot be opened.") from error
-
-
-class _Silence:
-    """Keeps what readers log and warn about away from the user: errors are raised.
-
-    Filters and limits belong to the whole process, and files are read on several threads: the first
-    reader sets them, the last one restores what was before.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._before = ExitStack()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            self._readers += 1
-            if self._readers == 1:
-                self._begin()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers -= 1
-                if not self._readers:
-                    self._before.close()
-
-    def _begin(self) -> None:
-        from PIL import Image
-
-        logger = logging.getLogger("tifffile")
-        before = logger.disabled, Image.MAX_IMAGE_PIXELS
-
-        def restore() -> None:
-            logger.disabled, Image.MAX_IMAGE_PIXELS = before
-
-        self._before.enter_context(warnings.catch_warnings())
-        self._before.callback(restore)
-        warnings.simplefilter("ignore")
-        # Pillow refuses what has twice as many.
-        logger.disabled, Image.MAX_IMAGE_PIXELS = True, MAX_PIXELS // 2
-
-
-_silenced = _Silence()
 
 
 def _check_series(path: Path, series: int, count: int) -> None:

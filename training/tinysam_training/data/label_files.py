@@ -6,13 +6,13 @@ where each object can be told by its colour and the background is black or trans
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.quiet_reading import read_quietly
 from napari_tinysam.stack_files import FileError, Stack, open_stack
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.data.npz_files import npz_shape, read_npz
@@ -194,12 +194,10 @@ def _png_numbers(path: Path) -> npt.NDArray[Any] | None:
         if file.read(4) != _PNG_MAGIC:
             return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about its size
-            with Image.open(path) as image:
-                if image.mode in ("RGB", "RGBA", "LA"):
-                    return None
-                return np.array(image)
+        with read_quietly(), Image.open(path) as image:
+            if image.mode in ("RGB", "RGBA", "LA"):
+                return None
+            return np.array(image)
     except Image.DecompressionBombError:
         return None
 

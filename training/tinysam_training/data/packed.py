@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from napari_tinysam.quiet_reading import read_quietly
 from tinysam_training.data.findings import FoundEntries
 from tinysam_training.data.fingerprints import combined
 from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
@@ -142,13 +143,20 @@ def read_packed(path: Path, number: int, complete: bool | None = None) -> Labell
     """Read an image of a packed set by its number. Raises `DataError`."""
     each = _index(path)[number]
     try:
-        with zipfile.ZipFile(path) as file:
+        with read_quietly(), zipfile.ZipFile(path) as file:
             with Image.open(io.BytesIO(file.read(f"{number}.image"))) as picture:
                 shown = picture.convert("L") if each["gray"] else picture
                 rgb = np.array(shown.convert("RGB"))
             plain = lzma.decompress(file.read(f"{number}.labels"))
         labels = np.frombuffer(plain, "<u2").reshape(each["shape"]).astype(np.int32)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        Image.DecompressionBombError,
+    ) as error:
         raise DataError(f"{path} is damaged: {error}.") from error
     known = each["complete"] if complete is None else complete
     return LabelledImage(each["name"], each["dataset"], rgb, labels, known)
