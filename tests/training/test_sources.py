@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from tinysam_training.data import (
     find_sa1b,
     from_arrays,
 )
-from tinysam_training.data.label_files import labels_of_colours
+from tinysam_training.data.label_files import labels_of_colours, read_label_plane
 from tinysam_training.data.mask_layers import mask_layers
 from tinysam_training.data.pairing import pair_files
 
@@ -266,32 +267,180 @@ def coloured(ids: npt.NDArray[Any], colours: list[tuple[int, ...]]) -> Any:
     return np.array(colours, np.uint8)[ids]
 
 
-@pytest.mark.parametrize(
-    "colours",
-    [
-        [(0, 0, 0), (255, 0, 0), (255, 0, 1)],
-        [(0, 0, 0, 255), (1, 2, 3, 255), (3, 2, 1, 255)],
-        [(9, 9, 9, 0), (1, 2, 3, 255), (3, 2, 1, 255)],
-        [(0, 0, 0), (7, 7, 7), (9, 9, 9)],
-    ],
-    ids=["RGB", "opaque", "transparent background", "gray"],
-)
-def test_each_colour_is_an_object(tmp_path, colours):
+COLOURS = {
+    "RGB": [(0, 0, 0), (255, 0, 0), (255, 0, 1)],
+    "opaque": [(0, 0, 0, 255), (1, 2, 3, 255), (3, 2, 1, 255)],
+    "transparent background": [(9, 9, 9, 0), (1, 2, 3, 255), (3, 2, 1, 255)],
+}
+GRAY = {
+    "gray": [(0, 0, 0), (7, 7, 7), (9, 9, 9)],
+    "gray, opaque": [(0, 0, 0, 255), (7, 7, 7, 255), (9, 9, 9, 255)],
+    "gray with alpha": [(5, 0), (7, 255), (9, 255)],
+    "two equal channels": [(0, 0), (7, 7), (9, 9)],
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("colours", COLOURS.values(), ids=COLOURS)
+def test_each_colour_is_an_object_where_that_is_said(tmp_path, colours, suffix):
+    if suffix == ".bmp" and len(colours[0]) == 4:
+        pytest.skip("no transparency")
     write(tmp_path / "a.png", picture())
-    write(tmp_path / "a_label.png", coloured(NUMBERED, colours))
+    write(tmp_path / f"a_label{suffix}", coloured(NUMBERED, colours))
+    with pytest.raises(DataError, match=r"may be objects or kinds.*colours: objects"):
+        only_image(tmp_path)
+    (tmp_path / "annotation.yaml").write_text("colours: objects")
     labels = only_image(tmp_path).labels[0]
     assert labels.max() == 2
     np.testing.assert_array_equal(labels == 0, NUMBERED == 0)
     assert len(np.unique(labels[NUMBERED == 1])) == 1
 
 
-def test_the_index_of_a_palette_is_the_label(tmp_path):
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
+@pytest.mark.parametrize("kind", GRAY)
+def test_equal_channels_are_one(tmp_path, kind, suffix):
+    colours = GRAY[kind]
+    if (kind == "two equal channels") == (suffix == ".png"):
+        pytest.skip("in a PNG the second of two is alpha")
+    if suffix == ".npy" and kind != "gray" and kind != "two equal channels":
+        pytest.skip("nothing says which channel is alpha")
+    write(tmp_path / "a.png", picture())
+    array = coloured(NUMBERED, colours)
+    if len(colours[0]) == 2 and suffix == ".tif":
+        tifffile.imwrite(tmp_path / "a_label.tif", array, planarconfig="contig")
+    else:
+        write(tmp_path / f"a_label{suffix}", array)
+    np.testing.assert_array_equal(only_image(tmp_path).labels[0], NUMBERED)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".npz"])
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_channels_that_differ_are_refused(tmp_path, suffix, count):
+    """The second channel holds 0 and 255 only, as transparency would."""
+    write(tmp_path / "a.png", picture())
+    values = np.repeat(two_objects(np.uint8)[..., np.newaxis], count, axis=2)
+    values[..., 1] = np.where(NUMBERED == 1, 255, 0)
+    if suffix == ".tif":
+        tifffile.imwrite(
+            tmp_path / "a_label.tif",
+            values,
+            planarconfig="contig",
+            photometric="minisblack",
+        )
+    elif suffix == ".npy":
+        np.save(tmp_path / "a_label.npy", values)
+    else:
+        np.savez(tmp_path / "a_label.npz", labels=values)
+    with pytest.raises(DataError, match=r"a single number|labels have 20"):
+        read_or_say(tmp_path)
+
+
+def read_or_say(folder: Path) -> None:
+    """Read the image of a folder, or raise what is said about it."""
+    found = find_pairs(folder)
+    if not found:
+        raise DataError(" ".join(texts(found)))
+    found[0].read()
+
+
+def indexed(
+    path: Path, palette: list[int], numbers: Any = NUMBERED, **saved: Any
+) -> None:
+    picture = Image.fromarray(numbers.astype(np.uint8)).convert("P")
+    picture.putpalette(palette)
+    picture.save(path, **saved)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif"])
+@pytest.mark.parametrize(
+    "palette",
+    [[5, 5, 5, 200, 0, 0, 200, 0, 0], [0, 0, 0, 200, 0, 0, 0, 0, 0]],
+    ids=["no black", "black twice"],
+)
+def test_the_index_of_a_palette_is_the_label(tmp_path, palette, suffix):
     """Two entries of the palette may have the same colour."""
     write(tmp_path / "a.png", picture())
-    indexed = Image.fromarray(NUMBERED.astype(np.uint8)).convert("P")
-    indexed.putpalette([5, 5, 5, 200, 0, 0, 200, 0, 0])
-    indexed.save(tmp_path / "a_label.png")
+    options = {"optimize": False} if suffix == ".gif" else {}
+    path = tmp_path / f"a_label{suffix}"
+    indexed(path, palette, **options)
+    np.testing.assert_array_equal(read_label_plane(path), NUMBERED)
+    if suffix != ".gif":  # not among the names of data files
+        np.testing.assert_array_equal(only_image(tmp_path).labels[0], NUMBERED)
+
+
+def test_a_palette_with_another_background_is_refused(tmp_path):
+    """As programs leave it that sort colours by how frequent they are."""
+    write(tmp_path / "a.png", picture())
+    sorted_otherwise = np.array([2, 0, 1])[NUMBERED]
+    indexed(tmp_path / "a_label.png", [200, 0, 0, 0, 200, 0, 0, 0, 0], sorted_otherwise)
+    with pytest.raises(DataError, match="2 is black or transparent and 0 is not"):
+        only_image(tmp_path)
+    indexed(
+        tmp_path / "a_label.png",
+        [200, 0, 0, 0, 200, 0, 9, 9, 9],
+        sorted_otherwise,
+        transparency=2,
+    )
+    with pytest.raises(DataError, match="2 is black or transparent and 0 is not"):
+        only_image(tmp_path)
+
+
+def voc_palette() -> list[int]:
+    """As PASCAL VOC's development kit makes it."""
+    palette = []
+    for index in range(256):
+        colour, rest = [0, 0, 0], index
+        for bit in range(7, -1, -1):
+            for channel in range(3):
+                colour[channel] |= ((rest >> channel) & 1) << bit
+            rest >>= 3
+        palette += colour
+    return palette
+
+
+@pytest.mark.parametrize("voc", [True, False])
+def test_void_of_pascal_voc_is_no_object(tmp_path, voc):
+    palette = voc_palette()
+    assert palette[3 * 255 :] == [224, 224, 192]
+    if not voc:
+        palette[3 * 255] = 1
+    write(tmp_path / "a.png", picture())
+    with_border = NUMBERED.copy()
+    with_border[1, 3:9] = 255
+    indexed(tmp_path / "a_label.png", palette, with_border)
+    labels = only_image(tmp_path).labels[0]
+    assert labels.max() == (2 if voc else 3)
+    assert (labels[1, 3:9] == (0 if voc else 3)).all()
+
+
+def test_the_palette_of_a_tiff_is_for_showing_it(tmp_path):
+    write(tmp_path / "a.png", picture())
+    colours = np.full((3, 256), 65535, np.uint16)
+    colours[:, 1] = 0
+    path = tmp_path / "a_label.tif"
+    tifffile.imwrite(
+        path, NUMBERED.astype(np.uint8), photometric="palette", colormap=colours
+    )
     np.testing.assert_array_equal(only_image(tmp_path).labels[0], NUMBERED)
+
+
+@pytest.mark.parametrize("kind", ["webp", "webp without loss", "jp2", "jpeg in tiff"])
+def test_labels_that_lost_something_are_refused(tmp_path, kind):
+    """What is in the file decides, not its name."""
+    path, values = tmp_path / "a_label.png", two_objects(np.uint8)
+    if kind.startswith("webp"):
+        whole = kind == "webp without loss"
+        rgb = np.repeat(values[..., np.newaxis], 3, axis=2)
+        Image.fromarray(rgb).save(path, "webp", lossless=whole)
+    elif kind == "jp2":
+        path.write_bytes(imagecodecs.jpeg2k_encode(values))
+    else:
+        tifffile.imwrite(path, values, compression="jpeg")
+    if kind == "webp without loss":
+        np.testing.assert_array_equal(read_label_plane(path), values)
+        return
+    with pytest.raises(DataError, match="whose compression changes the numbers"):
+        read_label_plane(path)
 
 
 @pytest.mark.parametrize(
@@ -302,11 +451,12 @@ def test_the_index_of_a_palette_is_the_label(tmp_path):
         (picture(0, (*SIZE, 4)), "looks like a picture|half transparent"),
         (picture(0, (*SIZE, 3), np.float32), "a single number"),
         (picture(0, (*SIZE, 6)), "a single number"),
+        (coloured(NUMBERED, [(0, 0), (7, 255), (9, 128)]), "half transparent"),
     ],
 )
 def test_colours_that_leave_doubt_are_refused(colours, message):
     with pytest.raises(DataError, match=message):
-        labels_of_colours(colours)
+        labels_of_colours(colours, objects=True)
 
 
 # ---------------------------------------------------------------- layouts
@@ -427,6 +577,8 @@ def test_channels_are_chosen_by_the_annotation_file(tmp_path, suffix, line, chan
         "channel: [0, 1, 2, 3]",
         "channel: true",
         "channel: red",
+        "colours: true",
+        "colours: classes",
         "- complete",
         "complete: [",
         "!!python/object/apply:os.getcwd []",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -134,7 +135,7 @@ def read_pair(
     name, dataset : str
         As of `LabelledImage`.
     annotation : Annotation
-        Whether labels are complete, and the channels.
+        Whether labels are complete, the channels, and whether colours are objects.
     image_plane, label_plane : tuple of int, optional
         As of `napari_tinysam.reading.read_plane` and `read_label_plane`.
 
@@ -143,7 +144,10 @@ def read_pair(
     DataError
         If they cannot be read or do not fit.
     """
-    layers = [read_label_plane(one.path, one.key, label_plane) for one in labels]
+    layers = [
+        read_label_plane(one.path, one.key, label_plane, colours=annotation.colours)
+        for one in labels
+    ]
     if len({layer.shape for layer in layers}) > 1:
         raise DataError(f"{name}: its labellings have different sizes.")
     ids = layers[0] if len(layers) == 1 else np.stack(layers)
@@ -289,12 +293,12 @@ def _entries(match: _Matched) -> FoundEntries:
     counts = _label_counts(match)
     lengths, channel = _image_planes(match, counts)
     if channel != match.annotation.channel:
-        annotation = Annotation(match.annotation.complete, channel)
+        annotation = replace(match.annotation, channel=channel)
         read = partial(read, annotation=annotation)
     found = FoundEntries()
     for plane in itertools.product(*map(range, counts)):
         name = plane_name(match.name, plane)
-        if plane and not _is_labelled(match.labels, plane):
+        if plane and not _is_labelled(match, plane):
             continue
         left = list(plane)
         image_plane = tuple(left.pop(0) if n > 1 else 0 for n in lengths)
@@ -360,8 +364,12 @@ def _image_planes(
     )
 
 
-def _is_labelled(labels: tuple[ArrayFile, ...], plane: tuple[int, ...]) -> bool:
-    return any(read_label_plane(one.path, one.key, plane).any() for one in labels)
+def _is_labelled(match: _Matched, plane: tuple[int, ...]) -> bool:
+    colours = match.annotation.colours
+    return any(
+        read_label_plane(one.path, one.key, plane, colours=colours).any()
+        for one in match.labels
+    )
 
 
 def _axes(name: str, image: tuple[int, ...], labels: tuple[int, ...]) -> str:

@@ -1,7 +1,19 @@
 """Label files: which planes they hold, and one plane as numbers of objects.
 
-Numbers are read as they are, also those of indexed colours. Labels saved as colours are understood
-where each object can be told by its colour and the background is black or transparent.
+Labels are a number for each pixel. What else a file holds, is read as labels only where that is
+certain:
+
+- Of pictures with a palette (PNG, GIF, BMP) the indices are the labels, as PASCAL VOC and most
+  tools for annotation write them, also where two indices have one colour. Programs that sort
+  palettes by what is frequent may give the background another index than 0: where 0 is used and
+  not black, but another index that is used is, the file is refused. Index 255 of VOC's own palette
+  is its "void" along borders, which is no object. The palette of a TIFF is for showing it only.
+- Of several values a pixel that are equal everywhere one is read; fully transparent pixels of a
+  picture are background.
+- Colours are objects only where ``annotation.yaml`` says ``colours: objects``: a colour may also
+  be a class, or be given to several objects that are apart. Even then there must be a background,
+  black or transparent.
+- Channels, half transparent pixels, fractions, and what was compressed with loss are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +36,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
-_PNG_MAGIC = b"\x89PNG"
+_JPEG2000_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_TIFF_MAGIC = (b"II", b"MM")
+
+# Pictures that may have a palette.
+_PALETTE_MAGIC = (b"\x89PNG", b"GIF8", b"BM")
+
+# Compressions of TIFF that change values, or may.
+_LOSSY = ("JPEG", "JPEG2000", "JP2", "JPEGXL", "JPEGXR", "JPIP", "WEBP", "LERC")
+
+# The index of "void" in PASCAL VOC's palette.
+_VOID = 255
 
 # More than this share of colours on a few pixels only: a picture with soft edges, not labels.
 _RARE_SHARE = 0.25
@@ -74,7 +96,11 @@ def plane_counts(stack: Stack) -> list[int]:
 
 
 def read_label_plane(
-    path: Path, key: str | None = None, plane: tuple[int, ...] = ()
+    path: Path,
+    key: str | None = None,
+    plane: tuple[int, ...] = (),
+    *,
+    colours: bool = False,
 ) -> npt.NDArray[Any]:
     """Read one plane of labels.
 
@@ -84,6 +110,8 @@ def read_label_plane(
         As of `open_labels`.
     plane : tuple of int
         An index for each of `plane_counts`.
+    colours : bool
+        Whether each colour is known to be an object.
 
     Returns
     -------
@@ -96,9 +124,9 @@ def read_label_plane(
         If it cannot be read, or is not labels.
     """
     with _explained(path):
-        numbers = _png_numbers(path)
-        if numbers is not None:
-            return numbers
+        numbers = _palette_numbers(path) if key is None else None
+    if numbers is not None:
+        return numbers
     stack = open_labels(path, key)
     left = list(plane)
     index: list[int | None] = []
@@ -113,58 +141,88 @@ def read_label_plane(
     labels = labels.transpose([kept.index(axis) for axis in "YXS" if axis in kept])
     if labels.ndim == 2:
         return labels
-    if labels.shape[2] == 1:
-        return labels[..., 0]
-    return labels_of_colours(labels, str(path))
+    if not _holds_colours(path) and not (colours and labels.shape[2] in (3, 4)):
+        return _equal_channels(labels, str(path))
+    return labels_of_colours(labels, str(path), objects=colours)
 
 
 def labels_of_colours(
-    colours: npt.NDArray[Any], name: str = "The file"
+    colours: npt.NDArray[Any], name: str = "The file", *, objects: bool = False
 ) -> npt.NDArray[Any]:
-    """Tell objects by their colours.
+    """Read labels of a picture with colours, or with gray values as colours.
 
     Parameters
     ----------
-    colours : ndarray of uint8 or uint16, (H, W, 2…4)
-        Gray or RGB, with alpha or without. Black or fully transparent pixels are background.
+    colours : ndarray, (H, W, 1…4)
+        Gray or RGB, with alpha (2 or 4 values) or without. Fully transparent pixels are background.
     name : str
         For messages.
+    objects : bool
+        Whether each colour is known to be an object; black is background then.
 
     Returns
     -------
-    ndarray of int, (H, W)
-        Gray values, or one number for each colour.
+    ndarray, (H, W)
+        Gray values, or one number of int64 for each colour.
 
     Raises
     ------
     DataError
-        If colours do not tell objects apart without doubt.
+        If it is not certain what the colours mean.
     """
     count = colours.shape[2]
-    if count not in (2, 3, 4) or colours.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"{name} has {count} values of type {colours.dtype} for each pixel; labels are a "
-            "single number for each pixel."
-        )
-    numbers = colours[..., 0].astype(np.int64)
-    if count > 2:
-        green, blue = (colours[..., i].astype(np.int64) for i in (1, 2))
-        if (numbers != green).any() or (numbers != blue).any():
-            numbers = numbers + (green << 16) + (blue << 32)
-            _check_colours(numbers, name)
+    if count not in (1, 2, 3, 4):
+        raise _channels_error(name, count)
+    shown = colours if count in (1, 3) else colours[..., :-1]
+    gray = bool((shown == shown[..., :1]).all())
+    numbers = shown[..., 0] if gray else _numbered_colours(shown, name, objects)
     if count in (2, 4):
         alpha = colours[..., -1]
-        opaque = np.iinfo(alpha.dtype).max
+        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
         if not np.isin(alpha, (0, opaque)).all():
             raise DataError(
                 f"{name} is half transparent in places, which labels are not."
             )
         numbers = np.where(alpha == 0, 0, numbers)
-    if (numbers != 0).all():
+    if not gray and (numbers != 0).all():
         raise DataError(
             f"{name} has colours and no black: which of them is the background is not clear."
         )
     return numbers
+
+
+def _numbered_colours(
+    rgb: npt.NDArray[Any], name: str, objects: bool
+) -> npt.NDArray[np.int64]:
+    """One number for each colour, 0 for black."""
+    if rgb.dtype not in (np.uint8, np.uint16):
+        raise _channels_error(name, rgb.shape[2])
+    red, green, blue = (rgb[..., i].astype(np.int64) for i in range(3))
+    numbers = red + (green << 16) + (blue << 32)
+    _check_colours(numbers, name)
+    if not objects:
+        raise DataError(
+            f"{name} has colours, which may be objects or kinds of objects. Save a number for each "
+            "object in their place; or, if each object has a colour of its own and the background "
+            "is black, write 'colours: objects' into annotation.yaml beside it."
+        )
+    return numbers
+
+
+def _equal_channels(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """(H, W) of (H, W, C) that are the same in all channels; others are refused."""
+    first: npt.NDArray[Any] = values[..., 0]
+    if not (values == values[..., :1]).all():
+        raise _channels_error(name, values.shape[2])
+    return first
+
+
+def _channels_error(name: str, count: int) -> DataError:
+    return DataError(
+        f"{name} has {count} channels, {count} different values for each pixel; labels are a "
+        "single number for each pixel. Save further labels of the same image as a file of their "
+        "own, NAME_label2."
+    )
 
 
 def _check_colours(numbers: npt.NDArray[np.int64], name: str) -> None:
@@ -177,29 +235,88 @@ def _check_colours(numbers: npt.NDArray[np.int64], name: str) -> None:
 
 
 def _check_lossless(path: Path) -> None:
+    """Refuse what was compressed with loss: numbers of objects change along their borders."""
     with open(path, "rb") as file:
-        jpeg = file.read(3) == _JPEG_MAGIC
-    if jpeg:
+        start = file.read(4096)
+    kind = None
+    if start.startswith(_JPEG_MAGIC):
+        kind = "JPEG"
+    elif start.startswith(_JPEG2000_MAGIC):
+        kind = "JPEG 2000"
+    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP" and b"VP8L" not in start:
+        kind = "WebP with loss"
+    elif start.startswith(_TIFF_MAGIC):
+        kind = _lossy_compression(path)
+    if kind is not None:
         raise DataError(
-            f"{path} is a JPEG, whose compression changes the numbers of objects; save labels as "
-            "PNG or TIFF."
+            f"{path} is a {kind}, whose compression changes the numbers of objects; save labels as "
+            "PNG, or as TIFF without loss."
         )
 
 
-def _png_numbers(path: Path) -> npt.NDArray[Any] | None:
-    """Read a PNG of one value a pixel; of one with a palette, the indices are the labels."""
+def _lossy_compression(path: Path) -> str | None:
+    import tifffile
+
+    with read_quietly(), tifffile.TiffFile(path) as tiff:
+        compression = tiff.pages.first.compression
+    name = getattr(compression, "name", str(compression))
+    return f"TIFF with {name}" if any(word in name for word in _LOSSY) else None
+
+
+def _holds_colours(path: Path) -> bool:
+    """Whether several values a pixel are colours: a picture, or a TIFF that says so."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    if not start.startswith(_TIFF_MAGIC):
+        return not start.startswith((b"\x93NUMPY", b"PK"))
+    import tifffile
+
+    with read_quietly(), tifffile.TiffFile(path) as tiff:
+        return getattr(tiff.pages.first.photometric, "name", "") == "RGB"
+
+
+def _palette_numbers(path: Path) -> npt.NDArray[Any] | None:
+    """Read the indices of a picture with a palette; None of one without."""
     from PIL import Image
 
     with open(path, "rb") as file:
-        if file.read(4) != _PNG_MAGIC:
+        if not file.read(4).startswith(_PALETTE_MAGIC):
             return None
     try:
         with read_quietly(), Image.open(path) as image:
-            if image.mode in ("RGB", "RGBA", "LA"):
+            if image.mode != "P":
                 return None
-            return np.array(image)
+            numbers = np.array(image)
+            colours = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+            clear = image.info.get("transparency")
     except Image.DecompressionBombError:
         return None
+    if isinstance(clear, bytes):
+        colours[: len(clear), 3] = np.frombuffer(clear, np.uint8)[: len(colours)]
+    elif isinstance(clear, int) and clear < len(colours):
+        colours[clear, 3] = 0
+    # Indices beyond the palette are shown as black by some; as labels they are what they are.
+    used = [int(n) for n in np.unique(numbers) if n < len(colours)]
+    empty = (colours[:, :3] == 0).all(axis=1) | (colours[:, 3] == 0)
+    other = [n for n in used if n and empty[n]]
+    if 0 in used and other and not empty[0]:
+        raise DataError(
+            f"{path} has a palette in which {other[0]} is black or transparent and 0 is not: which "
+            "of them is the background is not clear. Save it without palette."
+        )
+    if len(colours) > _VOID and (colours[:, :3] == _voc_palette()).all():
+        numbers = np.where(numbers == _VOID, 0, numbers)
+    return numbers
+
+
+def _voc_palette() -> npt.NDArray[np.uint8]:
+    """(256, 3) colours of PASCAL VOC: the bits of each index, three at a time, from the highest."""
+    index = np.arange(256)
+    palette = np.zeros((256, 3), int)
+    for place in range(8):
+        for channel in range(3):
+            palette[:, channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+    return palette.astype(np.uint8)
 
 
 def _npz(path: Path, key: str) -> Stack:

@@ -11,11 +11,12 @@ A folder may hold ``annotation.yaml``, which goes for it and the folders in it::
 
     complete: false   # pixels without label are unknown, not background
     channel: [1, 0]   # which channels the model sees, counted from 0
+    colours: objects  # labels are pictures in which each object has a colour of its own
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinysam_training.data.labelled_image import DataError
@@ -47,10 +48,14 @@ class Annotation:
         Whether a pixel without label is background.
     channel : tuple of int or None
         Which channels the model sees.
+    colours : bool
+        Whether each colour of a coloured label file is an object.
     """
 
     complete: bool = True
     channel: tuple[int, ...] | None = None
+    # Not in the text that fingerprints are made of: without it such files cannot be used at all.
+    colours: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -164,8 +169,11 @@ def read_annotation(folder: Path, default: Annotation) -> Annotation:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as YAML.") from error
     found = {} if found is None else found
-    if not isinstance(found, dict) or not set(found) <= {"complete", "channel"}:
-        raise DataError(f"{path} may say 'complete' and 'channel', and nothing else.")
+    known = {"complete", "channel", "colours"}
+    if not isinstance(found, dict) or not set(found) <= known:
+        raise DataError(
+            f"{path} may say 'complete', 'channel' and 'colours', and nothing else."
+        )
     complete = found.get("complete", default.complete)
     if not isinstance(complete, bool):
         raise DataError(f"{path}: 'complete' is true or false, not {complete!r}.")
@@ -178,7 +186,13 @@ def read_annotation(folder: Path, default: Annotation) -> Annotation:
         and all(type(number) is int and number >= 0 for number in channel)
     ):
         raise DataError(f"{path}: 'channel' is one to three numbers, counted from 0.")
-    return Annotation(complete, None if channel is None else tuple(channel))
+    if found.get("colours", "objects") != "objects":
+        raise DataError(f"{path}: 'colours' may be 'objects', and nothing else.")
+    return Annotation(
+        complete,
+        None if channel is None else tuple(channel),
+        default.colours or "colours" in found,
+    )
 
 
 def _visible(folder: Path) -> list[Path]:
