@@ -73,11 +73,12 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
     class Nothing(Comparison):
-        def __init__(self, before: Any, after: Any) -> None:
+        def __init__(self, before: Any, after: Any, caveat: str) -> None:
             assert before != after
+            object.__setattr__(self, "caveat", caveat)
 
         def table(self) -> str:
-            return "| the table |"
+            return f"| the table |\n{self.caveat}"
 
     def judge(predictor: Any, entries: Any) -> str:
         asked.append(len(entries))
@@ -132,26 +133,56 @@ def test_a_part_is_held_out(
     )
     assert done.code == 0, done.err
     assert unjudged == [1, 1]
-    assert "1 of the images are held out" in done.err
-    assert "| the table |" in done.out
+    assert "1 image is held out, for choosing the best moment and for" in done.err
+    assert "| the table |\nThe same images chose the best moment" in done.out
+    assert "chose the best" in Path("a-finetune/before_after.md").read_text()
+    said = (
+        "2 steps are too few to learn anything; 10 minutes on this machine are about "
+    )
+    assert int(done.out.split(said)[1].split(".")[0].replace(",", "")) > 2
 
 
-@pytest.mark.parametrize("folders", [("val",), ("test",), ("val", "test")])
-def test_the_folder_val_or_else_test_is_held_out(
+@pytest.mark.parametrize(
+    ("folders", "choosing", "reported"),
+    [
+        ({"val": 2}, 2, 2),
+        ({"test": 2}, 2, 2),
+        ({"test": 5}, 2, 3),
+        ({"val": 1, "test": 2}, 1, 2),
+    ],
+    ids=str,
+)
+def test_the_folders_val_and_test_are_held_out(
     run: Callable[..., Run],
     start: Path,
     unjudged: list[int],
     tmp_path: Path,
-    folders: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    folders: dict[str, int],
+    choosing: int,
+    reported: int,
 ) -> None:
+    chosen_on: list[int] = []
+
+    class CountingJudge(RisingJudge):
+        def __init__(self, images: Any, device: Any, **options: Any) -> None:
+            super().__init__(images, device, **options)
+            chosen_on.append(len(images))
+
+    monkeypatch.setattr(finetune, "Judge", CountingJudge)
     write_pairs(tmp_path / "split" / "train", 1)
-    for place, name in enumerate(folders):
-        write_pairs(tmp_path / "split" / name, 2 - place, first=1 + 2 * place)
+    first = 1
+    for name, count in folders.items():
+        write_pairs(tmp_path / "split" / name, count, first=first)
+        first += count
     done = run("finetune", "split", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
-    assert unjudged == [2, 2]
+    assert unjudged == [reported, reported]
+    assert set(chosen_on) == {choosing}
     assert "Training: 1 image," in done.err
-    assert "Validation: 2 images" in done.err
+    assert f"Validation: {sum(folders.values())} images" in done.err
+    same = len(folders) == 1 and choosing == reported
+    assert ("The same images chose" in done.out) == same
 
 
 def test_one_image_is_enough(
@@ -161,6 +192,7 @@ def test_one_image_is_enough(
     done = run("finetune", "one", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
     assert "judged on what it learns from" in done.err
+    assert "learnt from the only image there is" in done.out
 
 
 def test_no_better_model_is_an_error(
@@ -170,6 +202,7 @@ def test_no_better_model_is_an_error(
     done = run("finetune", "cells", "-o", "a.safetensors", "--model", start)
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("Error: No model was better than")
+    assert "2 steps are too few to learn anything; 10 minutes" in done.err
     assert not Path("a.safetensors").exists()
 
 
@@ -341,6 +374,7 @@ def test_the_length_of_a_run_can_be_said(run: Callable[..., Run], start: Path) -
     done = run(*command, "--steps", "3")
     assert done.code == 0, done.err
     assert "out: 3 steps" in done.out
+    assert "3 steps are too few to learn anything; 10 minutes on this" in done.out
     recipe = yaml.safe_load(Path("out/recipe.yaml").read_text())
     assert (recipe["steps"], recipe["minutes"]) == (3, 0)
 
@@ -352,6 +386,7 @@ def test_train_stops_and_goes_on(run: Callable[..., Run], start: Path) -> None:
     assert done.code == 0, done.err
     assert "out: 1 steps" in done.out
     assert "--resume goes on with it" in done.out
+    assert "too few" not in done.out  # it is not the end
     assert "Training: 4 images" in done.err
 
     again = run(*command)

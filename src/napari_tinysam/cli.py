@@ -382,7 +382,8 @@ HeldOutOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Images to judge on. Without it those in DATA/val or DATA/test, or a fifth of DATA.",
+        help="Images to judge on. Without it those in DATA/val and DATA/test (with both, val "
+        "chooses the best model and test is reported on), or a fifth of DATA.",
     ),
 ]
 MinutesOption = Annotated[

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinysam_training.before_after import Comparison
-    from tinysam_training.data import DataReport
+    from tinysam_training.data import DataReport, FoundEntries
     from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluate import Evaluation
     from tinysam_training.finetune import Finetuned
-    from tinysam_training.loop import Training
-
-#: Sub-folders of the data with images to judge on; the first that there is.
-_HELD_OUT = ("val", "test")
+    from tinysam_training.held_out import Split
+    from tinysam_training.loop import Outcome, Training
 
 #: So many held-out images the table at the end is about.
 _JUDGED = 6
@@ -51,7 +49,8 @@ class FinetuneRequest:
     way : str
         One of `WAYS`.
     held_out : Path or None
-        Folder of images to judge on; a part of `data` if left out.
+        Folder of images that are not learnt from; those in `data`'s ``val`` and ``test``, or a part
+        of `data`, if left out. `tinysam_training.held_out` says what they are used for.
     minutes : float
         For everything.
     device : str
@@ -121,8 +120,8 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
     request.check()
     begun = time.monotonic()
     with explained():
-        report, train, held_out = _read(request, note)
-        judged = held_out[:_JUDGED]
+        report, split = _read(request, note)
+        judged = split.reported[:_JUDGED]
         # Judging the start first tells how long judging the result will take on this machine.
         note("The start is judged.")
         judging = time.monotonic()
@@ -139,8 +138,8 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
         with _bar(note) as bar:
             try:
                 result = run(
-                    train,
-                    held_out,
+                    split.train,
+                    split.choosing,
                     request.output,
                     settings,
                     fingerprint=report.fingerprint,
@@ -153,12 +152,16 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
                     bar.say(f"The best model so far is in {request.output}.")
                 raise
         if not result.better:
+            advice = (
+                result.outcome.shortness or "More images, or more --minutes, may help."
+            )
             raise CommandError(
                 "No model was better than the start on the held-out images, so none was "
-                "written. More images, or more --minutes, may help."
+                f"written. {advice}"
             )
         note("The result is judged.")
-        comparison = Comparison(before, _judged(request, request.output, judged))
+        after = _judged(request, request.output, judged)
+        comparison = Comparison(before, after, split.caveat)
         return _report(request, result, comparison, judged, begun)
 
 
@@ -174,39 +177,42 @@ def _judged(
 
 def _read(
     request: FinetuneRequest, note: Callable[[str], None]
-) -> tuple[DataReport, list[ImageEntry], list[ImageEntry]]:
-    """Find, check and split the images."""
-    from tinysam_training.data import DataError, FoundEntries, check_data, find_pairs
-    from tinysam_training.finetune import hold_out
+) -> tuple[DataReport, Split]:
+    """Find and check the images, and decide what each is for."""
+    from tinysam_training.data import check_data, find_pairs
+    from tinysam_training.held_out import split_images
 
     complete = not request.partly_annotated
+    val = _part(request, "val")
     if request.held_out is not None:
-        train = find_pairs(request.data, None, complete)
-        held_out = find_pairs(request.held_out, None, complete)
+        test = find_pairs(request.held_out, None, complete)
     else:
-        held_out = FoundEntries()
-        for split in _HELD_OUT:
-            # No such split; what else may be wrong, the training images will say.
-            with suppress(DataError):
-                held_out = held_out or find_pairs(request.data, split, complete)
-        train = find_pairs(request.data, "train" if held_out else None, complete)
-    report = check_data(train, held_out)
+        test = _part(request, "test")
+    is_split = bool(val) or (bool(test) and request.held_out is None)
+    train = find_pairs(request.data, "train" if is_split else None, complete)
+    report = check_data(train, val + test)
     note(report.text())
     if report.refused:
         raise CommandError(report.refused)
-    usable, judged = list(report.usable_train), list(report.usable_val)
-    if not judged:
-        usable, judged = hold_out(usable, request.seed)
-        if len(usable) == len(judged) == 1:
-            note(
-                "There is only one image, so the model is judged on what it learns from."
-            )
-        else:
-            note(
-                f"{len(judged)} of the images are held out to judge the model on; it is "
-                "not trained on them."
-            )
-    return report, usable, judged
+    chosen = {id(entry) for entry in val}
+    split = split_images(
+        report.usable_train,
+        [entry for entry in report.usable_val if id(entry) in chosen],
+        [entry for entry in report.usable_val if id(entry) not in chosen],
+        request.seed,
+    )
+    note(split.text())
+    return report, split
+
+
+def _part(request: FinetuneRequest, split: str) -> FoundEntries:
+    """List the images of a sub-folder of the data, if there is one."""
+    from tinysam_training.data import DataError, FoundEntries, find_pairs
+
+    # No such folder; what else may be wrong, the training images will say.
+    with suppress(DataError):
+        return find_pairs(request.data, split, not request.partly_annotated)
+    return FoundEntries()
 
 
 def _report(
@@ -229,11 +235,17 @@ def _report(
     minutes = (time.monotonic() - begun) / 60
     return (
         f"{request.output}: {result.outcome.steps} steps, best after "
-        f"{result.outcome.best['step']:.0f}, {minutes:.1f} minutes in all\n\n{table}\n\n"
+        f"{result.outcome.best['step']:.0f}, {minutes:.1f} minutes in all\n"
+        f"{_shortness(result.outcome)}\n{table}\n\n"
         f"{folder / 'before_after.png'}: pictures, and beside it the curves\n"
         f"Use it: napari-tinysam segment IMAGE --model {request.output} …, or choose the "
         "file in the dock's settings."
     )
+
+
+def _shortness(outcome: Outcome) -> str:
+    """Return a line if the run was too short to learn anything; else nothing."""
+    return f"{outcome.shortness}\n" if outcome.shortness else ""
 
 
 @dataclass(frozen=True)
@@ -345,6 +357,8 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
         lines.append(f"Best at step {outcome.best['step']:.0f}: {figures}")
     if not outcome.finished:
         lines.append("The run is not finished; --resume goes on with it.")
+    elif outcome.shortness:
+        lines.append(outcome.shortness)
     return "\n".join(lines)
 
 

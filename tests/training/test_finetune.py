@@ -15,8 +15,6 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from napari_tinysam import checkpoints
 from napari_tinysam.checkpoints import CheckpointError
@@ -33,7 +31,6 @@ from tinysam_training.finetune import (
     Way,
     finetune,
     finetune_recipe,
-    hold_out,
     run_folder_of,
 )
 from tinysam_training.loop import TrainingError
@@ -73,29 +70,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def entry(name: str) -> ImageEntry:
     return ImageEntry(name, "set", True, lambda: discs(1)[0], name)
-
-
-# ------------------------------------------------------------------- holding out
-
-
-@given(st.integers(2, 60), st.integers(0, 5))
-def test_a_fifth_is_held_out(number: int, seed: int) -> None:
-    images = [entry(str(i)) for i in range(number)]
-    train, held = hold_out(images, seed)
-    assert len(held) == max(1, round(number / 5))
-    names = [one.name for one in train + held]
-    assert sorted(names) == sorted(one.name for one in images)
-    assert hold_out(images, seed) == (train, held)
-
-
-def test_the_seed_chooses_what_is_held_out() -> None:
-    images = [entry(str(i)) for i in range(20)]
-    assert len({hold_out(images, seed)[1][0].name for seed in range(8)}) > 2
-
-
-def test_a_single_image_is_both() -> None:
-    only = [entry("0")]
-    assert hold_out(only) == (only, only)
 
 
 # ----------------------------------------------------------------- the three ways

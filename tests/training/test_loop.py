@@ -22,6 +22,7 @@ from napari_tinysam.model import SegmentAnything
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.loop import (
     PATIENCE,
+    TOO_FEW,
     TrainingError,
     rate_at,
     stage_at,
@@ -247,6 +248,33 @@ def test_a_time_budget_ends_the_run_and_the_schedule_follows_the_time(
     assert outcome.seconds >= 60
     rates = [float(r["rate"]) for r in rows(tmp_path)]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_a_run_that_was_too_short_says_what_would_be_enough(tmp_path: Path) -> None:
+    """A step takes 3 seconds, and validating 50, which says nothing about steps."""
+    now = [0.0]
+
+    def judge(model: SegmentAnything) -> dict[str, float]:
+        now[0] += 50.0
+        return {"score": 0.5}
+
+    run = training(tmp_path, with_steps(2), judge=judge, clock=lambda: now[0])
+    step = run.optimizer.step
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        step(*arguments, **options)
+        now[0] += 3.0
+
+    run.optimizer.step = slow  # type: ignore[method-assign]
+    outcome = run.run()
+    assert outcome.speed == pytest.approx(1 / 3)
+    assert outcome.shortness == (
+        "2 steps are too few to learn anything; 10 minutes on this machine are about 200."
+    )
+    assert replace(outcome, steps=TOO_FEW).shortness == ""
+    slower = replace(outcome, speed=1 / 60)
+    assert slower.shortness.endswith("100 minutes on this machine are about 100.")
+    assert replace(outcome, steps=1).shortness.startswith("1 step is too few")
 
 
 def test_the_best_model_is_exported_when_it_is_found(tmp_path: Path) -> None:

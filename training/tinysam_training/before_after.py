@@ -43,10 +43,13 @@ class Comparison:
     Attributes
     ----------
     before, after : Evaluation
+    caveat : str
+        A sentence about what the figures are worth, as of `tinysam_training.held_out.Split`.
     """
 
     before: Evaluation
     after: Evaluation
+    caveat: str = ""
 
     @property
     def figures(self) -> dict[str, tuple[float | None, float | None]]:
@@ -55,13 +58,15 @@ class Comparison:
         return {name: (first.get(name), second.get(name)) for name in ROWS}
 
     def table(self) -> str:
-        """Return lines of text for people, which are also a Markdown table."""
+        """Return lines of text for people, which are also a Markdown table, and the caveat."""
         lines = [
             f"| {len(self.after.results)} held-out images | before | after |",
             "|---|---|---|",
         ]
         for name, (first, second) in self.figures.items():
             lines.append(f"| {ROWS[name]} | {_cell(first)} | {_cell(second)} |")
+        if self.caveat:
+            lines += ["", self.caveat]
         return "\n".join(lines)
 
 

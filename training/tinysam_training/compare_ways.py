@@ -26,7 +26,8 @@ from tinysam_training.before_after import ROWS, judged_settings
 from tinysam_training.data import check_data, find_pairs
 from tinysam_training.evaluate import evaluate
 from tinysam_training.evaluation_report import means
-from tinysam_training.finetune import FinetuneSettings, Way, finetune, hold_out
+from tinysam_training.finetune import FinetuneSettings, Way, finetune
+from tinysam_training.held_out import hold_out
 from tinysam_training.pipeline import evenly_spaced
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
@@ -31,6 +30,7 @@ from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.exporting import whole_model
+from tinysam_training.held_out import CHOOSING
 from tinysam_training.judging import Judge
 from tinysam_training.loop import Outcome, Training
 from tinysam_training.objective import Objective
@@ -60,9 +60,6 @@ EMBEDDING_BYTES = 1 << 30
 
 #: Share of the time that may go into embedding turned images when the encoder is frozen.
 EMBEDDING_SHARE = 0.2
-
-#: Of so many images one is held out where no others are given.
-HELD_OUT_OF = 5
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Finetuned:
     outcome : Outcome
         Of the training.
     better : bool
-        Whether any model was better than the start on the held-out images. If not, nothing was
+        Whether any model was better than the start on the images that choose. If not, nothing was
         written.
     recipe : Recipe
         What was done.
@@ -131,7 +128,7 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
         losses=LossSettings(object_head=0.5),
         prompts=PromptSettings(),
         augmentation=Augmentation.light(),
-        judging=ValidationSettings(every=0.2, images=4, objects=6),
+        judging=ValidationSettings(every=0.2, images=CHOOSING, objects=6),
         steps=settings.steps,
         minutes=max(minutes, 0.05) if not settings.steps else 0.0,
         checkpoint_minutes=3.0,
@@ -162,29 +159,6 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
     )
 
 
-def hold_out(
-    entries: Sequence[ImageEntry], seed: int = 0
-) -> tuple[list[ImageEntry], list[ImageEntry]]:
-    """Set a fifth of the images aside, at least one.
-
-    Parameters
-    ----------
-    entries : sequence of ImageEntry
-    seed : int
-
-    Returns
-    -------
-    train, held_out : list of ImageEntry
-        Of a single image both are that image: there is nothing else to judge on.
-    """
-    if len(entries) < 2:
-        return list(entries), list(entries)
-    count = max(1, round(len(entries) / HELD_OUT_OF))
-    chosen = set(np.random.default_rng(seed).permutation(len(entries))[:count].tolist())
-    train = [entry for i, entry in enumerate(entries) if i not in chosen]
-    return train, [entries[i] for i in sorted(chosen)]
-
-
 def finetune(
     train: Sequence[ImageEntry],
     held_out: Sequence[ImageEntry],
@@ -202,8 +176,10 @@ def finetune(
 
     Parameters
     ----------
-    train, held_out : sequence of ImageEntry
+    train : sequence of ImageEntry
         Checked (`tinysam_training.data.check_data`).
+    held_out : sequence of ImageEntry
+        Checked too; on these the best moment is chosen, see `tinysam_training.held_out`.
     output : Path
         The ``.safetensors`` file to write; always the best model so far, whatever happens. The
         run's log, curves and record go into a folder beside it.

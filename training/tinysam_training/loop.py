@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 #: A pause of the machine counts as at most so many seconds of the time budget.
 LONGEST_PAUSE = 60.0
 
+#: Fewer steps than this change next to nothing: the rate only warms up.
+TOO_FEW = 50
+
 #: So many updates in a row may be skipped because their gradient is not a number.
 PATIENCE = 20
 
@@ -81,6 +84,8 @@ class Outcome:
         Figures of the best validation, with ``score`` and ``step``; empty before the first.
     first : dict
         Figures before training.
+    speed : float
+        Steps a second, without validation; 0 where no step was done.
     """
 
     steps: int
@@ -88,6 +93,23 @@ class Outcome:
     finished: bool
     best: Mapping[str, float]
     first: Mapping[str, float]
+    speed: float = 0.0
+
+    @property
+    def shortness(self) -> str:
+        """A sentence if there were too few steps to learn anything, with what would be enough."""
+        if self.steps >= TOO_FEW or not self.speed:
+            return ""
+        # On a slow machine ten minutes may not be enough either.
+        minutes = 10 * max(1, math.ceil(2 * TOO_FEW / (600 * self.speed)))
+        steps = float(
+            f"{60 * minutes * self.speed:.2g}"
+        )  # two digits are all that is known
+        what = "1 step is" if self.steps == 1 else f"{self.steps} steps are"
+        return (
+            f"{what} too few to learn anything; {minutes} minutes on this machine are about "
+            f"{steps:,.0f}."
+        )
 
 
 Judge = Callable[["SegmentAnything"], Mapping[str, float]]
@@ -157,6 +179,7 @@ class Training:
         self._skipped = 0
         self._half_done = False  # weights, average and counter do not belong together
         self._interruption = Interruption()
+        self._timed = (0, 0.0)  # steps of this part of the run, and their seconds
         self._clock = clock
         self._last = clock()
 
@@ -175,12 +198,15 @@ class Training:
         late = 0 < self.recipe.minutes <= self.seconds / 60
         return self.progress >= 1 or late
 
-    def _tick(self) -> None:
+    def _tick(self) -> float:
+        """Count the time since the last call; return it, as far as it counts."""
         now = self._clock()
-        self.seconds += min(now - self._last, LONGEST_PAUSE)
+        passed = min(now - self._last, LONGEST_PAUSE)
+        self.seconds += passed
         self._last = now
         if self.fabric.world_size > 1:  # all must see the same end
             self.seconds = float(self.fabric.broadcast(self.seconds))
+        return passed
 
     # --- the loop -----------------------------------------------------------------
 
@@ -218,6 +244,7 @@ class Training:
             with self._interruption.handled():
                 if self.judge is not None and not self.first:
                     self._validate()
+                    self._tick()
                 while not self.finished:
                     figures = self._step(batches)
                     if on_step is not None:
@@ -255,7 +282,15 @@ class Training:
             raise TrainingError(message) from error
         self.save()
         self.folder.draw_curves()
-        return Outcome(self.steps, self.seconds, self.finished, self.best, self.first)
+        steps, seconds = self._timed
+        return Outcome(
+            self.steps,
+            self.seconds,
+            self.finished,
+            self.best,
+            self.first,
+            steps / seconds if seconds > 0 else 0.0,
+        )
 
     def _step(self, batches: Iterator[TrainingBatch]) -> dict[str, float]:
         """One step: forward and backward over the accumulated batches, update, log."""
@@ -299,7 +334,8 @@ class Training:
         # A run that is stopped goes on exactly only if its weights are those of its counter.
         with self._interruption.held_back():
             self._update(norm)
-            self._tick()
+            passed = self._tick()
+            self._timed = self._timed[0] + 1, self._timed[1] + passed
             self.folder.log(self._row(figures))
         return figures
 

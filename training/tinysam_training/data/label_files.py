@@ -198,7 +198,7 @@ def _numbered_colours(
     if rgb.dtype not in (np.uint8, np.uint16):
         raise _channels_error(name, rgb.shape[2])
     red, green, blue = (rgb[..., i].astype(np.int64) for i in range(3))
-    numbers = red + (green << 16) + (blue << 32)
+    numbers: npt.NDArray[np.int64] = red + (green << 16) + (blue << 32)
     _check_colours(numbers, name)
     if not objects:
         raise DataError(
