@@ -117,7 +117,10 @@ def test_finetune_writes_a_model_a_table_and_a_picture(
     assert "lab.safetensors: 2 steps, best after 2" in done.out
     table = Path("lab-finetune/before_after.md").read_text()
     assert table in done.out
-    rows = {row.split("|")[1].strip(): row for row in table.splitlines()}
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = {row.split("|")[1].strip(): row for row in lines}
+    # One image to judge on and four to learn from: it has to choose too.
+    assert table.splitlines()[-1].startswith("The same images chose the best moment")
     for name in before_after.ROWS.values():
         assert name in rows
     box = [float(cell) for cell in rows["IoU, box"].split("|")[2:4]]
