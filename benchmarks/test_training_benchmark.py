@@ -262,7 +262,7 @@ def test_evaluation(
     images: list[LabelledImage],
     device: Any,
 ) -> None:
-    """The figures of ``napari-tinysam evaluate``, but for fewer objects and clicks."""
+    """The figures of ``napari-tinysam evaluate --no-automatic``, for fewer objects and clicks."""
     from napari_tinysam.predictor import Predictor
     from napari_tinysam.runtime.torch_runtime import TorchRuntime
     from tinysam_training.evaluate import EvaluationSettings, evaluate
@@ -270,7 +270,7 @@ def test_evaluation(
     runtime = TorchRuntime(model.eval(), device)
     predictor = Predictor(runtime, name="random", model_id="random")
     entry = ImageEntry("a", "b", True, lambda: images[0], "0")
-    settings = EvaluationSettings(objects=4, clicks=3)
+    settings = EvaluationSettings(objects=4, clicks=3, automatic=False)
     found = timed(
         benchmark, lambda: evaluate(predictor, [entry], settings), device, images=1
     )

@@ -311,6 +311,14 @@ PartlyOption = Annotated[
         help="Pixels without label may belong to objects that nobody drew.",
     ),
 ]
+AutomaticOption = Annotated[
+    bool,
+    typer.Option(
+        "--automatic/--no-automatic",
+        help="Segment each image without prompts too, as Auto-segment does; it takes longest. The "
+        "object head alone is always judged.",
+    ),
+]
 
 
 @app.command(short_help="Measure how good a model is on labelled images.")
@@ -327,6 +335,7 @@ def evaluate(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
     partly_annotated: PartlyOption = False,
+    automatic: AutomaticOption = True,
 ) -> None:
     """Compare what MODEL draws for boxes and clicks, and by itself, with the labels in DATA.
 
@@ -334,8 +343,8 @@ def evaluate(
     further clicks where the mask is wrong. Figures are means over images, with 95 % intervals:
     IoU for a box, for a box drawn with less care, for one click (also of the best of the three
     masks) and three, the clicks needed for an IoU of 0.85 (one more than made where they do not
-    suffice), the error of the predicted score, and for models that find objects by themselves mSA
-    and AP50.
+    suffice), the error of the predicted score, mSA and AP50 of Auto-segment (the search that the
+    object head guides; without one the grid of points), and mSA of the object head alone.
     """
     from napari_tinysam.cli_evaluate import Request, evaluate_model
 
@@ -350,6 +359,7 @@ def evaluate(
         images=images,
         running=Running(device, precision, threads),
         partly_annotated=partly_annotated,
+        automatic=automatic,
     )
     outcome = evaluate_model(request, note=note)
     typer.echo(outcome.text)

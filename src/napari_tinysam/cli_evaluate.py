@@ -51,6 +51,8 @@ class Request:
         How the model runs.
     partly_annotated : bool
         Whether a pixel without label may belong to an object.
+    automatic : bool
+        Whether images are also segmented without prompts, as Auto-segment does.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Request:
     images: int | None = None
     running: Running = field(default_factory=Running)
     partly_annotated: bool = False
+    automatic: bool = True
 
     def check(self) -> None:
         """Check all that can be checked before the slow part.
@@ -101,6 +104,7 @@ class Request:
         return EvaluationSettings(
             objects=self.objects,
             clicks=self.clicks,
+            automatic=self.automatic,
             keep_masks=self.output is not None,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,15 @@ from PIL import Image
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor
 from napari_tinysam.cli import main
+from napari_tinysam.everything import (
+    LabelSettings,
+    SearchSettings,
+    Thresholds,
+    segment_everything,
+)
+from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.masks import mask_iou
-from napari_tinysam.metrics import MatchCounts
+from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.object_maps import boundary_distance, centre_distance
 from tinysam_training import evaluate as evaluation_module
 from tinysam_training.data import ImageEntry, LabelledImage
@@ -91,11 +99,17 @@ def ideal_maps(labels: np.ndarray) -> np.ndarray:
     return np.repeat(np.repeat(np.stack(layers), 2, 1), 2, 2).astype(np.float32)
 
 
-def predictor(maps: np.ndarray | None = None) -> Predictor:
-    return Predictor(AnalyticRuntime(maps), name="geometry", model_id="g")
+def predictor(
+    maps: np.ndarray | None = None, thresholds: Thresholds | None = None
+) -> Predictor:
+    found = Predictor(AnalyticRuntime(maps), name="geometry", model_id="g")
+    if thresholds is not None:
+        found.notes = {NOTE: thresholds.to_note()}
+    return found
 
 
-FEW = EvaluationSettings(clicks=3)
+FEW = EvaluationSettings(clicks=3, automatic=False)
+WITH_MASKS = EvaluationSettings(keep_masks=True, automatic=False)
 
 
 # ------------------------------------------------------------ what is measured
@@ -103,7 +117,7 @@ FEW = EvaluationSettings(clicks=3)
 
 def test_boxes_and_their_scores() -> None:
     """The runtime fills the box it gets, and predicts 0.9 for that."""
-    result = evaluate_image(predictor(), image(), EvaluationSettings(keep_masks=True))
+    result = evaluate_image(predictor(), image(), WITH_MASKS)
     assert result.prompted is not None
     ious = []
     for (x0, y0, x1, y1), mask in zip(
@@ -127,7 +141,7 @@ def test_boxes_and_their_scores() -> None:
 
 
 def test_clicks() -> None:
-    result = evaluate_image(predictor(), image(), EvaluationSettings(keep_masks=True))
+    result = evaluate_image(predictor(), image(), WITH_MASKS)
     figures = result.figures
     assert result.prompted is not None
     curve = result.prompted.clicks.iou.mean(axis=0)
@@ -146,11 +160,12 @@ def test_clicks() -> None:
 
 
 def test_fewer_clicks_leave_figures_out() -> None:
-    figures = evaluate_image(predictor(), image(), EvaluationSettings(clicks=2)).figures
+    two = EvaluationSettings(clicks=2, automatic=False)
+    figures = evaluate_image(predictor(), image(), two).figures
     assert figures["click3_iou"] is None
     assert figures["click2_iou"] is not None
     assert figures["clicks_to_90"] == 3
-    without = EvaluationSettings(clicks=1, loose_margin=0)
+    without = EvaluationSettings(clicks=1, loose_margin=0, automatic=False)
     assert (
         evaluate_image(predictor(), image(), without).figures["loose_box_iou"] is None
     )
@@ -173,34 +188,71 @@ def test_objects_are_chosen_by_name_and_from_all_layers() -> None:
     assert [5, 5, 24, 24] in tight_boxes(everything).tolist()
 
 
-def test_all_objects_at_once() -> None:
+def test_all_objects_at_once_by_the_object_head() -> None:
     maps = ideal_maps(LABELS)
     figures = evaluate_image(predictor(maps), image(), FEW).figures
-    assert figures["ap50"] == 1
-    msa = figures["msa"]
+    assert figures["head_ap50"] == 1
+    msa = figures["head_msa"]
     assert msa is not None
     assert msa > 0.8
     without_one = squares((5, 5, 20), (60, 10, 15), (20, 60, 30))
     result = evaluate_image(predictor(maps), image(without_one), FEW)
-    assert result.figures["ap50"] == result.figures["precision50"] == 3 / 4
-    assert result.figures["recall50"] == 1
-    assert result.counts is not None
-    assert result.counts[0].false_positives == 1
+    assert result.figures["head_ap50"] == result.figures["head_precision50"] == 3 / 4
+    assert result.figures["head_recall50"] == 1
+    assert result.head_counts is not None
+    assert result.head_counts[0].false_positives == 1
+    assert result.mode == "head"
+    assert result.figures["msa"] is result.counts is None  # it was not asked for
 
 
-def test_without_object_head_there_is_no_automatic_segmentation() -> None:
+#: Of the model that `predictor` makes; its grid is decoded quickly.
+QUICK = Thresholds(
+    search=SearchSettings(
+        points_per_side=8, score_threshold=0.5, stability_threshold=0.0
+    ),
+    labels=LabelSettings(confidence=0.5),
+    guided_labels=LabelSettings(confidence=0.1),
+)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_automatic_is_what_the_button_gives(head: bool) -> None:
+    """Not what the object head gives: discs around prompts, while the head sees the squares."""
+    model = predictor(ideal_maps(LABELS) if head else None, QUICK)
+    settings = EvaluationSettings(clicks=1, keep_masks=True)
+    found = evaluate_image(model, image(), settings)
+    button = segment_everything(image().rgb, model)
+    assert found.automatic is not None
+    np.testing.assert_array_equal(found.automatic, button)
+    assert button.max() > 0
+    overlaps = object_overlaps(LABELS, button, None)
+    accuracies = [overlaps.counts(threshold).accuracy for threshold in THRESHOLDS]
+    assert found.figures["msa"] == pytest.approx(np.mean(accuracies))
+    assert found.mode == ("guided" if head else "hierarchical")
+    if head:
+        alone = evaluate_image(model, image(), FEW).figures["head_msa"]
+        assert found.figures["head_msa"] == alone != found.figures["msa"]
+    else:
+        assert found.figures["head_msa"] is found.head_counts is None
+
+
+def test_without_object_head_it_finds_nothing() -> None:
     result = evaluate_image(predictor(), image(), FEW)
-    assert result.figures["msa"] is None
-    assert result.counts is None
+    assert result.figures["msa"] is result.figures["head_msa"] is None
+    assert result.counts is result.head_counts is None
+    assert result.mode == ""
 
 
-def test_partly_annotated() -> None:
+@pytest.mark.parametrize("automatic", [True, False])
+def test_partly_annotated(automatic: bool) -> None:
     """What is found where nobody drew is not wrong."""
     drawn = image(squares((5, 5, 20), (60, 10, 15)), complete=False)
-    result = evaluate_image(predictor(ideal_maps(LABELS)), drawn, FEW)
-    assert result.counts is not None
-    assert result.counts[0].false_positives == 0
-    assert result.figures["ap50"] == 1
+    settings = replace(FEW, automatic=automatic)
+    result = evaluate_image(predictor(ideal_maps(LABELS), QUICK), drawn, settings)
+    for counts in (result.head_counts, *[result.counts] * automatic):
+        assert counts is not None
+        assert counts[0].false_positives == 0
+    assert result.figures["head_ap50"] == 1
 
 
 def test_an_image_without_objects() -> None:
@@ -208,9 +260,11 @@ def test_an_image_without_objects() -> None:
     result = evaluate_image(predictor(ideal_maps(LABELS)), nothing, FEW)
     assert result.objects == 0
     assert result.figures["box_iou"] is None
-    assert result.figures["msa"] == 0
+    assert result.figures["head_msa"] == 0
     none = np.zeros((3, 256, 256), np.float32)
-    assert evaluate_image(predictor(none), nothing, FEW).figures["msa"] == 1
+    both = replace(FEW, automatic=True)
+    figures = evaluate_image(predictor(none, QUICK), nothing, both).figures
+    assert figures["msa"] == figures["head_msa"] == 1
 
 
 def test_evaluate_reports_progress() -> None:
@@ -240,7 +294,7 @@ def result(
     figures |= {"box_iou": box, "msa": msa}
     counts = None if msa is None else (MatchCounts(int(10 * msa), 1, 2),) * 10
     none = np.zeros(0)
-    return ImageResult(name, dataset, 2, figures, none, none, counts)
+    return ImageResult(name, dataset, 2, figures, none, none, counts, mode="guided")
 
 
 RESULTS = (
@@ -290,6 +344,8 @@ def test_summary_fits_json_and_has_the_agreed_keys() -> None:
     assert content["sets"]["y"]["msa"] == pytest.approx(0.5)
     assert content["pooled"]["true_objects"] == 18
     assert content["settings"]["clicks"] == 3
+    assert content["automatic"] == "guided"
+    assert content["head_pooled"] is None
 
 
 def test_table_and_csv(tmp_path: Path) -> None:
@@ -301,7 +357,10 @@ def test_table_and_csv(tmp_path: Path) -> None:
         "all",
         "95",
         "95",
+        "mSA",
     ]
+    assert lines[0].split("  ")[-3:] == ["mSA", "AP50", "mSA, head"]
+    assert lines[-1].endswith("the search that the object head guides")
     assert "0.700" in lines[4]
     assert "–" in lines[4]
     write_csv(tmp_path / "images.csv", EVALUATION)
@@ -324,7 +383,9 @@ def test_point_curve_is_a_mean_over_masks() -> None:
     found = point_curve(
         predictor(), [entry(p) for p in (*pictures, empty)], 2, feed_back=False
     )
-    settings = EvaluationSettings(clicks=2, drop_specks=False, objects=0)
+    settings = EvaluationSettings(
+        clicks=2, drop_specks=False, objects=0, automatic=False
+    )
     ious = [evaluate_image(predictor(), p, settings) for p in pictures]
     assert found.masks == 3
     for n in (1, 2):
@@ -356,7 +417,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = predictor(ideal_maps(LABELS))
+    found = predictor(ideal_maps(LABELS), QUICK)
     monkeypatch.setattr("napari_tinysam.predictor.load_model", lambda *_, **__: found)
 
 
@@ -377,8 +438,11 @@ def test_the_command_writes_what_was_asked_for(
     content = json.loads(figures.read_text())
     assert content["images"] == 4
     assert list(content["sets"]) == ["one", "two"]
-    assert content["ap50"] == 1
-    assert "mSA" in printed.out
+    assert content["head_ap50"] == 1
+    assert content["automatic"] == "guided"
+    assert content["ap50"] is not None
+    assert "mSA, head" in printed.out
+    assert "mSA and AP50: Auto-segment" in printed.out
     assert str(figures) in printed.out
     assert printed.err == ""
     files = {path.name for path in folder.iterdir()}
@@ -407,8 +471,13 @@ def test_the_command_uses_all_images_where_nothing_is_held_out(
 ) -> None:
     figures = data.parent / "figures.json"
     for where in ([data / "one" / "train"], [data, "--split", "train"]):
-        assert run(*where, "--clicks", 1, "--objects", 1, "--json", figures) == 0
-        assert json.loads(figures.read_text())["images"] == 3
+        quick = ("--clicks", 1, "--objects", 1, "--no-automatic")
+        assert run(*where, *quick, "--json", figures) == 0
+        content = json.loads(figures.read_text())
+        assert content["images"] == 3
+        assert content["automatic"] is content["msa"] is None
+        assert content["head_msa"] > 0.8
+    assert "Auto-segment" not in capsys.readouterr().out
     assert run(data, "--split", "test") == 1
     assert "test" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import pytest
 
 from napari_tinysam import checkpoints
 from tinysam_training.default_model import landing
-from tinysam_training.default_model.comparing import ModelComparison
+from tinysam_training.default_model.comparing import ModelComparison, set_figures
 from tinysam_training.default_model.landing import Landing, land
 from tinysam_training.default_model.state import RefusedError
 from tinysam_training.evaluate import Evaluation, EvaluationSettings, ImageResult
@@ -90,6 +90,27 @@ def judging(worth: dict[str, float]) -> Any:
         return Evaluation(model.name, "test", EvaluationSettings(), (result,))
 
     return judged
+
+
+def test_both_models_are_judged_by_what_auto_segment_gives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[EvaluationSettings] = []
+
+    def evaluate(predictor: Any, entries: Any, settings: Any, progress: Any) -> None:
+        asked.append(settings)
+
+    monkeypatch.setattr(landing, "load_model", lambda *_, **__: None)
+    monkeypatch.setattr(landing, "evaluate", evaluate)
+    for name in ("default", "new"):
+        landing.judged(tmp_path / name, [], lambda line: None)
+    assert asked[0] == asked[1]
+    assert asked[0].automatic
+    nothing = np.zeros(0)
+    names = {"msa": 0.5, "head_msa": 0.9, "box_iou": 0.2, "click1_iou": 0.1}
+    result = ImageResult("disc", "discs", 1, dict(names), nothing, nothing, None)
+    found = set_figures(Evaluation("m", "test", EvaluationSettings(), (result,)))
+    assert found == {"discs": {"msa": 0.5, "box_iou": 0.2, "click1_iou": 0.1}}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

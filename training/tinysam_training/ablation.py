@@ -27,7 +27,7 @@ from napari_tinysam import checkpoints
 from napari_tinysam.predictor import Predictor
 from napari_tinysam.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.writing import replacing
-from tinysam_training.before_after import ROWS, judged_settings
+from tinysam_training import before_after
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluate import evaluate
 from tinysam_training.evaluation_report import means
@@ -48,6 +48,13 @@ MEASURES = {
     "token": "+ L_token",
     "prompts": "+ hard prompts",
     "weights": "+ hard mask weights",
+}
+
+#: What is measured of each run; the object head alone of what needs no prompt, which is trained.
+ROWS = {
+    name: text
+    for name, text in before_after.ROWS.items()
+    if name not in ("msa", "ap50")
 }
 
 _COLUMNS = ("row", "seed", "steps", "minutes", *ROWS)
@@ -165,7 +172,8 @@ def _judged(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     runtime = TorchRuntime(checkpoints.load(model).model, device)
     predictor = Predictor(runtime, name=model.stem, model_id=str(model))
-    figures = means(evaluate(predictor, entries, judged_settings(objects)).results)
+    settings = before_after.judged_settings(objects, automatic=False)
+    figures = means(evaluate(predictor, entries, settings).results)
     return {name: figures.get(name) for name in ROWS}
 
 

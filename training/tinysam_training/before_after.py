@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluate import ImageResult
 
-#: Rows of the table: what each figure is called.
+#: Rows of the table: what each figure is called. "Automatic" is what Auto-segment gives, "head" the
+#: object head alone.
 ROWS = {
     "box_iou": "IoU, box",
     "click1_iou": "IoU, 1 click",
@@ -27,6 +28,8 @@ ROWS = {
     "score_error": "error of the predicted IoU",
     "msa": "automatic, mSA",
     "ap50": "automatic, AP50",
+    "head_msa": "mSA, head",
+    "head_ap50": "AP50, head",
 }
 
 #: So much the picture shows.
@@ -71,7 +74,7 @@ class Comparison:
 
 
 def judged_settings(
-    objects: int = 8, *, keep_masks: bool = False
+    objects: int = 8, *, keep_masks: bool = False, automatic: bool = True
 ) -> EvaluationSettings:
     """Make the settings with which the figures of `ROWS` are found.
 
@@ -81,9 +84,15 @@ def judged_settings(
         At most so many objects an image get prompts.
     keep_masks : bool
         For pictures.
+    automatic : bool
+        Whether all of `ROWS` are found, or not those of Auto-segment, which take longest.
     """
     return EvaluationSettings(
-        objects=objects, clicks=3, loose_margin=0.0, keep_masks=keep_masks
+        objects=objects,
+        clicks=3,
+        loose_margin=0.0,
+        keep_masks=keep_masks,
+        automatic=automatic,
     )
 
 

@@ -1,7 +1,8 @@
 """How good a model is on labelled images: boxes, clicks, and all objects at once.
 
-It uses nothing but the public `Predictor`, so that every runtime and every checkpoint can be judged
-alike. Masks are compared with the labels at the image's own resolution.
+It uses nothing but the public `Predictor` and `Segmentation`, which the dock's button and
+``napari-tinysam auto`` run too, so that every runtime and every checkpoint can be judged alike.
+Masks are compared with the labels at the image's own resolution.
 
 What is measured of an image is a mean over its objects, and what is reported a mean over images: an
 image with a thousand nuclei says no more about a model than one with ten.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
-from napari_tinysam.everything import Thresholds
+from napari_tinysam.everything import Segmentation, Thresholds
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import (
     THRESHOLDS,
@@ -36,12 +37,14 @@ from tinysam_training.simulated_user import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.objects import ObjectSettings
     from napari_tinysam.predictor import Embedding, Predictor
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Clicks are counted until the mask has this IoU, in percent.
 GOOD = (80, 85, 90)
+
+#: Figures of all objects at once.
+AUTOMATIC = ("msa", "ap50", "precision50", "recall50", "f1_50", "pq50")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class EvaluationSettings:
         Chooses the objects, together with the image's name.
     drop_specks : bool
         Judge masks without stray pixels, as the plugin and the command line give them.
-    automatic : ObjectSettings, optional
-        How object maps become objects; by default as the model's own thresholds say.
+    automatic : bool
+        Segment each image without prompts too, as Auto-segment does. It takes most of the time; the
+        object head alone, where there is one, is always judged.
     keep_masks : bool
         Keep the masks for pictures; about 0.1 MB an image, more where objects are large.
     """
@@ -72,7 +76,7 @@ class EvaluationSettings:
     loose_margin: float = 0.1
     seed: int = 0
     drop_specks: bool = True
-    automatic: ObjectSettings | None = None
+    automatic: bool = True
     keep_masks: bool = False
 
     def __post_init__(self) -> None:
@@ -122,16 +126,24 @@ class ImageResult:
         ``loose_box_iou``, ``click1_iou``, ``click1_oracle``, … ``click9_iou``, ``clicks_to_80``,
         ``clicks_to_85``, ``clicks_to_90`` (an object that is not as good after the last click
         counts as one click more), ``box_score_error``, ``click_score_error`` and ``score_error``
-        (absolute difference of predicted and true IoU for the box, one click, and both); and of all
-        objects at once ``msa``, ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``.
+        (absolute difference of predicted and true IoU for the box, one click, and both); of all
+        objects at once, as Auto-segment finds them with the model's own thresholds, ``msa``,
+        ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``; and the same with ``head_``
+        before it, as the object head alone finds them.
     scores, ious : numpy.ndarray
         (K,) predicted and true IoU of the masks for a box and for one click.
     counts : tuple of MatchCounts, or None
-        Of the automatic segmentation at each of `THRESHOLDS`; None without an object head.
+        Of the automatic segmentation at each of `THRESHOLDS`; None if the settings leave it out.
     prompted : Prompted, optional
         If the settings ask for it and there are objects.
     automatic : numpy.ndarray, optional
-        (H, W) int32, if the settings ask for it and the model has an object head.
+        (H, W) int32 automatic segmentation, or that of the object head if the settings leave it
+        out; only if the settings ask for masks.
+    head_counts : tuple of MatchCounts, or None
+        Of the object head alone; None without one.
+    mode : str
+        How the automatic segmentation was done (`napari_tinysam.everything.Mode`); "head" where it
+        was left out, empty where there is no head either.
     """
 
     name: str
@@ -143,6 +155,8 @@ class ImageResult:
     counts: tuple[MatchCounts, ...] | None
     prompted: Prompted | None = None
     automatic: npt.NDArray[np.int32] | None = None
+    head_counts: tuple[MatchCounts, ...] | None = None
+    mode: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,12 +241,18 @@ def evaluate_image(
     """Measure one image; see `ImageResult`."""
     embedding = predictor.encode(image.rgb)
     figures: dict[str, float | None] = dict.fromkeys(figure_names(settings))
-    automatic = counts = prompted = None
+    automatic = counts = head_counts = prompted = None
+    mode = ""
     maps = predictor.object_maps(embedding)
     if maps is not None:
         own = Thresholds.from_notes(predictor.notes).guided.objects
-        objects = settings.automatic or own
-        automatic = segment_objects(maps, embedding.upscaler, objects)
+        mode, automatic = "head", segment_objects(maps, embedding.upscaler, own)
+        head_counts = _counts(image, automatic)
+        found_by_head = _automatic_figures(head_counts)
+        figures.update({f"head_{name}": v for name, v in found_by_head.items()})
+    if settings.automatic:
+        everything = Segmentation(predictor, embedding).run()
+        mode, automatic = everything.mode, everything.labels().labels
         counts = _counts(image, automatic)
         figures.update(_automatic_figures(counts))
     scores = ious = np.zeros(0)
@@ -259,6 +279,8 @@ def evaluate_image(
         counts=counts,
         prompted=prompted if settings.keep_masks else None,
         automatic=automatic if settings.keep_masks else None,
+        head_counts=head_counts,
+        mode=mode,
     )
 
 
@@ -275,12 +297,8 @@ def figure_names(settings: EvaluationSettings) -> list[str]:
         "score_error",
         "box_score_error",
         "click_score_error",
-        "msa",
-        "ap50",
-        "precision50",
-        "recall50",
-        "f1_50",
-        "pq50",
+        *AUTOMATIC,
+        *(f"head_{name}" for name in AUTOMATIC),
     ]
 
 
@@ -372,7 +390,7 @@ def _prompted_figures(prompted: Prompted) -> dict[str, float | None]:
 def _counts(
     image: LabelledImage, found: npt.NDArray[np.int32]
 ) -> tuple[MatchCounts, ...]:
-    """Match with layer 0, which is what the object head learns, at each threshold."""
+    """Match with layer 0, which is what the object head learns too, at each threshold."""
     true = image.labels[0]
     overlaps = object_overlaps(true, found, None if image.complete else true > 0)
     return tuple(overlaps.counts(threshold) for threshold in THRESHOLDS)

@@ -61,15 +61,16 @@ def draw_clicks(evaluation: Evaluation) -> bytes:
 def draw_accuracy(evaluation: Evaluation) -> bytes | None:
     """Draw accuracy of the automatic segmentation over IoU thresholds: a PNG file.
 
-    None where the model has no object head.
+    Of the object head alone where the former was left out; None where there is neither.
     """
-    if accuracies(evaluation.results) is None:
+    head = accuracies(evaluation.results) is None
+    if head and accuracies(evaluation.results, head=True) is None:
         return None
     figure, axes = _figure("IoU threshold", "TP / (TP + FP + FN)")
     for name, results, style in _lines(evaluation):
-        curve = accuracies(results)
+        curve = accuracies(results, head=head)
         if curve is not None:
-            label = f"{name}: mSA {np.mean(curve):.2f}"
+            label = f"{name}: mSA{', head' * head} {np.mean(curve):.2f}"
             axes.plot(THRESHOLDS, curve, marker="o", label=label, **style)
     axes.set_ylim(0, 1)
     figure.legend(fontsize="small", loc="outside right upper")
@@ -180,8 +181,9 @@ def _draw_row(
         row[0].plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=colour)
     row[0].set_title(f"{title}\n{panels[0][0]}", fontsize=8)
     if result.automatic is not None:
-        figures = result.figures
-        text = f"automatic: mSA {_two(figures['msa'])}, AP50 {_two(figures['ap50'])}"
+        what, prefix = ("head", "head_") if result.mode == "head" else ("automatic", "")
+        msa, ap50 = (result.figures[f"{prefix}{name}"] for name in ("msa", "ap50"))
+        text = f"{what}: mSA {_two(msa)}, AP50 {_two(ap50)}"
         show_image(row[3], tinted(rgb, result.automatic), step, text, window)
 
 

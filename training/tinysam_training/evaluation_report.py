@@ -39,6 +39,13 @@ _COLUMNS = {
     "score_error": "score err.",
     "msa": "mSA",
     "ap50": "AP50",
+    "head_msa": "mSA, head",
+}
+
+#: What `mSA` and `AP50` of the table are about, by the way that objects were found.
+_MODES = {
+    "guided": "Auto-segment, the search that the object head guides",
+    "hierarchical": "Auto-segment, the grid of points",
 }
 
 
@@ -74,22 +81,43 @@ def mean_over_sets(evaluation: Evaluation) -> Figures:
     return found
 
 
-def pooled_counts(results: Iterable[ImageResult]) -> list[MatchCounts] | None:
-    """Count matches at each of `THRESHOLDS`, with the objects of all images pooled."""
-    rows = [result.counts for result in results if result.counts is not None]
+def pooled_counts(
+    results: Iterable[ImageResult], *, head: bool = False
+) -> list[MatchCounts] | None:
+    """Count matches at each of `THRESHOLDS`, with the objects of all images pooled.
+
+    Of the automatic segmentation, or of the object head alone.
+    """
+    rows = _known_counts(results, head)
     if not rows:
         return None
     return [pooled(column) for column in zip(*rows, strict=True)]
 
 
-def accuracies(results: Iterable[ImageResult]) -> list[float] | None:
-    """Segmentation accuracy at each of `THRESHOLDS`, mean over images; None without any."""
+def accuracies(
+    results: Iterable[ImageResult], *, head: bool = False
+) -> list[float] | None:
+    """Segmentation accuracy at each of `THRESHOLDS`, mean over images; None without any.
+
+    Of the automatic segmentation, or of the object head alone.
+    """
     rows = [
-        [count.accuracy for count in result.counts]
-        for result in results
-        if result.counts is not None
+        [count.accuracy for count in counts] for counts in _known_counts(results, head)
     ]
     return [float(value) for value in np.mean(rows, axis=0)] if rows else None
+
+
+def _known_counts(
+    results: Iterable[ImageResult], head: bool
+) -> list[tuple[MatchCounts, ...]]:
+    found = (result.head_counts if head else result.counts for result in results)
+    return [counts for counts in found if counts is not None]
+
+
+def automatic_mode(evaluation: Evaluation) -> str | None:
+    """How the objects behind ``msa`` were found; None where nothing was segmented."""
+    modes = {result.mode for result in evaluation.results if result.counts is not None}
+    return modes.pop() if len(modes) == 1 else None
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -99,17 +127,19 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     -------
     dict
         The `means` over all images at the top (``box_iou``, ``click1_iou``, ``click3_iou``,
-        ``clicks_to_85``, ``msa``, ``ap50``, ``score_error`` and the other figures of
+        ``clicks_to_85``, ``msa``, ``ap50``, ``head_msa``, ``score_error`` and the other figures of
         `ImageResult`), ``intervals`` of them, ``mean_over_sets``, ``pooled`` (of objects instead of
-        images), ``accuracy`` by threshold, ``sets`` with the same for each set, and what was
-        measured: ``model``, ``runtime``, ``images``, ``objects``, ``settings``. Values that there
-        are none of are null.
+        images), ``accuracy`` by threshold, ``head_pooled`` and ``head_accuracy`` of the object head
+        alone, ``sets`` with the same for each set, and what was measured: ``model``, ``runtime``,
+        ``automatic`` (how the objects behind ``msa`` were found), ``images``, ``objects``,
+        ``settings``. Values that there are none of are null.
     """
     settings = asdict(evaluation.settings)
     del settings["keep_masks"]
     return {
         "model": evaluation.model,
         "runtime": evaluation.runtime,
+        "automatic": automatic_mode(evaluation),
         **_block(evaluation.results),
         "mean_over_sets": mean_over_sets(evaluation),
         "thresholds": list(THRESHOLDS),
@@ -119,7 +149,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _block(results: Sequence[ImageResult]) -> dict[str, Any]:
-    counts = pooled_counts(results)
+    counts, of_head = pooled_counts(results), pooled_counts(results, head=True)
     return {
         "images": len(results),
         "objects": sum(result.objects for result in results),
@@ -127,6 +157,8 @@ def _block(results: Sequence[ImageResult]) -> dict[str, Any]:
         "intervals": intervals(results),
         "accuracy": accuracies(results),
         "pooled": None if counts is None else _pooled_block(counts),
+        "head_accuracy": accuracies(results, head=True),
+        "head_pooled": None if of_head is None else _pooled_block(of_head),
     }
 
 
@@ -168,6 +200,9 @@ def table(evaluation: Evaluation) -> str:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         lines.append("  ".join([first, *others]).rstrip())
+    mode = automatic_mode(evaluation)
+    if mode is not None:
+        lines.append(f"mSA and AP50: {_MODES.get(mode, mode)}")
     return "\n".join(lines)
 
 
@@ -212,7 +247,8 @@ def ranked(results: Iterable[ImageResult]) -> list[ImageResult]:
     """Results from worst to best: by the mean of what a box, one click and no prompt give."""
 
     def quality(result: ImageResult) -> float:
-        values = [result.figures[name] for name in ("box_iou", "click1_iou", "msa")]
+        names = ["box_iou", "click1_iou", "msa" if result.counts else "head_msa"]
+        values = [result.figures[name] for name in names]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else math.inf
 

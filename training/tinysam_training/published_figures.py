@@ -33,7 +33,12 @@ _COLUMNS = {
     "score_error": "score error",
     "msa": "mSA",
     "ap50": "AP50",
+    "head_msa": "mSA, head",
+    "head_ap50": "AP50, head",
 }
+
+#: Of everything at once: of Auto-segment, and of the object head alone.
+_AUTOMATIC, _HEAD = ("msa", "ap50"), ("head_msa", "head_ap50")
 
 _BLOCK = re.compile(
     r"(<!-- figures: (?P<name>[a-z]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL
@@ -49,19 +54,23 @@ def sets_table(evaluation: Mapping[str, Any]) -> str:
         As `tinysam_training.evaluation_report.summary` makes it. The interval of a set's mean is
         given for what users meet first, one click.
     """
+    names = _measured(evaluation, tuple(_COLUMNS))
     lines = [
-        f"| set | images | objects | {' | '.join(_COLUMNS.values())} |",
-        f"|---|---|---|{'---|' * len(_COLUMNS)}",
+        f"| set | images | objects | {' | '.join(_COLUMNS[name] for name in names)} |",
+        f"|---|---|---|{'---|' * len(names)}",
     ]
     for name, block in evaluation["sets"].items():
-        lines.append(f"| {name} | {_cells(block)} |")
-    lines.append(f"| all images | {_cells(evaluation)} |")
+        lines.append(f"| {name} | {_cells(block, names)} |")
+    lines.append(f"| all images | {_cells(evaluation, names)} |")
     return "\n".join(lines)
 
 
 def summary_table(evaluation: Mapping[str, Any]) -> str:
     """Make a Markdown table with the sets as rows and few columns, for a README."""
-    names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50")
+    wanted = ("box_iou", "click1_iou", "click3_iou", *_AUTOMATIC, *_HEAD)
+    names = _measured(evaluation, wanted)
+    if set(_AUTOMATIC) <= set(names):
+        names = names[:-1]  # few columns: one of the head is enough then
     heads = " | ".join(_COLUMNS[name] for name in names)
     lines = [f"| held-out images | {heads} |", f"|---|{'---|' * len(names)}"]
     for name, block in evaluation["sets"].items():
@@ -70,9 +79,17 @@ def summary_table(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cells(block: Mapping[str, Any]) -> str:
+def _measured(evaluation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out what was not measured: without a search, or before searches were judged."""
+    without = {name for name in _AUTOMATIC if name not in evaluation}
+    if evaluation.get("automatic", "") is None:
+        without |= set(_AUTOMATIC)
+    return tuple(name for name in names if name not in without)
+
+
+def _cells(block: Mapping[str, Any], names: tuple[str, ...]) -> str:
     figures = []
-    for name in _COLUMNS:
+    for name in names:
         text = _figure(block.get(name))
         interval = (block.get("intervals") or {}).get(name)
         if name == "click1_iou" and interval:
@@ -148,10 +165,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
         if "sets" in content:
-            return dict(content)
+            return _of_today(content)
     except (ValueError, TypeError):
         pass
     raise DataError(f"{path} does not hold figures of 'napari-tinysam evaluate'.")
+
+
+def _of_today(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Name figures of older files as now: ``msa`` and ``ap50`` were of the object head alone."""
+    found = dict(content)
+    if not set(_AUTOMATIC) & set(found) or set(_HEAD) & set(found):
+        return found
+    names = dict(zip(_AUTOMATIC, _HEAD, strict=True))
+    found = {names.get(key, key): value for key, value in found.items()}
+    sets = dict(found["sets"])
+    for name, block in sets.items():
+        sets[name] = {names.get(key, key): value for key, value in block.items()}
+    return {**found, "sets": sets}
 
 
 def _read(path: Path) -> str:

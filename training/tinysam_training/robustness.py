@@ -46,7 +46,8 @@ class Robustness:
     Attributes
     ----------
     by_sheet : dict
-        Figures of each sheet: ``box_iou``, ``click1_iou``, ``click3_iou``, ``msa``, ``ap50``.
+        Figures of each sheet: ``box_iou``, ``click1_iou``, ``click3_iou``, ``msa``, ``ap50``,
+        ``head_msa``.
     prompts : dict
         Means over objects of `careless_prompts` and `negative_clicks`, and ``neighbours``: how many
         masks ran into a neighbour.
@@ -60,10 +61,10 @@ class Robustness:
 
     def table(self) -> str:
         """Return two Markdown tables."""
-        names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50")
+        names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50", "head_msa")
         lines = [
-            "| synthetic sheet | IoU box | 1 click | 3 clicks | mSA | AP50 |",
-            "|---|---|---|---|---|---|",
+            "| synthetic sheet | IoU box | 1 click | 3 clicks | mSA | AP50 | mSA, head |",
+            "|---|---|---|---|---|---|---|",
         ]
         for sheet, found in self.by_sheet.items():
             cells = " | ".join(_cell(found.get(name)) for name in names)

@@ -13,7 +13,8 @@ from tinysam_training.evaluation_report import means
 if TYPE_CHECKING:
     from tinysam_training.evaluate import Evaluation
 
-#: What is compared: everything at once, a box, one click.
+#: What is compared: everything at once as Auto-segment finds it with each model's own thresholds, a
+#: box, one click.
 FIGURES = {"msa": "mSA", "box_iou": "box", "click1_iou": "1 click"}
 
 #: No set may lose more than this of the mean of `FIGURES`.
@@ -38,8 +39,7 @@ class ModelComparison:
     Attributes
     ----------
     bundled, new : mapping
-        Of each set, values of `FIGURES`; None counts as 0: a model without an object head segments
-        nothing by itself.
+        Of each set, values of `FIGURES`, measured of both with the same code; None counts as 0.
     """
 
     bundled: SetFigures

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-_HEADS = {"score": "score", "box_iou": "box", "click_iou": "1 click", "msa": "mSA"}
+_HEADS = {
+    "score": "score",
+    "box_iou": "box",
+    "click_iou": "1 click",
+    "msa": "mSA, head",
+}
 
 
 def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
@@ -72,8 +77,8 @@ def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    lines = ["         " + "".join(head.rjust(9) for head in _HEADS.values())]
+    lines = ["         " + "".join(head.rjust(11) for head in _HEADS.values())]
     for name, figures in rows.items():
         cells = [f"{figures[key]:.3f}" if key in figures else "–" for key in _HEADS]
-        lines.append(name.ljust(9) + "".join(cell.rjust(9) for cell in cells))
+        lines.append(name.ljust(9) + "".join(cell.rjust(11) for cell in cells))
     return "\n".join(lines)
