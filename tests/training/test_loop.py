@@ -288,6 +288,25 @@ def test_a_run_that_was_too_short_says_what_would_be_enough(tmp_path: Path) -> N
     assert replace(outcome, steps=1).shortness.startswith("1 step is too few")
 
 
+def test_a_step_is_done_though_judging_the_start_took_all_the_time(
+    tmp_path: Path,
+) -> None:
+    now = [0.0]
+
+    def judge(model: SegmentAnything) -> dict[str, float]:
+        now[0] += 50.0
+        return {"score": now[0]}
+
+    def step(run: Any, figures: Any) -> None:
+        now[0] += 1.0
+
+    recipe = replace(RECIPE, steps=0, minutes=0.5)
+    run = training(tmp_path, recipe, judge=judge, clock=lambda: now[0])
+    outcome = run.run(on_step=step)
+    assert outcome.steps == 1
+    assert outcome.best["step"] == 1
+
+
 def test_the_best_model_is_exported_when_it_is_found(tmp_path: Path) -> None:
     scores = iter([0.3, 0.5, 0.4])
     exported: list[float] = []

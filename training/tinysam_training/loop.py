@@ -245,7 +245,8 @@ class Training:
                 if self.judge is not None and not self.first:
                     self._validate()
                     self._tick()
-                while not self.finished:
+                # Once at least, though judging the start took all the time: it tells the speed.
+                while not (self.finished and self.steps):
                     figures = self._step(batches)
                     if on_step is not None:
                         on_step(self, figures)
