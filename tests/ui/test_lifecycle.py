@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image
 from napari.utils import progress
 from qtpy.QtCore import Qt
@@ -19,6 +20,9 @@ from napari_tinysam.ui._qt_delivery import GuiDelivery
 from napari_tinysam.ui._session import session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from napari.components import ViewerModel
     from pytestqt.qtbot import QtBot
 
@@ -309,3 +313,88 @@ def test_delivery_runs_on_the_gui_thread_and_stops_when_closed(qtbot: QtBot) -> 
     post()
     qtbot.wait(50)
     assert len(ran) == 1
+
+
+def asked_in_the_loop(
+    dock: OpenDock, call: Callable[[], object], press: str
+) -> list[str]:
+    """Run what asks, in the event loop as all that users do; press a button of the question."""
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QApplication, QMessageBox
+
+    asked: list[str] = []
+
+    def answer() -> None:
+        box = QApplication.activeModalWidget()
+        if isinstance(box, QMessageBox):
+            asked.append(box.text())
+            (button,) = (b for b in box.buttons() if press in b.text().replace("&", ""))
+            button.click()
+
+    def begin() -> None:
+        QTimer.singleShot(200, answer)
+        call()
+
+    QTimer.singleShot(0, begin)
+    dock.qtbot.wait(800)
+    return asked
+
+
+def test_closing_the_window_asks_about_what_is_not_saved(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    dock = open_dock(Image(blobs, name="cells"))
+    window = dock.viewer.window._qt_window
+    may: list[bool] = []
+    ask = lambda: may.append(dock.widget._may_close())  # noqa: E731
+    assert asked_in_the_loop(dock, ask, "") == []
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    asked = asked_in_the_loop(dock, window.close, "Cancel")
+    assert asked == ["1 object is not committed."]
+    assert window.isVisible()
+    assert not dock.widget._closed
+    dock.session.commit()
+    path = tmp_path / "cells_labels.tif"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    labels = dock.session.target.data.copy()
+    asked = asked_in_the_loop(dock, ask, "Save")
+    assert asked == ["not saved: cells committed_objects."]
+    assert may == [True, True]
+    np.testing.assert_array_equal(tifffile.imread(path), labels)
+    assert dock.session.unsaved_layers() == []
+
+
+def test_the_save_button_asks_once(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    asked = []
+
+    def ask(*args: object) -> tuple[str, str]:
+        asked.append(args)
+        return str(tmp_path / "mine"), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    dock = open_dock(Image(blobs, name="cells"))
+    save, state = dock.widget.output.save, dock.widget.output.state
+    assert not save.isEnabled()
+    for number, at in enumerate([(100, 150), (50, 50)], start=1):
+        dock.session.click_at(at)
+        dock.until(dock.shows_preview)
+        dock.session.commit()
+        assert state.text() == "not saved yet"
+        save.click()
+        dock.until(lambda: state.text() == "saved: mine.tif")
+        saved = tifffile.imread(tmp_path / "mine.tif")
+        assert np.unique(saved).tolist() == list(range(number + 1))
+    assert len(asked) == 1

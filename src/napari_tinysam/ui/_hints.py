@@ -29,6 +29,8 @@ def hint(session: AnnotationSession) -> str:
     kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
     if kind in _BY_STATUS:
         return _BY_STATUS[kind]
+    if (above := session.hidden_by) is not None:
+        return f"“{above}” lies over this image: hide it with its eye, or select it."
     if not session.active:
         return "Switch on “Click to segment” to begin."
     if session.auto.picking:
@@ -41,6 +43,14 @@ def hint(session: AnnotationSession) -> str:
         return "Click on the object that you want to change."
     if session.auto.count and not session.can_clear:
         return "Accept all, pick single ones, or move the sliders."
+    if session.offered is not None:
+        return (
+            f"Object {session.offered} is here already: click it once more to edit it."
+        )
+    if session.click_means == "another":
+        return "Click: another object. C keeps all, Ctrl+Z takes back."
+    if session.click_means == "part":
+        return "Click: adds this to the object. C keeps it."
     if session.can_commit:
         return "C keeps it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QWidget
 
 from napari_tinysam.ui._candidate_slider import CandidateSlider
 from napari_tinysam.ui._key_button import KeyButton, shown_key
@@ -57,6 +57,12 @@ class PromptButtons(QWidget):
         self.redo = action_button("redo", "Redo", session)
         self.layers = QPushButton("Prompts as layers")
         self.layers.clicked.connect(lambda: session.make_prompt_layers())
+        self.another = QCheckBox("A click elsewhere is another object")
+        self.another.setToolTip(
+            "On: a click far from the current object begins another one. Off: every click adds to "
+            "the current object, until Next object (N) or Commit (C)"
+        )
+        self.another.clicked.connect(session.set_new_objects)
         self.candidates = CandidateSlider(shown_key(action("cycle_candidate").label))
         self.candidates.chosen.connect(session.set_candidate)
         self.candidates.cycled.connect(session.cycle_candidate)
@@ -75,7 +81,8 @@ class PromptButtons(QWidget):
         grid.addWidget(self.commit, 3, 0, 1, 2)
         grid.addWidget(self.undo, 4, 0)
         grid.addWidget(self.redo, 4, 1)
-        grid.addWidget(self.layers, 5, 0, 1, 2)
+        grid.addWidget(self.another, 5, 0, 1, 2)
+        grid.addWidget(self.layers, 6, 0, 1, 2)
         self.refresh("")
 
     def refresh(self, blocked: str) -> None:
@@ -104,6 +111,7 @@ class PromptButtons(QWidget):
         )
         explain(self.clear, free and session.can_clear, action("clear").text, first)
         self._refresh_commit(free, first)
+        self.another.setChecked(session.new_objects)
         self.candidates.show_candidates(
             session.candidate_scores if free else (), session.candidate, first
         )

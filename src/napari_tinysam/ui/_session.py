@@ -306,6 +306,10 @@ class AnnotationSession:
             if image in self._viewer.layers
         )
 
+    def unsaved_layers(self) -> list[Labels]:
+        """Return the labels layers with changes that are in no file."""
+        return [each for each in self.labels_layers() if not self.saving.is_saved(each)]
+
     @property
     def hidden_by(self) -> str | None:
         """Name of the image that lies over the segmented one and hides it; None if none does."""

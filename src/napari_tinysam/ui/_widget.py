@@ -6,7 +6,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QThread, QTimer
 from qtpy.QtGui import QCloseEvent, QHideEvent, QKeySequence, QShowEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QMainWindow,
+    QMessageBox,
     QScrollArea,
     QShortcut,
     QVBoxLayout,
@@ -30,7 +31,7 @@ from napari_tinysam.ui._hints import blocked, hint
 from napari_tinysam.ui._inference import InferenceThread
 from napari_tinysam.ui._layer_combo import LayerCombo, NarrowCombo
 from napari_tinysam.ui._model_box import ModelBox
-from napari_tinysam.ui._output_box import OutputBox
+from napari_tinysam.ui._output_box import OutputBox, asked_for_file
 from napari_tinysam.ui._prompt_buttons import PromptButtons, explain
 from napari_tinysam.ui._qt_delivery import GuiDelivery
 from napari_tinysam.ui._session import AnnotationSession, Status
@@ -40,6 +41,7 @@ from napari_tinysam.ui._wheel import WheelGuard
 
 if TYPE_CHECKING:
     import napari.viewer
+    from napari.layers import Labels
 
 #: The model is loaded once the dock has had time to be painted.
 _START_AFTER_MS = 30
@@ -281,6 +283,9 @@ class TinySAMWidget(QWidget):
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
         """Notice that napari's window closes, which hides the dock and tells it nothing."""
         if a1 is not None and a1.type() == QEvent.Type.Close and a0 is self._window:
+            if not self._may_close():
+                a1.ignore()
+                return True
             self._window_closes = True
             # The user may be asked and say no; then the window stays.
             QTimer.singleShot(0, self._window_stays)
@@ -346,6 +351,52 @@ class TinySAMWidget(QWidget):
             self._tab_key.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             self._tab_key.setEnabled(False)
             self._tab_key.activated.connect(self.session.cycle_candidate)
+
+    def _may_close(self) -> bool:
+        """Ask before the window closes with work that is not saved; return whether it may.
+
+        A program that closes the viewer outside the event loop is not asked.
+        """
+        thread = QThread.currentThread()
+        if self._closed or thread is None or thread.loopLevel() == 0:
+            return True
+        session = self.session
+        unsaved = session.unsaved_layers()
+        count = session.uncommitted_count
+        if not unsaved and not count:
+            return True
+        parts = []
+        if count:
+            what = "1 object is" if count == 1 else f"{count} objects are"
+            parts.append(f"{what} not committed")
+        if unsaved:
+            names = ", ".join(layer.name for layer in unsaved)
+            parts.append(f"not saved: {names}")
+        box = QMessageBox(self._window)
+        box.setIcon(QMessageBox.Icon.Warning)
+        box.setWindowTitle("TinySAM")
+        box.setText(f"{'; '.join(parts)}.")
+        buttons = QMessageBox.StandardButton
+        choices = buttons.Discard | buttons.Cancel
+        if unsaved:
+            choices |= buttons.Save
+        box.setStandardButtons(choices)
+        box.setDefaultButton(buttons.Save if unsaved else buttons.Cancel)
+        discard = box.button(buttons.Discard)
+        if discard is not None:
+            discard.setText("Close without")
+        answer = buttons(box.exec())
+        if answer == buttons.Discard:
+            return True
+        return answer == buttons.Save and self._save(unsaved)
+
+    def _save(self, layers: list[Labels]) -> bool:
+        """Save layers, each into its file; return whether all are saved."""
+        for layer in layers:
+            file = asked_for_file(self, self.session, layer)
+            if file is None or not self.session.saving.save_now(layer, file):
+                return False
+        return True
 
     def _window_stays(self) -> None:
         self._window_closes = False
