@@ -398,3 +398,31 @@ def test_the_save_button_asks_once(
         saved = tifffile.imread(tmp_path / "mine.tif")
         assert np.unique(saved).tolist() == list(range(number + 1))
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_images_go_in_the_middle_of_an_object_and_come_again(
+    open_dock: OpenDockFactory, blobs: np.ndarray, at_once: bool
+) -> None:
+    dock = open_dock(Image(blobs, name="one"))
+    viewer, session = dock.viewer, dock.session
+    session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    session.hover_at((30, 40))
+    if at_once:
+        viewer.layers.select_all()
+        viewer.layers.remove_selected()
+    else:
+        viewer.layers.remove("one")
+        dock.qtbot.wait(100)
+        for layer in list(viewer.layers):
+            viewer.layers.remove(layer)
+    dock.until(lambda: not viewer.layers)
+    for shape in ((60, 80), (3, 50, 40)):
+        viewer.add_image(np.random.default_rng(1).random(shape), name="next")
+        dock.until_ready()
+        at = (*[1] * (len(shape) - 2), 20, 20)
+        session.hover_at(at)
+        dock.until(dock.shows_preview)
+        dock.qtbot.wait(100)  # it is drawn
+    assert not session.can_undo

@@ -49,7 +49,7 @@ class Inference(Protocol):
         ...
 
     def post(self, call: Callable[[], None]) -> None:
-        """From inside a job: run something on the session's thread (progress)."""
+        """Run something on the session's thread, soon: progress, what must not be now."""
         ...
 
     def drop(self, lane: Lane) -> None:
@@ -111,7 +111,7 @@ class InferenceThread:
                 self._changed.notify()
 
     def post(self, call: Callable[[], None]) -> None:
-        """From inside a job: run something on the session's thread."""
+        """Run something on the session's thread, soon; from any thread."""
         if not self._closed:
             with contextlib.suppress(
                 RuntimeError

@@ -1311,10 +1311,18 @@ class AnnotationSession:
                     f"{layer.name} was removed before what was committed there had a mask.",
                 )
         if layer is self.image:
-            self._preview.remove()
             images = self.image_layers()
             self.set_image(images[-1] if images else None)
+            # Not at once: napari may be removing several layers, ours among them.
+            self._inference.post(self._leave_nothing)
         self.layers_changed.emit()
+
+    def _leave_nothing(self) -> None:
+        """Take our layers away once no image is left to show something on."""
+        if self.image is None and not self._closed:
+            self._preview.remove()
+            self._layers.remove()
+            self.auto.layer.remove()
 
     def _data_changed(self, image: Image) -> None:
         if image not in self._states:

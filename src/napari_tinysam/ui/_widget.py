@@ -37,6 +37,7 @@ from napari_tinysam.ui._qt_delivery import GuiDelivery
 from napari_tinysam.ui._session import AnnotationSession, Status
 from napari_tinysam.ui._status_bar import StatusBar
 from napari_tinysam.ui._style import ACCENT, STYLE
+from napari_tinysam.ui._vispy_guard import RemovalGuard
 from napari_tinysam.ui._wheel import WheelGuard
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class TinySAMWidget(QWidget):
     ) -> None:
         super().__init__()
         self._viewer = viewer
+        self._removal_guard = RemovalGuard(viewer)
         self._delivery = GuiDelivery()
         # Loading the model takes time from the GUI thread too: first the dock is to be seen.
         self._inference = InferenceThread(self._delivery, start=False)
@@ -302,6 +304,7 @@ class TinySAMWidget(QWidget):
         session.status_changed.disconnect(self._show_status)
         session.layers_changed.disconnect(self._refresh_layers)
         session.close()
+        self._removal_guard.close()
         self._inference.shutdown()
         self._delivery.close()
         self.status_bar.close_progress()
