@@ -313,7 +313,10 @@ def test_models_say_whether_they_are_here(
     texts = [model.itemText(i) for i in range(model.count())]
     assert "bundled" in texts[0]
     assert any("MobileSAM" in text and "downloaded" in text for text in texts)
-    assert any("SAM ViT-B" in text and "375 MB download" in text for text in texts)
+    assert "TinySAM, download 41 MB" in texts
+    assert "SAM ViT-B, download 375 MB" in texts
+    for checkpoint in REGISTRY.values():  # how much there is to wait for
+        assert checkpoint.url is None or checkpoint.size is not None
     assert texts[-1] == "Choose file…"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QWidget
 
-from napari_tinysam.checkpoints import REGISTRY, Checkpoint, is_available_offline
+from napari_tinysam.checkpoints import REGISTRY, is_available_offline
 from napari_tinysam.ui._choices import keep_choice
 from napari_tinysam.ui._layer_combo import NarrowCombo
 from napari_tinysam.ui._planes import Contrast
@@ -145,22 +145,17 @@ class ModelBox(QWidget):
 
 
 def _model_text(name: str) -> str:
-    """Title and whether choosing it means waiting for a download."""
+    """Title and whether choosing it means waiting for a download, and for how much."""
     checkpoint = REGISTRY.get(name)
     if checkpoint is None:
         return Path(name).name
-    mark = _mark(checkpoint)
-    return checkpoint.title if not mark else f"{checkpoint.title}  ({mark})"
-
-
-def _mark(checkpoint: Checkpoint) -> str:
     if checkpoint.url is None:
-        return "" if "bundled" in checkpoint.title else "bundled"
-    if is_available_offline(checkpoint.name):
-        return "downloaded"
-    if checkpoint.size is None:
-        return "download"
-    return f"{_megabytes(checkpoint.size)} download"
+        bundled = "" if "bundled" in checkpoint.title else " (bundled)"
+        return f"{checkpoint.title}{bundled}"
+    if is_available_offline(name):
+        return f"{checkpoint.title} (downloaded)"
+    size = "" if checkpoint.size is None else f" {_megabytes(checkpoint.size)}"
+    return f"{checkpoint.title}, download{size}"
 
 
 def _megabytes(size: int) -> str:
