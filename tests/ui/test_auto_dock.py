@@ -106,6 +106,19 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     assert shown(dock) == [0, 1, 2, 3]
 
 
+def test_proposals_open_the_section_that_they_are_decided_in(
+    open_dock: OpenDockFactory,
+) -> None:
+    dock, _, _ = open_scene(open_dock)
+    widget = dock.widget
+    widget.auto_section.collapse()
+    press(dock, widget.auto.start)
+    dock.until(widget.auto.accept.isVisible)
+    widget.auto_section.collapse()  # the user may; it stays so
+    widget.auto.confidence.slider.setValue(97)
+    assert not widget.auto_section.expanded
+
+
 def test_the_key_starts_it_and_clicks_go_on_meanwhile(
     open_dock: OpenDockFactory,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -372,6 +373,68 @@ def test_a_narrow_dock_scrolls_instead_of_widening(
     dock.widget.settings.expand()
     assert dock.widget.minimumSizeHint().width() <= 260
     assert dock.widget.width() <= 320
+
+
+def seen(widget: QWidget) -> bool:
+    """Whether all of a widget is on the screen, and nothing is scrolled over it."""
+    return widget.visibleRegion().boundingRect() == widget.rect()
+
+
+def test_beside_a_second_dock_the_main_buttons_stay_in_sight(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    window = dock.viewer.window._qt_window
+    window.resize(1366, 768)
+    widget = dock.widget
+    status = widget.status_bar
+    dock.until(lambda: widget.height() > 600)
+    assert seen(status.hint)
+    other = QWidget()
+    other.setMinimumHeight(440)
+    second = dock.viewer.window.add_dock_widget(other, area="right")
+    dock.until(lambda: widget.height() < 320)
+    assert window.height() <= 768
+    for part in (widget.switch, status.text, widget.prompts.commit, widget.auto.start):
+        dock.until(partial(seen, part))
+    # What the hint says is not lost, and a long status moves nothing.
+    assert not status.hint.isVisible()
+    assert "click it" in status.toolTip()
+    height = widget.minimumSizeHint().height()
+    status.text.setText("a status that is as long as such sentences become " * 3)
+    assert widget.minimumSizeHint().height() == height
+    assert widget.minimumSizeHint().width() <= 260
+
+    press(dock, widget.settings.button)
+    dock.until(lambda: seen(widget.settings.button))
+    dock.until(lambda: seen(widget.models.model))
+    second.hide()
+    dock.until(lambda: seen(status.hint))
+
+
+def test_sections_fold_and_a_dock_that_is_opened_again_has_them_so(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    widget = dock.widget
+    assert widget.prompts.isVisible()
+    assert not widget.models.isVisible()
+    press(dock, widget.clicks_section.button)
+    press(dock, widget.settings.button)
+    assert not widget.prompts.isVisible()
+    assert widget.prompts.commit.isVisible()
+    assert widget.models.isVisible()
+    assert widget.models.model.isVisible()
+
+    again = open_dock(Image(blobs)).widget
+    assert not again.clicks_section.expanded
+    assert not again.prompts.isVisible()
+    assert again.auto.isVisible()
+    assert again.models.isVisible()
+    again.clicks_section.expand()
+    again.settings.collapse()
+    assert again.prompts.isVisible()
+    assert not again.models.isVisible()
 
 
 def turn_wheel(over: QWidget) -> None:

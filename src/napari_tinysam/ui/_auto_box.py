@@ -37,7 +37,9 @@ _STEPS = 100
 
 
 class AutoBox(QWidget):
-    """Button, region, accept, pick, discard, and the sliders that filter.
+    """Region, accept, pick, discard, and the sliders that filter.
+
+    `start` is in no layout: the dock keeps it in sight, whatever is scrolled or folded.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ class AutoBox(QWidget):
 
         first = QHBoxLayout()
         first.setSpacing(6)
-        first.addWidget(self.start, 1)
+        first.addWidget(QLabel("Look in"))
         first.addWidget(self.region, 1)
         decide = QGridLayout()
         decide.setHorizontalSpacing(6)
