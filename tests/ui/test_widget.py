@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from fake_predictor import disc_predictor
 from napari_tinysam.checkpoints import REGISTRY
 from napari_tinysam.ui._key_button import KeyButton, shown_key
 from napari_tinysam.ui._keys import KEYS
@@ -337,6 +338,47 @@ def test_a_model_from_a_file(
     choose(model, model.count() - 1)  # changed one's mind
     assert dock.session.model_name == "/here/ours.safetensors"
     assert model.currentText() == "ours.safetensors"
+
+
+def test_a_model_that_is_gone_can_be_tried_again_and_stays_chosen(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    plugin_settings: None,
+    npe2pm: Any,
+    tmp_path: Path,
+) -> None:
+    from napari.settings import get_plugin_settings
+    from npe2 import PluginManifest
+
+    if "napari-tinysam" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("napari-tinysam"))
+    ours = tmp_path / "ours.safetensors"
+    kept = get_plugin_settings("napari-tinysam")
+    kept.model.name = str(ours)
+
+    def load(name: str, *_: Any) -> Any:
+        if name == str(ours) and not ours.exists():
+            raise RuntimeError(f"There is no file {name}.")
+        return disc_predictor()[0]
+
+    dock = open_dock(Image(blobs), load_predictor=load)
+    models = dock.widget.models
+    dock.widget.settings.expand()
+    dock.until(models.retry.isVisible)
+    assert "bundled model" in dock.widget.status_bar.text.text()
+    assert "There is no file" in models.failure.text()
+    assert models.model.currentText() == "ours.safetensors"
+    press(dock, models.retry)  # in vain
+    dock.until(lambda: dock.session.model_failure)
+    dock.until_ready()
+    assert kept.model.name == str(ours)
+
+    ours.touch()
+    press(dock, models.retry)
+    dock.until(lambda: not models.retry.isVisible())
+    dock.until_ready()
+    assert dock.widget.status_bar.text.text() == "Ready"
+    assert dock.session.model_name == str(ours)
 
 
 def test_choices_are_kept(

@@ -239,6 +239,16 @@ class AutoSegmenter:
         if was_running:
             self._host.show_auto_status(None)
 
+    def model_changed(self) -> None:
+        """Stop, and drop what the old model found so far; what waits begins with the new one."""
+        if self._run is None:
+            return
+        self._run = None
+        self._inference.drop(Lane.AUTO)
+        self._host.show_auto_status(None)
+        self.show()
+        self._host.say("info", "Auto-segmentation stopped: the model was changed.")
+
     def set_settings(self, **changes: float) -> None:
         """Filter the shown plane's proposals otherwise; nothing is decoded again.
 

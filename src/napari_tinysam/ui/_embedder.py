@@ -74,6 +74,10 @@ class Status:
         return self.kind in _BUSY
 
 
+#: What is loaded when the chosen model cannot be: it is always there, and runs everywhere.
+_FALLBACK = ("default", "auto")
+
+
 class Cancelled(Exception):
     """Raised inside a download that the user stopped."""
 
@@ -128,11 +132,19 @@ class Embedder:
     on_ready : callable
         Called when the embedding of the wanted plane is there.
     notify : callable
-        Called with "error" and a sentence when something failed.
+        Called with "error" and a sentence when something failed, with "warning" when the bundled
+        model stands in for the chosen one.
     cache : EmbeddingCache
         Of planes visited before.
     has_faster : callable
         Asked before a plane is embedded: whether the model is to be loaded again first.
+
+    Attributes
+    ----------
+    name, device : str
+        As chosen, also while another model stands in.
+    failure : str
+        Why the chosen model is not the one in use; "" if it is.
     """
 
     def __init__(
@@ -163,12 +175,14 @@ class Embedder:
         self._running: Hashable | None = None
         self.name = "default"
         self.device = "auto"
+        self.failure = ""
         self.predictor: Predictor | None = None
         self.embedding: Embedding | None = None
 
     def set_model(self, name: str, device: str = "auto") -> None:
         """Choose a model; it is loaded at once, and the wanted plane embedded again."""
         self.name, self.device = name, device
+        self.failure = ""
         self.predictor = self.embedding = None
         self._generation += 1
         self._loading = self._reloaded = self._mended = False
@@ -180,7 +194,8 @@ class Embedder:
             return
         self._loading = True
         self._stop_download = False
-        generation, name, device = self._generation, self.name, self.device
+        generation = self._generation
+        name, device = _FALLBACK if self.failure else (self.name, self.device)
 
         def job() -> Predictor:
             return self._load(name, device, progress)
@@ -277,7 +292,8 @@ class Embedder:
         """Begin with imports, too: before, they would keep model and image waiting."""
         if self._imports.ident is None:  # not started yet
             self._imports.start()
-        self._on_status(Status(StatusKind.READY))
+        text = f"Ready. {self._stand_in}" if self.failure else ""
+        self._on_status(Status(StatusKind.READY, text))
 
     def _model_loaded(self, generation: int, predictor: Predictor) -> None:
         if generation != self._generation:
@@ -292,7 +308,23 @@ class Embedder:
         if generation != self._generation or isinstance(error, Cancelled):
             return
         self._loading = False
-        self._fail("The model could not be loaded", error)
+        what = "The model could not be loaded"
+        if self.failure or (self.name, self.device) == _FALLBACK:
+            self._fail(what, error)
+            return
+        logger.debug("%s", what, exc_info=error)
+        self.failure = (
+            f"{_ended(f'{what}: {_first_line(error)}')} {self._stand_in} instead."
+        )
+        self._notify("warning", f"{self.failure} Settings in the dock has “Try again”.")
+        self.start()
+
+    @property
+    def _stand_in(self) -> str:
+        """Begin a sentence about what `_FALLBACK` means for the user's choice."""
+        if self.name == _FALLBACK[0]:
+            return "It runs where it can"
+        return "The bundled model is used"
 
     def _embedded(self, key: Hashable, embedding: Embedding) -> None:
         self._running = None
@@ -329,6 +361,10 @@ class Embedder:
     ) -> None:
         if generation == self._generation and self._loading:
             self._on_status(Status(kind, text, fraction))
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _first_line(error: Any) -> str:

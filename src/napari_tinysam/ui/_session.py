@@ -181,6 +181,11 @@ class AnnotationSession:
         return self._embedder.device
 
     @property
+    def model_failure(self) -> str:
+        """Why the bundled model stands in for the chosen one; "" if it does not."""
+        return self._embedder.failure
+
+    @property
     def channel(self) -> int | None:
         """Which channel is segmented; None where the first axis is a stack."""
         return self._state.channel if self.image is not None else None
@@ -336,8 +341,10 @@ class AnnotationSession:
         self.changed.emit()
 
     def set_model(self, name: str, device: str = "auto") -> None:
-        """Use another model: a registry name or a file."""
+        """Use another model: a registry name or a file. The same one again is loaded anew."""
+        self.stop_hover()
         self._predictions.clear()
+        self.auto.model_changed()
         self._embedder.set_model(name, device)
         self.changed.emit()
 
