@@ -24,6 +24,7 @@ from napari_tinysam.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.runtime.protocol import DamagedModelError
 from napari_tinysam.ui import _embedder
+from napari_tinysam.ui._hints import hint
 from napari_tinysam.ui._inference import Lane
 from napari_tinysam.ui._labels import Overlap
 from napari_tinysam.ui._planes import Contrast
@@ -928,6 +929,94 @@ def test_a_model_converted_meanwhile_takes_over_with_the_next_plane(
     loaded[1].model_id = "discs/cpu"
     desk.viewer.dims.set_current_step(0, 0)
     assert len(loaded) == 2
+
+
+def test_the_first_start_says_what_happens_until_the_faster_form_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choice = "napari_tinysam.runtime.choice"
+    made: list[bool] = []  # whether the faster form is there
+    ended: list[Callable[[], None]] = []
+
+    def prepare(name: str, model_id: str, on_end: Callable[[], None]) -> bool:
+        if not made:
+            ended.append(on_end)
+        return not made
+
+    monkeypatch.setattr(f"{choice}.needs_preparing", lambda *_: not made)
+    monkeypatch.setattr(f"{choice}.prepare_in_background", prepare)
+    monkeypatch.setattr(f"{choice}.is_prepared", lambda _: bool(made))
+    inference = SteppedInference()
+    stack = noise(3, 60, 80)
+    desk = open_desk(stack, inference=inference)
+    told: list[tuple[str, bool, str]] = []
+    session = desk.session
+    session.status_changed.connect(
+        lambda status: told.append((status.text, status.first_time, hint(session)))
+    )
+    inference.run_all()
+    texts, first, hints = zip(*told, strict=True)
+    assert texts == (
+        "Reading the model, for the first time…",
+        "Reading the image, slowly this time…",
+        "Ready. A faster form is prepared…",
+    )
+    assert first == (True, True, False)
+    assert all("first start" in each for each in hints[:2])
+    assert "click it" in hints[2]
+
+    told.clear()
+    made.append(True)
+    ended.pop()()  # the process beside napari
+    assert session.status.text == "Ready. The next image is faster"
+    desk.viewer.dims.set_current_step(0, 0)
+    inference.run_all()
+    assert [text for text, _, _ in told[1:]] == [
+        "Changing to the faster form of the model…",
+        "Reading the image…",
+        "",
+    ]
+    assert not any(first for _, first, _ in told)
+    assert not ended
+
+
+def test_a_faster_form_that_cannot_be_made_is_not_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        "napari_tinysam.runtime.choice.prepare_in_background",
+        lambda name, model_id, on_end: ended.append(on_end) or True,
+    )
+    desk = open_desk(noise(60, 80))
+    assert "faster" in desk.session.status.text
+    desk.session.set_model("other")  # prepares a form of its own
+    ended[0]()
+    assert "prepared" in desk.session.status.text
+    ended[1]()
+    assert desk.session.status.text == ""
+    # What ends while something else is shown changes nothing.
+    desk.viewer.dims.ndisplay = 3
+    ended[1]()
+    assert desk.session.status.kind is StatusKind.VIEW_3D
+
+
+def test_a_download_that_is_complete_is_loaded() -> None:
+    told: list[tuple[StatusKind, str]] = []
+
+    def load(name: str, device: str, progress: Callable[[int, int], None]) -> Any:
+        for done in (1, 2):
+            progress(done * 10**6, 2 * 10**6)
+        return disc_predictor()[0]
+
+    inference = SteppedInference()
+    desk = open_desk(noise(60, 80), inference=inference, load_predictor=load)
+    desk.session.status_changed.connect(
+        lambda status: told.append((status.kind, status.text))
+    )
+    inference.run_all()
+    assert told[0] == (StatusKind.DOWNLOADING, "Downloading default: 1 of 2 MB")
+    assert told[1] == (StatusKind.LOADING_MODEL, "Loading the model…")
 
 
 @pytest.mark.parametrize("mended", [True, False])

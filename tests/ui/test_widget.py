@@ -269,6 +269,25 @@ def test_progress_and_cancel(
     gate.set()
 
 
+def test_the_bar_creeps_more_slowly_where_it_takes_longer(qtbot: QtBot) -> None:
+    from napari_tinysam.ui._embedder import Status, StatusKind
+    from napari_tinysam.ui._status_bar import StatusBar
+
+    values = []
+    for first_time in (False, True):
+        bar = StatusBar()
+        qtbot.addWidget(bar)
+        bar.set_status(Status(StatusKind.LOADING_MODEL, first_time=first_time))
+        bar._show_progress()
+        for _ in range(40):  # a quarter of a minute
+            bar._creep_on()
+        values.append(bar.bar.value())
+        bar.close_progress()
+    usual, first = values
+    assert usual > 80
+    assert first == 50
+
+
 def test_quick_work_shows_no_progress(
     open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,11 @@ class AutoSegmenter:
         return self._run is not None or self._waits
 
     @property
+    def decoding(self) -> bool:
+        """Whether a segmentation is on its way."""
+        return self._run is not None
+
+    @property
     def settings(self) -> LabelSettings | None:
         """Settings of the shown plane's proposals; None without proposals."""
         proposed = self._host.proposed()

@@ -13,7 +13,7 @@ _BY_STATUS = {
     StatusKind.NO_IMAGE: (
         "Open an image: drop a file on the window, or File → Open Sample → TinySAM."
     ),
-    StatusKind.LOADING_MODEL: "This takes a few seconds, once. You can click already.",
+    StatusKind.LOADING_MODEL: "Some seconds at each start. You can click already.",
     StatusKind.DOWNLOADING: "Only the first time; it is kept on this computer.",
     StatusKind.EMBEDDING: "You can click already: the masks follow in a moment.",
     StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what was found.",
@@ -23,10 +23,18 @@ _BY_STATUS = {
     StatusKind.FAILED: "Press Segment to try again, or choose a model under Settings.",
 }
 
+#: Where the same takes longer than it will at later starts.
+_FIRST_TIME = (
+    "Half a minute or so on this computer's first start, a few seconds later on. "
+    "You can click already."
+)
+
 
 def hint(session: AnnotationSession) -> str:
     """Say what the user can do next."""
     kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
+    if kind is not StatusKind.NO_IMAGE and session.status.first_time:
+        return _FIRST_TIME
     if kind in _BY_STATUS:
         return _BY_STATUS[kind]
     if not session.active:

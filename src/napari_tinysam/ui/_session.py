@@ -629,6 +629,8 @@ class AnnotationSession:
             return
         if status.kind is not StatusKind.SEGMENTING:
             self._status_beside_auto = status
+        if status.kind is StatusKind.READY and self.auto.decoding:
+            return  # it is shown when auto-segmentation has finished
         if self.image is None and status.kind is StatusKind.READY:
             status = _NO_IMAGE
         self.status = status

@@ -29,8 +29,9 @@ _PATIENCE_MS = 600
 #: took more processor time than loading the model.
 _NAPARI_PATIENCE_MS = 4000
 
-#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps.
-_CREEP_MS, _HALF_WAY = 400, 5
+#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps,
+#: and in so many where something takes longer the first time.
+_CREEP_MS, _HALF_WAY, _HALF_WAY_FIRST = 400, 5, 40
 
 _STEPS = 100  # of a bar
 
@@ -171,8 +172,11 @@ class StatusBar(QFrame):
 
     def _creep_on(self) -> None:
         self._crept += 1
-        if self._status is not None and self._status.fraction is None:
-            self.bar.setValue(round(_STEPS * self._crept / (self._crept + _HALF_WAY)))
+        status = self._status
+        if status is None or status.fraction is not None:
+            return
+        half_way = _HALF_WAY_FIRST if status.first_time else _HALF_WAY
+        self.bar.setValue(round(_STEPS * self._crept / (self._crept + half_way)))
 
     def _update_progress(self) -> None:
         status = self._status

@@ -284,7 +284,7 @@ class TinySAMWidget(QWidget):
             return
         inside.adjustSize()
         top, height = section.y(), section.height()
-        room = self._scrolling.viewport().height()
+        room = bar.pageStep()
         if top < bar.value() or top + height > bar.value() + room:
             # All of it, or what fits of it from its title on.
             bar.setValue(top if height > room else top + height - room)
