@@ -22,6 +22,7 @@ from napari_tinysam.ui._key_button import KeyButton
 from napari_tinysam.ui._keys import action
 from napari_tinysam.ui._layer_combo import NarrowCombo
 from napari_tinysam.ui._prompt_buttons import action_button, explain
+from napari_tinysam.ui._sizes import Lengths, lengths_of
 
 if TYPE_CHECKING:
     from napari_tinysam.ui._session import AnnotationSession
@@ -168,8 +169,13 @@ class AutoBox(QWidget):
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
+        largest = auto.largest_area
+        image, plane = self._session.image, self._session.shown_plane
+        lengths = Lengths()
+        if image is not None and plane is not None:
+            lengths = lengths_of(image, plane, _diameter(largest))
         self.diameter.show_range(
-            settings.least_area, settings.largest_area, auto.largest_area
+            settings.least_area, settings.largest_area, largest, lengths
         )
 
     def _set_size(self, least: float, largest: float) -> None:
@@ -202,7 +208,10 @@ class _Unit:
 
 
 class _SizeRange:
-    """A slider with two ends for the diameter of objects, in pixels."""
+    """A slider with two ends for the diameter of objects, by pixels.
+
+    What it says is in the unit of the image: "1.2–4.0 µm".
+    """
 
     def __init__(self) -> None:
         self.moved: Callable[[float, float], None] = lambda least, largest: None
@@ -212,13 +221,22 @@ class _SizeRange:
         self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.slider.valueChanged.connect(self._move)
         self.value = QLabel()
-        for part in (self.title, self.slider, self.value):
-            part.setToolTip(
-                "Diameter of the objects that are kept, in pixels of the image"
-            )
+        self.slider.setAccessibleName("Size")
 
-    def show_range(self, least: float, largest: float, available: float) -> None:
-        """Show limits, given as areas; `available` is the largest area there is."""
+    def show_range(
+        self, least: float, largest: float, available: float, lengths: Lengths
+    ) -> None:
+        """Show limits.
+
+        Parameters
+        ----------
+        least, largest : float
+            Areas in pixels.
+        available : float
+            The largest area there is.
+        lengths : Lengths
+            Writes diameters.
+        """
         end = max(1, int(_diameter(available)) + 1)
         low = min(end, round(_diameter(least)))
         high = end if largest == inf else min(end, round(_diameter(largest)))
@@ -226,7 +244,12 @@ class _SizeRange:
         self.slider.setRange(0, end)
         self.slider.setValue((low, high))
         self.slider.blockSignals(blocked)
-        self.value.setText(f"{low}–{high}")
+        self.value.setText(lengths.range(low, high, end))
+        unit = "pixels of the image" if lengths.unit == "px" else lengths.unit
+        for part in (self.title, self.slider, self.value):
+            part.setToolTip(
+                f"Diameter of the objects that are kept, in {unit}: of the disc with their area"
+            )
 
     def _move(self, ends: tuple[int, int]) -> None:
         low, high = ends
