@@ -17,6 +17,7 @@ import numpy as np
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui._embedder import Status, StatusKind
 from napari_tinysam.ui._inference import Inference, Lane
+from napari_tinysam.ui._parts import embed_part, finer_part
 from napari_tinysam.ui._proposal_layer import ProposalLayer
 from napari_tinysam.ui._proposed import Proposed, piece
 
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from napari_tinysam.everything import (
         Labelling,
         LabelSettings,
+        PartSegmentation,
         Progress,
         Proposals,
         Segmentation,
     )
     from napari_tinysam.predictor import Embedding, Predictor
     from napari_tinysam.ui._labels import LabelEdit
-    from napari_tinysam.ui._planes import Plane
+    from napari_tinysam.ui._planes import Contrast, Plane
     from napari_tinysam.ui._prompt_layers import Box
 
 
@@ -61,6 +63,7 @@ class AutoHost(Protocol):
     """What auto-segmentation needs of the session."""
 
     image: Image | None
+    contrast: Contrast
 
     @property
     def channel(self) -> int | None: ...
@@ -115,7 +118,7 @@ class _Run:
     """A segmentation on its way."""
 
     scene: Scene
-    segmentation: Segmentation
+    segmentation: Segmentation | PartSegmentation
     steps: Any
     shown: npt.NDArray[np.int32]
     found: int = 0
@@ -213,9 +216,7 @@ class AutoSegmenter:
         where = self._where(scene)
         if where is None:
             return
-        from napari_tinysam.everything import Segmentation
-
-        segmentation = Segmentation(scene.predictor, scene.embedding, where=where)
+        segmentation = self._segmentation(scene, where)
         self._run = _Run(
             scene,
             segmentation,
@@ -385,6 +386,20 @@ class AutoSegmenter:
             self._host.say("info", "Everything here is labelled already.")
             return None
         return where
+
+    def _segmentation(
+        self, scene: Scene, where: npt.NDArray[np.bool_]
+    ) -> Segmentation | PartSegmentation:
+        """Look at the plane as it was read, or read the region by itself where it shows more."""
+        from napari_tinysam.everything import PartSegmentation, Segmentation
+
+        part = None
+        if self.region is not Region.PLANE:
+            part = finer_part(where, scene.embedding.frame_size)
+        if part is None:
+            return Segmentation(scene.predictor, scene.embedding, where=where)
+        embed = embed_part(scene.image, scene.plane, self._host.contrast, *part)
+        return PartSegmentation(scene.predictor, embed, *part, where)
 
     def _in_view(self, scene: Scene) -> tuple[slice, slice]:
         """Rows and columns of the plane that are on the screen."""

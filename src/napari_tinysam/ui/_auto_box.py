@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 _REGION_TIPS = {
     Region.PLANE: "All of the plane that is shown",
-    Region.VIEW: "Only what is on the screen: zoom in first",
-    Region.BOX: "Only inside the box that you drew with Shift+drag",
+    Region.VIEW: "Only what is on the screen: zoom in first. Parts of large planes are read again, "
+    "at full resolution",
+    Region.BOX: "Only inside the box that you drew with Shift+drag. Boxes in large planes are read "
+    "again, at full resolution",
 }
 
 #: Places of a slider from 0 to 1.
