@@ -97,6 +97,27 @@ def test_the_layer_lies_on_the_image() -> None:
     assert layer not in here.session.labels_layers()
 
 
+def test_nothing_is_advised_where_the_rest_is_labelled_or_it_was_stopped() -> None:
+    here = desk(seen=[])
+    here.runtime.discs = []
+    here.session.auto_segment()
+    assert here.session.auto.advice.startswith("Found little")
+    assert here.told[-1] == ("info", here.session.auto.advice)
+    labels = Labels(np.eye(128, dtype=np.uint8))
+    here.viewer.add_layer(labels)
+    here.session.set_target(labels)
+    here.session.auto_segment()
+    assert here.session.auto.advice == ""
+
+    inference = SteppedInference()
+    here = desk(inference=inference, seen=None)
+    inference.run_all()
+    here.session.auto_segment()
+    here.session.cancel()
+    inference.run_all()
+    assert here.session.auto.advice == ""
+
+
 def test_changing_the_model_stops_it() -> None:
     inference = SteppedInference()
     here = desk(inference=inference, seen=None)

@@ -135,6 +135,26 @@ def test_proposals_open_the_section_that_they_are_decided_in(
     assert not widget.auto_section.expanded
 
 
+def test_what_helps_is_said_under_a_poor_result(open_dock: OpenDockFactory) -> None:
+    dock, _, runtime = open_scene(open_dock)
+    box = dock.widget.auto
+    press(dock, box.start)
+    dock.until(lambda: dock.session.auto.count == 4)
+    assert not box.advice.isVisible()
+    press(dock, box.discard)
+
+    runtime.discs = runtime.seen = []
+    dock.session._data_changed()  # read again
+    dock.until_ready()
+    press(dock, box.start)
+    dock.until(lambda: not dock.session.auto.running)
+    dock.until(box.advice.isVisible)
+    assert box.advice.text().startswith("Found little here")
+    assert dock.widget.minimumSizeHint().width() <= 262
+    dock.session.undo()
+    assert not box.advice.isVisible()
+
+
 def test_the_key_starts_it_and_clicks_go_on_meanwhile(
     open_dock: OpenDockFactory,
 ) -> None:

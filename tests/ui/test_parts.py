@@ -31,18 +31,33 @@ def region(shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
     [
         ((3000, 3000), slice(100, 900), slice(200, 1200), True),
         ((3000, 3000), slice(0, 2000), slice(0, 2000), True),
+        # Enlarged, small objects are found better.
+        ((800, 1000), slice(100, 400), slice(100, 500), True),
         # Hardly finer than the whole.
         ((3000, 3000), slice(0, 2600), slice(0, 2600), False),
-        # The frame shows all there is, or nearly.
-        ((800, 1000), slice(0, 100), slice(0, 100), False),
-        ((1200, 1200), slice(0, 100), slice(0, 100), False),
+        # Enlarged enough already.
+        ((400, 500), slice(0, 300), slice(0, 300), False),
     ],
 )
 def test_a_part_is_read_by_itself_where_that_shows_more(
     shape: tuple[int, int], rows: slice, columns: slice, worth: bool
 ) -> None:
-    part = finer_part(region(shape, rows, columns), 1024)
+    part = finer_part(region(shape, rows, columns))
     assert part == ((rows, columns) if worth else None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "read"),
+    [
+        ((500, 510), (600, 700), ((377, 633), (522, 778))),
+        ((0, 10), (990, 1000), ((0, 256), (744, 1000))),
+    ],
+)
+def test_small_regions_are_read_with_what_is_around_them(
+    rows: tuple[int, int], columns: tuple[int, int], read: Any
+) -> None:
+    where = region((1000, 1000), slice(*rows), slice(*columns))
+    assert finer_part(where) == (slice(*read[0]), slice(*read[1]))
 
 
 class Recorder:

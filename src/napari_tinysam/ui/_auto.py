@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_tinysam.prompts import NEGATIVE
+from napari_tinysam.ui._advice import Outcome, advice
 from napari_tinysam.ui._embedder import Status, StatusKind
 from napari_tinysam.ui._inference import Inference, Lane
 from napari_tinysam.ui._parts import embed_part, finer_part
@@ -120,6 +121,9 @@ class _Run:
     scene: Scene
     segmentation: Segmentation | PartSegmentation
     steps: Any
+    where: npt.NDArray[np.bool_]  # the region
+    side: int  # the longest of what the model looks at, in pixels of the image
+    free: bool  # whether nothing of the region was labelled
     shown: npt.NDArray[np.int32]
     found: int = 0
     stopped: bool = False
@@ -133,6 +137,23 @@ class _Run:
             if 2 * int(np.count_nonzero(free)) > proposal.area:
                 self.found += 1
                 region[free] = self.found
+
+    def advice(self, proposals: Proposals, settings: LabelSettings) -> str:
+        """Say what helps where it went poorly; "" where nothing looks wrong.
+
+        Nothing is said of what the user stopped, or had labelled in part: what is missing then may
+        be there.
+        """
+        from napari_tinysam.everything import label_proposals
+
+        if self.stopped or not self.free:
+            return ""
+        shown = label_proposals(proposals, settings)
+        frame = self.scene.embedding.frame_size
+        outcome = Outcome.of(
+            proposals, shown.labels, shown.numbers, self.where, self.side, frame
+        )
+        return advice(outcome) or ""
 
 
 class AutoSegmenter:
@@ -183,6 +204,12 @@ class AutoSegmenter:
         return None if proposed is None else proposed.settings
 
     @property
+    def advice(self) -> str:
+        """What helps where it went poorly on the shown plane; "" where nothing looks wrong."""
+        proposed = self._host.proposed()
+        return "" if proposed is None else proposed.advice
+
+    @property
     def largest_area(self) -> float:
         """Pixels of the shown plane's largest proposal."""
         proposed = self._host.proposed()
@@ -213,14 +240,18 @@ class AutoSegmenter:
             self._changed()
             return
         self._waits = False
-        where = self._where(scene)
-        if where is None:
+        looked = self._where(scene)
+        if looked is None:
             return
-        segmentation = self._segmentation(scene, where)
+        region, where = looked
+        segmentation, side = self._segmentation(scene, where)
         self._run = _Run(
             scene,
             segmentation,
             iter(segmentation),
+            where,
+            side,
+            int(np.count_nonzero(where)) == region,
             np.zeros(scene.plane.shape, np.int32),
         )
         self._show_status("Looking for objects…", None)
@@ -365,8 +396,11 @@ class AutoSegmenter:
 
     # --- a run ---------------------------------------------------------------------------
 
-    def _where(self, scene: Scene) -> npt.NDArray[np.bool_] | None:
-        """Where to look, (H, W) bool; None after telling the user why nowhere."""
+    def _where(self, scene: Scene) -> tuple[int, npt.NDArray[np.bool_]] | None:
+        """Pixels of the region, and where to look, (H, W) bool: what is not labelled there.
+
+        None after telling the user why nowhere.
+        """
         where = np.zeros(scene.plane.shape, bool)
         if self.region is Region.BOX:
             box = self._host.last_box()
@@ -379,27 +413,37 @@ class AutoSegmenter:
             where[self._in_view(scene)] = True
         else:
             where[:] = True
+        region = int(np.count_nonzero(where))
         labelled = self._host.labelled(scene.plane)
         if labelled is not None:
             where &= ~labelled
         if not where.any():
             self._host.say("info", "Everything here is labelled already.")
             return None
-        return where
+        return region, where
 
     def _segmentation(
         self, scene: Scene, where: npt.NDArray[np.bool_]
-    ) -> Segmentation | PartSegmentation:
-        """Look at the plane as it was read, or read the region by itself where it shows more."""
+    ) -> tuple[Segmentation | PartSegmentation, int]:
+        """Look at the plane as it was read, or read the region by itself where it shows more.
+
+        Returns
+        -------
+        segmentation : Segmentation or PartSegmentation
+        side : int
+            The longest of what it looks at, in pixels of the image.
+        """
         from napari_tinysam.everything import PartSegmentation, Segmentation
 
         part = None
         if self.region is not Region.PLANE:
-            part = finer_part(where, scene.embedding.frame_size)
+            part = finer_part(where)
         if part is None:
-            return Segmentation(scene.predictor, scene.embedding, where=where)
+            whole = Segmentation(scene.predictor, scene.embedding, where=where)
+            return whole, max(where.shape)
         embed = embed_part(scene.image, scene.plane, self._host.contrast, *part)
-        return PartSegmentation(scene.predictor, embed, *part, where)
+        side = max(each.stop - each.start for each in part)
+        return PartSegmentation(scene.predictor, embed, *part, where), side
 
     def _in_view(self, scene: Scene) -> tuple[slice, slice]:
         """Rows and columns of the plane that are on the screen."""
@@ -441,10 +485,10 @@ class AutoSegmenter:
         """Compare all masks with one another, in the background too."""
         self._show_status("Comparing the masks…", 1.0)
 
-        def job() -> tuple[Proposals, LabelSettings]:
-            proposals = run.segmentation.proposals
+        def job() -> tuple[Proposals, LabelSettings, str]:
+            proposals, settings = run.segmentation.proposals, run.segmentation.settings
             _ = proposals.shared  # so that filtering takes no time later
-            return proposals, run.segmentation.settings
+            return proposals, settings, run.advice(proposals, settings)
 
         self._inference.submit(
             Lane.AUTO,
@@ -454,16 +498,16 @@ class AutoSegmenter:
         )
 
     def _finished(
-        self, run: _Run, proposals: Proposals, settings: LabelSettings
+        self, run: _Run, proposals: Proposals, settings: LabelSettings, advice: str
     ) -> None:
         if self._run is not run:
             return
         self._run = None
         self._host.show_auto_status(None)
-        scene, after = run.scene, Proposed(proposals, settings)
+        scene, after = run.scene, Proposed(proposals, settings, advice=advice)
         self._host.set_proposed(scene.image, scene.plane, after, "auto-segment")
         if not len(proposals):
-            self._host.say("info", "Auto-segmentation found nothing here.")
+            self._host.say("info", advice or "Auto-segmentation found nothing here.")
 
     def _failed(self, run: _Run, error: Exception) -> None:
         if self._run is not run:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _REGION_TIPS = {
     Region.PLANE: "All of the plane that is shown",
-    Region.VIEW: "Only what is on the screen: zoom in first. Parts of large planes are read again, "
-    "at full resolution",
-    Region.BOX: "Only inside the box that you drew with Shift+drag. Boxes in large planes are read "
-    "again, at full resolution",
+    Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is read again, "
+    "larger, so that small objects are found",
+    Region.BOX: "Only inside the box that you drew with Shift+drag. It is read again, larger, so "
+    "that small objects are found",
 }
 
 #: Places of a slider from 0 to 1.
@@ -74,6 +74,8 @@ class AutoBox(QWidget):
         )
         self.count = QLabel()
         self.count.setObjectName("TinySAMHint")
+        self.advice = QLabel()
+        self.advice.setWordWrap(True)
         self.accept = KeyButton("Accept all")
         self.accept.clicked.connect(lambda: auto.accept_all())
         self.pick = KeyButton("Pick")
@@ -126,6 +128,7 @@ class AutoBox(QWidget):
         column_.setSpacing(6)
         column_.addLayout(first)
         column_.addWidget(self.count)
+        column_.addWidget(self.advice)
         column_.addLayout(decide)
         column_.addWidget(self.sliders)
         self.refresh("")
@@ -145,6 +148,8 @@ class AutoBox(QWidget):
         there = settings is not None
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)
+        self.advice.setText(auto.advice)
+        self.advice.setVisible(bool(auto.advice))
         if settings is None:
             return
         number = auto.count

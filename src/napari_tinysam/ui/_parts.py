@@ -16,30 +16,49 @@ if TYPE_CHECKING:
 
     from napari_tinysam.predictor import Embedding, Predictor
 
-#: A plane that the model sees shrunk by no more than this is not read again for a part of it, nor
-#: for a part which it would see at hardly more than the plane's scale.
+#: A plane is read again for a part that the model then sees larger by this factor and more.
 _WORTH = 1.25
 
+#: Pixels that are enlarged to the whole frame at least: fewer have too little around the objects,
+#: and nothing more to show.
+_LEAST = 256
 
-def finer_part(where: npt.NDArray[np.bool_], frame: int) -> tuple[slice, slice] | None:
+
+def can_be_finer(side: int) -> bool:
+    """Whether the model may see more of a part than it saw of what has this longest side, in px."""
+    return side >= 2 * _LEAST
+
+
+def finer_part(where: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     """Find the rectangle to read by itself for a region; None where the whole plane will do.
+
+    Also where the frame shows all pixels of the plane: small objects are found better enlarged.
 
     Parameters
     ----------
     where : ndarray of bool, (H, W)
         The region; not empty.
-    frame : int
-        Pixels that the model sees of the longer side.
+
+    Returns
+    -------
+    (slice, slice) or None
+        Rows and columns, with some surroundings where the region is small.
     """
-    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-    part = (
-        slice(int(rows[0]), int(rows[-1]) + 1),
-        slice(int(columns[0]), int(columns[-1]) + 1),
-    )
-    whole = max(where.shape) / frame
-    seen = max(side.stop - side.start for side in part) / frame
-    # A part that is smaller than the frame is enlarged, which shows nothing more.
-    return part if whole > _WORTH * max(seen, 1.0) else None
+    whole = max(where.shape)
+    if not can_be_finer(whole):
+        return None
+    rows, columns = (_least_side(np.any(where, axis=axis)) for axis in (1, 0))
+    seen = max(side.stop - side.start for side in (rows, columns))
+    return (rows, columns) if whole > _WORTH * seen else None
+
+
+def _least_side(inside: npt.NDArray[np.bool_]) -> slice:
+    """Where a region lies on an axis, with surroundings up to `_LEAST` pixels."""
+    places = np.flatnonzero(inside)
+    start, stop = int(places[0]), int(places[-1]) + 1
+    length = min(max(stop - start, _LEAST), inside.size)
+    start = min(max((start + stop - length) // 2, 0), inside.size - length)
+    return slice(start, start + length)
 
 
 def embed_part(

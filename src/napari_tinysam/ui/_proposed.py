@@ -26,11 +26,14 @@ class Proposed:
         Which of them are shown.
     gone : frozenset of int
         Numbers of those that were accepted or rejected.
+    advice : str
+        What helps where it went poorly; "" where nothing looks wrong.
     """
 
     proposals: Proposals
     settings: LabelSettings
     gone: frozenset[int] = frozenset()
+    advice: str = ""
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
         """Return the same proposals, filtered otherwise."""
