@@ -959,10 +959,11 @@ def test_the_first_start_says_what_happens_until_the_faster_form_is_used(
     assert texts == (
         "Reading the model, for the first time…",
         "Reading the image, slowly this time…",
-        "Ready. A faster form is prepared…",
+        "Ready. Preparing a faster form…",
     )
     assert first == (True, True, False)
-    assert all("first start" in each for each in hints[:2])
+    assert "half a minute, only this first time" in hints[0]
+    assert "faster form" in hints[1]
     assert "click it" in hints[2]
 
     told.clear()
@@ -992,7 +993,7 @@ def test_a_faster_form_that_cannot_be_made_is_not_promised(
     assert "faster" in desk.session.status.text
     desk.session.set_model("other")  # prepares a form of its own
     ended[0]()
-    assert "prepared" in desk.session.status.text
+    assert "Preparing" in desk.session.status.text
     ended[1]()
     assert desk.session.status.text == ""
     # What ends while something else is shown changes nothing.

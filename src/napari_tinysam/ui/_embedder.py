@@ -345,7 +345,7 @@ class Embedder:
         if self.failure:
             text = f"Ready. {self._stand_in}"
         elif self._faster is _Faster.PREPARED:
-            text = "Ready. A faster form is prepared…"
+            text = "Ready. Preparing a faster form…"
         elif self._faster is _Faster.THERE:
             text = "Ready. The next image is faster"
         self._on_status(Status(StatusKind.READY, text))
