@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,11 @@ from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.runtime import openvino_store as store
 from napari_tinysam.runtime import prepare
-from napari_tinysam.runtime.choice import is_prepared, prepare_in_background
+from napari_tinysam.runtime.choice import (
+    is_prepared,
+    needs_preparing,
+    prepare_in_background,
+)
 from napari_tinysam.runtime.openvino_conversion import convert
 from napari_tinysam.runtime.openvino_runtime import OpenVinoRuntime
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
@@ -551,6 +557,7 @@ def test_plain_vits_stay_with_torch(
     assert "torch" in load_model(path, device="cpu", convert=said.append).runtime_name
     assert said == []
     assert not prepare_in_background(path, "0123456789abcdef/cpu")
+    assert not needs_preparing(path, "cpu")
 
 
 def test_the_plugin_prepares_the_next_start_beside_itself(
@@ -563,6 +570,9 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     path = other(weights, tmp_path)
     fingerprint = checkpoints.locate(path).fingerprint
     assert not is_prepared(f"{fingerprint}/cpu")
+    assert needs_preparing(path, "cpu")
+    assert not needs_preparing(path, "cuda")
+    assert not needs_preparing(tmp_path / "gone.pth", "cpu")
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     assert not prepare_in_background(path, f"{fingerprint}/cuda")
     assert not prepare_in_background(path, f"{fingerprint}/openvino-f32")
@@ -574,8 +584,20 @@ def test_the_plugin_prepares_the_next_start_beside_itself(
     assert store.is_whole(folder)
     assert any((folder / "compiled").iterdir())
     assert is_prepared(f"{fingerprint}/cpu")
+    assert not needs_preparing(path, "cpu")
     assert not is_prepared(f"{fingerprint}/openvino-f32")
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
+
+
+def test_the_end_of_the_preparation_is_told(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = other(weights, tmp_path)
+    process = SimpleNamespace(wait=lambda: 0)
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: process)
+    ended = threading.Event()
+    assert prepare_in_background(path, "0123456789abcdef/cpu", ended.set)
+    assert ended.wait(30)
 
 
 def test_a_conversion_that_fails_is_not_tried_at_every_start(
@@ -597,6 +619,7 @@ def test_a_conversion_that_fails_is_not_tried_at_every_start(
         prepare.main()
     assert lowered == [10]
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
+    assert not needs_preparing(path, "cpu")  # it stays as it is
     note = store.folder_of(fingerprint).with_name(
         store.folder_of(fingerprint).name + ".failed"
     )

@@ -30,6 +30,7 @@ def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory
         wait: bool = True,
         show: bool = True,
         predictor: Any = None,
+        load_predictor: Any = None,
     ) -> OpenDock:
         if gate is not None:
             gates.append(gate)
@@ -39,7 +40,8 @@ def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory
             viewer.add_layer(layer)
         discs, runtime = disc_predictor(gate)
         predictor = predictor or discs
-        widget = TinySAMWidget(viewer, load_predictor=lambda *_: predictor)
+        load = load_predictor or (lambda *_: predictor)
+        widget = TinySAMWidget(viewer, load_predictor=load)
         viewer.window.add_dock_widget(widget, name="TinySAM", area="right")
         viewer.fit_to_view()
         dock = OpenDock(viewer, widget, CanvasMouse(viewer), runtime, qtbot)
@@ -69,9 +71,11 @@ def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _choices_are_forgotten() -> Iterator[None]:
     """What one test chooses in the dock, and napari keeps, is not the next one's."""
+    from napari_tinysam.ui import _section
     from napari_tinysam.ui._choices import _settings
 
     yield
+    _section._remembered.clear()
     settings = _settings()
     if settings is not None:
         settings.reset()

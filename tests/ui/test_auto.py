@@ -97,6 +97,59 @@ def test_the_layer_lies_on_the_image() -> None:
     assert layer not in here.session.labels_layers()
 
 
+def test_nothing_is_advised_where_the_rest_is_labelled_or_it_was_stopped() -> None:
+    here = desk(seen=[])
+    here.runtime.discs = []
+    here.session.auto_segment()
+    assert here.session.auto.advice.startswith("Found little")
+    assert here.told[-1] == ("info", here.session.auto.advice)
+    labels = Labels(np.eye(128, dtype=np.uint8))
+    here.viewer.add_layer(labels)
+    here.session.set_target(labels)
+    here.session.auto_segment()
+    assert here.session.auto.advice == ""
+
+    inference = SteppedInference()
+    here = desk(inference=inference, seen=None)
+    inference.run_all()
+    here.session.auto_segment()
+    here.session.cancel()
+    inference.run_all()
+    assert here.session.auto.advice == ""
+
+
+def test_changing_the_model_stops_it() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference, seen=None)
+    inference.run_all()
+    here.session.auto_segment()
+    for _ in range(3):
+        inference.step()
+    deliver = inference.start()
+    here.session.set_model("other")
+    assert not here.session.auto.running
+    assert here.session.status.kind is StatusKind.LOADING_MODEL
+    deliver()
+    inference.run_all()
+    assert not here.session.auto.running
+    assert here.session.status.kind is StatusKind.READY
+    assert here.session.auto.count == 0
+    assert PROPOSED not in here.viewer.layers or not proposals(here).any()
+    ((level, text),) = here.told
+    assert level == "info"
+    assert "the model was changed" in text
+
+
+def test_what_waits_for_the_image_begins_with_the_new_model() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    here.session.auto_segment()
+    here.session.set_model("other")
+    assert here.session.auto.running
+    inference.run_all()
+    assert here.session.auto.count == 4
+
+
 def test_masks_appear_while_it_runs_and_clicks_go_first() -> None:
     inference = SteppedInference()
     here = desk(inference=inference, seen=None)

@@ -47,7 +47,7 @@ class HeldRuntime(SceneRuntime):
 
 
 def open_scene(
-    open_dock: OpenDockFactory, seen: Any = DISCS
+    open_dock: OpenDockFactory, seen: Any = DISCS, **options: Any
 ) -> tuple[OpenDock, Image, HeldRuntime]:
     runtime = HeldRuntime(DISCS, seen=seen)
     runtime.gate = threading.Event()
@@ -59,7 +59,7 @@ def open_scene(
     notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
     predictor = Predictor(runtime, name="discs", model_id="discs", notes=notes)
     noise = np.random.default_rng(0).integers(0, 255, (256, 256), np.uint8)
-    image = Image(noise, name="cells")
+    image = Image(noise, name="cells", **options)
     return open_dock(image, predictor=predictor), image, runtime
 
 
@@ -104,6 +104,55 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     dock.mouse.key(Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not labels.any()
     assert shown(dock) == [0, 1, 2, 3]
+
+
+def test_sizes_are_in_the_units_of_the_image(open_dock: OpenDockFactory) -> None:
+    dock, image, _ = open_scene(open_dock, scale=(0.5, 0.5), units=("um", "um"))
+    box = dock.widget.auto
+    press(dock, box.start)
+    dock.until(lambda: dock.session.auto.count == 4)
+    # The largest disc has a diameter of 50 pixels, the smallest one of 30.
+    assert box.diameter.value.text() == "0.0–25.5 µm"
+    assert "in µm" in box.diameter.slider.toolTip()
+    box.diameter.slider.setValue((34, 51))
+    assert box.diameter.value.text() == "17.0–25.5 µm"
+    assert shown(dock) == [0, 2, 3]
+    image.units = ("pixel", "pixel")
+    dock.widget._refresh()
+    assert box.diameter.value.text() == "34–51 px"
+
+
+def test_proposals_open_the_section_that_they_are_decided_in(
+    open_dock: OpenDockFactory,
+) -> None:
+    dock, _, _ = open_scene(open_dock)
+    widget = dock.widget
+    widget.auto_section.collapse()
+    press(dock, widget.auto.start)
+    dock.until(widget.auto.accept.isVisible)
+    widget.auto_section.collapse()  # the user may; it stays so
+    widget.auto.confidence.slider.setValue(97)
+    assert not widget.auto_section.expanded
+
+
+def test_what_helps_is_said_under_a_poor_result(open_dock: OpenDockFactory) -> None:
+    dock, _, runtime = open_scene(open_dock)
+    box = dock.widget.auto
+    press(dock, box.start)
+    dock.until(lambda: dock.session.auto.count == 4)
+    assert not box.advice.isVisible()
+    press(dock, box.discard)
+
+    runtime.discs = runtime.seen = []
+    dock.session._data_changed(session.image)  # read again
+    dock.until_ready()
+    press(dock, box.start)
+    dock.until(lambda: not dock.session.auto.running)
+    dock.until(box.advice.isVisible)
+    assert box.advice.text().startswith("Found little here")
+    assert dock.widget.minimumSizeHint().width() <= 262
+    dock.session.undo()
+    assert not box.advice.isVisible()
 
 
 def test_the_key_starts_it_and_clicks_go_on_meanwhile(

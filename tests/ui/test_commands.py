@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock, call
 
 import pytest
@@ -53,3 +56,45 @@ def test_palette_runs_them_on_the_current_viewer(make_napari_viewer, monkeypatch
         get_app_model().commands.execute_command(f"napari-tinysam.{command}").result()
 
     assert asked == [viewer] * len(STEPS)
+
+
+def menu_paths(menu: Any, above: tuple[str, ...] = ()) -> set[str]:
+    """All entries of a menu and those below it, as users are told of them."""
+    menu.aboutToShow.emit()  # napari fills menus when they open
+    found = set()
+    for entry in menu.actions():
+        if entry.isSeparator():
+            continue
+        path = (*above, entry.text().replace("&", ""))
+        found.add(" → ".join(path))
+        if entry.menu() is not None:
+            found |= menu_paths(entry.menu(), path)
+    return found
+
+
+@pytest.mark.gl
+def test_entries_that_users_are_told_of_are_in_the_menus(
+    make_napari_viewer: Any, npe2pm: Any
+) -> None:
+    from npe2 import PluginManifest
+
+    from napari_tinysam.ui._hints import _BY_STATUS
+
+    if "napari-tinysam" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("napari-tinysam"))
+    viewer = make_napari_viewer()
+    there = set()
+    for entry in viewer.window._qt_window.menuBar().actions():
+        there |= menu_paths(entry.menu(), (entry.text().replace("&", ""),))
+
+    notification_manager.records.clear()
+    _commands.segment_object(ViewerModel())
+    (record,) = notification_manager.records
+    told = [record.message.removesuffix(".").partition(": ")[2]]
+    told += re.findall(r"\w+ → [^.*]+", " ".join(_BY_STATUS.values()))
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    menus = "(?:File|Layers|Plugins) → "
+    told += re.findall(rf"\*({menus}[^*]+)\*", readme)
+    told = [" ".join(path.split()) for path in told if "Install/" not in path]
+    assert len(told) >= 5
+    assert not set(told) - there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from fake_predictor import disc_predictor
 from napari_tinysam.checkpoints import REGISTRY
 from napari_tinysam.ui._key_button import KeyButton, shown_key
 from napari_tinysam.ui._keys import KEYS
@@ -299,6 +301,25 @@ def test_progress_and_cancel(
     gate.set()
 
 
+def test_the_bar_creeps_more_slowly_where_it_takes_longer(qtbot: QtBot) -> None:
+    from napari_tinysam.ui._embedder import Status, StatusKind
+    from napari_tinysam.ui._status_bar import StatusBar
+
+    values = []
+    for first_time in (False, True):
+        bar = StatusBar()
+        qtbot.addWidget(bar)
+        bar.set_status(Status(StatusKind.LOADING_MODEL, first_time=first_time))
+        bar._show_progress()
+        for _ in range(40):  # a quarter of a minute
+            bar._creep_on()
+        values.append(bar.bar.value())
+        bar.close_progress()
+    usual, first = values
+    assert usual > 80
+    assert first == 50
+
+
 def test_quick_work_shows_no_progress(
     open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +366,10 @@ def test_models_say_whether_they_are_here(
     texts = [model.itemText(i) for i in range(model.count())]
     assert "bundled" in texts[0]
     assert any("MobileSAM" in text and "downloaded" in text for text in texts)
-    assert any("SAM ViT-B" in text and "375 MB download" in text for text in texts)
+    assert "TinySAM, download 41 MB" in texts
+    assert "SAM ViT-B, download 375 MB" in texts
+    for checkpoint in REGISTRY.values():  # how much there is to wait for
+        assert checkpoint.url is None or checkpoint.size is not None
     assert texts[-1] == "Choose file…"
 
 
@@ -365,6 +389,47 @@ def test_a_model_from_a_file(
     choose(model, model.count() - 1)  # changed one's mind
     assert dock.session.model_name == "/here/ours.safetensors"
     assert model.currentText() == "ours.safetensors"
+
+
+def test_a_model_that_is_gone_can_be_tried_again_and_stays_chosen(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    plugin_settings: None,
+    npe2pm: Any,
+    tmp_path: Path,
+) -> None:
+    from napari.settings import get_plugin_settings
+    from npe2 import PluginManifest
+
+    if "napari-tinysam" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("napari-tinysam"))
+    ours = tmp_path / "ours.safetensors"
+    kept = get_plugin_settings("napari-tinysam")
+    kept.model.name = str(ours)
+
+    def load(name: str, *_: Any) -> Any:
+        if name == str(ours) and not ours.exists():
+            raise RuntimeError(f"There is no file {name}.")
+        return disc_predictor()[0]
+
+    dock = open_dock(Image(blobs), load_predictor=load)
+    models = dock.widget.models
+    dock.widget.settings.expand()
+    dock.until(models.retry.isVisible)
+    assert "bundled model" in dock.widget.status_bar.text.text()
+    assert "There is no file" in models.failure.text()
+    assert models.model.currentText() == "ours.safetensors"
+    press(dock, models.retry)  # in vain
+    dock.until(lambda: dock.session.model_failure)
+    dock.until_ready()
+    assert kept.model.name == str(ours)
+
+    ours.touch()
+    press(dock, models.retry)
+    dock.until(lambda: not models.retry.isVisible())
+    dock.until_ready()
+    assert dock.widget.status_bar.text.text() == "Ready"
+    assert dock.session.model_name == str(ours)
 
 
 def test_choices_are_kept(
@@ -401,6 +466,68 @@ def test_a_narrow_dock_scrolls_instead_of_widening(
     dock.widget.settings.expand()
     assert dock.widget.minimumSizeHint().width() <= 260
     assert dock.widget.width() <= 320
+
+
+def seen(widget: QWidget) -> bool:
+    """Whether all of a widget is on the screen, and nothing is scrolled over it."""
+    return widget.visibleRegion().boundingRect() == widget.rect()
+
+
+def test_beside_a_second_dock_the_main_buttons_stay_in_sight(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    window = dock.viewer.window._qt_window
+    window.resize(1366, 768)
+    widget = dock.widget
+    status = widget.status_bar
+    dock.until(lambda: widget.height() > 600)
+    assert seen(status.hint)
+    other = QWidget()
+    other.setMinimumHeight(440)
+    second = dock.viewer.window.add_dock_widget(other, area="right")
+    dock.until(lambda: widget.height() < 320)
+    assert window.height() <= 768
+    for part in (widget.switch, status.text, widget.prompts.commit, widget.auto.start):
+        dock.until(partial(seen, part))
+    # What the hint says is not lost, and a long status moves nothing.
+    assert not status.hint.isVisible()
+    assert "click it" in status.toolTip()
+    height = widget.minimumSizeHint().height()
+    status.text.setText("a status that is as long as such sentences become " * 3)
+    assert widget.minimumSizeHint().height() == height
+    assert widget.minimumSizeHint().width() <= 260
+
+    press(dock, widget.settings.button)
+    dock.until(lambda: seen(widget.settings.button))
+    dock.until(lambda: seen(widget.models.model))
+    second.hide()
+    dock.until(lambda: seen(status.hint))
+
+
+def test_sections_fold_and_a_dock_that_is_opened_again_has_them_so(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    widget = dock.widget
+    assert widget.prompts.isVisible()
+    assert not widget.models.isVisible()
+    press(dock, widget.clicks_section.button)
+    press(dock, widget.settings.button)
+    assert not widget.prompts.isVisible()
+    assert widget.prompts.commit.isVisible()
+    assert widget.models.isVisible()
+    assert widget.models.model.isVisible()
+
+    again = open_dock(Image(blobs)).widget
+    assert not again.clicks_section.expanded
+    assert not again.prompts.isVisible()
+    assert again.auto.isVisible()
+    assert again.models.isVisible()
+    again.clicks_section.expand()
+    again.settings.collapse()
+    assert again.prompts.isVisible()
+    assert not again.models.isVisible()
 
 
 def turn_wheel(over: QWidget) -> None:

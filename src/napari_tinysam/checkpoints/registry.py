@@ -34,7 +34,7 @@ class Checkpoint:
     filename : str
         Under which name it is kept, and found where there is no network.
     size : int or None
-        In bytes; None where that is not known before the download.
+        In bytes; about, where there is no `sha256`. None for the bundled model.
     sha256 : str or None
         None where the authors publish none: then names and shapes are checked at the download, and
         the hash is remembered.
@@ -95,7 +95,7 @@ REGISTRY: dict[str, Checkpoint] = {
             architecture="tiny_vit",
             url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth",
             filename="tinysam_42.3.pth",
-            size=None,
+            size=40_700_000,
             sha256=None,
             licence="Apache-2.0",
             training_data="1 % of SA-1B, distilled from SAM ViT-H",

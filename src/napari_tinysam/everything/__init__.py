@@ -12,6 +12,7 @@ from napari_tinysam.everything.lattice import (
     centred_lattice,
     official_lattice,
 )
+from napari_tinysam.everything.part import PartSegmentation
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.records import records, run_lengths
 from napari_tinysam.everything.search import (
@@ -36,6 +37,7 @@ __all__ = [
     "Labelling",
     "Lattice",
     "Mode",
+    "PartSegmentation",
     "Progress",
     "Proposal",
     "Proposals",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -116,7 +117,43 @@ def open_runtime(
     return _with_torch(located, device, progress, precision)
 
 
-def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
+def needs_preparing(
+    name_or_path: str | Path, device: str = "auto", precision: Precision = "auto"
+) -> bool:
+    """Whether a model starts slowly this time: torch runs it on this CPU until it is converted.
+
+    Parameters
+    ----------
+    name_or_path, device, precision
+        As for `napari_tinysam.load_model`. What is not on this machine yet is not downloaded.
+    """
+    if not store.is_installed():
+        return False
+    try:
+        if name_or_path in checkpoints.REGISTRY and not (
+            checkpoints.is_available_offline(str(name_or_path))
+        ):
+            return False
+        if not _is_convertible(checkpoints.path_of(name_or_path)):
+            return False
+        if not _runs_on_cpu(device):
+            return False
+        located = checkpoints.locate(name_or_path)
+        integers = _with_integers(located, precision)
+    except (checkpoints.CheckpointError, OSError, ValueError):
+        return False  # loading it says what is wrong
+    if store.failed_lately(located.fingerprint):
+        return False
+    return integers is None or not store.is_whole(
+        store.folder_of(located.fingerprint, integers=integers)
+    )
+
+
+def prepare_in_background(
+    name_or_path: str | Path,
+    model_id: str,
+    on_end: Callable[[], None] | None = None,
+) -> bool:
     """Convert a model that torch runs on this CPU, in a process of its own, for the next time.
 
     Parameters
@@ -125,6 +162,8 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
         As for `napari_tinysam.load_model`.
     model_id : str
         Of the predictor that runs it now.
+    on_end : callable, optional
+        Called in a thread of its own when the process has ended, whether it succeeded or not.
 
     Returns
     -------
@@ -149,10 +188,18 @@ def prepare_in_background(name_or_path: str | Path, model_id: str) -> bool:
             subprocess.BELOW_NORMAL_PRIORITY_CLASS | subprocess.CREATE_NO_WINDOW
         )
     try:
-        subprocess.Popen([*command, str(name_or_path)], **quiet)
+        process = subprocess.Popen([*command, str(name_or_path)], **quiet)
     except OSError:
         return False
+    if on_end is not None:
+        # A daemon: the process goes on when this one ends.
+        threading.Thread(target=_await, args=(process, on_end), daemon=True).start()
     return True
+
+
+def _await(process: subprocess.Popen[Any], on_end: Callable[[], None]) -> None:
+    process.wait()
+    on_end()
 
 
 def is_prepared(model_id: str) -> bool:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_tinysam.prompts import NEGATIVE
+from napari_tinysam.ui._advice import Outcome, advice
 from napari_tinysam.ui._embedder import Status, StatusKind
 from napari_tinysam.ui._inference import Inference, Lane
+from napari_tinysam.ui._parts import embed_part, finer_part
 from napari_tinysam.ui._proposal_layer import ProposalLayer
 from napari_tinysam.ui._proposed import Proposed, piece
 
@@ -28,13 +30,14 @@ if TYPE_CHECKING:
     from napari_tinysam.everything import (
         Labelling,
         LabelSettings,
+        PartSegmentation,
         Progress,
         Proposals,
         Segmentation,
     )
     from napari_tinysam.predictor import Embedding, Predictor
     from napari_tinysam.ui._labels import LabelEdit
-    from napari_tinysam.ui._planes import Plane
+    from napari_tinysam.ui._planes import Contrast, Plane
     from napari_tinysam.ui._prompt_layers import Box
 
 
@@ -62,6 +65,7 @@ class AutoHost(Protocol):
     """What auto-segmentation needs of the session."""
 
     image: Image | None
+    contrast: Contrast
 
     @property
     def channel_axis(self) -> int | None: ...
@@ -116,8 +120,11 @@ class _Run:
     """A segmentation on its way."""
 
     scene: Scene
-    segmentation: Segmentation
+    segmentation: Segmentation | PartSegmentation
     steps: Any
+    where: npt.NDArray[np.bool_]  # the region
+    side: int  # the longest of what the model looks at, in pixels of the image
+    free: bool  # whether nothing of the region was labelled
     shown: npt.NDArray[np.int32]
     found: int = 0
     stopped: bool = False
@@ -131,6 +138,23 @@ class _Run:
             if 2 * int(np.count_nonzero(free)) > proposal.area:
                 self.found += 1
                 region[free] = self.found
+
+    def advice(self, proposals: Proposals, settings: LabelSettings) -> str:
+        """Say what helps where it went poorly; "" where nothing looks wrong.
+
+        Nothing is said of what the user stopped, or had labelled in part: what is missing then may
+        be there.
+        """
+        from napari_tinysam.everything import label_proposals
+
+        if self.stopped or not self.free:
+            return ""
+        shown = label_proposals(proposals, settings)
+        frame = self.scene.embedding.frame_size
+        outcome = Outcome.of(
+            proposals, shown.labels, shown.numbers, self.where, self.side, frame
+        )
+        return advice(outcome) or ""
 
 
 class AutoSegmenter:
@@ -170,10 +194,21 @@ class AutoSegmenter:
         return self._run is not None or self._waits
 
     @property
+    def decoding(self) -> bool:
+        """Whether a segmentation is on its way."""
+        return self._run is not None
+
+    @property
     def settings(self) -> LabelSettings | None:
         """Settings of the shown plane's proposals; None without proposals."""
         proposed = self._host.proposed()
         return None if proposed is None else proposed.settings
+
+    @property
+    def advice(self) -> str:
+        """What helps where it went poorly on the shown plane; "" where nothing looks wrong."""
+        proposed = self._host.proposed()
+        return "" if proposed is None else proposed.advice
 
     @property
     def largest_area(self) -> float:
@@ -206,16 +241,18 @@ class AutoSegmenter:
             self._changed()
             return
         self._waits = False
-        where = self._where(scene)
-        if where is None:
+        looked = self._where(scene)
+        if looked is None:
             return
-        from napari_tinysam.everything import Segmentation
-
-        segmentation = Segmentation(scene.predictor, scene.embedding, where=where)
+        region, where = looked
+        segmentation, side = self._segmentation(scene, where)
         self._run = _Run(
             scene,
             segmentation,
             iter(segmentation),
+            where,
+            side,
+            int(np.count_nonzero(where)) == region,
             np.zeros(scene.plane.shape, np.int32),
         )
         self._show_status("Looking for objects…", None)
@@ -242,6 +279,16 @@ class AutoSegmenter:
             self._inference.drop(Lane.AUTO)
             self._host.show_auto_status(None)
             self.layer.remove()
+
+    def model_changed(self) -> None:
+        """Stop, and drop what the old model found so far; what waits begins with the new one."""
+        if self._run is None:
+            return
+        self._run = None
+        self._inference.drop(Lane.AUTO)
+        self._host.show_auto_status(None)
+        self.show()
+        self._host.say("info", "Auto-segmentation stopped: the model was changed.")
 
     def set_settings(self, **changes: float) -> None:
         """Filter the shown plane's proposals otherwise; nothing is decoded again.
@@ -365,8 +412,11 @@ class AutoSegmenter:
 
     # --- a run ---------------------------------------------------------------------------
 
-    def _where(self, scene: Scene) -> npt.NDArray[np.bool_] | None:
-        """Where to look, (H, W) bool; None after telling the user why nowhere."""
+    def _where(self, scene: Scene) -> tuple[int, npt.NDArray[np.bool_]] | None:
+        """Pixels of the region, and where to look, (H, W) bool: what is not labelled there.
+
+        None after telling the user why nowhere.
+        """
         where = np.zeros(scene.plane.shape, bool)
         if self.region is Region.BOX:
             box = self._host.last_box()
@@ -379,13 +429,37 @@ class AutoSegmenter:
             where[self._in_view(scene)] = True
         else:
             where[:] = True
+        region = int(np.count_nonzero(where))
         labelled = self._host.labelled(scene.plane)
         if labelled is not None:
             where &= ~labelled
         if not where.any():
             self._host.say("info", "Everything here is labelled already.")
             return None
-        return where
+        return region, where
+
+    def _segmentation(
+        self, scene: Scene, where: npt.NDArray[np.bool_]
+    ) -> tuple[Segmentation | PartSegmentation, int]:
+        """Look at the plane as it was read, or read the region by itself where it shows more.
+
+        Returns
+        -------
+        segmentation : Segmentation or PartSegmentation
+        side : int
+            The longest of what it looks at, in pixels of the image.
+        """
+        from napari_tinysam.everything import PartSegmentation, Segmentation
+
+        part = None
+        if self.region is not Region.PLANE:
+            part = finer_part(where)
+        if part is None:
+            whole = Segmentation(scene.predictor, scene.embedding, where=where)
+            return whole, max(where.shape)
+        embed = embed_part(scene.image, scene.plane, self._host.contrast, *part)
+        side = max(each.stop - each.start for each in part)
+        return PartSegmentation(scene.predictor, embed, *part, where), side
 
     def _in_view(self, scene: Scene) -> tuple[slice, slice]:
         """Rows and columns of the plane that are on the screen."""
@@ -430,10 +504,10 @@ class AutoSegmenter:
         """Compare all masks with one another, in the background too."""
         self._show_status("Comparing the masks…", 1.0)
 
-        def job() -> tuple[Proposals, LabelSettings]:
-            proposals = run.segmentation.proposals
+        def job() -> tuple[Proposals, LabelSettings, str]:
+            proposals, settings = run.segmentation.proposals, run.segmentation.settings
             _ = proposals.shared  # so that filtering takes no time later
-            return proposals, run.segmentation.settings
+            return proposals, settings, run.advice(proposals, settings)
 
         self._inference.submit(
             Lane.AUTO,
@@ -443,17 +517,17 @@ class AutoSegmenter:
         )
 
     def _finished(
-        self, run: _Run, proposals: Proposals, settings: LabelSettings
+        self, run: _Run, proposals: Proposals, settings: LabelSettings, advice: str
     ) -> None:
         if self._run is not run:
             return
         self._run = None
         self._host.show_auto_status(None)
         scene = run.scene
-        after = Proposed(proposals, settings, version=scene.version)
+        after = Proposed(proposals, settings, advice=advice, version=scene.version)
         self._host.set_proposed(scene.image, scene.plane, after, "auto-segment")
         if not len(proposals):
-            self._host.say("info", "Auto-segmentation found nothing here.")
+            self._host.say("info", advice or "Auto-segmentation found nothing here.")
 
     def _failed(self, run: _Run, error: Exception) -> None:
         if self._run is not run:

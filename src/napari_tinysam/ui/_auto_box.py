@@ -22,14 +22,17 @@ from napari_tinysam.ui._key_button import KeyButton
 from napari_tinysam.ui._keys import action
 from napari_tinysam.ui._layer_combo import NarrowCombo
 from napari_tinysam.ui._prompt_buttons import action_button, explain
+from napari_tinysam.ui._sizes import Lengths, lengths_of
 
 if TYPE_CHECKING:
     from napari_tinysam.ui._session import AnnotationSession
 
 _REGION_TIPS = {
     Region.PLANE: "All of the plane that is shown",
-    Region.VIEW: "Only what is on the screen: zoom in first",
-    Region.BOX: "Only inside the box that you drew with Shift+drag",
+    Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is read again, "
+    "larger, so that small objects are found",
+    Region.BOX: "Only inside the box that you drew with Shift+drag. It is read again, larger, so "
+    "that small objects are found",
 }
 
 #: Places of a slider from 0 to 1.
@@ -37,7 +40,9 @@ _STEPS = 100
 
 
 class AutoBox(QWidget):
-    """Button, region, accept, pick, discard, and the sliders that filter.
+    """Region, accept, pick, discard, and the sliders that filter.
+
+    `start` is in no layout: the dock keeps it in sight, whatever is scrolled or folded.
 
     Parameters
     ----------
@@ -69,6 +74,8 @@ class AutoBox(QWidget):
         )
         self.count = QLabel()
         self.count.setObjectName("TinySAMHint")
+        self.advice = QLabel()
+        self.advice.setWordWrap(True)
         self.accept = KeyButton("Accept all")
         self.accept.clicked.connect(lambda: auto.accept_all())
         self.pick = KeyButton("Pick")
@@ -109,7 +116,7 @@ class AutoBox(QWidget):
 
         first = QHBoxLayout()
         first.setSpacing(6)
-        first.addWidget(self.start, 1)
+        first.addWidget(QLabel("Look in"))
         first.addWidget(self.region, 1)
         decide = QGridLayout()
         decide.setHorizontalSpacing(6)
@@ -121,6 +128,7 @@ class AutoBox(QWidget):
         column_.setSpacing(6)
         column_.addLayout(first)
         column_.addWidget(self.count)
+        column_.addWidget(self.advice)
         column_.addLayout(decide)
         column_.addWidget(self.sliders)
         self.refresh("")
@@ -140,6 +148,8 @@ class AutoBox(QWidget):
         there = settings is not None
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)
+        self.advice.setText(auto.advice)
+        self.advice.setVisible(bool(auto.advice))
         if settings is None:
             return
         number = auto.count
@@ -166,8 +176,13 @@ class AutoBox(QWidget):
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
+        largest = auto.largest_area
+        image, plane = self._session.image, self._session.shown_plane
+        lengths = Lengths()
+        if image is not None and plane is not None:
+            lengths = lengths_of(image, plane, _diameter(largest))
         self.diameter.show_range(
-            settings.least_area, settings.largest_area, auto.largest_area
+            settings.least_area, settings.largest_area, largest, lengths
         )
 
     def _set_size(self, least: float, largest: float) -> None:
@@ -200,7 +215,10 @@ class _Unit:
 
 
 class _SizeRange:
-    """A slider with two ends for the diameter of objects, in pixels."""
+    """A slider with two ends for the diameter of objects, by pixels.
+
+    What it says is in the unit of the image: "1.2–4.0 µm".
+    """
 
     def __init__(self) -> None:
         self.moved: Callable[[float, float], None] = lambda least, largest: None
@@ -210,13 +228,22 @@ class _SizeRange:
         self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.slider.valueChanged.connect(self._move)
         self.value = QLabel()
-        for part in (self.title, self.slider, self.value):
-            part.setToolTip(
-                "Diameter of the objects that are kept, in pixels of the image"
-            )
+        self.slider.setAccessibleName("Size")
 
-    def show_range(self, least: float, largest: float, available: float) -> None:
-        """Show limits, given as areas; `available` is the largest area there is."""
+    def show_range(
+        self, least: float, largest: float, available: float, lengths: Lengths
+    ) -> None:
+        """Show limits.
+
+        Parameters
+        ----------
+        least, largest : float
+            Areas in pixels.
+        available : float
+            The largest area there is.
+        lengths : Lengths
+            Writes diameters.
+        """
         end = max(1, int(_diameter(available)) + 1)
         low = min(end, round(_diameter(least)))
         high = end if largest == inf else min(end, round(_diameter(largest)))
@@ -224,7 +251,12 @@ class _SizeRange:
         self.slider.setRange(0, end)
         self.slider.setValue((low, high))
         self.slider.blockSignals(blocked)
-        self.value.setText(f"{low}–{high}")
+        self.value.setText(lengths.range(low, high, end))
+        unit = "pixels of the image" if lengths.unit == "px" else lengths.unit
+        for part in (self.title, self.slider, self.value):
+            part.setToolTip(
+                f"Diameter of the objects that are kept, in {unit}: of the disc with their area"
+            )
 
     def _move(self, ends: tuple[int, int]) -> None:
         low, high = ends

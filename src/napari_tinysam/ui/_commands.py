@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from napari_tinysam.ui._session import AnnotationSession
 
 
+#: Where the dock is opened: napari writes the plugin's name behind that of its widget.
+_DOCK_ENTRY = "Layers → Segment → TinySAM (TinySAM)"
+
+
 def segment_object(viewer: napari.viewer.Viewer) -> None:
     """Segment the current object from its prompts."""
     if session := _open_session(viewer):
@@ -65,5 +69,5 @@ def redo(viewer: napari.viewer.Viewer) -> None:
 def _open_session(viewer: napari.viewer.Viewer) -> AnnotationSession | None:
     session = session_of(viewer)
     if session is None:
-        show_info("Open the TinySAM dock first: Layers → Segment → TinySAM.")
+        show_info(f"Open the TinySAM dock first: {_DOCK_ENTRY}.")
     return session

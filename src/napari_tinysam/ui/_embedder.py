@@ -62,11 +62,14 @@ class Status:
         For people.
     fraction : float, optional
         How much is done, 0–1, where that is known.
+    first_time : bool
+        Whether it takes longer than it will at later starts.
     """
 
     kind: StatusKind
     text: str = ""
     fraction: float | None = None
+    first_time: bool = False
 
     @property
     def busy(self) -> bool:
@@ -74,30 +77,62 @@ class Status:
         return self.kind in _BUSY
 
 
+#: The first time on a computer without a GPU: torch is imported and runs the model, until a process
+#: beside napari has made the form that later starts open.
+_FIRST_TIME = Status(
+    StatusKind.LOADING_MODEL, "Reading the model, for the first time…", first_time=True
+)
+_LOADING = Status(StatusKind.LOADING_MODEL, "Loading the model…")
+_CHANGING = Status(
+    StatusKind.LOADING_MODEL, "Changing to the faster form of the model…"
+)
+_READING = Status(StatusKind.EMBEDDING, "Reading the image…")
+_READING_SLOWLY = Status(
+    StatusKind.EMBEDDING, "Reading the image, slowly this time…", first_time=True
+)
+
+#: What is loaded when the chosen model cannot be: it is always there, and runs everywhere.
+_FALLBACK = ("default", "auto")
+
+
 class Cancelled(Exception):
     """Raised inside a download that the user stopped."""
 
 
 def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
-    """Load a checkpoint; the first call may import torch, so call it from the inference thread.
-
-    On a CPU the model is converted for a faster runtime, in a process beside napari; see
-    `has_faster`.
-    """
+    """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
     from napari_tinysam.predictor import load_model
-    from napari_tinysam.runtime.choice import prepare_in_background
 
     choices = read_choices()
     with triton_kept_out():
-        predictor = load_model(
+        return load_model(
             name,
             device=device,
             precision=choices.precision,
             threads=choices.threads,
             progress=progress,
         )
-    prepare_in_background(name, predictor.model_id)
-    return predictor
+
+
+def starts_slowly(name: str, device: str) -> bool:
+    """Whether the model is loaded for the first time on this computer, and slower than later."""
+    from napari_tinysam.runtime.choice import needs_preparing
+
+    with triton_kept_out():
+        return needs_preparing(name, device, read_choices().precision)
+
+
+def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) -> bool:
+    """Begin to convert the model for a faster runtime, in a process beside napari.
+
+    Returns
+    -------
+    bool
+        Whether that is needed; if so, `on_end` is called from another thread when it has ended.
+    """
+    from napari_tinysam.runtime.choice import prepare_in_background
+
+    return prepare_in_background(name, predictor.model_id, on_end)
 
 
 def _import_ahead() -> None:
@@ -114,6 +149,14 @@ def has_faster(predictor: Predictor) -> bool:
     return is_prepared(predictor.model_id)
 
 
+class _Faster(Enum):
+    """What becomes of the faster form of the model that is loaded."""
+
+    NOT_NEEDED = "not needed"
+    PREPARED = "being prepared"
+    THERE = "there"
+
+
 class Embedder:
     """Keeps a model and the embedding of the plane that is wanted.
 
@@ -128,11 +171,19 @@ class Embedder:
     on_ready : callable
         Called when the embedding of the wanted plane is there.
     notify : callable
-        Called with "error" and a sentence when something failed.
+        Called with "error" and a sentence when something failed, with "warning" when the bundled
+        model stands in for the chosen one.
     cache : EmbeddingCache
         Of planes visited before.
     has_faster : callable
         Asked before a plane is embedded: whether the model is to be loaded again first.
+
+    Attributes
+    ----------
+    name, device : str
+        As chosen, also while another model stands in.
+    failure : str
+        Why the chosen model is not the one in use; "" if it is.
     """
 
     def __init__(
@@ -158,20 +209,24 @@ class Embedder:
         self._loading = False
         # Once a model: no loop if the faster one does not open, or is damaged again.
         self._reloaded = self._mended = False
+        self._faster = _Faster.NOT_NEEDED
         self._imports = threading.Thread(target=_import_ahead)
         self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
         self._running: Hashable | None = None
         self.name = "default"
         self.device = "auto"
+        self.failure = ""
         self.predictor: Predictor | None = None
         self.embedding: Embedding | None = None
 
     def set_model(self, name: str, device: str = "auto") -> None:
         """Choose a model; it is loaded at once, and the wanted plane embedded again."""
         self.name, self.device = name, device
+        self.failure = ""
         self.predictor = self.embedding = None
         self._generation += 1
         self._loading = self._reloaded = self._mended = False
+        self._faster = _Faster.NOT_NEEDED
         self.start()
 
     def start(self) -> None:
@@ -180,25 +235,33 @@ class Embedder:
             return
         self._loading = True
         self._stop_download = False
-        generation, name, device = self._generation, self.name, self.device
+        generation = self._generation
+        name, device = _FALLBACK if self.failure else (self.name, self.device)
 
-        def job() -> Predictor:
-            return self._load(name, device, progress)
+        def job() -> tuple[Predictor, bool]:
+            if starts_slowly(name, device):
+                self._inference.post(lambda: self._report(generation, _FIRST_TIME))
+            predictor = self._load(name, device, progress)
+            return predictor, prepare_faster(name, predictor, on_end)
+
+        def on_end() -> None:
+            self._inference.post(lambda: self._prepared(generation))
 
         def progress(done: int, total: int) -> None:
             if self._stop_download or generation != self._generation:
                 raise Cancelled
             fraction = done / total if total else None
             text = f"Downloading {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
-            self._inference.post(
-                lambda: self._report(generation, StatusKind.DOWNLOADING, text, fraction)
-            )
+            status = Status(StatusKind.DOWNLOADING, text, fraction)
+            if fraction is not None and fraction >= 1:
+                status = _LOADING
+            self._inference.post(lambda: self._report(generation, status))
 
-        self._on_status(Status(StatusKind.LOADING_MODEL, "Loading the model…"))
+        self._on_status(_CHANGING if self._reloaded else _LOADING)
         self._inference.submit(
             Lane.MODEL,
             job,
-            lambda predictor: self._model_loaded(generation, predictor),
+            lambda loaded: self._model_loaded(generation, *loaded),
             lambda error: self._model_failed(generation, error),
         )
 
@@ -252,7 +315,8 @@ class Embedder:
             self.predictor = None
             self.start()
             return
-        self._on_status(Status(StatusKind.EMBEDDING, "Reading the image…"))
+        slow = self._faster is _Faster.PREPARED
+        self._on_status(_READING_SLOWLY if slow else _READING)
         if self._running == key:  # asked for again while it is computed
             self._inference.drop(Lane.EMBED)
             return
@@ -279,12 +343,32 @@ class Embedder:
         """Begin with imports, too: before, they would keep model and image waiting."""
         if self._imports.ident is None:  # not started yet
             self._imports.start()
-        self._on_status(Status(StatusKind.READY))
+        text = ""
+        if self.failure:
+            text = f"Ready. {self._stand_in}"
+        elif self._faster is _Faster.PREPARED:
+            text = "Ready. Preparing a faster form…"
+        elif self._faster is _Faster.THERE:
+            text = "Ready. The next image is faster"
+        self._on_status(Status(StatusKind.READY, text))
 
-    def _model_loaded(self, generation: int, predictor: Predictor) -> None:
+    def _prepared(self, generation: int) -> None:
+        """Say that the process which prepares the faster form has ended."""
+        predictor = self.predictor
+        if generation != self._generation or predictor is None or self._reloaded:
+            return
+        there = self._has_faster(predictor)
+        self._faster = _Faster.THERE if there else _Faster.NOT_NEEDED
+        if self.embedding is not None:
+            self._say_ready()
+
+    def _model_loaded(
+        self, generation: int, predictor: Predictor, preparing: bool
+    ) -> None:
         if generation != self._generation:
             return
         self._loading = False
+        self._faster = _Faster.PREPARED if preparing else _Faster.NOT_NEEDED
         self.predictor = predictor
         if self._wanted is None:
             self._say_ready()
@@ -294,7 +378,23 @@ class Embedder:
         if generation != self._generation or isinstance(error, Cancelled):
             return
         self._loading = False
-        self._fail("The model could not be loaded", error)
+        what = "The model could not be loaded"
+        if self.failure or (self.name, self.device) == _FALLBACK:
+            self._fail(what, error)
+            return
+        logger.debug("%s", what, exc_info=error)
+        self.failure = (
+            f"{_ended(f'{what}: {_first_line(error)}')} {self._stand_in} instead."
+        )
+        self._notify("warning", f"{self.failure} Settings in the dock has “Try again”.")
+        self.start()
+
+    @property
+    def _stand_in(self) -> str:
+        """Begin a sentence about what `_FALLBACK` means for the user's choice."""
+        if self.name == _FALLBACK[0]:
+            return "It runs where it can"
+        return "The bundled model is used"
 
     def _embedded(self, key: Hashable, embedding: Embedding) -> None:
         self._running = None
@@ -326,11 +426,13 @@ class Embedder:
         self._on_status(Status(StatusKind.FAILED, text))
         self._notify("error", text)
 
-    def _report(
-        self, generation: int, kind: StatusKind, text: str, fraction: float | None
-    ) -> None:
+    def _report(self, generation: int, status: Status) -> None:
         if generation == self._generation and self._loading:
-            self._on_status(Status(kind, text, fraction))
+            self._on_status(status)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _first_line(error: Any) -> str:
@@ -346,4 +448,6 @@ __all__ = [
     "Status",
     "StatusKind",
     "load_predictor",
+    "prepare_faster",
+    "starts_slowly",
 ]

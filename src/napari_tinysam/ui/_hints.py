@@ -13,7 +13,7 @@ _BY_STATUS = {
     StatusKind.NO_IMAGE: (
         "Open an image: drop a file on the window, or File → Open Sample → TinySAM."
     ),
-    StatusKind.LOADING_MODEL: "This takes a few seconds, once. You can click already.",
+    StatusKind.LOADING_MODEL: "A few seconds. You can click already.",
     StatusKind.DOWNLOADING: "Only the first time; it is kept on this computer.",
     StatusKind.EMBEDDING: "You can click already: the masks follow in a moment.",
     StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what was found.",
@@ -23,10 +23,22 @@ _BY_STATUS = {
     StatusKind.FAILED: "Press Segment to try again, or choose a model under Settings.",
 }
 
+#: Where the same takes longer than it will at later starts.
+_FIRST_TIME = {
+    StatusKind.LOADING_MODEL: (
+        "About half a minute, only this first time. You can click already."
+    ),
+    StatusKind.EMBEDDING: (
+        "A faster form of the model follows. You can click already, masks come later."
+    ),
+}
+
 
 def hint(session: AnnotationSession) -> str:
     """Say what the user can do next."""
     kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
+    if session.status.first_time and kind in _FIRST_TIME:
+        return _FIRST_TIME[kind]
     if kind in _BY_STATUS:
         return _BY_STATUS[kind]
     if (above := session.hidden_by) is not None:

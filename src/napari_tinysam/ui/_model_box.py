@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QPushButton,
+    QWidget,
+)
 
-from napari_tinysam.checkpoints import REGISTRY, Checkpoint, is_available_offline
+from napari_tinysam.checkpoints import REGISTRY, is_available_offline
 from napari_tinysam.ui._choices import keep_choice
 from napari_tinysam.ui._layer_combo import NarrowCombo
 from napari_tinysam.ui._planes import Contrast
@@ -51,6 +58,12 @@ class ModelBox(QWidget):
         self._shown: tuple[object, ...] = ()
         self.model = NarrowCombo()
         self.model.activated.connect(self._choose_model)
+        self.failure = QLabel()
+        self.failure.setObjectName("TinySAMHint")
+        self.failure.setWordWrap(True)
+        self.retry = QPushButton("Try again")
+        self.retry.setToolTip("Load the chosen model once more")
+        self.retry.clicked.connect(self._try_again)
         self.device = NarrowCombo()
         for name, text in {**_DEVICES, **_GPU}.items():
             self.device.addItem(text, name)
@@ -73,6 +86,8 @@ class ModelBox(QWidget):
         form.setVerticalSpacing(6)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", self.model)
+        form.addRow(self.failure)
+        form.addRow(self.retry)
         form.addRow("Runs on", self.device)
         form.addRow("Contrast", self.contrast)
         form.addRow(self.hover)
@@ -83,6 +98,7 @@ class ModelBox(QWidget):
         session = self._session
         choices = (
             session.model_name,
+            session.model_failure,
             session.device,
             session.contrast,
             session.hover_enabled,
@@ -91,6 +107,10 @@ class ModelBox(QWidget):
             return  # this is called after every click; marks of models read the disk
         self._shown = choices
         self.refresh_models()
+        failure = session.model_failure
+        self.failure.setText(failure)
+        for part in (self.failure, self.retry):
+            part.setVisible(bool(failure))
         at = self.device.findData(session.device)
         if at < 0:  # "cuda:1", from the settings
             self.device.addItem(session.device, session.device)
@@ -131,6 +151,9 @@ class ModelBox(QWidget):
             self._session.set_model(name, self._session.device)
         self.refresh_models()
 
+    def _try_again(self) -> None:
+        self._session.set_model(self._session.model_name, self._session.device)
+
     def _choose_device(self, at: int) -> None:
         device = str(self.device.itemData(at))
         keep_choice("model", "device", device)
@@ -145,22 +168,17 @@ class ModelBox(QWidget):
 
 
 def _model_text(name: str) -> str:
-    """Title and whether choosing it means waiting for a download."""
+    """Title and whether choosing it means waiting for a download, and for how much."""
     checkpoint = REGISTRY.get(name)
     if checkpoint is None:
         return Path(name).name
-    mark = _mark(checkpoint)
-    return checkpoint.title if not mark else f"{checkpoint.title}  ({mark})"
-
-
-def _mark(checkpoint: Checkpoint) -> str:
     if checkpoint.url is None:
-        return "" if "bundled" in checkpoint.title else "bundled"
-    if is_available_offline(checkpoint.name):
-        return "downloaded"
-    if checkpoint.size is None:
-        return "download"
-    return f"{_megabytes(checkpoint.size)} download"
+        bundled = "" if "bundled" in checkpoint.title else " (bundled)"
+        return f"{checkpoint.title}{bundled}"
+    if is_available_offline(name):
+        return f"{checkpoint.title} (downloaded)"
+    size = "" if checkpoint.size is None else f" {_megabytes(checkpoint.size)}"
+    return f"{checkpoint.title}, download{size}"
 
 
 def _megabytes(size: int) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 #: Longest side that the model looks at: finer pyramid levels would only be scaled down again.
-_MODEL_SIDE = 1024
+MODEL_SIDE = 1024
 
 #: Plain arrays with a short axis, shown as a stack, often have channels there.
 _MAX_CHANNELS = 16
@@ -202,7 +202,7 @@ def plane_reader(layer: Image, plane: Plane) -> Callable[[], Any]:
 def _level(layer: Image, plane: Plane) -> int:
     """Which level of a pyramid to read: the coarsest that is not too coarse."""
     sides = [max(level.shape[a] for a in plane.axes) for level in layer.data]
-    enough = [i for i, side in enumerate(sides) if side >= _MODEL_SIDE]
+    enough = [i for i, side in enumerate(sides) if side >= MODEL_SIDE]
     return enough[-1] if enough else 0
 
 

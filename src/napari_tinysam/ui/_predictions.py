@@ -43,6 +43,7 @@ class Predictions:
         self._on_error = on_error
         self._known: OrderedDict[_Key, Candidates] = OrderedDict()
         self._asked: set[_Key] = set()
+        self._epoch = 0  # of the model: what an older one still says is dropped
 
     @property
     def pending(self) -> bool:
@@ -66,11 +67,12 @@ class Predictions:
         if wanted <= self._asked:
             return
         self._asked = wanted
+        epoch = self._epoch
         self._inference.submit(
             Lane.PROMPT,
             lambda: predict(predictor, embedding, missing),
-            lambda found: self._found(plane, missing, found),
-            self._failed,
+            lambda found: self._found(epoch, plane, missing, found),
+            lambda error: self._failed(epoch, error),
         )
 
     def hover(
@@ -82,8 +84,11 @@ class Predictions:
         on_found: Callable[[Candidates], None],
     ) -> None:
         """Compute the masks of what might become a draft, in place of the last such wish."""
+        epoch = self._epoch
 
         def remember(found: list[Candidates]) -> None:
+            if epoch != self._epoch:
+                return
             # A click on this very pixel needs no second prediction.
             self._keep(plane, draft, found[0])
             on_found(found[0])
@@ -92,7 +97,7 @@ class Predictions:
             Lane.HOVER,
             lambda: predict(predictor, embedding, [draft]),
             remember,
-            self._failed,
+            lambda error: self._failed(epoch, error),
         )
 
     def stop_hover(self) -> None:
@@ -106,16 +111,20 @@ class Predictions:
         self._asked.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, also what is being computed now: the model is another one."""
+        self._epoch += 1
         self.stop()
         self._known.clear()
 
     def _found(
         self,
+        epoch: int,
         plane: Hashable,
         drafts: Sequence[ObjectDraft],
         found: Sequence[Candidates],
     ) -> None:
+        if epoch != self._epoch:
+            return
         for draft, candidates in zip(drafts, found, strict=True):
             self._keep(plane, draft, candidates, room=len(drafts))
             self._asked.discard((plane, draft.prompts_key))
@@ -128,6 +137,8 @@ class Predictions:
         while len(self._known) > max(_KEPT, room):
             self._known.popitem(last=False)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, epoch: int, error: Exception) -> None:
+        if epoch != self._epoch:
+            return
         self._asked.clear()
         self._on_error(error)

@@ -33,7 +33,9 @@ def explain(widget: QWidget, enabled: bool, text: str, reason: str) -> None:
 
 
 class PromptButtons(QWidget):
-    """Segment, sign, next, clear, the three candidates, commit, undo and redo.
+    """Segment, sign, next, clear, the three candidates, undo and redo.
+
+    `commit` is in no layout: the dock keeps it in sight, whatever is scrolled or folded.
 
     Parameters
     ----------
@@ -78,11 +80,10 @@ class PromptButtons(QWidget):
         grid.addWidget(self.next, 1, 0)
         grid.addWidget(self.clear, 1, 1)
         grid.addWidget(self.candidates, 2, 0, 1, 2)
-        grid.addWidget(self.commit, 3, 0, 1, 2)
-        grid.addWidget(self.undo, 4, 0)
-        grid.addWidget(self.redo, 4, 1)
-        grid.addWidget(self.another, 5, 0, 1, 2)
-        grid.addWidget(self.layers, 6, 0, 1, 2)
+        grid.addWidget(self.undo, 3, 0)
+        grid.addWidget(self.redo, 3, 1)
+        grid.addWidget(self.another, 4, 0, 1, 2)
+        grid.addWidget(self.layers, 5, 0, 1, 2)
         self.refresh("")
 
     def refresh(self, blocked: str) -> None:
@@ -138,7 +139,7 @@ class PromptButtons(QWidget):
     def _refresh_commit(self, free: bool, reason: str) -> None:
         session = self._session
         if session.edited_id is not None:
-            text = f"Commit changes to object {session.edited_id}"
+            text = f"Commit object {session.edited_id}"
             reason = (
                 reason if not free else "Nothing is changed yet: click on it first."
             )

@@ -28,12 +28,15 @@ class Proposed:
         Numbers of those that were accepted or rejected.
     version : int
         Of the image's data, as `ImageState` counts it: of other data they say nothing.
+    advice : str
+        What helps where it went poorly; "" where nothing looks wrong.
     """
 
     proposals: Proposals
     settings: LabelSettings
     gone: frozenset[int] = frozenset()
     version: int = 0
+    advice: str = ""
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
         """Return the same proposals, filtered otherwise."""

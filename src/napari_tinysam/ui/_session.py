@@ -226,6 +226,11 @@ class AnnotationSession:
         return self._state.channel_axis if self.image is not None else None
 
     @property
+    def model_failure(self) -> str:
+        """Why the bundled model stands in for the chosen one; "" if it does not."""
+        return self._embedder.failure
+
+    @property
     def channel(self) -> int | None:
         """Which channel is shown and segmented; None where there are none."""
         axis, plane = self.channel_axis, self._plane
@@ -450,8 +455,10 @@ class AnnotationSession:
         self.changed.emit()
 
     def set_model(self, name: str, device: str = "auto") -> None:
-        """Use another model: a registry name or a file."""
+        """Use another model: a registry name or a file. The same one again is loaded anew."""
+        self.stop_hover()
         self._predictions.clear()
+        self.auto.model_changed()
         self._embedder.set_model(name, device)
         self.changed.emit()
 
@@ -886,6 +893,8 @@ class AnnotationSession:
             return
         if status.kind is not StatusKind.SEGMENTING:
             self._status_beside_auto = status
+        if status.kind is StatusKind.READY and self.auto.decoding:
+            return  # it is shown when auto-segmentation has finished
         if self.image is None and status.kind is StatusKind.READY:
             status = _NO_IMAGE
         self.status = status

@@ -29,10 +29,13 @@ _PATIENCE_MS = 600
 #: took more processor time than loading the model.
 _NAPARI_PATIENCE_MS = 4000
 
-#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps.
-_CREEP_MS, _HALF_WAY = 400, 5
+#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps,
+#: and in so many where something takes longer the first time.
+_CREEP_MS, _HALF_WAY, _HALF_WAY_FIRST = 400, 5, 40
 
 _STEPS = 100  # of a bar
+
+_MARGIN, _COMPACT_MARGIN = 6, 2  # px above and below
 
 _READY, _BUSY, _PROBLEM, _IDLE = "#35a26b", "#2f7fd1", "#d9822b", "#8a8f98"
 
@@ -66,6 +69,7 @@ class StatusBar(QFrame):
         self._creep.timeout.connect(self._creep_on)
         self._crept = 0
         self._in_activity = False
+        self._compact = False
 
         self._light = _Light(self)
         self.text = QLabel(self)
@@ -97,8 +101,8 @@ class StatusBar(QFrame):
         line.addWidget(self._light)
         line.addWidget(self.text, 1)
         line.addWidget(self.cancel)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 6, 8, 6)
+        column = self._column = QVBoxLayout(self)
+        column.setContentsMargins(8, _MARGIN, 8, _MARGIN)
         column.setSpacing(4)
         column.addLayout(line)
         column.addWidget(self.hint)
@@ -107,11 +111,27 @@ class StatusBar(QFrame):
     def set_hint(self, text: str) -> None:
         """Say what to do next."""
         self.hint.setText(text)
+        self._refresh_tip()
+
+    def set_compact(self, compact: bool) -> None:
+        """Show one line, where there is no room for more; the rest is in the tooltip then."""
+        if compact == self._compact:
+            return
+        self._compact = compact
+        self.hint.setVisible(not compact)
+        # A text that needs two lines, or a wider dock, would move all that is below.
+        self.text.setWordWrap(not compact)
+        policy = QSizePolicy.Policy.Ignored if compact else QSizePolicy.Policy.Expanding
+        self.text.setSizePolicy(policy, QSizePolicy.Policy.Preferred)
+        self._refresh_tip()
+        margin = _COMPACT_MARGIN if compact else _MARGIN
+        self._column.setContentsMargins(8, margin, 8, margin)
 
     def set_status(self, status: Status) -> None:
         """Show a status; progress only if it lasts."""
         self._status = status
         self.text.setText(status.text or status.kind.value.capitalize())
+        self._refresh_tip()
         self._light.set_colour(_colour(status))
         if not status.busy:
             self.close_progress()
@@ -120,6 +140,10 @@ class StatusBar(QFrame):
         elif not self._patience.isActive():
             self._patience.start()
             self._napari_patience.start()
+
+    def _refresh_tip(self) -> None:
+        said = f"{self.text.text()}\n{self.hint.text()}"
+        self.setToolTip(said if self._compact else "")
 
     def close_progress(self) -> None:
         """Take the progress away, also from napari's activity dialog. Idempotent."""
@@ -148,8 +172,11 @@ class StatusBar(QFrame):
 
     def _creep_on(self) -> None:
         self._crept += 1
-        if self._status is not None and self._status.fraction is None:
-            self.bar.setValue(round(_STEPS * self._crept / (self._crept + _HALF_WAY)))
+        status = self._status
+        if status is None or status.fraction is not None:
+            return
+        half_way = _HALF_WAY_FIRST if status.first_time else _HALF_WAY
+        self.bar.setValue(round(_STEPS * self._crept / (self._crept + half_way)))
 
     def _update_progress(self) -> None:
         status = self._status

@@ -19,7 +19,6 @@ STYLE = (
     """
 KeyButton:disabled { color: rgba(128, 128, 128, 160); }
 KeyButton[role="primary"] { font-weight: bold; padding: 7px; }
-QLabel#TinySAMSection { color: rgba(128, 128, 128, 255); font-weight: bold; }
 QLabel { background: transparent; }
 QFrame#TinySAMStatus {
     background-color: rgba(128, 128, 128, 28);
@@ -36,13 +35,15 @@ QFrame#TinySAMStatus QProgressBar::chunk {
 }
 QScrollArea { border: 0px; }
 QToggleSwitch { font-weight: bold; }
-QCollapsible > QPushButton, QCollapsible > QPushButton:checked {
+QPushButton#TinySAMSection, QPushButton#TinySAMSection:checked {
     background-color: transparent;
+    border: 0px;
     color: rgba(128, 128, 128, 255);
     font-weight: bold;
     padding: 2px 0px;
+    text-align: left;
 }
-QCollapsible > QPushButton:hover { color: rgba(160, 160, 160, 255); }
+QPushButton#TinySAMSection:hover { color: rgba(160, 160, 160, 255); }
 """
     + _COLOURED.format(
         role="primary", ground=ACCENT, hover="#4590dd", pressed="#2568ad"

@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QThread, QTimer
-from qtpy.QtGui import QCloseEvent, QHideEvent, QKeySequence, QShowEvent
+from qtpy.QtGui import QCloseEvent, QHideEvent, QKeySequence, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QApplication,
     QComboBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QMainWindow,
     QMessageBox,
@@ -21,7 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QToggleSwitch
+from superqt import QToggleSwitch
 
 from napari_tinysam.ui._auto_box import AutoBox
 from napari_tinysam.ui._choices import read_choices
@@ -34,6 +35,7 @@ from napari_tinysam.ui._model_box import ModelBox
 from napari_tinysam.ui._output_box import OutputBox, asked_for_file
 from napari_tinysam.ui._prompt_buttons import PromptButtons, explain
 from napari_tinysam.ui._qt_delivery import GuiDelivery
+from napari_tinysam.ui._section import Section
 from napari_tinysam.ui._session import AnnotationSession, Status
 from napari_tinysam.ui._status_bar import StatusBar
 from napari_tinysam.ui._style import ACCENT, STYLE
@@ -48,6 +50,12 @@ if TYPE_CHECKING:
 _START_AFTER_MS = 30
 
 _WIDTH, _HEIGHT = 300, 640  # px the dock asks for; it shrinks and scrolls
+
+#: Below so many px, as beside a second dock on a small screen, there is no room for hints.
+_COMPACT_HEIGHT = 360
+
+#: px of what scrolls that are left in the lowest dock.
+_LEAST_SCROLLING = 44
 
 
 class TinySAMWidget(QWidget):
@@ -77,6 +85,7 @@ class TinySAMWidget(QWidget):
             viewer, self._inference, load_predictor=load_predictor
         )
         self._armed = True  # whether the switch is on, also while the dock is hidden
+        self._proposed = False  # whether there were proposals the last time
         self._started = False
         self._closed = False
         self._window: QMainWindow | None = None
@@ -120,7 +129,16 @@ class TinySAMWidget(QWidget):
         self.output = OutputBox(session)
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
-        self.settings = _collapsible("Settings", self.models)
+        self.clicks_section = Section("One object at a time", self.prompts)
+        self.auto_section = Section("All objects at once", self.auto)
+        self.settings = Section("Settings", self.models, expanded=False)
+        self._sections = (
+            self.clicks_section,
+            self.auto_section,
+            Section("Save into", self.output),
+            Section("Change an object", self.edit),
+            self.settings,
+        )
 
         source = QFormLayout()
         source.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -128,33 +146,36 @@ class TinySAMWidget(QWidget):
         source.addRow(self.channel_label, self.channel)
         inside = QWidget()
         column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 8, 8, 8)
+        column.setContentsMargins(8, 2, 8, 8)
         column.setSpacing(8)
         column.addLayout(source)
-        column.addWidget(self.switch)
-        column.addWidget(self.status_bar)
-        column.addWidget(self.prompts)
-        column.addSpacing(4)
-        column.addWidget(_section("All objects at once"))
-        column.addWidget(self.auto)
-        column.addSpacing(4)
-        column.addWidget(_section("Save into"))
-        column.addWidget(self.output)
-        column.addSpacing(4)
-        column.addWidget(_section("Change an object"))
-        column.addWidget(self.edit)
-        column.addSpacing(4)
-        column.addWidget(self.settings)
+        for section in self._sections:
+            column.addWidget(section)
         column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inside)
+        self._scrolling = QScrollArea(self)
+        self._scrolling.setWidgetResizable(True)
+        self._scrolling.setHorizontalScrollBarPolicy(
+            Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        )
+        self._scrolling.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scrolling.setMinimumHeight(_LEAST_SCROLLING)
+        self._scrolling.setWidget(inside)
+        # Whatever is scrolled or folded, these are in sight.
+        self._top = QVBoxLayout()
+        self._top.setContentsMargins(8, 8, 8, 4)
+        main = QHBoxLayout()
+        main.setSpacing(4)
+        main.addWidget(self.prompts.commit, 1)
+        main.addWidget(self.auto.start, 1)
+        self._top.addWidget(self.switch)
+        self._top.addWidget(self.status_bar)
+        self._top.addLayout(main)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        WheelGuard(scroll)
+        outer.setSpacing(0)
+        outer.addLayout(self._top)
+        outer.addWidget(self._scrolling, 1)
+        WheelGuard(self._scrolling)
 
     def _connect(self) -> None:
         session = self.session
@@ -163,6 +184,8 @@ class TinySAMWidget(QWidget):
         self.switch.clicked.connect(self._switch)
         self.status_bar.cancelled.connect(session.cancel)
         self.settings.toggled.connect(self.models.refresh_models)
+        for section in self._sections:
+            section.toggled.connect(partial(self._reveal, section))
         for button in self.findChildren(QAbstractButton):
             button.clicked.connect(self._focus_canvas)
         for combo in self.findChildren(QComboBox):
@@ -192,6 +215,7 @@ class TinySAMWidget(QWidget):
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
         self.auto.refresh(reason)
+        self._reveal_proposals()
         self.output.refresh()
         self.edit.refresh(reason)
         self.models.refresh()
@@ -242,7 +266,42 @@ class TinySAMWidget(QWidget):
             window.activateWindow()
         canvas.setFocus(Qt.FocusReason.OtherFocusReason)
 
+    def _reveal_proposals(self) -> None:
+        """Open and show the section that decides about proposals, when there are new ones."""
+        there = self.session.auto.settings is not None
+        if there and not self._proposed:
+            self.auto_section.expand()
+            self._reveal(self.auto_section, True)
+        self._proposed = there
+
+    def _reveal(self, section: Section, expanded: bool) -> None:
+        """Scroll to a section that was opened."""
+        if expanded:
+            # Once the layout knows how tall it is.
+            QTimer.singleShot(0, partial(self._scroll_to, section))
+
+    def _scroll_to(self, section: Section) -> None:
+        if self._closed:
+            return
+        inside = self._scrolling.widget()
+        bar = self._scrolling.verticalScrollBar()
+        if inside is None or bar is None:
+            return
+        inside.adjustSize()
+        top, height = section.y(), section.height()
+        room = bar.pageStep()
+        if top < bar.value() or top + height > bar.value() + room:
+            # All of it, or what fits of it from its title on.
+            bar.setValue(top if height > room else top + height - room)
+
     # ------------------------------------------------------------ life and death
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        """Leave out what a low dock has no room for."""
+        super().resizeEvent(a0)
+        compact = self.height() < _COMPACT_HEIGHT
+        self.status_bar.set_compact(compact)
+        self._top.setSpacing(4 if compact else 8)
 
     def showEvent(self, a0: QShowEvent | None) -> None:
         """Start the session at the first time, go on where it was at the others."""
@@ -250,9 +309,6 @@ class TinySAMWidget(QWidget):
         if self._closed:
             return
         self._watch_window()
-        # Drawn from letters in the colour of the text, which the style has set by now.
-        self.settings.setExpandedIcon("▾")
-        self.settings.setCollapsedIcon("▸")
         if not self._started:
             self._start_timer.start()
         elif self._armed:
@@ -410,23 +466,3 @@ def _close_if_alive(reference: weakref.ref[AnnotationSession], *_: object) -> No
     session = reference()
     if session is not None:
         session.close(window_is_gone=True)
-
-
-def _section(title: str) -> QLabel:
-    label = QLabel(title)
-    label.setObjectName("TinySAMSection")
-    return label
-
-
-def _collapsible(title: str, content: QWidget) -> QCollapsible:
-    collapsible = QCollapsible(title)
-    collapsible.setDuration(0)
-    for layout in (collapsible.layout(), collapsible.content().layout()):
-        if layout is not None:
-            layout.setContentsMargins(0, 0, 0, 0)
-    collapsible.toggleButton().setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    collapsible.addWidget(content)
-    # Collapsed it is only flat: the Tab key would still go through what is in it.
-    collapsible.toggled.connect(content.setVisible)
-    content.hide()
-    return collapsible

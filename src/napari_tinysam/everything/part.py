@@ -1,0 +1,89 @@
+"""Everything in a part of an image, read by itself: at a finer scale than the whole allows.
+
+A model looks at a frame of 1024 pixels. A plane of 3000 is shrunk to it, and an object of 12 pixels
+has 4 left; a part of 1000 keeps them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.segmentation import Progress, Segmentation
+from napari_tinysam.masks import BoxedMask
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.labelling import LabelSettings
+    from napari_tinysam.predictor import Embedding, Predictor
+
+
+class PartSegmentation:
+    """As `Segmentation`, but of a rectangle; masks lie in the whole image.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embed : callable
+        ``embed(predictor)`` reads and encodes the rectangle, at the first step.
+    rows, columns : slice
+        The rectangle in the image; with start and stop.
+    where : ndarray of bool, (H, W)
+        Where objects are looked for, in the whole image.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        embed: Callable[[Predictor], Embedding],
+        rows: slice,
+        columns: slice,
+        where: npt.NDArray[np.bool_],
+    ) -> None:
+        self._predictor = predictor
+        self._embed = embed
+        self._rows, self._columns = rows, columns
+        self._where = where
+        self._shape = (int(where.shape[0]), int(where.shape[1]))
+        self._inner: Segmentation | None = None
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Decode batch after batch. It may be left at any time."""
+        embedding = self._embed(self._predictor)
+        where = self._where[self._rows, self._columns]
+        self._inner = Segmentation(self._predictor, embedding, where=where)
+        for step in self._inner:
+            yield replace(step, new=[self._placed(each) for each in step.new])
+
+    @property
+    def settings(self) -> LabelSettings:
+        """The model's own settings for labels."""
+        return self._begun.settings
+
+    @property
+    def proposals(self) -> Proposals:
+        """What was found so far; a new object at each access."""
+        inner = self._begun.proposals
+        territories = None
+        if inner.territories is not None:
+            territories = np.zeros(self._shape, np.int32)
+            territories[self._rows, self._columns] = inner.territories
+        placed = (self._placed(inner[number]) for number in range(len(inner)))
+        return Proposals(placed, self._shape, territories)
+
+    @property
+    def _begun(self) -> Segmentation:
+        if self._inner is None:
+            raise RuntimeError("The segmentation has not begun.")
+        return self._inner
+
+    def _placed(self, proposal: Proposal) -> Proposal:
+        y0, x0 = self._rows.start, self._columns.start
+        mask, (x, y) = proposal.mask, proposal.point
+        placed = BoxedMask(mask.mask, mask.y0 + y0, mask.x0 + x0, self._shape)
+        return replace(proposal, mask=placed, point=(x + x0, y + y0))
