@@ -690,8 +690,16 @@ class AnnotationSession:
         if waits:
             self._ask()
         if masks or not waits:  # while a mask is computed, the last one stays
-            self._preview.show(image, plane, masks)
+            self._preview.show(image, plane, masks, current=self._current_is_shown)
         self.changed.emit()
+
+    @property
+    def _current_is_shown(self) -> bool:
+        """Whether the last of the known masks is the current object's."""
+        draft = self.drafts.current
+        return draft.edited is not None or (
+            not draft.is_empty and self._candidates(draft) is not None
+        )
 
     def _known_masks(self) -> list[BoxedMask]:
         """Return the masks of all drafts that have one; an edited object has its own."""
@@ -728,7 +736,8 @@ class AnnotationSession:
         outdated = key != self._plane_key or self._hovered is None or self._closed
         if outdated or image is None or plane is None:
             return
-        self._preview.show(image, plane, self._known_masks(), hover=[found.mask()])
+        kept = self._known_masks()  # nothing hovers while an object is current
+        self._preview.show(image, plane, kept, hover=[found.mask()], current=False)
         self._keys_follow_preview()
 
     def _decoding_failed(self, error: Exception) -> None:
@@ -887,7 +896,13 @@ class AnnotationSession:
         self._hovered = xy
         mask = None if xy is None else self.auto.mask_at(xy)
         hover = [] if mask is None else [mask]
-        self._preview.show(image, plane, self._known_masks(), hover=hover)
+        self._preview.show(
+            image,
+            plane,
+            self._known_masks(),
+            hover=hover,
+            current=self._current_is_shown,
+        )
         self._keys_follow_preview()
 
     # --- events ------------------------------------------------------------------------------
