@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import Dims, ViewerModel
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_tinysam.ui._planes import (
     PlaneError,

@@ -522,7 +522,7 @@ def test_prompt_layers_show_clicks_and_are_read() -> None:
     desk.session.toggle_sign()
     points.add([[1, 50, 66]])
     assert [p.label for p in desk.session.drafts.current.points] == [1, 0]
-    np.testing.assert_allclose(points.border_color[1], (1, 0, 0, 1))
+    assert [str(symbol) for symbol in points.symbol] == ["cross", "hbar"]
     points.selected_data = {0}
     points.remove_selected()
     assert [p.label for p in desk.session.drafts.current.points] == [0]
