@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_tinysam.ui._coloring import PALETTE
 from napari_tinysam.ui._images import transform_without_channels
 from napari_tinysam.ui._planes import PlaneError, full_shape
 
@@ -42,7 +44,7 @@ class ProposalLayer:
         plane: Plane,
         labels: npt.NDArray[np.int32],
     ) -> None:
-        """Show labels on a plane of an image; makes the layer where it is not there.
+        """Show proposals on a plane of an image; makes the layer where it is not there.
 
         Parameters
         ----------
@@ -52,6 +54,7 @@ class ProposalLayer:
         plane : Plane
             Of the image.
         labels : ndarray of int32, (H, W)
+            Values of proposals, see `napari_tinysam.ui._coloring`.
         """
         layer = self._attached(image, channel)
         own = plane.for_ndim(layer.ndim)
@@ -92,6 +95,7 @@ class ProposalLayer:
             np.zeros(shape, np.int32),
             name=PROPOSED,
             opacity=0.5,
+            colormap=CyclicLabelColormap(colors=["transparent", *PALETTE]),
             **transform_without_channels(image, channel),
         )
         # It is drawn anew with every setting: what was painted on it would be lost.

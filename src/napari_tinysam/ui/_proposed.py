@@ -24,12 +24,15 @@ class Proposed:
         All that were found, whatever the settings.
     settings : LabelSettings
         Which of them are shown.
+    colors : ndarray of int, (N,)
+        Of all proposals, see `choose_colors`.
     gone : frozenset of int
         Numbers of those that were accepted or rejected.
     """
 
     proposals: Proposals
     settings: LabelSettings
+    colors: npt.NDArray[np.intp]
     gone: frozenset[int] = frozenset()
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
