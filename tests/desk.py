@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 
 from fake_inference import ImmediateInference
 from fake_predictor import disc_predictor
+from napari_tinysam.ui._preview import HOVER, KEPT, OBJECT
 from napari_tinysam.ui._session import AnnotationSession
 
 if TYPE_CHECKING:
@@ -50,14 +51,16 @@ class Desk:
         target = self.session.target
         return [] if target is None else np.unique(target.data)[1:].tolist()
 
-    def preview_pixels(self) -> dict[int, int]:
-        """How many pixels the preview shows of each kind."""
-        if "current_object" not in self.viewer.layers:
+    def preview_pixels(self) -> dict[str, int]:
+        """How many pixels the preview shows of each kind: "hover", "current" and "kept"."""
+        preview = self.session._preview
+        if preview.shown is None or preview.layer not in self.viewer.layers:
             return {}
-        values, counts = np.unique(
-            self.viewer.layers["current_object"].data, return_counts=True
-        )
-        return {int(v): int(c) for v, c in zip(values, counts, strict=True) if v}
+        pixels: dict[str, int] = {}
+        for mask, look in preview.shown.looks:
+            name = {HOVER: "hover", OBJECT: "current", KEPT: "kept"}[look]
+            pixels[name] = pixels.get(name, 0) + mask.area
+        return pixels
 
 
 def open_desk(*layers: Any, inference: Any = None, **options: Any) -> Desk:

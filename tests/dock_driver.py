@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import napari.viewer
     from pytestqt.qtbot import QtBot
@@ -45,7 +47,11 @@ class OpenDock:
         return self.viewer.layers["current_object"]
 
     def shows_preview(self) -> bool:
-        return "current_object" in self.viewer.layers and self.preview.data.any()
+        """Whether the preview's layer has triangles that can be seen."""
+        if "current_object" not in self.viewer.layers:
+            return False
+        vertices, faces, _ = self.preview.data
+        return len(faces) > 1 and bool(np.ptp(vertices, axis=0).any())
 
 
 OpenDockFactory = Callable[..., OpenDock]

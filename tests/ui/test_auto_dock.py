@@ -144,7 +144,7 @@ def test_what_helps_is_said_under_a_poor_result(open_dock: OpenDockFactory) -> N
     press(dock, box.discard)
 
     runtime.discs = runtime.seen = []
-    dock.session._data_changed(session.image)  # read again
+    dock.session._data_changed(dock.session.image)  # read again
     dock.until_ready()
     press(dock, box.start)
     dock.until(lambda: not dock.session.auto.running)

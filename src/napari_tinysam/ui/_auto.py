@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui._advice import Outcome, advice
+from napari_tinysam.ui._coloring import PALETTE, choose_colors, painted, value_of
 from napari_tinysam.ui._embedder import Status, StatusKind
 from napari_tinysam.ui._inference import Inference, Lane
 from napari_tinysam.ui._parts import embed_part, finer_part
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         Proposals,
         Segmentation,
     )
+    from napari_tinysam.masks import BoxedMask
     from napari_tinysam.predictor import Embedding, Predictor
     from napari_tinysam.ui._labels import LabelEdit
     from napari_tinysam.ui._planes import Contrast, Plane
@@ -125,7 +127,8 @@ class _Run:
     where: npt.NDArray[np.bool_]  # the region
     side: int  # the longest of what the model looks at, in pixels of the image
     free: bool  # whether nothing of the region was labelled
-    shown: npt.NDArray[np.int32]
+    shown: npt.NDArray[np.int32]  # values of proposals
+    colors: npt.NDArray[np.int64]  # how often each is used
     found: int = 0
     stopped: bool = False
 
@@ -136,8 +139,21 @@ class _Run:
             free = proposal.mask.mask & (region == 0)
             # Mostly there already: it is another mask of the same object.
             if 2 * int(np.count_nonzero(free)) > proposal.area:
+                region[free] = value_of(self.found, self._next_color(proposal.mask))
                 self.found += 1
-                region[free] = self.found
+
+    def _next_color(self, mask: BoxedMask) -> int:
+        """Choose the colour that is seen least around a mask, of these the rarest."""
+        ys, xs = mask.slices
+        around = self.shown[
+            max(ys.start - 2, 0) : ys.stop + 2, max(xs.start - 2, 0) : xs.stop + 2
+        ]
+        seen = np.bincount(
+            (around[around > 0] - 1) % len(PALETTE), minlength=len(PALETTE)
+        )
+        color = int(np.lexsort((self.colors, seen))[0])
+        self.colors[color] += 1
+        return color
 
     def advice(self, proposals: Proposals, settings: LabelSettings) -> str:
         """Say what helps where it went poorly; "" where nothing looks wrong.
@@ -254,6 +270,7 @@ class AutoSegmenter:
             side,
             int(np.count_nonzero(where)) == region,
             np.zeros(scene.plane.shape, np.int32),
+            np.zeros(len(PALETTE), np.int64),
         )
         self._show_status("Looking for objects…", None)
         self._advance(self._run)
@@ -372,7 +389,7 @@ class AutoSegmenter:
             return
         if proposed is not None:
             self._labelling = proposed.labelling(self._host.labelled(plane))
-            labels = self._labelling.labels
+            labels = painted(self._labelling, proposed.colors)
             self.layer.write(image, self._host.channel_axis, plane, labels)
             return
         self.picking = False
@@ -504,30 +521,35 @@ class AutoSegmenter:
         """Compare all masks with one another, in the background too."""
         self._show_status("Comparing the masks…", 1.0)
 
-        def job() -> tuple[Proposals, LabelSettings, str]:
+        def job() -> Proposed:
             proposals, settings = run.segmentation.proposals, run.segmentation.settings
-            _ = proposals.shared  # so that filtering takes no time later
-            return proposals, settings, run.advice(proposals, settings)
+            # What they share is computed for that, so that filtering takes no time later.
+            colors = choose_colors(proposals)
+            return Proposed(
+                proposals,
+                settings,
+                colors,
+                advice=run.advice(proposals, settings),
+                version=run.scene.version,
+            )
 
         self._inference.submit(
             Lane.AUTO,
             job,
-            lambda found: self._finished(run, *found),
+            lambda found: self._finished(run, found),
             lambda error: self._failed(run, error),
         )
 
-    def _finished(
-        self, run: _Run, proposals: Proposals, settings: LabelSettings, advice: str
-    ) -> None:
+    def _finished(self, run: _Run, after: Proposed) -> None:
         if self._run is not run:
             return
         self._run = None
         self._host.show_auto_status(None)
         scene = run.scene
-        after = Proposed(proposals, settings, advice=advice, version=scene.version)
         self._host.set_proposed(scene.image, scene.plane, after, "auto-segment")
-        if not len(proposals):
-            self._host.say("info", advice or "Auto-segmentation found nothing here.")
+        if not len(after.proposals):
+            text = after.advice or "Auto-segmentation found nothing here."
+            self._host.say("info", text)
 
     def _failed(self, run: _Run, error: Exception) -> None:
         if self._run is not run:

@@ -277,17 +277,6 @@ def empty_labels(
     return np.lib.stride_tricks.as_strided(shared, shape, strides, writeable=True)
 
 
-def patch_transform(layer: Layer, plane: Plane, y0: int, x0: int) -> dict[str, Any]:
-    """Transform arguments of a small layer that lies on a layer's plane at pixel (y0, x0).
-
-    Exact under scale, rotation, shear and affine: only `translate` differs from the layer's own.
-    """
-    corner = plane.data_position((x0, y0))
-    world = layer.data_to_world(corner)
-    translate = layer.affine.inverse(world)
-    return {**transform_of(layer), "translate": translate}
-
-
 def transform_of(layer: Layer) -> dict[str, Any]:
     """Return the arguments that put another layer with the same axes where this one is."""
     return {

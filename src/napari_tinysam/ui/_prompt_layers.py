@@ -3,7 +3,7 @@
 The drafts are the truth. What the user adds, moves or deletes in the layers is read back into them;
 what happens in the drafts (clicks, undo, commit, another plane) is written into the layers. Layers
 of these names that the user brought are another matter: see `_user_prompts`.
-Names and colours are micro-sam's.
+The names are micro-sam's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,18 @@ POINT_PROMPTS = "point_prompts"
 BOX_PROMPTS = "prompts"
 
 _NAMES = {POSITIVE: "positive", NEGATIVE: "negative"}
-_COLORS = ["#00FF00", "#FF0000"]  # positive, negative
+
+# Told apart by shape, and by Okabe and Ito's bluish green and vermilion, made lighter: colour-blind
+# eyes see the one as pale, the other as yellow. The dark border is for bright images.
+_COLORS = {POSITIVE: "#2ef2b5", NEGATIVE: "#ff8f47"}
+_SYMBOLS = {POSITIVE: "cross", NEGATIVE: "hbar"}
+_BORDER = "#101010"
+_BOX_COLOR = "#00b884"  # neither bright nor dark: it has no border
+
+#: On the screen, in its pixels, at every zoom: how large points are, how wide lines of boxes.
+_POINT_SIZE = 16
+_BOX_WIDTH = 2
+
 _SETTLED = ("added", "removed", "changed")
 
 #: A box needs at least this many pixels a side; less is a slip of the mouse.
@@ -71,6 +82,7 @@ class PromptLayers:
         self.making = False
         self.points: Points | None = None
         self.boxes: Shapes | None = None
+        viewer.scene.camera.events.zoom.connect(self._zoomed)
 
     def show(self, image: Image, plane: Plane, drafts: PlaneDrafts) -> None:
         """Write the prompts of a plane into the layers, which are made when first needed."""
@@ -93,13 +105,21 @@ class PromptLayers:
     def set_sign(self, label: int) -> None:
         """Give points that are added from now on a sign."""
         self._sign = label
-        if self.points is not None:
+        layer = self.points
+        if layer is not None:
             self._writing = True
             try:
-                self.points.feature_defaults = {"label": _NAMES[label]}
-                self.points.current_border_color = _COLORS[label != POSITIVE]
+                self._choose_sign(layer)
             finally:
                 self._writing = False
+
+    def _choose_sign(self, layer: Points) -> None:
+        """Let a point that the user adds have the sign that is chosen."""
+        layer.selected_data = set()  # what is selected would be changed too
+        layer.feature_defaults = {"label": _NAMES[self._sign]}
+        layer.current_face_color = _COLORS[self._sign]
+        layer.current_border_color = _BORDER
+        layer.current_symbol = _SYMBOLS[self._sign]
 
     def make_points(self, image: Image) -> Points:
         """Add the Points layer, empty."""
@@ -108,13 +128,11 @@ class PromptLayers:
             name=POINT_PROMPTS,
             features={"label": np.array([], dtype=object)},
             feature_defaults={"label": _NAMES[POSITIVE]},
-            border_color="label",
-            border_color_cycle=_COLORS,
-            face_color="transparent",
-            border_width=0.3,
-            symbol="o",
-            size=12,
-            canvas_size_limits=(9, 16),
+            border_color=_BORDER,
+            face_color=_COLORS[POSITIVE],
+            border_width=0.12,
+            symbol=_SYMBOLS[POSITIVE],
+            size=self._on_screen(_POINT_SIZE, image),
             **transform_of(image),
         )
         self._insert(layer)
@@ -127,11 +145,9 @@ class PromptLayers:
         layer = Shapes(
             ndim=image.ndim,
             name=BOX_PROMPTS,
-            edge_color="#00FF00",
+            edge_color=_BOX_COLOR,
             face_color="transparent",
-            edge_width=max(1.0, max(image.data.shape[:2]) / 500)
-            if not image.multiscale
-            else 4,
+            edge_width=self._on_screen(_BOX_WIDTH, image),
             **transform_of(image),
         )
         self._insert(layer)
@@ -152,6 +168,27 @@ class PromptLayers:
                 self._viewer.layers.remove(layer)
         self._unfollow_points()
         self._unfollow_boxes()
+
+    def _on_screen(self, pixels: float, layer: Layer) -> float:
+        """Size in a layer's data that is so many pixels on the screen."""
+        zoom = self._viewer.scene.camera.zoom * abs(float(layer.scale[-1]))
+        return float(pixels / max(zoom, 1e-9))
+
+    def _zoomed(self, event: Any = None) -> None:
+        """Keep points and lines as large on the screen as before: so is where they are caught."""
+        points, boxes = self.points, self.boxes
+        if points is not None:
+            size = self._on_screen(_POINT_SIZE, points)
+            points.current_size = size
+            with (
+                points.events.extent.blocker()
+            ):  # or the viewer measures all layers anew
+                points.size = size
+        if boxes is not None:
+            width = self._on_screen(_BOX_WIDTH, boxes)
+            boxes.current_edge_width = width
+            if len(boxes.data):
+                boxes.edge_width = width
 
     def _insert(self, layer: Layer) -> None:
         """Add a layer without taking the user's selection away."""
@@ -221,13 +258,12 @@ class PromptLayers:
         layer, plane = self.points, self._plane
         if layer is None or plane is None:
             return []
-        names = layer.features.get("label", [_NAMES[POSITIVE]] * len(layer.data))
         return [
             PointPrompt(
                 *plane.xy_plane(position),
                 NEGATIVE if name == _NAMES[NEGATIVE] else POSITIVE,
             )
-            for position, name in zip(layer.data, names, strict=True)
+            for position, name in zip(layer.data, _names_of(layer), strict=True)
             if _on_plane(position, plane)
         ]
 
@@ -252,6 +288,7 @@ class PromptLayers:
         if sorted(self._read_points(), key=_order) == sorted(
             points, key=_order
         ) and len(layer.data) == len(points):
+            self._mark_signs(layer)  # the user may have changed one in the features
             return
         layer.selected_data = set()
         # At every change of data the viewer measures all layers anew, which takes longest of all;
@@ -264,8 +301,21 @@ class PromptLayers:
             layer.features = {
                 "label": np.array([_NAMES[p.label] for p in points], dtype=object)
             }
-            layer.border_color = [_COLORS[p.label != POSITIVE] for p in points]
-            layer.size = 12
+            layer.size = self._on_screen(_POINT_SIZE, layer)
+            self._mark_signs(layer)
+            self._choose_sign(layer)  # or it were the last point's
+
+    def _mark_signs(self, layer: Points) -> None:
+        """Give every point the shape and the colour of its sign."""
+        signs = [
+            NEGATIVE if name == _NAMES[NEGATIVE] else POSITIVE
+            for name in _names_of(layer)
+        ]
+        symbols = [_SYMBOLS[sign] for sign in signs]
+        if signs and symbols != [str(symbol) for symbol in layer.symbol]:
+            layer.symbol = symbols
+            layer.face_color = [_COLORS[sign] for sign in signs]
+            layer.border_color = _BORDER
 
     def _write_boxes(self, boxes: Sequence[Box]) -> None:
         layer, plane = self.boxes, self._plane
@@ -282,7 +332,20 @@ class PromptLayers:
             for x0, y0, x1, y1 in boxes
         ]
         if corners:
-            layer.add_rectangles([np.array(c) for c in corners])
+            layer.add_rectangles(
+                [np.array(c) for c in corners],
+                edge_width=self._on_screen(_BOX_WIDTH, layer),
+                edge_color=_BOX_COLOR,
+                face_color="transparent",
+            )
+
+
+def _names_of(layer: Points) -> Sequence[str]:
+    """Signs of a layer's points, in words; points without one are positive."""
+    names: Sequence[str] = layer.features.get(
+        "label", [_NAMES[POSITIVE]] * len(layer.data)
+    )
+    return names
 
 
 def _on_plane(position: Any, plane: Plane) -> bool:

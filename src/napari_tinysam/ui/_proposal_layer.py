@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_tinysam.ui._coloring import PALETTE
 from napari_tinysam.ui._images import put_above
 from napari_tinysam.ui._planes import (
     empty_labels,
@@ -46,7 +48,7 @@ class ProposalLayer:
         plane: Plane,
         labels: npt.NDArray[np.int32],
     ) -> None:
-        """Show labels on a plane of an image; makes the layer where it is not there.
+        """Show proposals on a plane of an image; makes the layer where it is not there.
 
         Parameters
         ----------
@@ -56,6 +58,7 @@ class ProposalLayer:
         plane : Plane
             Of the image.
         labels : ndarray of int32, (H, W)
+            Values of proposals, see `napari_tinysam.ui._coloring`.
         """
         layer = self._attached(image, channel_axis)
         own = plane.without_channel().for_ndim(layer.ndim)
@@ -97,6 +100,7 @@ class ProposalLayer:
             empty_labels(image, channel_axis, np.int32),
             name=PROPOSED,
             opacity=0.5,
+            colormap=CyclicLabelColormap(colors=["transparent", *PALETTE]),
             **transform_for_labels(image, channel_axis),
         )
         # It is drawn anew with every setting: what was painted on it would be lost.

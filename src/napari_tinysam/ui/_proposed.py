@@ -24,6 +24,8 @@ class Proposed:
         All that were found, whatever the settings.
     settings : LabelSettings
         Which of them are shown.
+    colors : ndarray of int, (N,)
+        Of all proposals, see `choose_colors`.
     gone : frozenset of int
         Numbers of those that were accepted or rejected.
     version : int
@@ -34,6 +36,7 @@ class Proposed:
 
     proposals: Proposals
     settings: LabelSettings
+    colors: npt.NDArray[np.intp]
     gone: frozenset[int] = frozenset()
     version: int = 0
     advice: str = ""

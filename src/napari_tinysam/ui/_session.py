@@ -985,9 +985,19 @@ class AnnotationSession:
         hover: Sequence[BoxedMask] = (),
     ) -> None:
         """Show masks above the image."""
-        self._preview.show(image, plane, masks, hover=hover)
+        self._preview.show(
+            image, plane, masks, hover=hover, current=self._current_is_shown
+        )
         if self._preview.layer is not None:
             put_above(self._viewer, self._preview.layer, image)
+
+    @property
+    def _current_is_shown(self) -> bool:
+        """Whether the last of the known masks is the current object's."""
+        draft = self.drafts.current
+        return draft.edited is not None or (
+            not draft.is_empty and self._candidates(draft) is not None
+        )
 
     def _known_masks(self) -> list[BoxedMask]:
         """Return the masks of all drafts that have one; an edited object has its own."""

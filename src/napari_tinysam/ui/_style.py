@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 ACCENT = "#2f7fd1"  # legible under white text, on a light and on a dark ground
-POSITIVE = "#2c8f5a"
-NEGATIVE = "#c2473d"
+# As on the canvas, darker: colour-blind eyes tell bluish green from vermilion.
+POSITIVE = "#0b7d62"
+NEGATIVE = "#b4500f"
 
 _COLOURED = """
 KeyButton[role="{role}"] {{ background-color: {ground}; color: white; }}
@@ -49,9 +50,9 @@ QPushButton#TinySAMSection:hover { color: rgba(160, 160, 160, 255); }
         role="primary", ground=ACCENT, hover="#4590dd", pressed="#2568ad"
     )
     + _COLOURED.format(
-        role="positive", ground=POSITIVE, hover="#38a56b", pressed="#237549"
+        role="positive", ground=POSITIVE, hover="#12957a", pressed="#08624d"
     )
     + _COLOURED.format(
-        role="negative", ground=NEGATIVE, hover="#d55b51", pressed="#a3392f"
+        role="negative", ground=NEGATIVE, hover="#cb6420", pressed="#91400b"
     )
 )

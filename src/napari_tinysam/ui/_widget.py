@@ -26,6 +26,7 @@ from superqt import QToggleSwitch
 
 from napari_tinysam.ui._auto_box import AutoBox
 from napari_tinysam.ui._choices import read_choices
+from napari_tinysam.ui._context_guard import ContextGuard
 from napari_tinysam.ui._edit_buttons import EditButtons
 from napari_tinysam.ui._embedder import LoadPredictor, load_predictor
 from napari_tinysam.ui._hints import blocked, hint
@@ -39,7 +40,6 @@ from napari_tinysam.ui._section import Section
 from napari_tinysam.ui._session import AnnotationSession, Status
 from napari_tinysam.ui._status_bar import StatusBar
 from napari_tinysam.ui._style import ACCENT, STYLE
-from napari_tinysam.ui._vispy_guard import RemovalGuard
 from napari_tinysam.ui._wheel import WheelGuard
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ class TinySAMWidget(QWidget):
     ) -> None:
         super().__init__()
         self._viewer = viewer
-        self._removal_guard = RemovalGuard(viewer)
         self._delivery = GuiDelivery()
         # Loading the model takes time from the GUI thread too: first the dock is to be seen.
         self._inference = InferenceThread(self._delivery, start=False)
@@ -91,6 +90,7 @@ class TinySAMWidget(QWidget):
         self._window: QMainWindow | None = None
         self._window_closes = False
         self._tab_key: QShortcut | None = None
+        self._context_guard: ContextGuard | None = None
         self._start_timer = QTimer(self)
         self._start_timer.setSingleShot(True)
         self._start_timer.setInterval(_START_AFTER_MS)
@@ -360,7 +360,9 @@ class TinySAMWidget(QWidget):
         session.status_changed.disconnect(self._show_status)
         session.layers_changed.disconnect(self._refresh_layers)
         session.close()
-        self._removal_guard.close()
+        if self._context_guard is not None:
+            self._context_guard.close()
+            self._context_guard = None
         self._inference.shutdown()
         self._delivery.close()
         self.status_bar.close_progress()
@@ -406,6 +408,9 @@ class TinySAMWidget(QWidget):
         # Qt takes the Tab key for moving the focus before napari sees it.
         canvas = parent.centralWidget()
         if canvas is not None:
+            if self._context_guard is not None:  # the dock was in another window
+                self._context_guard.close()
+            self._context_guard = ContextGuard(self._viewer, canvas)
             self._tab_key = QShortcut(QKeySequence("Tab"), canvas)
             self._tab_key.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             self._tab_key.setEnabled(False)

@@ -1,0 +1,146 @@
+"""Colours of proposals: a proposal keeps its own, and neighbours have different ones.
+
+What is drawn says both who a pixel belongs to and in which colour: the value of proposal n is n
+times the number of colours, plus its colour, plus 1, and napari repeats a Labels layer's colours in
+turn. So a colour hangs on the proposal's number, whatever else is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.masks import BoxedMask
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything import Labelling, Proposals
+
+#: Okabe and Ito's colours, which colour-blind eyes tell apart, without black.
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+#: Proposals are neighbours where there are at most this many pixels between them.
+_GAP = 3
+
+#: Of two proposals that share more of the smaller one, only one is shown: same object, or a part.
+_EXCLUDING = 0.5
+
+
+def value_of(number: int, color: int) -> int:
+    """Return what the pixels of a proposal are drawn as."""
+    return number * len(PALETTE) + color + 1
+
+
+def painted(
+    labelling: Labelling, colors: npt.NDArray[np.intp]
+) -> npt.NDArray[np.int32]:
+    """Turn labels into what is drawn, (H, W).
+
+    Parameters
+    ----------
+    labelling : Labelling
+    colors : ndarray of int, (N,)
+        Of all proposals, see `choose_colors`.
+    """
+    values = [0, *(value_of(n, int(colors[n])) for n in labelling.numbers)]
+    return np.asarray(np.array(values, np.int32)[labelling.labels])
+
+
+def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:
+    """Choose a colour for each proposal.
+
+    One after another, the best first: each takes the colour that is rarest so far among those that
+    no neighbour has; if there are more neighbours than colours, that of the farthest one. Proposals
+    of the same object have the same colour.
+
+    Returns
+    -------
+    ndarray of int, (N,)
+        Indices into `PALETTE`.
+    """
+    count = len(proposals)
+    colors = np.full(count, -1, np.intp)
+    used = np.zeros(len(PALETTE), np.int64)
+    boxes = proposals.boxes
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    same, excluded = _relations(proposals)
+    for number in range(count):
+        if number in same:
+            colors[number] = colors[same[number]]
+            continue
+        x0, y0, x1, y1 = boxes[number] + (-_GAP, -_GAP, _GAP, _GAP)
+        before = boxes[:number]
+        near = (
+            (before[:, 0] <= x1)
+            & (before[:, 2] >= x0)
+            & (before[:, 1] <= y1)
+            & (before[:, 3] >= y0)
+        )
+        near[excluded.get(number, [])] = False
+        around = _grown(proposals[number].mask)
+        neighbours = [
+            other
+            for other in np.flatnonzero(near).tolist()
+            if _meet(around, proposals[other].mask)
+        ]
+        distance = np.full(len(PALETTE), np.inf)
+        apart = np.linalg.norm(middles[neighbours] - middles[number], axis=1)
+        np.minimum.at(distance, colors[neighbours], apart)
+        free = np.isinf(distance)
+        if free.any():
+            color = int(np.where(free, used, used.max() + 1).argmin())
+        else:
+            color = int(distance.argmax())
+        colors[number] = color
+        used[color] += 1
+    return colors
+
+
+def _grown(mask: BoxedMask) -> BoxedMask:
+    """Return a mask with all pixels near it; its rectangle may reach beyond the image."""
+    from scipy.ndimage import maximum_filter
+
+    grown = maximum_filter(np.pad(mask.mask, _GAP), 2 * _GAP + 1)
+    return BoxedMask(grown, mask.y0 - _GAP, mask.x0 - _GAP, mask.shape)
+
+
+def _meet(a: BoxedMask, b: BoxedMask) -> bool:
+    """Whether two masks have a pixel in common."""
+    (ya, xa), (yb, xb) = a.slices, b.slices
+    y0, x0 = max(ya.start, yb.start), max(xa.start, xb.start)
+    y1, x1 = min(ya.stop, yb.stop), min(xa.stop, xb.stop)
+    if y0 >= y1 or x0 >= x1:
+        return False
+    part_a = a.mask[y0 - a.y0 : y1 - a.y0, x0 - a.x0 : x1 - a.x0]
+    part_b = b.mask[y0 - b.y0 : y1 - b.y0, x0 - b.x0 : x1 - b.x0]
+    return bool((part_a & part_b).any())
+
+
+def _relations(proposals: Proposals) -> tuple[dict[int, int], dict[int, list[int]]]:
+    """Which proposals are of the same object, and which are never shown together.
+
+    Returns
+    -------
+    dict of int to int
+        From a proposal to the best one of its object, where that is another.
+    dict of int to list of int
+        From a proposal to the better ones that exclude it.
+    """
+    shared, areas = proposals.shared, proposals.areas
+    first, second = areas[shared.better], areas[shared.worse]
+    excludes = shared.pixels > _EXCLUDING * np.minimum(first, second)
+    overlap = shared.pixels / (first + second - shared.pixels)
+    same: dict[int, int] = {}
+    excluded: dict[int, list[int]] = {}
+    for better, worse, iou in zip(
+        shared.better[excludes].tolist(),
+        shared.worse[excludes].tolist(),
+        overlap[excludes].tolist(),
+        strict=True,
+    ):
+        excluded.setdefault(worse, []).append(better)
+        if iou > _EXCLUDING:
+            same.setdefault(worse, better)
+    return same, excluded
