@@ -6,6 +6,8 @@ a real network of random weights.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -489,3 +491,17 @@ def test_regions_of_drawn_prompts_are_those_of_the_maps_that_are_taken() -> None
     assert embedding.regions is not None
     assert embedding.regions.max() == 1
     assert np.array_equal(embedding.regions > 0, disc > 0)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.02, 0.05])
+def test_other_imports_right_after_a_model_was_loaded(later: float) -> None:
+    """What is imported ahead in the background must not meet them half-way."""
+    code = (
+        "import time; from napari_tinysam import load_model; load_model('default');"
+        f"time.sleep({later});"
+        "from skimage.measure import regionprops_table; print('imported')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "imported\n", ran.stderr

@@ -207,7 +207,8 @@ def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> 
     if counts["failed"]:
         parts.append(f"{counts['failed']} failed")
     objects = sum(outcome.objects for outcome in outcomes)
-    typer.echo(f"{', '.join(parts)}: {_counted(objects, 'object')}.")
+    found = f": {_counted(objects, 'object')}" if counts["written"] else ""
+    typer.echo(f"{', '.join(parts)}{found}.")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         note(f"Failed: {outcome.job.image}: {outcome.reason}")

@@ -414,6 +414,9 @@ def load_model(
         precision=precision,
         threads=threads,
     )
+    # Its parts import one another, which fails where two threads begin with different ones.
+    import scipy.spatial  # noqa: F401
+
     # Now: imports of two threads at a time keep each other waiting. No daemon: Python must not end
     # in the middle of one.
     threading.Thread(target=_import_ahead).start()
