@@ -298,7 +298,7 @@ def test_refining_an_object_keeps_its_id(
     dock.mouse.click(image, (40, 40))
     dock.mouse.click(image, (40, 120))  # what is missing
     dock.until(lambda: dock.session.candidate_scores)
-    assert dock.widget.prompts.commit.text() == "Commit object 5"
+    assert dock.widget.prompts.commit.text() == "Commit #5"
     dock.mouse.key(Key.Key_C)
 
     labels = dock.viewer.layers["cells"].data

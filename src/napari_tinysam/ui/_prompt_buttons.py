@@ -139,7 +139,7 @@ class PromptButtons(QWidget):
     def _refresh_commit(self, free: bool, reason: str) -> None:
         session = self._session
         if session.edited_id is not None:
-            text = f"Commit object {session.edited_id}"
+            text = f"Commit #{session.edited_id}"
             reason = (
                 reason if not free else "Nothing is changed yet: click on it first."
             )
