@@ -578,6 +578,26 @@ class AnnotationSession:
             if label == NEGATIVE or not self._offer_edit(plane, xy):
                 self._add_point(PointPrompt(*xy, label))
 
+    def click_again_at(
+        self, first: Any, position: Any, label: int | None = None
+    ) -> None:
+        """Take the second of two quick clicks at one place, unless the first did it all.
+
+        Parameters
+        ----------
+        first : sequence of float
+            Where the first one was, in the world of the viewer.
+        position, label
+            As `click_at` takes them.
+        """
+        current, xy = self.drafts.current, self._xy(first)
+        points = current.points
+        fresh = current.is_empty or self._waits(current) or self.offered is not None
+        done = not points or (points[-1].x, points[-1].y) == xy
+        if self.auto.picking or self.merge_mode or (done and not fresh):
+            return
+        self.click_at(position, label)
+
     def drag_box(self, start: Any, end: Any, *, done: bool) -> None:
         """Drag a box between two world positions; when done it prompts the current object."""
         plane, image = self._plane, self.image
