@@ -839,10 +839,14 @@ class AnnotationSession:
             forget(self._viewer)
         else:
             if count := self.uncommitted_count:
-                what = "1 object is" if count == 1 else f"{count} objects are"
+                what, it = (
+                    ("1 object is", "it")
+                    if count == 1
+                    else (f"{count} objects are", "them")
+                )
                 self._notify(
                     "info",
-                    f"{what} not committed yet; open TinySAM again to go on with them.",
+                    f"{what} not committed yet; open TinySAM again to go on with {it}.",
                 )
             self._preview.remove()
             self._layers.remove()

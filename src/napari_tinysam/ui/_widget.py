@@ -432,14 +432,19 @@ class TinySAMWidget(QWidget):
         parts = []
         if count:
             what = "1 object is" if count == 1 else f"{count} objects are"
-            parts.append(f"{what} not committed")
+            parts.append(f"{what} not committed.")
         if unsaved:
             names = ", ".join(layer.name for layer in unsaved)
-            parts.append(f"not saved: {names}")
+            parts.append(f"Not saved: {names}.")
         box = QMessageBox(self._window)
         box.setIcon(QMessageBox.Icon.Warning)
         box.setWindowTitle("TinySAM")
-        box.setText(f"{'; '.join(parts)}.")
+        box.setText("\n".join(parts))
+        if count:
+            it = "it" if count == 1 else "them"
+            box.setInformativeText(
+                f"What is not committed is not saved either: Cancel, then press C to keep {it}."
+            )
         buttons = QMessageBox.StandardButton
         choices = buttons.Discard | buttons.Cancel
         if unsaved:
@@ -448,7 +453,7 @@ class TinySAMWidget(QWidget):
         box.setDefaultButton(buttons.Save if unsaved else buttons.Cancel)
         discard = box.button(buttons.Discard)
         if discard is not None:
-            discard.setText("Close without")
+            discard.setText("Close without saving" if unsaved else "Close anyway")
         answer = buttons(box.exec())
         if answer == buttons.Discard:
             return True
