@@ -317,15 +317,26 @@ class AnnotationSession:
 
     @property
     def hidden_by(self) -> str | None:
-        """Name of the image that lies over the segmented one and hides it; None if none does."""
+        """Name of the image that is seen instead of the segmented one; None if none is."""
         image, layers = self.image, self._viewer.layers
         if image is None or image not in layers:
             return None
-        for layer in layers[layers.index(image) + 1 :]:
+        for layer in reversed(layers[layers.index(image) + 1 :]):
             opaque = str(layer.blending) != "additive" and layer.opacity > 0.99
             if isinstance(layer, Image) and layer.visible and opaque:
                 return str(layer.name)
         return None
+
+    @property
+    def other_tool(self) -> str | None:
+        """Name of napari's tool that has the mouse instead of us, as it is written in napari.
+
+        None where clicks are ours, or draw prompts.
+        """
+        active = self._viewer.layers.selection.active
+        if active is None or str(active.mode) == "pan_zoom" or holds_prompts(active):
+            return None
+        return str(active.mode).replace("_", " ")
 
     def key_works(self, method: str) -> bool:
         """Whether the key of a method is ours where the user is now."""
@@ -1068,7 +1079,9 @@ class AnnotationSession:
             self._hovered = None
             self.hover_at(image.data_to_world(plane.data_position(xy)))
             return
-        if not self.drafts.current.is_empty:
+        if self.drafts.current.is_empty:
+            self._mean("")
+        else:
             self._mean("another" if len(draft.points) == 1 else "part")
         self._show(image, plane, self._known_masks(), hover=[found.mask()])
 
