@@ -490,6 +490,19 @@ def test_choices_are_kept(
     assert again.session.overlap is Overlap.OVERWRITE
 
 
+def test_the_commit_button_counts_in_few_letters_where_there_is_little_room(
+    qtbot: QtBot,
+) -> None:
+    button = KeyButton("Commit", "C", role="primary")
+    qtbot.addWidget(button)
+    button.set_texts("Commit 12 objects", "Commit (12)")
+    button.resize(button.sizeHint())
+    assert button.shown_text == "Commit 12 objects"
+    button.resize(button.minimumSizeHint())
+    assert button.shown_text == "Commit (12)"
+    assert button.minimumSizeHint().width() < button.sizeHint().width()
+
+
 def test_a_narrow_dock_scrolls_instead_of_widening(
     open_dock: OpenDockFactory, blobs: np.ndarray
 ) -> None:
