@@ -65,6 +65,8 @@ def hint(session: AnnotationSession) -> str:
         return "Click: another object. C keeps all, Ctrl+Z takes back."
     if session.click_means == "part" and session.can_clear:
         return "Click: adds this to the object. C keeps it."
+    if session.sees_nothing:
+        return "The model sees no object here. Drag a box with Shift, or Ctrl+Z."
     if session.can_commit:
         return "C keeps it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:

@@ -328,6 +328,12 @@ class AnnotationSession:
         return None
 
     @property
+    def sees_nothing(self) -> bool:
+        """Whether the current object's mask is there and has not one pixel."""
+        found = self._candidates(self.drafts.current)
+        return found is not None and not found.mask(self.drafts.current.candidate).area
+
+    @property
     def other_tool(self) -> str | None:
         """Name of napari's tool that has the mouse instead of us, as it is written in napari.
 
