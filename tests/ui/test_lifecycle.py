@@ -466,3 +466,18 @@ def test_saving_replaces_no_file_unasked_and_never_the_image(
     asked = asked_in_the_loop(dock, save, "Yes")
     dock.until(lambda: dock.session.saving.is_saved(target))
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "other.tif"), target.data)
+
+
+def test_closing_the_dock_says_what_is_not_saved(
+    open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = open_dock(Image(blobs, name="cells"))
+    told: list[str] = []
+    monkeypatch.setattr(dock.session, "_notify", lambda level, text: told.append(text))
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    dock.session.commit()
+    dock_of(dock).destroyOnClose()
+    dock.until(lambda: told)
+    assert "Not saved: cells committed_objects." in told[0]
+    collect()

@@ -335,6 +335,7 @@ class TinySAMWidget(QWidget):
             and a0.type() == QEvent.Type.ParentChange
             and self.parent() is None
         ):
+            self._tell_unsaved()
             self.teardown()
         return super().event(a0)
 
@@ -458,6 +459,16 @@ class TinySAMWidget(QWidget):
         if answer == buttons.Discard:
             return True
         return answer == buttons.Save and self._save(unsaved)
+
+    def _tell_unsaved(self) -> None:
+        """Say which labels nobody will ask about any more when napari closes."""
+        unsaved = [] if self._closed else self.session.unsaved_layers()
+        if unsaved:
+            names = ", ".join(layer.name for layer in unsaved)
+            self.session.say(
+                "warning",
+                f"Not saved: {names}. Without TinySAM's dock napari closes without asking.",
+            )
 
     def _save(self, layers: list[Labels]) -> bool:
         """Save layers, each into its file; return whether all are saved."""
