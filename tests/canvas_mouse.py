@@ -66,6 +66,18 @@ class CanvasMouse:
             QEvent.Type.MouseButtonRelease, at, button, Qt.MouseButton.NoButton, keys
         )
 
+    def double_click(self, layer: Layer, position: Any) -> None:
+        """Press and release twice at one place, quickly."""
+        self.click(layer, position)
+        self.second_click(layer, position)
+
+    def second_click(self, layer: Layer, position: Any) -> None:
+        """Press and release as Qt tells it, quickly after a click at the same place."""
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        at = self.place(layer, position)
+        self._send(QEvent.Type.MouseButtonDblClick, at, left, left, _NO_KEYS)
+        self._send(QEvent.Type.MouseButtonRelease, at, left, none, _NO_KEYS)
+
     def drag(
         self,
         layer: Layer,

@@ -101,9 +101,12 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     labels = dock.session.target.data
     assert len(np.unique(labels)) == 5
     assert shown(dock) == []
+    assert box.count.text() == "No more objects with these settings"
     dock.mouse.key(Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not labels.any()
     assert shown(dock) == [0, 1, 2, 3]
+    assert box.count.text() == "4 objects proposed"
+    assert box.accept.isEnabled()
 
 
 def test_sizes_are_in_the_units_of_the_image(open_dock: OpenDockFactory) -> None:

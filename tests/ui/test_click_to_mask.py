@@ -163,6 +163,48 @@ def test_pan_and_zoom_are_left_to_napari(
     assert not dock.session.can_clear
 
 
+def test_two_quick_clicks_edit_an_object_and_do_not_zoom(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    zoom = dock.viewer.scene.camera.zoom
+
+    dock.mouse.double_click(image, (100, 150))
+    dock.until(dock.shows_preview)
+    assert dock.session.object_count == 1
+    assert len(dock.session.drafts.current.points) == 1
+    assert dock.viewer.scene.camera.zoom == zoom
+
+    dock.session.commit()
+    dock.mouse.double_click(image, (100, 150))  # what "click it once more" asks for
+    assert dock.session.edited_id == 1
+    assert not dock.session.drafts.current.points
+    assert dock.viewer.scene.camera.zoom == zoom
+
+    dock.session.set_active(False)
+    dock.mouse.double_click(image, (100, 150))
+    assert dock.viewer.scene.camera.zoom == 2 * zoom
+
+
+def test_a_quick_click_on_the_next_plane_is_one(open_dock: OpenDockFactory) -> None:
+    image = Image(np.random.default_rng(0).integers(0, 255, (3, 200, 300), np.uint8))
+    dock = open_dock(image)
+    dock.viewer.dims.set_current_step(0, 0)
+    dock.mouse.click(image, (0, 100, 150))
+    dock.session.commit()
+    dock.viewer.dims.set_current_step(0, 1)
+    dock.mouse.second_click(image, (1, 100, 150))
+    dock.session.commit()
+    dock.until(
+        lambda: (
+            dock.session.target is not None
+            and [int(plane.max()) > 0 for plane in dock.session.target.data]
+            == [True, True, False]
+        )
+    )
+
+
 def test_a_stack_in_four_dimensions(open_dock: OpenDockFactory) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (3, 2, 120, 160), np.uint8)
     image = Image(stack, scale=(1, 2, 0.5, 0.5), translate=(0, 4, 10, 20))
@@ -298,7 +340,7 @@ def test_refining_an_object_keeps_its_id(
     dock.mouse.click(image, (40, 40))
     dock.mouse.click(image, (40, 120))  # what is missing
     dock.until(lambda: dock.session.candidate_scores)
-    assert dock.widget.prompts.commit.text() == "Commit #5"
+    assert dock.widget.prompts.commit.text() == "Commit object 5"
     dock.mouse.key(Key.Key_C)
 
     labels = dock.viewer.layers["cells"].data

@@ -115,6 +115,17 @@ def test_what_is_shown_lies_above_the_image_it_belongs_to() -> None:
     assert desk.session.hidden_by is None
 
 
+def test_what_is_seen_instead_of_the_image_is_named_first() -> None:
+    desk = open_desk(picture("one", 200, 300))
+    first = desk.image
+    desk.viewer.add_layer(picture("two", 200, 300, seed=2))
+    desk.viewer.add_layer(picture("three", 200, 300, seed=3))
+    desk.session.set_image(first)
+    assert desk.session.hidden_by == "three"
+    desk.viewer.layers["three"].visible = False
+    assert desk.session.hidden_by == "two"
+
+
 def test_removing_the_image_in_the_middle_of_an_object_leaves_nothing_of_it() -> None:
     desk = open_desk(picture("one", 200, 300))
     desk.click(100, 80)

@@ -357,14 +357,18 @@ def test_closing_the_window_asks_about_what_is_not_saved(
     dock.until(dock.shows_preview)
     asked = asked_in_the_loop(dock, window.close, "Cancel")
     assert asked == ["1 object is not committed."]
+    dock.session.commit()
+    dock.session.click_at((20, 30))
+    asked = asked_in_the_loop(dock, window.close, "Cancel")
+    assert asked == ["1 object is not committed.\nNot saved: cells committed_objects."]
+    dock.session.clear()
     assert window.isVisible()
     assert not dock.widget._closed
-    dock.session.commit()
     path = tmp_path / "cells_labels.tif"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     labels = dock.session.target.data.copy()
     asked = asked_in_the_loop(dock, ask, "Save")
-    assert asked == ["not saved: cells committed_objects."]
+    assert asked == ["Not saved: cells committed_objects."]
     assert may == [True, True]
     np.testing.assert_array_equal(tifffile.imread(path), labels)
     assert dock.session.unsaved_layers() == []
@@ -426,3 +430,54 @@ def test_images_go_in_the_middle_of_an_object_and_come_again(
         dock.until(dock.shows_preview)
         dock.qtbot.wait(100)  # it is drawn
     assert not session.can_undo
+
+
+def test_saving_replaces_no_file_unasked_and_never_the_image(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    tifffile.imwrite(tmp_path / "cells.tif", blobs)
+    tifffile.imwrite(tmp_path / "other.tif", blobs)
+    dock = open_dock(wait=False)
+    dock.viewer.open(tmp_path / "cells.tif", plugin="napari")
+    dock.until_ready()
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    dock.session.commit()
+    target = dock.session.target
+    chosen = [""]
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (chosen[0], ""))
+    save = dock.widget.output.save.click
+
+    chosen[0] = str(tmp_path / "cells.tif")
+    save()
+    assert not dock.session.saving.is_saved(target)
+    # The file dialog asked about "other", which is not there.
+    chosen[0] = str(tmp_path / "other")
+    asked = asked_in_the_loop(dock, save, "No")
+    assert asked == ["other.tif exists already. Replace it?"]
+    assert not dock.session.saving.is_saved(target)
+    for name in ("cells", "other"):
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{name}.tif"), blobs)
+    asked = asked_in_the_loop(dock, save, "Yes")
+    dock.until(lambda: dock.session.saving.is_saved(target))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "other.tif"), target.data)
+
+
+def test_closing_the_dock_says_what_is_not_saved(
+    open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = open_dock(Image(blobs, name="cells"))
+    told: list[str] = []
+    monkeypatch.setattr(dock.session, "_notify", lambda level, text: told.append(text))
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    dock.session.commit()
+    dock_of(dock).destroyOnClose()
+    dock.until(lambda: told)
+    assert "Not saved: cells committed_objects." in told[0]
+    collect()

@@ -1108,3 +1108,22 @@ def test_what_is_imported_for_later_is_really_imported() -> None:
     )
     needed = ("skimage.segmentation._watershed", "skimage.color.colorconv", "pandas")
     subprocess.run([sys.executable, "-c", code, *needed], check=True)
+
+
+def test_a_mask_without_pixels_is_not_said_to_be_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = desk.runtime.decode
+
+    def nothing(*arguments: Any, **options: Any) -> Any:
+        found = decode(*arguments, **options)
+        return found._replace(logits=np.full_like(found.logits, -10))
+
+    desk.click(100, 80)
+    assert "C keeps it" in hint(desk.session)
+    desk.session.next_object()
+    monkeypatch.setattr(desk.runtime, "decode", nothing)
+    desk.click(200, 120)
+    assert "no object here" in hint(desk.session)
+    desk.session.undo()
+    assert "no object here" not in hint(desk.session)

@@ -119,6 +119,39 @@ def test_the_hint_follows_the_work(
     assert "2D" in hint()
 
 
+def test_the_hint_says_when_napari_s_own_tools_have_the_mouse(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    hint = dock.widget.status_bar.hint.text
+    dock.mouse.click(image, (60, 60))
+    dock.until(lambda: dock.session.candidate_scores)
+    dock.session.commit()
+    dock.until(lambda: dock.session.target is not None)
+    assert dock.viewer.layers.selection.active is dock.session.target
+    dock.mouse.key(Qt.Key.Key_E)  # napari's key on a Labels layer
+    assert dock.session.target.mode == "erase"
+    assert "erase" in hint()
+    dock.session.target.mode = "pan_zoom"
+    assert "click it" in hint()
+
+
+def test_the_hint_tells_of_another_object_only_while_there_is_one(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    image = Image(blobs)
+    dock = open_dock(image)
+    hint = dock.widget.status_bar.hint.text
+    dock.mouse.click(image, (40, 40))
+    dock.until(lambda: dock.session.candidate_scores)
+    dock.mouse.move(image, (150, 250))
+    dock.until(lambda: "another object" in hint())
+    dock.session.commit()
+    dock.until(lambda: not dock.session.can_clear)
+    assert "C keeps all" not in hint()
+
+
 def test_buttons_do_what_keys_do(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
     image = Image(blobs)
     dock = open_dock(image)
@@ -455,6 +488,19 @@ def test_choices_are_kept(
     assert not again.session.hover_enabled
     assert again.session.device == "cpu"
     assert again.session.overlap is Overlap.OVERWRITE
+
+
+def test_the_commit_button_counts_in_few_letters_where_there_is_little_room(
+    qtbot: QtBot,
+) -> None:
+    button = KeyButton("Commit", "C", role="primary")
+    qtbot.addWidget(button)
+    button.set_texts("Commit 12 objects", "Commit (12)")
+    button.resize(button.sizeHint())
+    assert button.shown_text == "Commit 12 objects"
+    button.resize(button.minimumSizeHint())
+    assert button.shown_text == "Commit (12)"
+    assert button.minimumSizeHint().width() < button.sizeHint().width()
 
 
 def test_a_narrow_dock_scrolls_instead_of_widening(

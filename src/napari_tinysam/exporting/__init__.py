@@ -15,6 +15,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from napari_tinysam.runtime.openvino_unreported import import_openvino
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -152,7 +154,7 @@ def check_packages(format: Format) -> None:
         ) from error
     if format == "openvino":
         try:
-            import openvino  # noqa: F401
+            import_openvino()
         except ImportError as error:
             raise ExportError(
                 "OpenVINO is not installed; it has no package for some computers. "
@@ -288,7 +290,6 @@ def _write_graph(model: Any, path: Path, format: Format) -> None:
     if format == "onnx":
         path.with_suffix(".onnx").write_bytes(model.SerializeToString())
         return
-    import openvino
-
+    openvino = import_openvino()
     graph = openvino.Core().read_model(model.SerializeToString(), b"")
     openvino.save_model(graph, str(path.with_suffix(".xml")), compress_to_fp16=False)

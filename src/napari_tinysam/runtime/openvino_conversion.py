@@ -25,6 +25,7 @@ from napari_tinysam.model.quantization import (
 from napari_tinysam.model.restructured import ImageSide, RestructuredDecoder
 from napari_tinysam.model.restructured_encoder import GraphEncoder, has_graph
 from napari_tinysam.model.sam import EMBED_DIM, STRIDE
+from napari_tinysam.runtime.openvino_unreported import import_openvino
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,7 +182,7 @@ def _write(
     `openvino.convert_model` does the same in three times the time, and reports each use to its
     makers.
     """
-    import openvino
+    openvino = import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -224,7 +225,7 @@ def _rounds(module: nn.Module) -> bool:
 
 def _halve(graph: Any) -> None:
     """Keep constants in 16 bits where that loses nothing: weights of a file of 16 bits are such."""
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13
 
     for node in graph.get_ops():
@@ -241,7 +242,7 @@ def _halve(graph: Any) -> None:
 
 def _fold_limits(graph: Any) -> None:
     """Compute what each rounding is told: OpenVINO makes integers only where that is constant."""
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13, passes
 
     told = [

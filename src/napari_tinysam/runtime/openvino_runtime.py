@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.runtime.openvino_store import discard
+from napari_tinysam.runtime.openvino_unreported import import_openvino
 from napari_tinysam.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.runtime.protocol import (
     DamagedModelError,
@@ -260,9 +261,7 @@ _making_core = threading.Lock()
 
 @functools.cache
 def _made_core() -> Any:
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def _core() -> Any:

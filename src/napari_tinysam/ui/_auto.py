@@ -239,6 +239,12 @@ class AutoSegmenter:
         """How many objects are proposed on the shown plane."""
         return 0 if self._labelling is None else len(self._labelling.numbers)
 
+    @property
+    def decided(self) -> bool:
+        """Whether proposals of the shown plane were accepted or rejected."""
+        proposed = self._host.proposed()
+        return proposed is not None and bool(proposed.gone)
+
     # --- what the user does --------------------------------------------------------------
 
     def set_region(self, region: Region) -> None:
@@ -379,6 +385,12 @@ class AutoSegmenter:
 
     def show(self) -> None:
         """Draw the shown plane's proposals, after anything that decides about them."""
+        before = self.count
+        self._show()
+        if self.count != before:
+            self._changed()
+
+    def _show(self) -> None:
         image, plane, proposed = (
             self._host.image,
             self._host.shown_plane,

@@ -154,7 +154,7 @@ class AutoBox(QWidget):
             return
         number = auto.count
         self.count.setText(
-            "No object with these settings"
+            f"No {'more objects' if auto.decided else 'object'} with these settings"
             if not number
             else f"{number:,} {'object' if number == 1 else 'objects'} proposed"
         )

@@ -45,6 +45,8 @@ def hint(session: AnnotationSession) -> str:
         return f"“{above}” lies over this image: hide it with its eye, or select it."
     if not session.active:
         return "Switch on “Click to segment” to begin."
+    if (tool := session.other_tool) is not None:
+        return f"The mouse is napari's “{tool}” now. For clicks choose its pan/zoom."
     if session.auto.picking:
         return "Click on a proposal to keep it, right click to drop it."
     if session.merge_mode:
@@ -59,10 +61,12 @@ def hint(session: AnnotationSession) -> str:
         return (
             f"Object {session.offered} is here already: click it once more to edit it."
         )
-    if session.click_means == "another":
+    if session.click_means == "another" and session.can_clear:
         return "Click: another object. C keeps all, Ctrl+Z takes back."
-    if session.click_means == "part":
+    if session.click_means == "part" and session.can_clear:
         return "Click: adds this to the object. C keeps it."
+    if session.sees_nothing:
+        return "The model sees no object here. Drag a box with Shift, or Ctrl+Z."
     if session.can_commit:
         return "C keeps it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:

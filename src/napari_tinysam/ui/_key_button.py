@@ -72,6 +72,7 @@ class KeyButton(QPushButton):
     ) -> None:
         super().__init__(text, parent)
         self._key = self._own_key = key
+        self._brief = ""
         self.setProperty("role", role)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
 
@@ -87,6 +88,22 @@ class KeyButton(QPushButton):
             self._key = key
             self.update()
 
+    def set_texts(self, text: str, brief: str = "") -> None:
+        """Write what it does, and the same in fewer letters for where there is no room."""
+        self._brief = brief
+        self.setText(text)
+        self.updateGeometry()
+        self.update()
+
+    @property
+    def shown_text(self) -> str:
+        """What is written on it, as wide as it is now."""
+        text = self.text()
+        room = self._room().width()
+        if self._brief and self.fontMetrics().horizontalAdvance(text) > room:
+            return self._brief
+        return text
+
     def set_role(self, role: str) -> None:
         """Change the colours; see `role`."""
         if self.property("role") == role:
@@ -100,35 +117,44 @@ class KeyButton(QPushButton):
 
     def sizeHint(self) -> QSize:
         """Return room for text and key."""
-        text = self.fontMetrics().horizontalAdvance(self.text())
+        return self._size_for(self.text())
+
+    def minimumSizeHint(self) -> QSize:
+        """Return room for the shortest text: half a text helps nobody."""
+        return self._size_for(self._brief or self.text())
+
+    def _size_for(self, written: str) -> QSize:
+        text = self.fontMetrics().horizontalAdvance(written)
         key = self._key_width() + (_GAP if text else 0) if self._own_key else 0
         height = max(self.fontMetrics().height() + 10, super().sizeHint().height())
         return QSize(text + key + 2 * _PADDING, height)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return the same as `sizeHint`: a button with half its text helps nobody."""
-        return self.sizeHint()
 
     def paintEvent(self, a0: QPaintEvent | None) -> None:
         """Draw the button of the style, then text and key on it."""
         option = QStyleOptionButton()
         self.initStyleOption(option)
-        text, option.text = option.text, ""
+        text, option.text = self.shown_text, ""
         painter = QStylePainter(self)
         painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         colour = self.palette().color(self.foregroundRole())
         painter.setPen(colour)
-        inside = self.rect().adjusted(_PADDING, 0, -_PADDING, 0)
         if self._key:
+            inside = self.rect().adjusted(_PADDING, 0, -_PADDING, 0)
             self._draw_key(painter, inside, colour)
-            inside.setRight(inside.right() - self._key_width() - _GAP // 2)
             align = Qt.AlignmentFlag.AlignLeft
         else:
             align = Qt.AlignmentFlag.AlignHCenter
         painter.setFont(self.font())
         painter.setPen(colour)
-        painter.drawText(inside, int(align | Qt.AlignmentFlag.AlignVCenter), text)
+        painter.drawText(self._room(), int(align | Qt.AlignmentFlag.AlignVCenter), text)
+
+    def _room(self) -> QRect:
+        """Return where the text is."""
+        room = self.rect().adjusted(_PADDING, 0, -_PADDING, 0)
+        if self._key:
+            room.setRight(room.right() - self._key_width() - _GAP // 2)
+        return room
 
     def _key_font(self) -> QFont:
         font = QFont(self.font())

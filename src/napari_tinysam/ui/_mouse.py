@@ -1,4 +1,7 @@
-"""The mouse on the canvas: hover, click, Ctrl+click, right click, Shift+drag."""
+"""The mouse on the canvas: hover, click, Ctrl+click, right click, Shift+drag.
+
+Two quick clicks at one place are two clicks; otherwise napari zooms in at the second one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 _LEFT, _RIGHT = 1, 2
 
+#: What napari does at a double click, by its name: it is not public.
+_ZOOM = "double_click_to_zoom"
+
 #: Canvas pixels that a click may wander before it is a drag.
 _DRAG_DISTANCE = 4.0
 
@@ -29,6 +35,10 @@ class MouseTarget(Protocol):
     def stop_hover(self) -> None: ...
 
     def click_at(self, position: Position, label: int | None = None) -> None: ...
+
+    def click_again_at(
+        self, first: Position, position: Position, label: int | None = None
+    ) -> None: ...
 
     def drag_box(self, start: Position, end: Position, *, done: bool) -> None: ...
 
@@ -49,15 +59,27 @@ class MouseTool:
         self._target = target
         self._armed = False
         self._pressed = False
+        self._clicked: Position = None  # where the last click was
+        self._zoom: list[tuple[int, Callable[..., None]]] = []  # napari's, meanwhile
         # napari keeps these lists by strong reference: one object each, to be found again.
         self._move: Callable[..., None] = self._on_move
         self._drag: Callable[..., Iterator[None]] = self._on_drag
+        self._double: Callable[..., None] = self._on_double_click
 
     def arm(self) -> None:
         """Start listening."""
         if not self._armed:
             self._viewer.mouse_move_callbacks.append(self._move)
             self._viewer.mouse_drag_callbacks.append(self._drag)
+            callbacks = self._viewer.mouse_double_click_callbacks
+            self._zoom = [
+                (at, each)
+                for at, each in enumerate(callbacks)
+                if getattr(each, "__name__", "") == _ZOOM
+            ]
+            for _, each in self._zoom:
+                callbacks.remove(each)
+            callbacks.append(self._double)
             self._armed = True
 
     def disarm(self) -> None:
@@ -65,6 +87,11 @@ class MouseTool:
         if self._armed:
             self._viewer.mouse_move_callbacks.remove(self._move)
             self._viewer.mouse_drag_callbacks.remove(self._drag)
+            callbacks = self._viewer.mouse_double_click_callbacks
+            callbacks.remove(self._double)
+            for at, each in self._zoom:
+                callbacks.insert(at, each)
+            self._zoom = []
             self._armed = False
 
     @property
@@ -107,8 +134,23 @@ class MouseTool:
             if dragged:
                 self._target.drag_box(start, event.position, done=True)
         elif not dragged:
-            negative = modifiers == {"Control"} or event.button == _RIGHT
-            self._target.click_at(start, NEGATIVE if negative else None)
+            self._clicked = start
+            self._target.click_at(start, _label(modifiers, event.button))
+
+    def _on_double_click(self, viewer: Any, event: Any) -> None:
+        modifiers = {getattr(key, "name", key) for key in event.modifiers}
+        if modifiers not in (set(), {"Control"}) or event.button not in (_LEFT, _RIGHT):
+            for _, zoom in self._zoom:
+                zoom(viewer, event)
+        elif self._clicked is not None and not self._layer_is_busy:
+            self._target.click_again_at(
+                self._clicked, tuple(event.position), _label(modifiers, event.button)
+            )
+
+
+def _label(modifiers: set[str], button: int) -> int | None:
+    """Label of a click's point; None: what the session says."""
+    return NEGATIVE if modifiers == {"Control"} or button == _RIGHT else None
 
 
 def _is_drag(start: npt.NDArray[np.float64], end: Any) -> bool:

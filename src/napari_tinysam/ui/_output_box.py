@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QMessageBox, QWidget
 
 from napari_tinysam.ui._choices import keep_choice
 from napari_tinysam.ui._key_button import KeyButton
@@ -45,7 +45,36 @@ def asked_for_file(
     if not name:
         return None
     path = Path(name)
-    return path if path.suffix.lower() in (".tif", ".tiff") else Path(f"{name}.tif")
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        path = Path(f"{name}.tif")
+        # Of this name the file dialog has not asked.
+        if path.exists() and not _may_replace(parent, path):
+            return None
+    for image in session.image_layers():
+        if _is_same_file(image.source.path, path):
+            text = f"{layer.name} was not saved: {path.name} is the image {image.name}."
+            session.say("warning", text)
+            return None
+    return path
+
+
+def _may_replace(parent: QWidget, path: Path) -> bool:
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        parent,
+        "TinySAM",
+        f"{path.name} exists already. Replace it?",
+        buttons.Yes | buttons.No,
+        buttons.No,
+    )
+    return answer == buttons.Yes
+
+
+def _is_same_file(source: str | None, path: Path) -> bool:
+    try:
+        return source is not None and path.samefile(source)
+    except OSError:  # one of them does not exist
+        return False
 
 
 class OutputBox(QWidget):

@@ -139,15 +139,19 @@ class PromptButtons(QWidget):
     def _refresh_commit(self, free: bool, reason: str) -> None:
         session = self._session
         if session.edited_id is not None:
-            text = f"Commit #{session.edited_id}"
+            text, brief = (
+                f"Commit object {session.edited_id}",
+                f"Commit #{session.edited_id}",
+            )
             reason = (
                 reason if not free else "Nothing is changed yet: click on it first."
             )
         elif session.object_count > 1:
-            text = f"Commit {session.object_count} objects"
+            count = session.object_count
+            text, brief = f"Commit {count} objects", f"Commit ({count})"
         else:
-            text = "Commit"
-        self.commit.setText(text)
+            text, brief = "Commit", ""
+        self.commit.set_texts(text, brief)
         explain(self.commit, free and session.can_commit, action("commit").text, reason)
 
 

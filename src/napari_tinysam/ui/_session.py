@@ -317,15 +317,32 @@ class AnnotationSession:
 
     @property
     def hidden_by(self) -> str | None:
-        """Name of the image that lies over the segmented one and hides it; None if none does."""
+        """Name of the image that is seen instead of the segmented one; None if none is."""
         image, layers = self.image, self._viewer.layers
         if image is None or image not in layers:
             return None
-        for layer in layers[layers.index(image) + 1 :]:
+        for layer in reversed(layers[layers.index(image) + 1 :]):
             opaque = str(layer.blending) != "additive" and layer.opacity > 0.99
             if isinstance(layer, Image) and layer.visible and opaque:
                 return str(layer.name)
         return None
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether the current object's mask is there and has not one pixel."""
+        found = self._candidates(self.drafts.current)
+        return found is not None and not found.mask(self.drafts.current.candidate).area
+
+    @property
+    def other_tool(self) -> str | None:
+        """Name of napari's tool that has the mouse instead of us, as it is written in napari.
+
+        None where clicks are ours, or draw prompts.
+        """
+        active = self._viewer.layers.selection.active
+        if active is None or str(active.mode) == "pan_zoom" or holds_prompts(active):
+            return None
+        return str(active.mode).replace("_", " ")
 
     def key_works(self, method: str) -> bool:
         """Whether the key of a method is ours where the user is now."""
@@ -578,6 +595,26 @@ class AnnotationSession:
             if label == NEGATIVE or not self._offer_edit(plane, xy):
                 self._add_point(PointPrompt(*xy, label))
 
+    def click_again_at(
+        self, first: Any, position: Any, label: int | None = None
+    ) -> None:
+        """Take the second of two quick clicks at one place, unless the first did it all.
+
+        Parameters
+        ----------
+        first : sequence of float
+            Where the first one was, in the world of the viewer.
+        position, label
+            As `click_at` takes them.
+        """
+        current, xy = self.drafts.current, self._xy(first)
+        points = current.points
+        fresh = current.is_empty or self._waits(current) or self.offered is not None
+        done = not points or (points[-1].x, points[-1].y) == xy
+        if self.auto.picking or self.merge_mode or (done and not fresh):
+            return
+        self.click_at(position, label)
+
     def drag_box(self, start: Any, end: Any, *, done: bool) -> None:
         """Drag a box between two world positions; when done it prompts the current object."""
         plane, image = self._plane, self.image
@@ -819,10 +856,14 @@ class AnnotationSession:
             forget(self._viewer)
         else:
             if count := self.uncommitted_count:
-                what = "1 object is" if count == 1 else f"{count} objects are"
+                what, it = (
+                    ("1 object is", "it")
+                    if count == 1
+                    else (f"{count} objects are", "them")
+                )
                 self._notify(
                     "info",
-                    f"{what} not committed yet; open TinySAM again to go on with them.",
+                    f"{what} not committed yet; open TinySAM again to go on with {it}.",
                 )
             self._preview.remove()
             self._layers.remove()
@@ -1044,7 +1085,9 @@ class AnnotationSession:
             self._hovered = None
             self.hover_at(image.data_to_world(plane.data_position(xy)))
             return
-        if not self.drafts.current.is_empty:
+        if self.drafts.current.is_empty:
+            self._mean("")
+        else:
             self._mean("another" if len(draft.points) == 1 else "part")
         self._show(image, plane, self._known_masks(), hover=[found.mask()])
 

@@ -335,6 +335,7 @@ class TinySAMWidget(QWidget):
             and a0.type() == QEvent.Type.ParentChange
             and self.parent() is None
         ):
+            self._tell_unsaved()
             self.teardown()
         return super().event(a0)
 
@@ -432,14 +433,19 @@ class TinySAMWidget(QWidget):
         parts = []
         if count:
             what = "1 object is" if count == 1 else f"{count} objects are"
-            parts.append(f"{what} not committed")
+            parts.append(f"{what} not committed.")
         if unsaved:
             names = ", ".join(layer.name for layer in unsaved)
-            parts.append(f"not saved: {names}")
+            parts.append(f"Not saved: {names}.")
         box = QMessageBox(self._window)
         box.setIcon(QMessageBox.Icon.Warning)
         box.setWindowTitle("TinySAM")
-        box.setText(f"{'; '.join(parts)}.")
+        box.setText("\n".join(parts))
+        if count:
+            it = "it" if count == 1 else "them"
+            box.setInformativeText(
+                f"What is not committed is not saved either: Cancel, then press C to keep {it}."
+            )
         buttons = QMessageBox.StandardButton
         choices = buttons.Discard | buttons.Cancel
         if unsaved:
@@ -448,11 +454,21 @@ class TinySAMWidget(QWidget):
         box.setDefaultButton(buttons.Save if unsaved else buttons.Cancel)
         discard = box.button(buttons.Discard)
         if discard is not None:
-            discard.setText("Close without")
+            discard.setText("Close without saving" if unsaved else "Close anyway")
         answer = buttons(box.exec())
         if answer == buttons.Discard:
             return True
         return answer == buttons.Save and self._save(unsaved)
+
+    def _tell_unsaved(self) -> None:
+        """Say which labels nobody will ask about any more when napari closes."""
+        unsaved = [] if self._closed else self.session.unsaved_layers()
+        if unsaved:
+            names = ", ".join(layer.name for layer in unsaved)
+            self.session.say(
+                "warning",
+                f"Not saved: {names}. Without TinySAM's dock napari closes without asking.",
+            )
 
     def _save(self, layers: list[Labels]) -> bool:
         """Save layers, each into its file; return whether all are saved."""
