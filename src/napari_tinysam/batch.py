@@ -25,7 +25,7 @@ from napari_tinysam.file_names import is_result
 from napari_tinysam.object_table import ObjectTable
 from napari_tinysam.reading import SelectionError, open_planes
 from napari_tinysam.stack_files import FileError
-from napari_tinysam.writing import replacing, write_picture
+from napari_tinysam.writing import replacing, write_label_stack, write_picture
 
 if TYPE_CHECKING:
     from napari_tinysam.predictor import Predictor
@@ -363,18 +363,8 @@ def _write_labels(
     made_with: str,
 ) -> None:
     """Write all planes, with the stack's own axes."""
-    import tifffile
-
     stack = np.stack(labels).reshape(*planes.counts, *labels[0].shape)
-    with replacing(path) as file:
-        tifffile.imwrite(
-            file,
-            stack,
-            compression="zlib",
-            photometric="minisblack",
-            description=made_with,
-            metadata={"axes": f"{planes.axes}YX"},
-        )
+    write_label_stack(path, stack, f"{planes.axes}YX", made_with)
 
 
 class _Made(NamedTuple):

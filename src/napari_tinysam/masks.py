@@ -85,6 +85,13 @@ class BoxedMask:
         large = sizes >= share * sizes.max()
         return BoxedMask(large[pieces], self.y0, self.x0, self.shape).trimmed()
 
+    def holds(self, x: float, y: float) -> bool:
+        """Whether the pixel at (x, y) of the image is on the mask."""
+        row, column = round(y) - self.y0, round(x) - self.x0
+        height, width = self.mask.shape
+        inside = 0 <= row < height and 0 <= column < width
+        return inside and bool(self.mask[row, column])
+
     def shared_area(self, other: BoxedMask) -> int:
         """Pixels that this mask and another of the same image have in common."""
         both = []

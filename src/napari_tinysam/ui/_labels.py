@@ -618,7 +618,7 @@ def _parts(
         dict.fromkeys(
             (round(y) - mask.y0, round(x) - mask.x0)
             for x, y in seeds
-            if _holds(mask, x, y)
+            if mask.holds(x, y)
         )
     )
     depth = ndimage.distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
@@ -679,12 +679,6 @@ def _nearest_seed(
         _, at = ndimage.distance_transform_edt(parts == 0, return_indices=True)
         parts[lost] = parts[tuple(at)][lost]
     return parts
-
-
-def _holds(mask: BoxedMask, x: float, y: float) -> bool:
-    row, column = round(y) - mask.y0, round(x) - mask.x0
-    height, width = mask.mask.shape
-    return 0 <= row < height and 0 <= column < width and bool(mask.mask[row, column])
 
 
 def _bounding_slices(masks: Sequence[BoxedMask]) -> tuple[slice, slice]:

@@ -531,7 +531,7 @@ class AnnotationSession:
         if current.is_empty or self._waits(current):
             return alone
         found = self._candidates(current)
-        if found is None or _holds(found.mask(current.candidate), xy):
+        if found is None or found.mask(current.candidate).holds(*xy):
             return None
         if self._begins_another(xy):
             return alone
@@ -1398,13 +1398,6 @@ class AnnotationSession:
     def _contrast_changed(self) -> None:
         if self.contrast is Contrast.DISPLAYED:
             self._refresh_plane()
-
-
-def _holds(mask: BoxedMask, xy: tuple[float, float]) -> bool:
-    """Whether (x, y) is on a mask."""
-    row, column = round(xy[1]) - mask.y0, round(xy[0]) - mask.x0
-    height, width = mask.mask.shape
-    return 0 <= row < height and 0 <= column < width and bool(mask.mask[row, column])
 
 
 def _in_box(box: Box, xy: tuple[float, float]) -> bool:
