@@ -32,13 +32,13 @@ from segment_anything.modeling import Sam
 from napari_tinysam import Prompts, checkpoints, load_model
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
 from napari_tinysam.image import as_rgb, to_eight_bits
-from napari_tinysam.predictor import resize_longest_side
-from tinysam_training.data.synthetic import entries
+from napari_tinysam.inference.predictor import resize_longest_side
+from tinysam_training.synthetic import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_tinysam.predictor import Predictor
+    from napari_tinysam.inference.predictor import Predictor
 
 #: Of both sides' masks in everything mode.
 SCORE, STABILITY, POINTS = 0.5, 0.5, 32
@@ -251,8 +251,8 @@ def on_images(
     usual: Usual, predictor: Predictor, folder: Path, count: int
 ) -> list[Row]:
     """Guided search and the official generator on real images, mean seconds of one."""
+    from tinysam_training.commands.pipeline import evenly_spaced
     from tinysam_training.data import find_pairs
-    from tinysam_training.pipeline import evenly_spaced
 
     own = Thresholds.from_notes(predictor.notes)
     generator, before, now, prompts = usual.generator(), [], [], []

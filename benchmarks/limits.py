@@ -19,12 +19,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_tinysam import checkpoints, load_model
-from napari_tinysam.model.restructured import RestructuredDecoder
-from napari_tinysam.model.restructured_encoder import RestructuredEncoder
+from napari_tinysam.model.fast.decoder import RestructuredDecoder
+from napari_tinysam.model.fast.encoder import RestructuredEncoder
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.runtime.openvino.runtime import (
+        Encoded,
+        OpenVinoRuntime,
+    )
     from napari_tinysam.model import SegmentAnything, TinyVitEncoder
-    from napari_tinysam.runtime.openvino_runtime import Encoded, OpenVinoRuntime
 
 #: The product of matrices: (ROWS, DEPTH) by (DEPTH, COLUMNS).
 ROWS, DEPTH, COLUMNS = 4096, 1024, 1024

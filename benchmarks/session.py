@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 def nuclei(side: int = 1024) -> np.ndarray:
     """(side, side) uint16: synthetic nuclei of a seed that no training uses."""
-    from tinysam_training.data.synthetic import entries
+    from tinysam_training.synthetic import entries
 
     entry = entries(1, seed=2**31 - 1, kinds=("nuclei",), size=(side, side))[0]
     return entry.read().rgb[..., 0].astype(np.uint16) * 16
@@ -55,8 +55,8 @@ def main() -> None:
             QTest.qWait(1)
 
     from canvas_mouse import CanvasMouse
-    from napari_tinysam.ui._embedder import load_predictor
-    from napari_tinysam.ui._widget import TinySAMWidget
+    from napari_tinysam.ui.dock.widget import TinySAMWidget
+    from napari_tinysam.ui.session.embedder import load_predictor
 
     begun = time.perf_counter()
     widget = TinySAMWidget(viewer, load_predictor=_named(load_predictor))

@@ -26,8 +26,8 @@ from napari_tinysam.everything import (
     Thresholds,
     label_proposals,
 )
-from napari_tinysam.predictor import Predictor, load_model
-from tinysam_training.data.synthetic import entries
+from napari_tinysam.inference.predictor import Predictor, load_model
+from tinysam_training.synthetic import entries
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -35,14 +35,17 @@ HEARTBEAT_MS = 5
 
 def load_random(name: str, device: str, progress: Any) -> Any:
     """Load as the dock does, in its thread, but random weights."""
-    from napari_tinysam.ui._triton_guard import triton_kept_out
+    from napari_tinysam.ui.session.triton_guard import triton_kept_out
 
     with triton_kept_out():
         import torch
 
         from napari_tinysam import Predictor
+        from napari_tinysam.inference.runtime.torch_runtime import (
+            TorchRuntime,
+            choose_device,
+        )
         from napari_tinysam.model import SegmentAnything
-        from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
 
         torch.manual_seed(0)
         runtime = TorchRuntime(SegmentAnything("tiny_vit"), choose_device())
@@ -84,7 +87,7 @@ class Dock:
         self, viewer: Any, qtbot: QtBot, image: np.ndarray, load: Callable[..., Any]
     ) -> None:
         from canvas_mouse import CanvasMouse
-        from napari_tinysam.ui._widget import TinySAMWidget
+        from napari_tinysam.ui.dock.widget import TinySAMWidget
 
         self.viewer, self.qtbot = viewer, qtbot
         viewer.window.resize(1200, 850)
@@ -155,7 +158,7 @@ def test_import_of_the_dock(benchmark: BenchmarkFixture) -> None:
     """What importing it adds to a napari that runs."""
     code = (
         "import time, napari, napari.layers, qtpy.QtWidgets, napari._qt.qt_main_window\n"
-        "start = time.perf_counter(); import napari_tinysam.ui._widget\n"
+        "start = time.perf_counter(); import napari_tinysam.ui.dock.widget\n"
         "print(time.perf_counter() - start)"
     )
     taken: list[float] = []
@@ -209,7 +212,7 @@ def test_open(
     """From the menu's call to the dock on the screen."""
     from qtpy.QtWidgets import QApplication
 
-    from napari_tinysam.ui._widget import TinySAMWidget
+    from napari_tinysam.ui.dock.widget import TinySAMWidget
 
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 850)

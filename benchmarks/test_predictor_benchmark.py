@@ -25,8 +25,11 @@ def predictor() -> Predictor:
     """TinySAM on the fastest device here. Weights do not change times: random ones."""
     import torch
 
+    from napari_tinysam.inference.runtime.torch_runtime import (
+        TorchRuntime,
+        choose_device,
+    )
     from napari_tinysam.model import SegmentAnything
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime, choose_device
 
     torch.manual_seed(0)
     runtime = TorchRuntime(SegmentAnything("tiny_vit"), choose_device())

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from napari_tinysam.model import ImageFeatures
-from tinysam_training.batching import FrameBatches, Sources, WindowBatches
+from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune_recipe
+from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data.labelled_image import ImageEntry
-from tinysam_training.data.synthetic import SYNTHETIC_KINDS, synthetic_image
-from tinysam_training.finetune import FinetuneSettings, Way, finetune_recipe
-from tinysam_training.loop import Request, Training
-from tinysam_training.recipes import Recipe, Stage
+from tinysam_training.recipe import Recipe, Stage
+from tinysam_training.run.loop import Request, Training
+from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def device() -> Any:
-    from napari_tinysam.runtime.torch_runtime import choose_device
+    from napari_tinysam.inference.runtime.torch_runtime import choose_device
 
     return choose_device()
 
@@ -54,7 +54,7 @@ def images() -> list[LabelledImage]:
 def model() -> SegmentAnything:
     import torch
 
-    from tinysam_training.starting import new_model
+    from tinysam_training.run.starting import new_model
 
     torch.manual_seed(0)
     return new_model("tiny_vit")
@@ -129,7 +129,7 @@ def test_decoder_forward_and_backward(
 ) -> None:
     import torch
 
-    from tinysam_training.decoding import decode
+    from tinysam_training.learning.decoding import decode
 
     model.to(device)
     cells = SIDE // 16
@@ -155,7 +155,7 @@ def test_teacher_embedding(
     images: list[LabelledImage],
     device: Any,
 ) -> None:
-    from tinysam_training.teacher import Teacher
+    from tinysam_training.distill.teacher import Teacher
 
     teacher = Teacher(model, device=device)
     found = timed(benchmark, lambda: teacher.embed([images[0].rgb]), device, images=1)
@@ -171,9 +171,9 @@ def training(
     """A fine-tuning as the command does it, of windows of one size."""
     import torch
 
-    from tinysam_training.objective import Objective
-    from tinysam_training.run_folder import RunFolder
-    from tinysam_training.starting import launched
+    from tinysam_training.learning.objective import Objective
+    from tinysam_training.run.folder import RunFolder
+    from tinysam_training.run.starting import launched
 
     recipe = finetune_recipe(FinetuneSettings(way=way, steps=1000), 1.0)
     stage = Stage(windows=((SIDE, COUNT, 1.0),), objects=OBJECTS)
@@ -248,7 +248,7 @@ def test_validation(
     device: Any,
 ) -> None:
     """What is looked at during a run: a box and a click for eight objects."""
-    from tinysam_training.judging import Judge
+    from tinysam_training.run.judging import Judge
 
     judge = Judge(images, device, limit=1, objects=8)
     model.to(device).eval()
@@ -263,9 +263,9 @@ def test_evaluation(
     device: Any,
 ) -> None:
     """The figures of ``napari-tinysam evaluate --no-automatic``, for fewer objects and clicks."""
-    from napari_tinysam.predictor import Predictor
-    from napari_tinysam.runtime.torch_runtime import TorchRuntime
-    from tinysam_training.evaluate import EvaluationSettings, evaluate
+    from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
+    from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 
     runtime = TorchRuntime(model.eval(), device)
     predictor = Predictor(runtime, name="random", model_id="random")

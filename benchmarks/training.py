@@ -27,19 +27,19 @@ from benchmarks.limits import COLUMNS, DEPTH, ROWS
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from napari_tinysam.model import Architecture
-from tinysam_training.batching import Sources, WindowBatches
-from tinysam_training.data.synthetic import SYNTHETIC_KINDS, synthetic_image
-from tinysam_training.loop import Request, Training
-from tinysam_training.objective import Objective
-from tinysam_training.recipes import ModelSettings, Recipe, Stage
-from tinysam_training.run_folder import RunFolder
-from tinysam_training.starting import Hardware, launched, new_model
+from tinysam_training.data.batching import Sources, WindowBatches
+from tinysam_training.learning.objective import Objective
+from tinysam_training.recipe import ModelSettings, Recipe, Stage
+from tinysam_training.run.folder import RunFolder
+from tinysam_training.run.loop import Request, Training
+from tinysam_training.run.starting import Hardware, launched, new_model
+from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tinysam_training.data.labelled_image import LabelledImage
-    from tinysam_training.objective import TrainingBatch
+    from tinysam_training.learning.objective import TrainingBatch
 
 ARCHITECTURES = ("efficientnet_lite0", "tiny_vit")
 

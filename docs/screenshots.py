@@ -16,7 +16,7 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from napari_tinysam import cli_demo
+from napari_tinysam.cli import demo as cli_demo
 
 #: A nucleus that is shown under the cursor and then clicked, and a place beside it: x, y.
 NUCLEUS, BESIDE = (81, 94), (91, 100)

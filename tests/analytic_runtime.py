@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_tinysam.predictor import Predictor
-from napari_tinysam.runtime import DecodedPrompts
+from napari_tinysam.inference.predictor import Predictor
+from napari_tinysam.inference.runtime import DecodedPrompts
 
 #: Radii in pixels of the model's frame: a positive point adds a disk, a negative one cuts a hole.
 DISK, HOLE = 60.0, 30.0

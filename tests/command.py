@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_tinysam import cli
+from napari_tinysam.cli import main as cli
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from napari.components import ViewerModel
 
 from fake_inference import ImmediateInference
 from fake_predictor import disc_predictor
-from napari_tinysam.ui._preview import HOVER, KEPT, OBJECT
-from napari_tinysam.ui._session import AnnotationSession
+from napari_tinysam.ui.canvas.preview import HOVER, KEPT, OBJECT
+from napari_tinysam.ui.session.facade import AnnotationSession
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from canvas_mouse import CanvasMouse
     from fake_predictor import DiscRuntime
-    from napari_tinysam.ui._widget import TinySAMWidget
+    from napari_tinysam.ui.dock.widget import TinySAMWidget
 
 _PATIENCE_MS = 60_000  # until a test gives up; the machine may be busy
 

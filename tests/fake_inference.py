@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui._inference import Lane
+    from napari_tinysam.ui.session.worker import Lane
 
 Callback = Callable[[Any], None]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.predictor import Predictor
-from napari_tinysam.runtime import DecodedPrompts
+from napari_tinysam.inference.predictor import Predictor
+from napari_tinysam.inference.runtime import DecodedPrompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt

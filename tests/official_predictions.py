@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tinysam.predictor import Masks, Predictor
+from napari_tinysam.inference.predictor import Masks, Predictor
+from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.prompts import Prompts
-from napari_tinysam.runtime.torch_runtime import TorchRuntime
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_tinysam import Prompts, checkpoints, load_model
-from tinysam_training.data.synthetic import entries
+from tinysam_training.synthetic import entries
 
 WEIGHTS = files("napari_tinysam") / "weights"
 

@@ -16,7 +16,7 @@ from napari_tinysam.dense_prompts import CLICKED, SURE, draw_boxes, draw_prompts
 from napari_tinysam.model import SegmentAnything
 
 if TYPE_CHECKING:
-    from napari_tinysam.runtime.protocol import DecodedPrompts
+    from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 
 SHAPE = (24, 32)
 

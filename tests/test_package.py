@@ -62,10 +62,10 @@ def test_prompts_image_and_masks_need_numpy_only():
 
 def test_predictor_and_training_load_no_gui():
     loaded = imported_by(
-        "napari_tinysam.predictor",
+        "napari_tinysam.inference.predictor",
         "napari_tinysam.checkpoints",
         "napari_tinysam.model",
-        "napari_tinysam.runtime.torch_runtime",
+        "napari_tinysam.inference.runtime.torch_runtime",
         "tinysam_training.data",
     )
 
@@ -74,11 +74,11 @@ def test_predictor_and_training_load_no_gui():
 
 
 def test_command_line_starts_without_gui_and_torch():
-    assert not imported_by("napari_tinysam.cli") & (GUI | NETWORKS)
+    assert not imported_by("napari_tinysam.cli.main") & (GUI | NETWORKS)
 
 
 def test_session_needs_no_qt():
-    loaded = imported_by("napari_tinysam.ui._session")
+    loaded = imported_by("napari_tinysam.ui.session.facade")
 
     assert "napari" in loaded
     assert not loaded & ({"PyQt6", "PySide6", "qtpy"} | NETWORKS)
@@ -86,9 +86,9 @@ def test_session_needs_no_qt():
 
 def test_dock_opens_without_waiting_for_torch():
     loaded = imported_by(
-        "napari_tinysam.ui._widget",
-        "napari_tinysam.ui._commands",
-        "napari_tinysam.ui._samples",
+        "napari_tinysam.ui.dock.widget",
+        "napari_tinysam.ui.contributions.commands",
+        "napari_tinysam.ui.contributions.samples",
     )
 
     assert "napari_tinysam" in loaded
@@ -186,8 +186,8 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
 def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkeypatch):
     from napari.settings import get_plugin_settings
 
-    import napari_tinysam.predictor
-    from napari_tinysam.ui._embedder import load_predictor
+    import napari_tinysam.inference.predictor
+    from napari_tinysam.ui.session.embedder import load_predictor
 
     asked = {}
 
@@ -195,7 +195,7 @@ def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkey
         asked.update(options, name=name)
         raise ValueError("nothing to load")
 
-    monkeypatch.setattr(napari_tinysam.predictor, "load_model", stand_in)
+    monkeypatch.setattr(napari_tinysam.inference.predictor, "load_model", stand_in)
     npe2pm.register(npe2.PluginManifest.from_file(MANIFEST))
     settings = get_plugin_settings("napari-tinysam")
     for precision, threads in (("auto", 0), ("f32", 3)):
@@ -292,7 +292,7 @@ print(json.dumps({
     assert found["version"][0].isdigit()
     assert found["licence"] == "Apache-2.0"
     assert found["entries"] == {
-        "console_scripts:napari-tinysam": "napari_tinysam.cli:main",
+        "console_scripts:napari-tinysam": "napari_tinysam.cli.main:main",
         "napari.manifest:napari-tinysam": "napari_tinysam:napari.yaml",
     }
     runtime = [name.lower() for name in found["requires"] if "extra ==" not in name]

@@ -12,16 +12,14 @@ import pytest
 import tifffile
 
 from analytic_runtime import analytic_predictor
-from napari_tinysam import (
-    batch,
-    checkpoints,
-    cli,
-    cli_evaluate,
-    cli_quantize,
-    cli_training,
-    exporting,
-    predictor,
-)
+from napari_tinysam import checkpoints
+from napari_tinysam import export as exporting
+from napari_tinysam.batch import run as batch
+from napari_tinysam.cli import evaluate as cli_evaluate
+from napari_tinysam.cli import main as cli
+from napari_tinysam.cli import quantize as cli_quantize
+from napari_tinysam.cli import training as cli_training
+from napari_tinysam.inference import predictor
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

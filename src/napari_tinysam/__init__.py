@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_tinysam.everything import segment_everything
-    from napari_tinysam.predictor import Embedding, Masks, Predictor, load_model
+    from napari_tinysam.inference.predictor import (
+        Embedding,
+        Masks,
+        Predictor,
+        load_model,
+    )
     from napari_tinysam.prompts import Prompts
 
 try:
@@ -21,11 +26,11 @@ except PackageNotFoundError:  # used from a source tree that is not installed
     __version__ = "0+unknown"
 
 _HOME = {
-    "Embedding": "predictor",
-    "Masks": "predictor",
-    "Predictor": "predictor",
+    "Embedding": "inference.predictor",
+    "Masks": "inference.predictor",
+    "Predictor": "inference.predictor",
     "Prompts": "prompts",
-    "load_model": "predictor",
+    "load_model": "inference.predictor",
     "segment_everything": "everything",
 }
 

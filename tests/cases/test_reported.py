@@ -24,7 +24,7 @@ from PIL import Image as Picture
 
 from cases import reported
 from command import run_command
-from napari_tinysam.reading import read_plane
+from napari_tinysam.files.planes import read_plane
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from napari_tinysam.everything import (
     Segmentation,
     Thresholds,
 )
-from napari_tinysam.predictor import Predictor
+from napari_tinysam.inference.predictor import Predictor
 
 #: Along a side.
 COUNT = 32

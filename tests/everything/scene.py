@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_tinysam.predictor import Embedding, Predictor
-from napari_tinysam.runtime import DecodedPrompts
+from napari_tinysam.inference.predictor import Embedding, Predictor
+from napari_tinysam.inference.runtime import DecodedPrompts
 
 
 class SceneRuntime:

@@ -21,7 +21,7 @@ from napari_tinysam.everything import (
     segment_everything,
 )
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.predictor import Predictor
+from napari_tinysam.inference.predictor import Predictor
 
 #: In pixels of the frame, which has 1024 of them; the image has 512.
 DISCS = [

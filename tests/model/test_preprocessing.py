@@ -11,8 +11,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 
+from napari_tinysam.inference.predictor import resize_longest_side
 from napari_tinysam.model import SegmentAnything
-from napari_tinysam.predictor import resize_longest_side
 
 sides = st.integers(1, 300)
 

@@ -13,24 +13,24 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.everything.thresholds import NOTE
-from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
+from tinysam_training.data.batching import Sources, WindowBatches
 from tinysam_training.data.labelled_image import LabelledImage
-from tinysam_training.loop import Training
-from tinysam_training.objective import Objective
-from tinysam_training.recipes import (
+from tinysam_training.learning.objective import Objective
+from tinysam_training.recipe import (
     ModelSettings,
     OptimizerSettings,
     Recipe,
     Stage,
     ValidationSettings,
 )
-from tinysam_training.run_folder import RunFolder
-from tinysam_training.starting import Hardware, launched, new_model
+from tinysam_training.run.folder import RunFolder
+from tinysam_training.run.loop import Training
+from tinysam_training.run.starting import Hardware, launched, new_model
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.starting import Precision
+    from tinysam_training.run.starting import Precision
 
 RECIPE = Recipe(
     name="small",

@@ -10,14 +10,12 @@ import pytest
 import yaml
 
 from napari_tinysam import checkpoints
-from tinysam_training import starting
-from tinysam_training.batching import Sources, WindowBatches
 from tinysam_training.data.augmentation import Augmentation
+from tinysam_training.data.batching import Sources, WindowBatches
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.loop import Request
-from tinysam_training.objective import Objective, parameter_groups
-from tinysam_training.prompt_settings import PromptSettings
-from tinysam_training.recipes import (
+from tinysam_training.learning.objective import Objective, parameter_groups
+from tinysam_training.learning.prompt_settings import PromptSettings
+from tinysam_training.recipe import (
     DataSource,
     LossSettings,
     ModelSettings,
@@ -31,10 +29,12 @@ from tinysam_training.recipes import (
     recipe_as_yaml,
     recipe_from,
 )
-from tinysam_training.starting import new_model, starting_model
+from tinysam_training.run import starting
+from tinysam_training.run.loop import Request
+from tinysam_training.run.starting import new_model, starting_model
 from training.small_runs import discs
 
-SHIPPED = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "training").glob("*/recipes/*.yaml"))
 
 #: Every part differs from its default.
 FULL = Recipe(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def open_dock(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[OpenDockFactory]:
     """Open a viewer with layers and the dock; wait until the image is ready unless told not to."""
-    from napari_tinysam.ui._widget import TinySAMWidget
+    from napari_tinysam.ui.dock.widget import TinySAMWidget
 
     gates = []
 
@@ -71,11 +71,11 @@ def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _choices_are_forgotten() -> Iterator[None]:
     """What one test chooses in the dock, and napari keeps, is not the next one's."""
-    from napari_tinysam.ui import _section
-    from napari_tinysam.ui._choices import _settings
+    from napari_tinysam.ui.dock import section
+    from napari_tinysam.ui.state.choices import _settings
 
     yield
-    _section._remembered.clear()
+    section._remembered.clear()
     settings = _settings()
     if settings is not None:
         settings.reset()

@@ -351,8 +351,8 @@ def test_refining_an_object_keeps_its_id(
 def test_the_bundled_model_finds_a_nucleus(make_napari_viewer: Any, qtbot: Any) -> None:
     """The whole way, with the model that comes with the package."""
     from canvas_mouse import CanvasMouse
-    from napari_tinysam.ui._samples import synthetic_nuclei
-    from napari_tinysam.ui._widget import TinySAMWidget
+    from napari_tinysam.ui.contributions.samples import synthetic_nuclei
+    from napari_tinysam.ui.dock.widget import TinySAMWidget
 
     weights = Path(napari_tinysam.__file__).parent / "weights" / "default.safetensors"
     assert weights.is_file()

@@ -15,9 +15,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
 
 from dock_driver import collect
-from napari_tinysam.ui import _status_bar
-from napari_tinysam.ui._qt_delivery import GuiDelivery
-from napari_tinysam.ui._session import session_of
+from napari_tinysam.ui.dock import status_bar
+from napari_tinysam.ui.dock.qt_delivery import GuiDelivery
+from napari_tinysam.ui.session.facade import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ def test_a_closed_dock_is_freed(open_dock: OpenDockFactory, blobs: np.ndarray) -
 def test_the_x_in_the_middle_of_an_embedding(
     open_dock: OpenDockFactory, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_status_bar, "_NAPARI_PATIENCE_MS", 1000)
+    monkeypatch.setattr(status_bar, "_NAPARI_PATIENCE_MS", 1000)
     gate = threading.Event()
     dock = open_dock(Image(blobs), gate=gate, wait=False)
     dock.until(dock.runtime.encoding.is_set)

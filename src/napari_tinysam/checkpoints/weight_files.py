@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_tinysam.checkpoints.eight_bits import (
+from napari_tinysam.checkpoints.integers import (
     DamagedScales,
     folded_value,
     is_folded,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tinysam.model import Architecture, SegmentAnything
-    from napari_tinysam.model.quantization import LayerQuantization
+    from napari_tinysam.model.integers import LayerQuantization
 
 #: What error messages say is accepted.
 ACCEPTED = (

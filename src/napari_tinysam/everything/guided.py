@@ -23,7 +23,7 @@ from napari_tinysam.everything.search import (
 )
 from napari_tinysam.masks import BoxedMask, stability_scores
 from napari_tinysam.metrics import boxed_iou
-from napari_tinysam.objects import ObjectSettings, confirmed, segment_objects
+from napari_tinysam.objects.finding import ObjectSettings, confirmed, segment_objects
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictor import Embedding, Predictor
 
 #: What an object of the head's is prompted with.
 Guide = Literal["point", "box", "point_and_box"]
@@ -127,7 +127,7 @@ def instances_of(
     ----------
     labels : ndarray of int32, (H, W)
     confirmed : ndarray of float64, (N + 1,), optional
-        From `napari_tinysam.objects.confirmed`.
+        From `napari_tinysam.objects.finding.confirmed`.
     """
     from scipy import ndimage as ndi
 

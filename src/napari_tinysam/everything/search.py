@@ -24,14 +24,14 @@ import numpy as np
 from napari_tinysam.everything.candidates import Candidate, best_apart, found_by
 from napari_tinysam.everything.lattice import centred_lattice, official_lattice
 from napari_tinysam.masks import stability_scores
-from napari_tinysam.object_maps import means_of_squares
+from napari_tinysam.objects.maps import means_of_squares
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.inference.predictor import Embedding, Predictor
     from napari_tinysam.masks import Upscaler
-    from napari_tinysam.predictor import Embedding, Predictor
 
 #: Stability at the resolution of the logits differs from that at full size by less than this;
 #: nearer to the threshold the full size decides.

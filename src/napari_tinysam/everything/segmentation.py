@@ -10,7 +10,7 @@ from napari_tinysam.everything.labelling import Labelling, label_proposals
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.search import Search, SearchReport
 from napari_tinysam.everything.thresholds import Thresholds
-from napari_tinysam.objects import segment_objects
+from napari_tinysam.objects.finding import segment_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything.candidates import Candidate
     from napari_tinysam.everything.labelling import LabelSettings
-    from napari_tinysam.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictor import Embedding, Predictor
 
 #: How objects are found. "auto" is "guided" where the model has an object head, else
 #: "hierarchical"; "dense" decodes the whole grid; "head" decodes nothing.
@@ -211,7 +211,7 @@ def segment_everything(
     napari_tinysam.checkpoints.CheckpointError
         If the model cannot be had.
     """
-    from napari_tinysam.predictor import load_model
+    from napari_tinysam.inference.predictor import load_model
 
     predictor = load_model(model) if isinstance(model, str) else model
     embedding = predictor.encode(image, **to_rgb_options)

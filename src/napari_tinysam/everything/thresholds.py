@@ -1,8 +1,9 @@
 """What a model's scores and logits mean: thresholds that belong to a checkpoint.
 
 Predicted IoU, stability and the height of logits differ from model to model; thresholds made for
-SAM ViT-H find nothing with a fine-tuned one. `tinysam_training.calibrate` measures them on labelled
-images and stores them in the checkpoint's notes, under `NOTE`.
+SAM ViT-H find nothing with a fine-tuned one.
+`tinysam_training.calibration.calibrate` measures them on labelled images and stores them in the
+checkpoint's notes, under `NOTE`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.everything.guided import GuidedSettings
 from napari_tinysam.everything.labelling import LabelSettings
 from napari_tinysam.everything.search import SearchSettings
-from napari_tinysam.objects import ObjectSettings
+from napari_tinysam.objects.finding import ObjectSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

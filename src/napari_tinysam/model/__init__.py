@@ -1,10 +1,15 @@
 """The neural network: torch modules only, no files, no network."""
 
-from napari_tinysam.model.efficientnet import (
+from napari_tinysam.model.encoders.efficientnet import (
     DETAIL_CHANNELS,
     EFFICIENTNET_CONFIGS,
     EfficientNetConfig,
     EfficientNetEncoder,
+)
+from napari_tinysam.model.encoders.tiny_vit import (
+    TINY_VIT_CONFIGS,
+    TinyVitConfig,
+    TinyVitEncoder,
 )
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
@@ -23,11 +28,6 @@ from napari_tinysam.model.object_head import (
     ObjectHead,
 )
 from napari_tinysam.model.sam import Architecture, SegmentAnything
-from napari_tinysam.model.tiny_vit import (
-    TINY_VIT_CONFIGS,
-    TinyVitConfig,
-    TinyVitEncoder,
-)
 
 __all__ = [
     "DETAIL_CHANNELS",

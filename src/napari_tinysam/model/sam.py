@@ -22,7 +22,11 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
-from napari_tinysam.model.efficientnet import EFFICIENTNET_CONFIGS, EfficientNetEncoder
+from napari_tinysam.model.encoders.efficientnet import (
+    EFFICIENTNET_CONFIGS,
+    EfficientNetEncoder,
+)
+from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
@@ -34,10 +38,9 @@ from napari_tinysam.model.object_head import (
     ImageFeatures,
     ObjectHead,
 )
-from napari_tinysam.model.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 
 if TYPE_CHECKING:
-    from napari_tinysam.model.quantization import LayerQuantization
+    from napari_tinysam.model.integers import LayerQuantization
 
 Architecture = Literal[
     "efficientnet_lite0",

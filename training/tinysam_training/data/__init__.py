@@ -1,10 +1,7 @@
 """Labelled images for training: where they come from, whether they can be used, windows of them."""
 
-from tinysam_training.data.arrays import from_arrays
 from tinysam_training.data.checks import check_data
-from tinysam_training.data.coco import find_coco
 from tinysam_training.data.findings import Finding, FoundEntries
-from tinysam_training.data.folders import find_pairs
 from tinysam_training.data.labelled_image import (
     DataError,
     ImageEntry,
@@ -12,7 +9,10 @@ from tinysam_training.data.labelled_image import (
     LabelledImage,
 )
 from tinysam_training.data.report import DataReport
-from tinysam_training.data.sa1b import find_sa1b
+from tinysam_training.data.sources.arrays import from_arrays
+from tinysam_training.data.sources.coco import find_coco
+from tinysam_training.data.sources.folders import find_pairs
+from tinysam_training.data.sources.sa1b import find_sa1b
 
 __all__ = [
     "DataError",

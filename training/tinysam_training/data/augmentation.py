@@ -1,7 +1,7 @@
 """How training windows are changed at random: as a microscope, a camera or a user could.
 
 Geometry (zoom, turns, mirroring) is the same for image and labels and is drawn by
-`tinysam_training.batching.WindowBatches`; intensities change in the image alone, in
+`tinysam_training.data.batching.WindowBatches`; intensities change in the image alone, in
 `tinysam_training.data.intensities`.
 """
 

@@ -18,7 +18,7 @@ from tinysam_training.data.targets import (
     visible_objects,
 )
 from tinysam_training.data.windows import size_balanced
-from tinysam_training.frame import CELL, FRAME, LOGIT
+from tinysam_training.learning.frame import CELL, FRAME, LOGIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

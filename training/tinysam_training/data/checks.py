@@ -12,7 +12,7 @@ import numpy as np
 from tinysam_training.data.findings import Finding, findings_of
 from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
 from tinysam_training.data.report import DataReport, ImageFacts
-from tinysam_training.frame import FRAME
+from tinysam_training.learning.frame import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage as ndi
 
-from napari_tinysam import object_maps
 from napari_tinysam.image import to_rgb
+from napari_tinysam.objects import maps as object_maps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from napari_tinysam.quiet_reading import read_quietly
+from napari_tinysam.files.quiet import read_quietly
 from tinysam_training.data.findings import FoundEntries
 from tinysam_training.data.fingerprints import combined
 from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinysam_training.data.fingerprints import combined
-from tinysam_training.frame import FRAME
+from tinysam_training.learning.frame import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

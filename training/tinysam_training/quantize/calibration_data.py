@@ -13,10 +13,10 @@ import numpy as np
 
 from napari_tinysam.everything.guided import instances_of
 from napari_tinysam.everything.lattice import centred_lattice
-from napari_tinysam.predictor import Predictor
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import Prompts
+from tinysam_training.commands.pipeline import evenly_spaced
 from tinysam_training.data.labelled_image import DataError
-from tinysam_training.pipeline import evenly_spaced
 from tinysam_training.quantize.simulation import PlainRuntime
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from napari_tinysam.inference.runtime.protocol import DecodedPrompts
     from napari_tinysam.model import SegmentAnything
-    from napari_tinysam.runtime.protocol import DecodedPrompts
     from tinysam_training.data.labelled_image import ImageEntry
 
 #: Objects of an image that are clicked, and asked for by their boxes.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.batch import find_images
-from napari_tinysam.reading import SelectionError, read_plane
-from napari_tinysam.stack_files import FileError
+from napari_tinysam.batch.run import find_images
+from napari_tinysam.files.planes import SelectionError, read_plane
+from napari_tinysam.files.stacks import FileError
+from tinysam_training.commands.pipeline import evenly_spaced
 from tinysam_training.data import find_pairs
 from tinysam_training.data.fingerprints import file_fingerprint
 from tinysam_training.data.labelled_image import (
@@ -19,7 +20,6 @@ from tinysam_training.data.labelled_image import (
     ImageEntry,
     LabelledImage,
 )
-from tinysam_training.pipeline import evenly_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import torch
 from timm.models.tiny_vit import Attention, ConvNorm, NormMlp
 from torch import nn
 
-from napari_tinysam.model.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.encoders.efficientnet import EfficientNetEncoder
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything

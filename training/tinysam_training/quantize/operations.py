@@ -18,9 +18,9 @@ from timm.models.tiny_vit import Attention as WindowAttention
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from napari_tinysam.model.encoders.tiny_vit import _UncachedAttention
+from napari_tinysam.model.integers import QUANTIZABLE
 from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
-from napari_tinysam.model.quantization import QUANTIZABLE
-from napari_tinysam.model.tiny_vit import _UncachedAttention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

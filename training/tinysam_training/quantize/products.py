@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_tinysam.model.efficientnet import PaddedConv
+from napari_tinysam.model.encoders.efficientnet import PaddedConv
 from tinysam_training.quantize.operations import MatMul, operations, with_products
 from tinysam_training.quantize.simulation import as_tensor, as_tensors
 from tinysam_training.quantize.task_loss import drawn_nll, iou_logits

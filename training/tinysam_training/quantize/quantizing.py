@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from napari_tinysam.model.quantization import (
+from napari_tinysam.model.fast.encoder import has_graph
+from napari_tinysam.model.integers import (
     InputQuantization,
     LayerQuantization,
     along,
     to_integers,
     weight_axis,
 )
-from napari_tinysam.model.restructured_encoder import has_graph
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.quantize.calibration_data import Seen, see
 from tinysam_training.quantize.folding import folded

@@ -1,7 +1,7 @@
 """A rounded model in torch, for study: any number of bits, scales for whatever groups of values.
 
 Everything is computed in float32 with rounded operands, so it is slower than the model itself. What
-is really computed with integers, `napari_tinysam.model.quantization` describes.
+is really computed with integers, `napari_tinysam.model.integers` describes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_tinysam.predictor import Predictor
-from napari_tinysam.runtime.protocol import DecodedPrompts
+from napari_tinysam.inference.predictor import Predictor
+from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 from tinysam_training.quantize.operations import with_products
 
 if TYPE_CHECKING:

@@ -1,0 +1,295 @@
+"""Models for other programs: an encoder and a decoder as ONNX or OpenVINO files.
+
+Inputs and outputs are after Segment Anything's own ONNX export. What the plugin does around its
+network, the files do by themselves: they normalise the image, embed points and boxes, draw prompts
+for models that want that, and add the first guess. Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from napari_tinysam.export.description import Description
+    from napari_tinysam.model import SegmentAnything
+
+Format = Literal["onnx", "openvino"]
+
+#: Formats of files.
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+#: Version of ONNX's operators, the first with layer norms: what reads it is from 2022 or later.
+OPSET = 17
+
+
+class ExportError(RuntimeError):
+    """A model cannot be exported. The message is meant for users."""
+
+
+def export(
+    model: SegmentAnything,
+    folder: str | Path,
+    *,
+    format: Format = "onnx",
+    integers: bool = False,
+    frame_size: int = 0,
+    notes: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write encoder and decoder of a model for other programs.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        With a TinyViT or EfficientNet encoder; on the CPU, float32, in eval mode. Not changed.
+    folder : str or Path
+        Where the files go: a new folder, or an empty one. They appear when all of them are whole.
+    format : {"onnx", "openvino"}
+        ``encoder.onnx`` and ``decoder.onnx``, or ``encoder.xml`` and ``decoder.xml`` with their
+        weights in ``.bin`` files beside them.
+    integers : bool
+        Whether a quantized model is to compute with 8-bit integers, and its weights are to be kept
+        as such. Without it they become floats.
+    frame_size : int
+        S, side in pixels of the square in which the encoder gets images, a multiple of 16 (of 32
+        for an EfficientNet) up to `SegmentAnything.image_size`, which it is if 0.
+    notes : mapping of str to str, optional
+        What the files are to say about the model: "name", "licence" and others.
+
+    Returns
+    -------
+    list of Path
+        The files: encoder, decoder, then ``README.md`` and ``about.json``, which say what goes in
+        and out (`docs/export.md` does, too).
+
+    Raises
+    ------
+    ExportError
+        If the model is of another kind or not quantized, the package onnx is missing, or the
+        folder is not empty or cannot be written.
+    ValueError
+        If the format is not known or there is no such frame.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"Formats are {' and '.join(FORMATS)}, not {format!r}.")
+    side = frame_size or model.image_size
+    _check_model(model, integers)
+    stride = 32 if model.architecture.startswith("efficientnet") else 16
+    if side % stride or not 0 < side <= model.image_size:
+        raise ValueError(
+            f"A frame's side is a multiple of {stride} up to {model.image_size}, not {side}."
+        )
+    place = check_folder(folder)
+    check_packages(format)
+    existed = place.is_dir()
+    unfinished = place if existed else place.parent
+    unfinished /= f".{uuid.uuid4().hex[:8]}.partial"
+    new = [parent for parent in place.parents if not parent.exists()]
+    try:
+        unfinished.mkdir(parents=True)
+        written = _write(model, unfinished, format, integers, side, notes or {})
+        if existed:  # not replaced: a shell may be in it, a disk may be mounted there
+            for name in written:
+                (unfinished / name).rename(place / name)
+        else:
+            unfinished.rename(place)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportError(f"{folder} cannot be written: {reason}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for parent in new:
+            with contextlib.suppress(OSError):  # it is not empty, as should be
+                parent.rmdir()
+    return [Path(folder).expanduser() / name for name in written]
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Return the place that a folder has, if it can be made or is empty.
+
+    Raises
+    ------
+    ExportError
+        If there is something in it, or it is a file.
+    """
+    try:
+        place = Path(folder).expanduser().resolve()
+        if place.exists() and not place.is_dir():
+            raise ExportError(f"{folder} is a file; give the name of a folder.")
+        if place.is_dir() and any(place.iterdir()):
+            raise ExportError(
+                f"The folder {folder} is not empty; give the name of a new one."
+            )
+    except (OSError, ValueError, RuntimeError) as error:  # loop, null byte, no rights
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"{str(folder)!r} cannot be written.") from error
+    return place
+
+
+def check_packages(format: Format) -> None:
+    """Check that what writes a format is installed.
+
+    Raises
+    ------
+    ExportError
+        If it is not; the message says how to install it.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            'Exporting needs the package onnx: pip install "napari-tinysam[export]".'
+        ) from error
+    if format == "openvino":
+        try:
+            import_openvino()
+        except ImportError as error:
+            raise ExportError(
+                "OpenVINO is not installed; it has no package for some computers. "
+                "It reads the files of --format onnx, too."
+            ) from error
+
+
+def _check_model(model: SegmentAnything, integers: bool) -> None:
+    from napari_tinysam.model.fast.encoder import has_graph
+    from napari_tinysam.model.integers import is_quantized
+
+    if not has_graph(model):
+        raise ExportError(
+            "Only models with a TinyViT or EfficientNet encoder can be exported, not "
+            f"{model.architecture}."
+        )
+    if integers and not is_quantized(model.quantization):
+        raise ExportError(
+            "This model is not quantized; 'napari-tinysam quantize' makes one that is."
+        )
+
+
+def _write(
+    model: SegmentAnything,
+    folder: Path,
+    format: Format,
+    integers: bool,
+    side: int,
+    notes: Mapping[str, str],
+) -> list[str]:
+    """Write all files into a folder; return their names."""
+    import torch
+
+    from napari_tinysam.export.description import Description
+    from napari_tinysam.export.graphs import (
+        DecoderGraph,
+        EncoderGraph,
+        detail_channels,
+        in_eight_bits,
+    )
+    from napari_tinysam.model import DetailedMaskDecoder
+
+    about = Description(
+        format=format,
+        frame_size=side,
+        object_head=model.object_head is not None,
+        dense_prompts=model.dense_prompts,
+        integers=integers,
+        details=isinstance(model.mask_decoder, DetailedMaskDecoder),
+        detail_channels=detail_channels(model),
+        map_stride=model.map_stride,
+        notes=notes,
+    )
+    if integers:
+        model = in_eight_bits(model)
+    logits = side // 4
+    image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    prompts: dict[str, Tensor] = {
+        "embedding": torch.randn(1, 256, side // 16, side // 16),
+        "points": torch.rand(2, 4, 2) * side,
+        # With all kinds of points, so that nothing seems to be constant.
+        "labels": torch.tensor([[1, 0, 2, 3], [1, -1, 2, 3]]),
+        "mask_prompt": torch.randn(2, 1, logits, logits),
+        "has_mask": torch.tensor([0.0, 1.0]),
+    }
+    if about.details:
+        eighth, quarter = about.detail_channels
+        prompts["details_8"] = torch.randn(1, eighth, side // 8, side // 8)
+        prompts["details_4"] = torch.randn(1, quarter, logits, logits)
+    if about.reads_regions:
+        prompts["regions"] = torch.ones(logits, logits, dtype=torch.int32)
+    graphs: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {
+        "encoder": (
+            EncoderGraph(model, side),
+            {"image": image, "size": torch.tensor([side, side])},
+        ),
+        "decoder": (DecoderGraph(model, side), prompts),
+    }
+    for name, (graph, example) in graphs.items():
+        _write_graph(_to_onnx(graph, example, name, about), folder / name, format)
+    (folder / "README.md").write_text(about.page(), "utf-8")
+    (folder / "about.json").write_text(about.json(), "utf-8")
+    return [*about.files, "README.md", "about.json"]
+
+
+def _to_onnx(
+    graph: nn.Module, example: Mapping[str, Tensor], name: str, about: Description
+) -> Any:
+    """Trace a module; returns an `onnx.ModelProto`."""
+    import onnx
+    import torch
+
+    from napari_tinysam.export.integers import store_integers
+
+    inputs, outputs = about.inputs(name), about.outputs(name)
+    # Only what has a number is fixed.
+    dynamic = {
+        each.name: {i: str(n) for i, n in enumerate(each.shape) if isinstance(n, str)}
+        for each in (*inputs, *outputs)
+    }
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer is deprecated, and warns of shapes that it fixes; tests compare the answers.
+        # What replaces it needs one more package.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),
+            tuple(example.values()),
+            cast("Any", file),
+            input_names=[each.name for each in inputs],
+            output_names=[each.name for each in outputs],
+            dynamic_axes={name: axes for name, axes in dynamic.items() if axes},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_model_from_string(file.getvalue())
+    for port, value in zip(outputs, model.graph.output, strict=True):
+        # Where an image was doubled in size, the exporter does not know how large it is now.
+        for dimension, n in zip(
+            value.type.tensor_type.shape.dim, port.shape, strict=True
+        ):
+            if isinstance(n, int):
+                dimension.dim_value = n
+    if about.integers:
+        store_integers(model)
+    model.doc_string = f"{about.title}: {name}"
+    onnx.checker.check_model(model)
+    return model
+
+
+def _write_graph(model: Any, path: Path, format: Format) -> None:
+    """Write a file without suffix as a format says."""
+    if format == "onnx":
+        path.with_suffix(".onnx").write_bytes(model.SerializeToString())
+        return
+    openvino = import_openvino()
+    graph = openvino.Core().read_model(model.SerializeToString(), b"")
+    openvino.save_model(graph, str(path.with_suffix(".xml")), compress_to_fp16=False)

@@ -1,0 +1,1 @@
+"""Image, label and picture files."""

@@ -1,0 +1,149 @@
+"""Labels and pictures to files: under a temporary name first, then renamed.
+
+So no half-written file is ever left, and what was there before stays until the new one is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from napari_tinysam.files.stacks import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+#: Suffixes that `write_labels` writes.
+LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
+    """Write labels, (Y, X) of uint16 or uint32, as TIFF, PNG or NPY by the file's suffix.
+
+    Raises
+    ------
+    FileError
+        If the suffix is none of `LABEL_SUFFIXES`, a PNG would need more than 16 bits, or the file
+        cannot be written.
+    """
+    suffix = check_output(path, LABEL_SUFFIXES)
+    if suffix == ".png" and labels.max(initial=0) > np.iinfo(np.uint16).max:
+        raise FileError("A PNG holds 65,535 labels at most; write a .tif instead.")
+    with replacing(path) as file:
+        if suffix == ".npy":
+            np.save(file, labels, allow_pickle=False)
+        elif suffix == ".png":
+            write_png(file, labels.astype(np.uint16))
+        else:
+            import tifffile
+
+            tifffile.imwrite(
+                file,
+                labels,
+                compression="zlib",
+                photometric="minisblack",
+                metadata={"axes": "YX"},
+            )
+
+
+def write_label_stack(
+    path: Path, labels: npt.NDArray[np.integer[Any]], axes: str, description: str = ""
+) -> None:
+    """Write labels of any number of axes as a compressed TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tif`` or ``.tiff``.
+    labels : ndarray of integers
+    axes : str
+        One of tifffile's letters for each axis, such as ``ZYX``.
+    description : str
+        Kept in the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    import tifffile
+
+    check_output(path, (".tif", ".tiff"))
+    with replacing(path) as file:
+        tifffile.imwrite(
+            file,
+            labels,
+            compression="zlib",
+            photometric="minisblack",
+            description=description or None,
+            metadata={"axes": axes},
+        )
+
+
+def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    """Write (Y, X, 3) uint8 as a PNG file; raises `FileError` where that is not possible."""
+    check_output(path, (".png",))
+    with replacing(path) as file:
+        write_png(file, rgb)
+
+
+def write_png(file: BinaryIO, pixels: npt.NDArray[Any]) -> None:
+    """Write uint8 or uint16 pixels to an open file."""
+    import imageio.v3 as iio
+
+    iio.imwrite(file, pixels, extension=".png", plugin="pillow")
+
+
+def check_output(path: Path, suffixes: Sequence[str]) -> str:
+    """Return the suffix of a file that is to be written, if it can be.
+
+    Raises
+    ------
+    FileError
+        If the suffix is none of `suffixes`, the folder is missing or may not be written to, or a
+        folder has the file's name.
+    """
+    suffix = path.suffix.lower()
+    try:
+        folder = path.resolve().parent
+        if suffix not in suffixes:
+            kinds = ", ".join(suffixes)
+            raise FileError(f"{path} should end in one of these: {kinds}.")
+        if path.is_dir():
+            raise FileError(f"{path} is a folder; give the name of a file in it.")
+        if not folder.is_dir():
+            raise FileError(f"The folder {folder} does not exist.")
+    except (OSError, ValueError, RuntimeError) as error:  # too long, null byte, loop
+        raise FileError(f"{str(path)!r} cannot be written.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"The folder {folder} may not be written to by you.")
+    return suffix
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its place when the block has ended well.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written; what was there before is then untouched.
+    """
+    target = path.resolve()  # a link stays a link
+    temporary = target.with_name(f".tinysam-{secrets.token_hex(6)}.partial")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileError(f"{path} cannot be written: {reason}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

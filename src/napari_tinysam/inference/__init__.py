@@ -1,0 +1,1 @@
+"""Images to embeddings, embeddings and prompts to masks."""

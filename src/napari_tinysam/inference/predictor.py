@@ -1,0 +1,441 @@
+"""Images to embeddings, embeddings and prompts to masks. Stateless, thread-safe, no GUI.
+
+An image is encoded once (a second or so on a laptop); after that every prompt costs a fraction of
+that. Nothing here remembers anything: the embedding carries all that `Predictor.predict` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
+from napari_tinysam.image import as_rgb, to_eight_bits
+from napari_tinysam.inference.predictions import Embedding, Masks
+from napari_tinysam.objects.finding import mean_confirmation, object_regions, usual_side
+from napari_tinysam.objects.maps import means_of_squares
+from napari_tinysam.prompts import LOGITS_SIZE, Prompts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.runtime import Runtime
+    from napari_tinysam.inference.runtime.choice import Precision, RuntimeName
+    from napari_tinysam.inference.runtime.protocol import DecodedPrompts
+
+#: Where the usual object has so many pixels of the frame along a side, the image is also seen in
+#: half of its size.
+LARGE = 80.0
+
+#: Objects whose prompts are drawn at once, 256 KiB each.
+_DRAWN_AT_ONCE = 16
+
+
+class Predictor:
+    """A loaded model. Get one from `load_model`.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        Runs the network.
+    name : str
+        Registry name or file of the checkpoint, for messages.
+    model_id : str
+        Identifies weights and preprocessing; embeddings of another are refused.
+    notes : mapping of str to str, optional
+        What the checkpoint says about itself.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        name: str,
+        model_id: str,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self.name = name
+        self.model_id = model_id
+        self.notes = dict(notes or {})
+
+    def __repr__(self) -> str:
+        """Return name and runtime."""
+        return f"<Predictor {self.name!r}, {self._runtime.name}>"
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs the model, for messages: "torch on cpu, bf16"."""
+        return self._runtime.name
+
+    @property
+    def has_object_head(self) -> bool:
+        """Whether the model says where objects are without any prompt (`object_maps`)."""
+        return self._runtime.has_object_head
+
+    def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
+        """Encode one image plane.
+
+        Parameters
+        ----------
+        image : array-like
+            (H, W, 3) uint8 RGB goes to the model unchanged, as in Segment Anything's predictor.
+            Anything else, gray, multichannel, RGBA, 16-bit, float, dask or zarr, goes through
+            `napari_tinysam.image.to_rgb`.
+        **to_rgb_options
+            Keyword arguments of `napari_tinysam.image.to_rgb`: `channel`, `channel_axis`,
+            `contrast_limits`, `percentiles`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not an image; see `to_rgb`.
+        """
+        plane = to_eight_bits(image, **to_rgb_options)
+        height, width = plane.shape[:2]
+        runtime = self._runtime
+        rgb = as_rgb(resize_longest_side(plane, runtime.image_size))
+        input_size = (rgb.shape[0], rgb.shape[1])
+        features = runtime.encode(rgb)
+        maps, regions = runtime.object_maps(features), None
+        if maps is not None:
+            maps, regions = self._confirmed(rgb, maps)
+        return Embedding(
+            features=features,
+            original_size=(height, width),
+            input_size=input_size,
+            frame_size=runtime.image_size,
+            model_id=self.model_id,
+            maps=maps,
+            regions=regions if runtime.dense_prompts else None,
+        )
+
+    def _confirmed(
+        self, rgb: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Give the object maps that agree better with their own objects, and these.
+
+        An encoder sees little of an object that fills much of the frame. Where objects are large,
+        it is asked once more, about the image at half the size, for a quarter of the time; whether
+        that is better, the maps tell: they say how far every pixel is from the centre and the
+        boundary of its object, which an object that is there confirms, and patches of it do not.
+        """
+        shown = tuple(-(-side // LOGIT) for side in rgb.shape[:2])
+        valid = (shown[0], shown[1])
+        coarse = means_of_squares(maps, self._runtime.image_size // LOGIT)
+        regions = object_regions(coarse, valid)
+        if 0 < LOGIT * usual_side(regions) < LARGE:
+            return maps, regions
+        half = self._runtime.maps_of_half(
+            resize_longest_side(rgb, self._runtime.image_size // 2)
+        )
+        if half is None:
+            return maps, regions
+        of_half = object_regions(half, valid)
+        if mean_confirmation(of_half, half) > mean_confirmation(regions, coarse):
+            return half, of_half
+        return maps, regions
+
+    def predict(
+        self,
+        embedding: Embedding,
+        prompts: Prompts,
+        *,
+        least_score: float = -np.inf,
+        exact: bool = True,
+    ) -> Masks:
+        """Predict three masks for each object.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+        prompts : Prompts
+            N objects, in pixels of the image. Objects may differ in their kinds and numbers of
+            prompts; each is decoded as if it were alone.
+        least_score : float
+            Objects none of whose masks has a higher score are not drawn: their logits are minus
+            infinity. Saves a third of the time.
+        exact : bool
+            False: the runtime may decode in half precision where that is faster, for searches that
+            keep the best of many masks.
+
+        Returns
+        -------
+        Masks
+            (N, 3) candidates.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        self._check_own(embedding)
+        logits = np.empty((len(prompts), 3, LOGITS_SIZE, LOGITS_SIZE), np.float32)
+        scores = np.empty((len(prompts), 3), np.float32)
+        for rows, group in _alike(prompts):
+            points, boxes = group.points, group.boxes
+            if points is not None:
+                points = embedding.to_frame(points)
+            if boxes is not None:
+                boxes = embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+            # Drawn prompts take as much memory as the answers: not of all objects at once.
+            step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                logits[rows[part]], scores[rows[part]] = self._decoded(
+                    embedding,
+                    *(
+                        None if each is None else each[part]
+                        for each in (points, group.labels, boxes, group.masks)
+                    ),
+                    least_score=least_score,
+                    exact=exact,
+                )
+        return Masks(logits, scores, embedding.upscaler)
+
+    def _decoded(
+        self,
+        embedding: Embedding,
+        points: npt.NDArray[Any] | None,
+        labels: npt.NDArray[Any] | None,
+        boxes: npt.NDArray[Any] | None,
+        masks: npt.NDArray[Any] | None,
+        *,
+        least_score: float,
+        exact: bool,
+    ) -> DecodedPrompts:
+        """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
+        count = next(len(a) for a in (points, boxes, masks) if a is not None)
+        guess = None
+        if self._runtime.dense_prompts:
+            objects = embedding.regions
+            if objects is not None:
+                objects = np.broadcast_to(objects, (count, *objects.shape))
+            masks = draw_prompts(
+                np,
+                (LOGITS_SIZE, LOGITS_SIZE),
+                points=points,
+                labels=labels,
+                boxes=boxes,
+                masks=masks,
+                objects=objects,
+            )
+            guess = first_guess(np, masks)
+        decoded = self._runtime.decode(
+            embedding.features,
+            points=points,
+            labels=labels,
+            boxes=boxes,
+            masks=masks,
+            least_scores=np.full(count, least_score, np.float32)
+            if least_score > -np.inf
+            else None,
+            exact=exact,
+        )
+        if guess is None:
+            return decoded
+        # Into the array itself, and only of what was drawn: both are much of the time around it.
+        for plane, logits in zip(guess, decoded.logits, strict=True):
+            if logits[0, 0, 0] > -np.inf:
+                logits += plane
+        return decoded
+
+    def object_maps(self, embedding: Embedding) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are, without any prompt.
+
+        `napari_tinysam.objects.finding.segment_objects` turns the maps into labels.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (3, m, m) float32 in 0–1 over the model's frame, m being 256 or 512; what they are, says
+            `napari_tinysam.model.object_head`. None where `has_object_head` is false.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        self._check_own(embedding)
+        return embedding.maps
+
+    def _check_own(self, embedding: Embedding) -> None:
+        if embedding.model_id != self.model_id:
+            raise ValueError(
+                "This embedding was made by another model. Encode the image again with "
+                f"{self.name!r}."
+            )
+
+
+def resized_size(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Height and width of an image whose longer side is resized to `size` pixels."""
+    scale = size * 1.0 / max(shape)
+    return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
+
+
+def resize_longest_side(
+    image: npt.NDArray[np.uint8], size: int
+) -> npt.NDArray[np.uint8]:
+    """Resize so that the longer side has `size` pixels.
+
+    Equal to Segment Anything's ``ResizeLongestSide.apply_image`` (antialiased bilinear, sizes
+    rounded half up), except that a side never becomes 0.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) or (H, W, 1) uint8.
+    size : int
+        In pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, 3) or (h, w, 1) uint8, each channel by itself.
+    """
+    height, width, channels = image.shape
+    new_height, new_width = resized_size((height, width), size)
+    if (new_height, new_width) == (height, width):
+        return image
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    resized = picture.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(new_height, new_width, channels)
+
+
+def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
+    """Group objects that can share a batch: as many points, and a box or mask or not.
+
+    Filling rows up with dummy points instead would change the masks: the prompt encoder gives them
+    tokens that all others attend to.
+    """
+    kinds = np.stack(
+        [prompts.point_counts, prompts.has_box, prompts.has_mask], axis=1
+    ).astype(np.intp)
+    groups = []
+    for kind in np.unique(kinds, axis=0):
+        rows = np.flatnonzero((kinds == kind).all(axis=1))
+        count, has_box, has_mask = (int(k) for k in kind)
+        points, labels = _real_points(prompts, rows, count)
+        group = Prompts(
+            points=points,
+            labels=labels,
+            boxes=prompts.boxes[rows]
+            if has_box and prompts.boxes is not None
+            else None,
+            masks=prompts.masks[rows]
+            if has_mask and prompts.masks is not None
+            else None,
+        )
+        groups.append((rows, group))
+    return groups
+
+
+def _real_points(
+    prompts: Prompts, rows: npt.NDArray[np.intp], count: int
+) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int32] | None]:
+    """(n, count, 2) points and (n, count) labels of `rows` without the fillers."""
+    if count == 0 or prompts.points is None or prompts.labels is None:
+        return None, None
+    real = prompts.labels[rows] != -1
+    points = prompts.points[rows][real].reshape(len(rows), count, 2)
+    return points, prompts.labels[rows][real].reshape(len(rows), count)
+
+
+def load_model(
+    name_or_path: str | Path = "default",
+    *,
+    device: str = "auto",
+    runtime: RuntimeName = "auto",
+    precision: Precision = "auto",
+    threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    convert: Callable[[str], None] | None = None,
+) -> Predictor:
+    """Load a checkpoint.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `napari_tinysam.checkpoints.REGISTRY` ("default" is bundled, others are downloaded
+        once) or a checkpoint file.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    runtime : {"auto", "torch", "openvino"}
+        What runs the network. "openvino" converts a model that it has never run before, which takes
+        a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
+        model has been converted.
+    precision : {"auto", "f32", "bf16", "int8"}
+        Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
+        the CPU has instructions for it; or, for quantized models, 8-bit integers in image encoder
+        and object head, which "auto" takes where they were faster at first use. PyTorch, where it
+        is what "auto" comes to, encodes in bfloat16 on devices that have instructions for it; asked
+        for by name, only with "bf16".
+    threads : int
+        Of the CPU, for OpenVINO; 0 for as many as it finds best.
+    progress : callable, optional
+        Called with the bytes downloaded so far and in total.
+    convert : callable, optional
+        Lets "auto" convert a model for OpenVINO where that is the fastest: half a minute, once,
+        which some dozens of images or masks pay back. Called with a sentence before.
+
+    Returns
+    -------
+    Predictor
+        Ready to encode.
+
+    Raises
+    ------
+    napari_tinysam.checkpoints.CheckpointError
+        If the file cannot be had or is not a checkpoint this project reads.
+    ValueError
+        If the device or the runtime is not available, or there is no such precision, or not of this
+        model.
+    """
+    from napari_tinysam.inference.runtime.choice import open_runtime
+
+    found = open_runtime(
+        name_or_path,
+        device,
+        runtime,
+        progress,
+        convert,
+        precision=precision,
+        threads=threads,
+    )
+    # Its parts import one another, which fails where two threads begin with different ones.
+    import scipy.spatial  # noqa: F401
+
+    # Now: imports of two threads at a time keep each other waiting. No daemon: Python must not end
+    # in the middle of one.
+    threading.Thread(target=_import_ahead).start()
+    return Predictor(
+        found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
+    )
+
+
+def _import_ahead() -> None:
+    """Import, while the first image is encoded, what comes next: a quarter of a second."""
+    with contextlib.suppress(ImportError):  # said where it is needed
+        # The function itself: the package alone imports nothing yet.
+        from skimage.segmentation import watershed  # noqa: F401
+
+
+__all__ = [
+    "Embedding",
+    "Masks",
+    "Predictor",
+    "load_model",
+    "resize_longest_side",
+]

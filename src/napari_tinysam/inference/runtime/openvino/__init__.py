@@ -1,0 +1,1 @@
+"""The OpenVINO runtime: conversion, cache and inference on a CPU."""

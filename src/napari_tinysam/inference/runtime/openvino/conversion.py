@@ -1,0 +1,395 @@
+"""A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
+
+Three kinds of graphs: the encoder, which also prepares what all prompts share; the decoder up to
+scores and mask kernels, for any number of prompts; and the drawing of masks. The modules are those
+of `napari_tinysam.model.fast.encoder` and `napari_tinysam.model.fast.decoder`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
+from napari_tinysam.model.encoders.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
+from napari_tinysam.model.fast.encoder import GraphEncoder, has_graph
+from napari_tinysam.model.integers import (
+    QuantizedLayer,
+    is_quantized,
+    with_integers,
+)
+from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
+from napari_tinysam.model.sam import EMBED_DIM, STRIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from napari_tinysam.model import SegmentAnything
+
+#: Files of a converted model.
+ARRAYS, ABOUT = "arrays.npz", "about.json"
+ENCODER, MAPS, DECODER, MASKED_DECODER, UPSCALER = (
+    "encoder.xml",
+    "maps.xml",
+    "decoder.xml",
+    "decoder_masked.xml",
+    "upscaler.xml",
+)
+
+#: OpenVINO's names of types.
+_TYPES = {
+    torch.uint8: "u8",
+    torch.int64: "i64",
+    torch.float16: "f16",
+    torch.float32: "f32",
+}
+
+
+#: Constants of fewer numbers stay as they are: shapes, steps, a norm's epsilon.
+_SMALL = 64
+
+#: Side in pixels of what an encoder that takes any size is traced with.
+_EXAMPLE = 64
+
+
+def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> None:
+    """Write all graphs of a model.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On the CPU, float32, in eval mode.
+    folder : Path
+        An empty folder.
+    integers : bool
+        Whether a quantized model is to be computed with integers, as far as its layers say so.
+
+    Raises
+    ------
+    OSError
+        If files cannot be written.
+    RuntimeError
+        If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
+        megabytes of weights. Or if it is to be computed with integers and is not quantized.
+    """
+    if not has_graph(model):
+        raise RuntimeError("only models with a TinyViT or EfficientNet encoder can be")
+    if integers:
+        if not is_quantized(model.quantization):
+            raise RuntimeError("it is not a quantized model")
+        model = with_integers(model)
+    decoder = RestructuredDecoder(model).eval()
+    details = isinstance(model.mask_decoder, DetailedMaskDecoder)
+    side = model.image_size
+    with torch.no_grad():
+        # Tracing computes the example, and convolutions are the same for any size.
+        traced = (
+            _EXAMPLE if isinstance(model.image_encoder, EfficientNetEncoder) else side
+        )
+        _write(
+            _EncoderGraph(model, decoder),
+            {
+                "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
+                "size": torch.tensor([traced, traced]),
+            },
+            {"image": [1, side, side, 3], "size": [2]},
+            folder / ENCODER,
+        )
+        if model.sees_halves:
+            half = side // 2
+            traced = min(traced, half)
+            _write(
+                _MapsGraph(model),
+                {
+                    "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
+                    "size": torch.tensor([traced, traced]),
+                },
+                {"image": [1, half, half, 3], "size": [2]},
+                folder / MAPS,
+            )
+        # Of any size: places, prompts and tokens are dynamic.
+        cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
+        example = {
+            "embedding": torch.randn(cells**2, whole),
+            "keys": torch.randn(half, cells**2),
+            "values": torch.randn(half, cells**2),
+            "queries": torch.randn(half, cells**2),
+            "placed": torch.randn(3, half, cells**2),
+            "sparse": torch.randn(2, 3, whole),
+        }
+        shapes = {
+            "embedding": [-1, whole],
+            **{name: [half, -1] for name in ("keys", "values", "queries")},
+            "placed": [3, half, -1],
+            "sparse": [-1, -1, whole],
+        }
+        if not model.dense_prompts:  # else prompts are always drawn
+            _write(_DecoderGraph(decoder), example, shapes, folder / DECODER)
+        example["masks"] = torch.randn(2, 1, 4 * cells, 4 * cells)
+        shapes["masks"] = [-1, 1, -1, -1]
+        _write(_DecoderGraph(decoder), example, shapes, folder / MASKED_DECODER)
+        kernels = EMBED_DIM // 8
+        example = {
+            "image": torch.randn(2, cells, cells, whole),
+            "kernels": torch.randn(2, 3, kernels),
+        }
+        shapes = {"image": [-1, -1, -1, whole], "kernels": [-1, 3, kernels]}
+        if details:
+            added = (("half", 4, whole // 4), ("whole", 16, kernels))
+            for name, places, width in added:
+                example[name] = torch.randn(places * cells**2, width).half()
+                shapes[name] = [-1, width]
+        if decoder.refines:
+            for name in ("drawn", "boxes"):
+                example[name] = torch.randn(2, 4 * cells, 4 * cells)
+                shapes[name] = [-1, -1, -1]
+            for name, added in zip(
+                ("fine_half", "fine_whole"),
+                model.mask_decoder.refiner.projected(_pyramid(model, cells)),
+                strict=True,
+            ):
+                example[name] = added.half()
+                shapes[name] = [1, added.shape[1], -1, -1]
+        _write(_UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
+        np.savez(folder / ARRAYS, **_arrays(model, decoder))
+    about = {
+        "image_size": side,
+        "dense_prompts": model.dense_prompts,
+        "object_head": model.object_head is not None,
+        "halves": model.sees_halves,
+        "details": details,
+        "refines": decoder.refines,
+        "integers": integers,
+    }
+    (folder / ABOUT).write_text(json.dumps(about), "utf-8")
+
+
+def _write(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    shapes: Mapping[str, Sequence[int]],
+    path: Path,
+) -> None:
+    """Trace a module and write its graph.
+
+    `openvino.convert_model` does the same in three times the time, and reports each use to its
+    makers.
+    """
+    openvino = import_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    given = tuple(example.values())
+    module = module.eval()
+    trained = [each for each in module.parameters() if each.requires_grad]
+    module.requires_grad_(False)  # else they are no constants
+    try:
+        with warnings.catch_warnings():
+            # The tracer is deprecated, and warns of shapes that it fixes; tests compare the
+            # answers.
+            warnings.simplefilter("ignore")
+            jit: Any = torch.jit
+            # As a function: a module is traced ten times as long, for all that it has inside.
+            traced = jit.trace(
+                lambda *inputs: module(*inputs), given, check_trace=False, strict=False
+            )
+    finally:
+        for each in trained:
+            each.requires_grad_(True)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=given)
+    graph = frontend.convert(frontend.load(decoder))
+    for parameter, (name, tensor) in zip(
+        graph.get_parameters(), example.items(), strict=True
+    ):
+        parameter.set_element_type(getattr(openvino.Type, _TYPES[tensor.dtype]))
+        parameter.set_partial_shape(openvino.PartialShape(list(shapes[name])))
+    graph.validate_nodes_and_infer_types()
+    if _rounds(module):
+        _fold_limits(graph)
+    else:
+        _halve(graph)
+    openvino.save_model(graph, str(path), compress_to_fp16=False)
+
+
+def _rounds(module: nn.Module) -> bool:
+    return any(isinstance(part, QuantizedLayer) for part in module.modules())
+
+
+def _halve(graph: Any) -> None:
+    """Keep constants in 16 bits where that loses nothing: weights of a file of 16 bits are such."""
+    openvino = import_openvino()
+    from openvino import opset13
+
+    for node in graph.get_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        if node.get_element_type() != openvino.Type.f32 or node.data.size < _SMALL:
+            continue
+        with np.errstate(over="ignore"):
+            half = node.data.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), node.data):
+            whole = opset13.convert(opset13.constant(half), "f32")
+            node.output(0).replace(whole.output(0))
+
+
+def _fold_limits(graph: Any) -> None:
+    """Compute what each rounding is told: OpenVINO makes integers only where that is constant."""
+    openvino = import_openvino()
+    from openvino import opset13, passes
+
+    told = [
+        operand.get_source_output()
+        for node in graph.get_ordered_ops()
+        if node.get_type_name() == "FakeQuantize"
+        for operand in node.inputs()
+    ]
+    constant = [output for output in told if not _depends_on_input(output.get_node())]
+    # A graph of its own, since folding the whole one would fold the rounding of weights, too.
+    limits = openvino.Model([opset13.result(output) for output in constant], [])
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(limits)
+
+
+def _depends_on_input(node: Any) -> bool:
+    """Whether a node's value is not known before an image is."""
+    seen, ahead = set(), [node]
+    while ahead:
+        node = ahead.pop()
+        name = node.get_name()
+        if name in seen:
+            continue
+        seen.add(name)
+        if node.get_type_name() == "Parameter":
+            return True
+        ahead += [operand.get_source_output().get_node() for operand in node.inputs()]
+    return False
+
+
+def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, Any]:
+    """Learnt vectors of points and boxes, and the projected positions of the frame."""
+    encoder: Any = model.prompt_encoder
+    kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
+    cells = model.image_size // STRIDE
+    return {
+        "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
+        "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
+        "placed": decoder.placed((cells, cells)).numpy(),
+    }
+
+
+class _EncoderGraph(nn.Module):
+    """An image to all that its decoder needs.
+
+    Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the parts of
+    `ImageSide`, what details add in float16, and the (3, m, m) object maps where there is a head.
+    """
+
+    def __init__(self, model: SegmentAnything, decoder: RestructuredDecoder) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = GraphEncoder(model)
+        self.decoder = decoder
+
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        features, maps = self.encoder(_frame(self.model, image, size))
+        side = self.decoder.prepare(features.embedding, features.details)
+        found = [side.embedding, side.keys, side.values, side.queries]
+        found += [x for x in side.halved()[4:] if x is not None]
+        return tuple(found) if maps is None else (*found, maps[0].sigmoid())
+
+
+class _MapsGraph(nn.Module):
+    """An image to its object maps alone, as `_EncoderGraph` takes and gives them."""
+
+    def __init__(self, model: SegmentAnything) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = GraphEncoder(model)
+
+    def forward(self, image: Tensor, size: Tensor) -> Tensor:
+        _, maps = self.encoder(_frame(self.model, image, size))
+        assert maps is not None
+        found: Tensor = maps[0].sigmoid()
+        return found
+
+
+def _frame(model: SegmentAnything, image: Tensor, size: Tensor) -> Tensor:
+    """Normalise (1, S, S, 3) uint8; the padding is 0 afterwards, not before."""
+    steps = torch.arange(image.shape[1])
+    normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
+    inside = (steps < size[0])[:, None] & (steps < size[1])[None]
+    return normalized / model.pixel_std * inside.float()
+
+
+class _DecoderGraph(nn.Module):
+    """`RestructuredDecoder.attend`; gives scores, kernels and the image's tokens."""
+
+    def __init__(self, decoder: RestructuredDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        embedding: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        queries: Tensor,
+        placed: Tensor,
+        sparse: Tensor,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        side = ImageSide(embedding, keys, values, queries)
+        answers = self.decoder.attend(side, sparse, masks, placed)
+        return answers.scores, answers.kernels, answers.image
+
+
+class _UpscalerGraph(nn.Module):
+    """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits.
+
+    And what details add, (4 P, 64) and (16 P, 32) float16, where the decoder reads any; where it
+    refines masks also (N, 4 g, 4 g) what was drawn and boxes, and what details add there.
+    """
+
+    def __init__(self, decoder: RestructuredDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        image: Tensor,
+        kernels: Tensor,
+        half: Tensor | None = None,
+        whole: Tensor | None = None,
+        drawn: Tensor | None = None,
+        boxes: Tensor | None = None,
+        *fine: Tensor,
+    ) -> Tensor:
+        shape = (image.shape[1], image.shape[2])
+        details = None
+        if half is not None and whole is not None:
+            details = half.float(), whole.float()
+        found = self.decoder.upscale(image.flatten(1, 2), kernels, shape, details)
+        if drawn is None or boxes is None:
+            return found
+        fine_half, fine_whole = (added.float() for added in fine)
+        return self.decoder.refine(found, drawn, boxes, (fine_half, fine_whole))
+
+
+def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:
+    """Random details at strides 8 and 4, to trace with."""
+    encoder = model.image_encoder
+    assert isinstance(encoder, EfficientNetEncoder)
+    first, second, *_ = encoder.detail_channels
+    return (
+        torch.randn(1, first, 2 * cells, 2 * cells),
+        torch.randn(1, second, 4 * cells, 4 * cells),
+    )

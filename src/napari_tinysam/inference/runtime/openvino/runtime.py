@@ -1,0 +1,336 @@
+"""The runtime of computers without a GPU: OpenVINO on a CPU, from graphs converted before.
+
+It imports no torch. `napari_tinysam.inference.runtime.openvino.conversion` describes the graphs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.inference.runtime.openvino.store import discard
+from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
+from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
+from napari_tinysam.inference.runtime.protocol import (
+    DamagedModelError,
+    DecodedPrompts,
+    drawn_planes,
+    rows_to_draw,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.runtime.choice import Precision
+
+#: Prompts decoded at once, by all threads or by each: what an image's tokens of more take, fits in
+#: no cache.
+_BATCH = 4
+
+#: From so many prompts on, each thread decodes some of its own: a decoder has 160 steps, each of
+#: which threads that share the work begin and end together.
+_MANY = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What this runtime knows of an image.
+
+    Attributes
+    ----------
+    shared : tuple of numpy.ndarray
+        (P, 256), and three of (128, P), float32: `napari_tinysam.model.fast.decoder.ImageSide`.
+    details : tuple of numpy.ndarray
+        (4 P, 64), (16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of the
+        same; the last two only where masks are refined, empty where the decoder reads none.
+    maps : numpy.ndarray or None
+        (3, m, m) float32, of the object head.
+    """
+
+    shared: tuple[npt.NDArray[np.float32], ...]
+    details: tuple[npt.NDArray[np.float16], ...]
+    maps: npt.NDArray[np.float32] | None
+
+
+class OpenVinoRuntime:
+    """Runs the graphs of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of `openvino_conversion.convert`.
+    precision : {"auto", "f32", "bf16"}
+        In which the CPU computes. In bfloat16 the encoder and the drawing of masks take half the
+        time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
+        stays in float32 but for searches (`decode`'s ``exact``): in bfloat16 some clicks mean
+        another object. Graphs that compute with integers do so anyway; this is for what they do
+        not, the decoder included: beside 8-bit images its rounding changes little.
+    threads : int
+        0 for as many as OpenVINO finds best.
+
+    Raises
+    ------
+    Exception
+        If the folder is not whole or something in it is damaged: whatever NumPy and OpenVINO raise.
+    """
+
+    def __init__(
+        self, folder: Path, *, precision: Precision = "f32", threads: int = 0
+    ) -> None:
+        about = json.loads((folder / "about.json").read_text("utf-8"))
+        self.image_size = int(about["image_size"])
+        self.has_object_head = bool(about["object_head"])
+        self.dense_prompts = bool(about["dense_prompts"])
+        self._sees_halves = bool(about["halves"])
+        # How many outputs of the encoder are what decoder and upscaler read.
+        of_details = 2 * bool(about["details"]) + 2 * bool(about["refines"])
+        self._parts = (4, 4 + of_details)
+        self._refines = bool(about["refines"])
+        integers = bool(about.get("integers"))
+        with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        self._tokens = PromptTokens(
+            found["frequencies"], found["kinds"], self.image_size
+        )
+        self._placed = found["placed"]
+        core = _core()
+        if precision == "auto":
+            able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = "bf16" if "BF16" in able else "f32"
+        self.precision: Precision = "int8" if integers else precision
+        self.name = f"OpenVINO {self.precision} on the CPU"
+        options: dict[str, Any] = {"CACHE_DIR": str(folder / "compiled")}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+
+        def graph(name: str, *, hint: str = "LATENCY", exact: bool = True) -> _Graph:
+            exact = exact and name.startswith("decoder") and not integers
+            hints = {
+                "PERFORMANCE_HINT": hint,
+                "INFERENCE_PRECISION_HINT": "f32" if exact else precision,
+            }
+            return _Graph(core, folder / f"{name}.xml", options | hints)
+
+        needed = ["encoder", "decoder_masked", "upscaler"]
+        if not self.dense_prompts:  # else prompts are always drawn
+            needed.append("decoder")
+        # Two at a time: reading what was compiled before takes a fifth of a second for the encoder.
+        with ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs") as pool:
+            graphs = dict(zip(needed, pool.map(graph, needed), strict=True))
+        self._folder = folder
+        self._encoder = graphs["encoder"]
+        self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
+        self._plain = graphs.get("decoder")
+        # By name and whether it is exact, when they are needed.
+        self._later: dict[tuple[str, bool], _Graph] = {}
+        # Whether a decoder that need not be exact is another one.
+        self._rounds = precision == "bf16" and not integers
+        self._reading = threading.Lock()
+        self._graph = graph
+
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
+        """Embed a resized image; see `Runtime.encode`."""
+        side = self.image_size
+        height, width = rgb.shape[:2]
+        padded = np.zeros((1, side, side, 3), np.uint8)
+        padded[0, :height, :width] = rgb
+        found = self._encoder([padded, np.array([height, width], np.int64)])
+        arrays: list[Any] = [np.array(each) for each in found]
+        of_decoder, of_both = self._parts
+        return Encoded(
+            shared=tuple(arrays[:of_decoder]),
+            details=tuple(arrays[of_decoder:of_both]),
+            maps=arrays[of_both] if self.has_object_head else None,
+        )
+
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are in a smaller image; see `Runtime.maps_of_half`.
+
+        Raises
+        ------
+        DamagedModelError
+            If the graph cannot be read.
+        """
+        if not self._sees_halves:
+            return None
+        side = self.image_size // 2
+        height, width = rgb.shape[:2]
+        padded = np.zeros((1, side, side, 3), np.uint8)
+        padded[0, :height, :width] = rgb
+        graph = self._when_needed("maps", hint="LATENCY", exact=False)
+        (maps,) = graph([padded, np.array([height, width], np.int64)])
+        return np.array(maps)
+
+    def decode(
+        self,
+        features: Encoded,
+        *,
+        points: npt.NDArray[np.float32] | None,
+        labels: npt.NDArray[np.int32] | None,
+        boxes: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.float32] | None,
+        least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
+    ) -> DecodedPrompts:
+        """Decode N objects; see `Runtime.decode`."""
+        count = next(len(p) for p in (points, boxes, masks) if p is not None)
+        tokens = self._tokens.tokens(count, points, labels, boxes)
+        cells = self.image_size // 16
+        shared: list[Any] = [*features.shared, self._placed]
+        side = 4 * cells
+        logits = np.empty((count, 3, side, side), np.float32)
+        scores = np.empty((count, 3), np.float32)
+        graph, several = self._decoder_of(count, masks is not None, exact)
+        # As many parts for each thread, none of them larger than need be.
+        rounds = max(1, -(-count // (_BATCH * several)))
+        size = max(1, -(-count // (rounds * several)))
+        parts = [slice(start, start + size) for start in range(0, count, size)]
+        asked: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
+        if masks is not None:
+            for inputs, part in zip(asked, parts, strict=True):
+                inputs.append(np.ascontiguousarray(masks[part, np.newaxis]))
+        answers = graph.each(asked)
+        for part, (found, kernels, image) in zip(parts, answers, strict=True):
+            scores[part] = found
+            wanted = rows_to_draw(scores[part], least_scores, part)
+            if len(wanted) < len(kernels):
+                image, kernels = image[wanted], kernels[wanted]
+                logits[part] = -np.inf
+            if len(wanted):
+                image = image.reshape(-1, cells, cells, image.shape[-1])
+                given = [image, kernels, *features.details[:2]]
+                if self._refines and masks is not None:
+                    given += drawn_planes(masks, boxes, part.start + wanted)
+                    given += features.details[2:]
+                (drawn,) = self._upscaler(given)
+                logits[part.start + wanted] = drawn
+        return DecodedPrompts(logits, scores)
+
+    def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:
+        """Give the graph for so many prompts, and how many parts of them it runs at once.
+
+        Which it is does not depend on the count where answers need not be exact, so that a search
+        finds the same however it divides its points.
+
+        Raises
+        ------
+        DamagedModelError
+            If the graph cannot be read.
+        """
+        one = self._masked if masked else self._plain
+        assert one is not None, "prompts of this model are drawn"
+        exact = exact or not self._rounds
+        if count < _MANY and exact:
+            return one, 1
+        name = "decoder_masked" if masked else "decoder"
+        graph = self._when_needed(name, hint="THROUGHPUT", exact=exact)
+        return graph, graph.at_once
+
+    def _when_needed(self, name: str, *, hint: str, exact: bool) -> _Graph:
+        """Give a graph that is read when it is asked for the first time."""
+        with self._reading:
+            if (name, exact) not in self._later:
+                try:
+                    graph = self._graph(name, hint=hint, exact=exact)
+                except Exception as error:  # OpenVINO raises whatever it ran into
+                    discard(self._folder)
+                    raise DamagedModelError(
+                        "What was prepared of the model is damaged; load the model again."
+                    ) from error
+                self._later[name, exact] = graph
+            return self._later[name, exact]
+
+    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are; see `Runtime.object_maps`."""
+        return features.maps
+
+
+_making_core = threading.Lock()
+
+
+@functools.cache
+def _made_core() -> Any:
+    return import_openvino().Core()
+
+
+def _core() -> Any:
+    """Give OpenVINO's core, one for as long as the process lives.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and takes the memory
+    back when the core is destroyed: on another thread, as when a garbage collector comes by there,
+    the first is left with a stack that is no more, and the next signal, of a child process that
+    ended for instance, ends the process.
+    """
+    with _making_core:  # of two at once one would be destroyed
+        return _made_core()
+
+
+class _Graph:
+    """A compiled graph that any thread may call.
+
+    Compiled at once: a file that is damaged is noticed before anything depends on it.
+    """
+
+    def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
+        self._compiled = core.compile_model(str(path), "CPU", options)
+        self._mine = threading.local()  # a request keeps buffers: one for each thread
+
+    def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
+        """Give all outputs, which the thread's next call overwrites."""
+        (request,) = self._requests(1)
+        # Read where they are: what all prompts share is 16 MB.
+        request.infer(dict(enumerate(inputs)), share_inputs=True)
+        return self._outputs(request)
+
+    @property
+    def at_once(self) -> int:
+        """How many inputs it runs at the same time."""
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def each(
+        self, inputs: Sequence[list[Any]]
+    ) -> Iterator[list[npt.NDArray[np.float32]]]:
+        """Give all outputs of each of several inputs, in order, computing `at_once` at a time.
+
+        Whoever takes them has all threads: none computes the next meanwhile. Outputs are
+        overwritten when those of another input are asked for.
+        """
+        if len(inputs) == 1:  # nothing to wait for
+            yield self(inputs[0])
+            return
+        requests = self._requests(min(self.at_once, len(inputs)))
+        for begin in range(0, len(inputs), self.at_once):
+            busy = []
+            try:
+                for number, request in enumerate(requests[: len(inputs) - begin]):
+                    given = dict(enumerate(inputs[begin + number]))
+                    request.start_async(given, share_inputs=True)
+                    busy.append(request)
+            finally:  # they read the inputs, also where one of them cannot
+                for request in busy:
+                    request.wait()
+            for request in busy:
+                yield self._outputs(request)
+
+    def _outputs(self, request: Any) -> list[npt.NDArray[np.float32]]:
+        count = len(self._compiled.outputs)
+        return [request.get_output_tensor(i).data for i in range(count)]
+
+    def _requests(self, count: int) -> list[Any]:
+        """Give requests that no other thread uses."""
+        mine: list[Any] = self._mine.__dict__.setdefault("requests", [])
+        mine += [
+            self._compiled.create_infer_request() for _ in range(count - len(mine))
+        ]
+        return mine[:count]

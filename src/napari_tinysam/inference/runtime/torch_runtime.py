@@ -1,0 +1,244 @@
+"""The reference runtime: torch on a CPU, CUDA or Apple GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_tinysam.inference.runtime.protocol import (
+    DecodedPrompts,
+    drawn_planes,
+    rows_to_draw,
+)
+from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.model import SegmentAnything
+
+#: Prompt sets decoded at once. Larger batches are slower per prompt on a CPU, faster on a GPU.
+_CPU_BATCH = 2
+_GPU_BATCH = 64
+
+
+class Encoded(NamedTuple):
+    """What this runtime knows of an image.
+
+    Attributes
+    ----------
+    embedding : torch.Tensor
+        (1, 256, g, g) float32; g is 64 for the whole frame.
+    side : ImageSide
+        What all prompts share, computed once. What details add is float16: it is 20 MB of an image
+        in float32, and rounding it changes no pixel that is not on the border of its mask.
+    maps : torch.Tensor or None
+        (3, m, m) float32, of the object head; m is 4 g or 8 g.
+    """
+
+    embedding: torch.Tensor
+    side: ImageSide
+    maps: torch.Tensor | None
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Turn a user's choice of device into a torch device that exists here.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (CUDA, then Apple's MPS, then the CPU) or a torch device name.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known or not available on this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"The device {device!r} is not available on this machine. "
+            'Use "auto" or "cpu".'
+        ) from error
+    return chosen
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, so that it is faster than float32 there.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+    if device.type == "cuda":
+        # Ampere and later; before, torch emulates it.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":  # without them it takes four times as long
+        return "avx512_bf16" in _cpu_capabilities()
+    return False
+
+
+def _cpu_capabilities() -> frozenset[str]:
+    """Names of the CPU's instructions that torch knows of, as far as it tells."""
+    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return frozenset(name for name, has in found.items() if has is True)
+
+
+class TorchRuntime:
+    """Runs a `SegmentAnything` module.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        Taken over: moved to the device and put in eval mode.
+    device : torch.device
+        Where to run.
+    fast : bool
+        Whether sums may be added up in another order where that is faster: the weights of
+        convolutions, and pixels, lie with their channels last then, which saves a CPU a fifth of
+        the time, and is what GPUs want for half precision. Without it answers are as near to the
+        official code's as can be.
+    bfloat16 : bool
+        Whether images are encoded in bfloat16, where the operations allow it. Prompts are decoded
+        in float32 but for searches (`decode`'s ``exact``).
+    """
+
+    def __init__(
+        self,
+        model: SegmentAnything,
+        device: torch.device,
+        *,
+        fast: bool = False,
+        bfloat16: bool = False,
+    ) -> None:
+        # What MPS makes of another layout is not known.
+        last = fast and device.type != "mps"
+        self._layout = torch.channels_last if last else torch.contiguous_format
+        self._model = model.to(device).to(memory_format=self._layout).eval()
+        self._bfloat16 = bfloat16
+        self._decoder = RestructuredDecoder(self._model).eval()
+        self._device = device
+        self._batch = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+        self.name = f"torch on {device}{', bf16' if bfloat16 else ''}"
+        self.image_size = model.image_size
+        self.has_object_head = model.object_head is not None
+        self.dense_prompts = model.dense_prompts
+        self._placed: dict[tuple[int, int], torch.Tensor] = {}  # by shape
+
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
+        """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
+        with torch.inference_mode():
+            # (h, w, 3) → (1, 3, h, w)
+            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
+            model = self._model
+            frame = model.normalize_and_pad(image.to(self._device).float())
+            frame = frame.contiguous(memory_format=self._layout)
+            maps = None
+            with torch.autocast(
+                self._device.type, torch.bfloat16, enabled=self._bfloat16
+            ):
+                features = model.features(frame)
+                # At once: the details that it needs are larger than all that is kept.
+                if self.has_object_head:
+                    maps = model.object_maps(features)[0].float().sigmoid()
+            embedding = features.embedding.float()
+            details = [level.float() for level in features.details]
+            side = self._decoder.prepare(embedding, details).halved()
+            return Encoded(embedding, side, maps)
+
+    def maps_of_half(
+        self, rgb: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are in a smaller image; see `Runtime.maps_of_half`."""
+        model = self._model
+        if not model.sees_halves:
+            return None
+        side = self.image_size // 2
+        with torch.inference_mode():
+            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
+            frame = model.normalize_and_pad(image.to(self._device).float())
+            frame = frame[..., :side, :side].contiguous(memory_format=self._layout)
+            with torch.autocast(
+                self._device.type, torch.bfloat16, enabled=self._bfloat16
+            ):
+                maps = model.object_maps(model.features(frame))[0].float().sigmoid()
+        return np.asarray(maps.cpu().numpy(), np.float32)
+
+    def decode(
+        self,
+        features: Encoded,
+        *,
+        points: npt.NDArray[np.float32] | None,
+        labels: npt.NDArray[np.int32] | None,
+        boxes: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.float32] | None,
+        least_scores: npt.NDArray[np.float32] | None = None,
+        exact: bool = True,
+    ) -> DecodedPrompts:
+        """Decode N objects; see `Runtime.decode`."""
+        count = next(len(p) for p in (points, boxes, masks) if p is not None)
+        shape = (features.embedding.shape[2], features.embedding.shape[3])
+        logits = np.full((count, 3, 4 * shape[0], 4 * shape[1]), -np.inf, np.float32)
+        scores = np.empty((count, 3), np.float32)
+        rounded = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._bfloat16 and not exact
+        )
+        with torch.inference_mode():
+            if shape not in self._placed:  # not rounded: exact answers read it, too
+                self._placed[shape] = self._decoder.placed(shape)
+            kept = features.side.details
+            details = None if kept is None else (kept[0].float(), kept[1].float())
+            kept = features.side.fine
+            fine = None if kept is None else (kept[0].float(), kept[1].float())
+        with torch.inference_mode(), rounded:
+            for start in range(0, count, self._batch):
+                part = slice(start, start + self._batch)
+                found = self._decoder.answer(
+                    features.side,
+                    points=self._tensor(points, part),
+                    labels=self._tensor(labels, part),
+                    boxes=self._tensor(boxes, part),
+                    masks=None
+                    if masks is None
+                    else self._tensor(masks[:, np.newaxis], part),
+                    placed=self._placed[shape],
+                )
+                scores[part] = found.scores.float().cpu().numpy()
+                wanted = rows_to_draw(scores[part], least_scores, part)
+                image, kernels = found.image, found.kernels
+                if len(wanted) < len(kernels):
+                    rows = torch.from_numpy(wanted).to(self._device)
+                    image, kernels = image[rows], kernels[rows]
+                if len(wanted):
+                    answer = self._decoder.upscale(image, kernels, shape, details)
+                    if fine is not None and masks is not None:
+                        drawn, sides = (
+                            torch.from_numpy(plane).to(self._device)
+                            for plane in drawn_planes(masks, boxes, start + wanted)
+                        )
+                        answer = self._decoder.refine(answer, drawn, sides, fine)
+                    logits[start + wanted] = answer.float().cpu().numpy()
+        return DecodedPrompts(logits, scores)
+
+    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
+        """Predict where objects are; see `Runtime.object_maps`."""
+        if features.maps is None:
+            return None
+        return np.asarray(features.maps.cpu().numpy(), np.float32)
+
+    def _tensor(
+        self, array: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None, part: slice
+    ) -> torch.Tensor | None:
+        if array is None:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(array[part])).to(self._device)

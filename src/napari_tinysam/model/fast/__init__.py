@@ -1,0 +1,1 @@
+"""The same networks, computed in a faster order."""

@@ -1,0 +1,1 @@
+"""Object maps, and the objects in them."""

@@ -1,5 +1,0 @@
-"""What runs the network: one protocol, one implementation a runtime."""
-
-from napari_tinysam.runtime.protocol import DecodedPrompts, Runtime
-
-__all__ = ["DecodedPrompts", "Runtime"]

@@ -1,0 +1,1 @@
+"""Mouse, keys and the layers of the session."""

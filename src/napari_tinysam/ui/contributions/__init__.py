@@ -1,0 +1,1 @@
+"""Commands, menus and sample data for napari."""

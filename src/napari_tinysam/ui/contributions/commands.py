@@ -1,0 +1,73 @@
+"""Commands of the palette and the menus: thin calls to the session of the open dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+
+from napari_tinysam.ui.session.facade import session_of
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_tinysam.ui.session.facade import AnnotationSession
+
+
+#: Where the dock is opened: napari writes the plugin's name behind that of its widget.
+_DOCK_ENTRY = "Layers → Segment → TinySAM (TinySAM)"
+
+
+def segment_object(viewer: napari.viewer.Viewer) -> None:
+    """Segment the current object from its prompts."""
+    if session := _open_session(viewer):
+        session.segment()
+
+
+def commit_object(viewer: napari.viewer.Viewer) -> None:
+    """Write the current object into the Labels layer."""
+    if session := _open_session(viewer):
+        session.commit()
+
+
+def next_object(viewer: napari.viewer.Viewer) -> None:
+    """Start the next object."""
+    if session := _open_session(viewer):
+        session.next_object()
+
+
+def clear_prompts(viewer: napari.viewer.Viewer) -> None:
+    """Remove the prompts of the current object."""
+    if session := _open_session(viewer):
+        session.clear()
+
+
+def auto_segment(viewer: napari.viewer.Viewer) -> None:
+    """Find all objects of the shown plane."""
+    if session := _open_session(viewer):
+        session.auto_segment()
+
+
+def accept_proposals(viewer: napari.viewer.Viewer) -> None:
+    """Write all proposed objects into the Labels layer."""
+    if session := _open_session(viewer):
+        session.auto.accept_all()
+
+
+def undo(viewer: napari.viewer.Viewer) -> None:
+    """Take the last step back."""
+    if session := _open_session(viewer):
+        session.undo()
+
+
+def redo(viewer: napari.viewer.Viewer) -> None:
+    """Repeat the step that was taken back last."""
+    if session := _open_session(viewer):
+        session.redo()
+
+
+def _open_session(viewer: napari.viewer.Viewer) -> AnnotationSession | None:
+    session = session_of(viewer)
+    if session is None:
+        show_info(f"Open the TinySAM dock first: {_DOCK_ENTRY}.")
+    return session

@@ -1,0 +1,98 @@
+"""Buttons for objects that exist already: pick one, then refine, delete, merge or split it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QGridLayout, QWidget
+
+from napari_tinysam.ui.canvas.keys import action
+from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
+from napari_tinysam.ui.dock.prompt_buttons import explain
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.facade import AnnotationSession
+
+
+class EditButtons(QWidget):
+    """Edit, delete, merge and split.
+
+    Parameters
+    ----------
+    session : AnnotationSession
+        What the buttons act on.
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    def __init__(
+        self, session: AnnotationSession, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self.edit = KeyButton("Edit object", shown_key(action("edit_object").label))
+        self.edit.setCheckable(True)
+        self.delete = KeyButton("Delete", shown_key(action("delete_object").label))
+        self.merge = KeyButton("Merge", shown_key(action("merge_objects").label))
+        self.merge.setCheckable(True)
+        self.split = KeyButton("Split", shown_key(action("split_object").label))
+        self._keys = {
+            self.edit: "edit_object",
+            self.delete: "delete_object",
+            self.merge: "merge_objects",
+            self.split: "split_object",
+        }
+        # `clicked`, not `toggled`: only the user's own clicks, no echo of `refresh`.
+        self.edit.clicked.connect(self._edit)
+        self.delete.clicked.connect(lambda: session.delete_object())
+        self.merge.clicked.connect(self._merge)
+        self.split.clicked.connect(lambda: session.split_object())
+
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(6)
+        grid.setVerticalSpacing(6)
+        grid.addWidget(self.edit, 0, 0, 1, 3)
+        for column, button in enumerate((self.delete, self.merge, self.split)):
+            grid.addWidget(button, 1, column)
+            grid.setColumnStretch(column, 1)
+        self.refresh("")
+
+    def refresh(self, blocked: str) -> None:
+        """Show the session's state; `blocked` says why nothing can be clicked, "" if it can."""
+        session = self._session
+        free = not blocked
+        target = session.target
+        if session.edited_id is None:
+            self.edit.setText("Edit object")
+        else:
+            self.edit.setText(f"Editing object {session.edited_id}")
+        self.edit.setChecked(session.edit_mode or session.edited_id is not None)
+        self.merge.setChecked(session.merge_mode)
+        for button, method in self._keys.items():
+            button.set_key_works(session.key_works(method))
+        explain(
+            self.edit,
+            free and target is not None,
+            "Click on an object in the labels to change it; press again to stop",
+            blocked or "There are no labels yet: commit an object, or choose a layer.",
+        )
+        picked = free and session.can_edit
+        reason = blocked or "Press “Edit object” and click on one first."
+        explain(self.delete, picked, "Delete the object", reason)
+        explain(
+            self.merge, picked, "Click on another object to join it to this", reason
+        )
+        explain(
+            self.split,
+            picked,
+            "Click once in each part, then split: the cut is at the neck between the clicks, else "
+            "halfway. Without clicks, separate pieces get numbers of their own",
+            reason,
+        )
+
+    def _edit(self, checked: bool) -> None:
+        self._session.set_edit_mode(checked)
+
+    def _merge(self) -> None:
+        self._session.merge_objects()

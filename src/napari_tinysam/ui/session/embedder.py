@@ -1,0 +1,453 @@
+"""Loading the model and embedding the shown plane, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.inference.runtime.protocol import DamagedModelError
+from napari_tinysam.ui.session.triton_guard import triton_kept_out
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.choices import read_choices
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.cache import EmbeddingCache
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+LoadPredictor = Callable[[str, str, Progress], "Predictor"]
+Notify = Callable[[str, str], None]
+
+
+class StatusKind(Enum):
+    """What the annotator is doing or waiting for."""
+
+    NO_IMAGE = "no image"
+    LOADING_MODEL = "loading the model"
+    DOWNLOADING = "downloading"
+    EMBEDDING = "embedding"
+    SEGMENTING = "auto-segmenting"
+    READY = "ready"
+    CANCELLED = "cancelled"
+    VIEW_3D = "3D view"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+
+
+_BUSY = (
+    StatusKind.LOADING_MODEL,
+    StatusKind.DOWNLOADING,
+    StatusKind.EMBEDDING,
+    StatusKind.SEGMENTING,
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What to tell the user.
+
+    Parameters
+    ----------
+    kind : StatusKind
+        For programs.
+    text : str
+        For people.
+    fraction : float, optional
+        How much is done, 0–1, where that is known.
+    first_time : bool
+        Whether it takes longer than it will at later starts.
+    """
+
+    kind: StatusKind
+    text: str = ""
+    fraction: float | None = None
+    first_time: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs that the user waits for."""
+        return self.kind in _BUSY
+
+
+#: The first time on a computer without a GPU: torch is imported and runs the model, until a process
+#: beside napari has made the form that later starts open.
+_FIRST_TIME = Status(
+    StatusKind.LOADING_MODEL, "Reading the model, for the first time…", first_time=True
+)
+_LOADING = Status(StatusKind.LOADING_MODEL, "Loading the model…")
+_CHANGING = Status(
+    StatusKind.LOADING_MODEL, "Changing to the faster form of the model…"
+)
+_READING = Status(StatusKind.EMBEDDING, "Reading the image…")
+_READING_SLOWLY = Status(
+    StatusKind.EMBEDDING, "Reading the image, slowly this time…", first_time=True
+)
+
+#: What is loaded when the chosen model cannot be: it is always there, and runs everywhere.
+_FALLBACK = ("default", "auto")
+
+
+class Cancelled(Exception):
+    """Raised inside a download that the user stopped."""
+
+
+def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
+    """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
+    from napari_tinysam.inference.predictor import load_model
+
+    choices = read_choices()
+    with triton_kept_out():
+        return load_model(
+            name,
+            device=device,
+            precision=choices.precision,
+            threads=choices.threads,
+            progress=progress,
+        )
+
+
+def starts_slowly(name: str, device: str) -> bool:
+    """Whether the model is loaded for the first time on this computer, and slower than later."""
+    from napari_tinysam.inference.runtime.choice import needs_preparing
+
+    with triton_kept_out():
+        return needs_preparing(name, device, read_choices().precision)
+
+
+def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) -> bool:
+    """Begin to convert the model for a faster runtime, in a process beside napari.
+
+    Returns
+    -------
+    bool
+        Whether that is needed; if so, `on_end` is called from another thread when it has ended.
+    """
+    from napari_tinysam.inference.runtime.choice import prepare_in_background
+
+    return prepare_in_background(name, predictor.model_id, on_end)
+
+
+def _import_ahead() -> None:
+    """Import what napari's first Labels layer needs, which would freeze the window for a while."""
+    for module in ("pandas", "skimage.color.colorconv"):
+        with contextlib.suppress(ImportError):  # napari says so itself when it needs it
+            importlib.import_module(module)
+
+
+def has_faster(predictor: Predictor) -> bool:
+    """Whether loading the model again gives a faster one: it was converted in the meantime."""
+    from napari_tinysam.inference.runtime.choice import is_prepared
+
+    return is_prepared(predictor.model_id)
+
+
+class _Faster(Enum):
+    """What becomes of the faster form of the model that is loaded."""
+
+    NOT_NEEDED = "not needed"
+    PREPARED = "being prepared"
+    THERE = "there"
+
+
+class Embedder:
+    """Keeps a model and the embedding of the plane that is wanted.
+
+    Parameters
+    ----------
+    inference : Inference
+        Where models are loaded and images embedded.
+    load : callable
+        ``load(name, device, progress)`` returns a `Predictor`.
+    on_status : callable
+        Called with each new `Status`.
+    on_ready : callable
+        Called when the embedding of the wanted plane is there.
+    notify : callable
+        Called with "error" and a sentence when something failed, with "warning" when the bundled
+        model stands in for the chosen one.
+    cache : EmbeddingCache
+        Of planes visited before.
+    has_faster : callable
+        Asked before a plane is embedded: whether the model is to be loaded again first.
+
+    Attributes
+    ----------
+    name, device : str
+        As chosen, also while another model stands in.
+    failure : str
+        Why the chosen model is not the one in use; "" if it is.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        load: LoadPredictor,
+        *,
+        on_status: Callable[[Status], None],
+        on_ready: Callable[[], None],
+        notify: Notify,
+        cache: EmbeddingCache,
+        has_faster: Callable[[Predictor], bool] = has_faster,
+    ) -> None:
+        self._inference = inference
+        self._load = load
+        self._on_status = on_status
+        self._on_ready = on_ready
+        self._notify = notify
+        self._cache = cache
+        self._has_faster = has_faster
+        self._stop_download = False
+        self._generation = 0  # of the model: what an older one returns is dropped
+        self._loading = False
+        # Once a model: no loop if the faster one does not open, or is damaged again.
+        self._reloaded = self._mended = False
+        self._faster = _Faster.NOT_NEEDED
+        self._imports = threading.Thread(target=_import_ahead)
+        self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
+        self._running: Hashable | None = None
+        self.name = "default"
+        self.device = "auto"
+        self.failure = ""
+        self.predictor: Predictor | None = None
+        self.embedding: Embedding | None = None
+
+    def set_model(self, name: str, device: str = "auto") -> None:
+        """Choose a model; it is loaded at once, and the wanted plane embedded again."""
+        self.name, self.device = name, device
+        self.failure = ""
+        self.predictor = self.embedding = None
+        self._generation += 1
+        self._loading = self._reloaded = self._mended = False
+        self._faster = _Faster.NOT_NEEDED
+        self.start()
+
+    def start(self) -> None:
+        """Load the model if it is not there yet."""
+        if self.predictor is not None or self._loading:
+            return
+        self._loading = True
+        self._stop_download = False
+        generation = self._generation
+        name, device = _FALLBACK if self.failure else (self.name, self.device)
+
+        def job() -> tuple[Predictor, bool]:
+            if starts_slowly(name, device):
+                self._inference.post(lambda: self._report(generation, _FIRST_TIME))
+            predictor = self._load(name, device, progress)
+            return predictor, prepare_faster(name, predictor, on_end)
+
+        def on_end() -> None:
+            self._inference.post(lambda: self._prepared(generation))
+
+        def progress(done: int, total: int) -> None:
+            if self._stop_download or generation != self._generation:
+                raise Cancelled
+            fraction = done / total if total else None
+            text = f"Downloading {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+            status = Status(StatusKind.DOWNLOADING, text, fraction)
+            if fraction is not None and fraction >= 1:
+                status = _LOADING
+            self._inference.post(lambda: self._report(generation, status))
+
+        self._on_status(_CHANGING if self._reloaded else _LOADING)
+        self._inference.submit(
+            Lane.MODEL,
+            job,
+            lambda loaded: self._model_loaded(generation, *loaded),
+            lambda error: self._model_failed(generation, error),
+        )
+
+    def want(
+        self, key: Hashable, embed: Callable[[Predictor], Embedding] | None
+    ) -> None:
+        """Ask for the embedding of a plane, in place of the one before.
+
+        Parameters
+        ----------
+        key : hashable
+            Identifies image, plane and preprocessing.
+        embed : callable or None
+            Makes the embedding in the inference thread. None: nothing is wanted.
+        """
+        self.embedding = None
+        if embed is None:
+            self._wanted = None
+            self._inference.drop(Lane.EMBED)
+            return
+        self._wanted = (key, embed)
+        self._serve()
+
+    def cancel(self) -> None:
+        """Stop waiting. What runs cannot be stopped halfway; its result is only kept."""
+        self._stop_download = True
+        self._inference.drop(Lane.EMBED)
+        self._inference.drop(Lane.MODEL)
+        self._loading = False
+        self._generation += self.predictor is None
+        self._wanted = None
+        self._on_status(Status(StatusKind.CANCELLED, "Cancelled"))
+
+    def _serve(self) -> None:
+        """Bring what is wanted one step nearer."""
+        if self._wanted is None:
+            return
+        predictor = self.predictor
+        if predictor is None:
+            self.start()
+            return
+        wanted, embed = self._wanted
+        key = (wanted, predictor.model_id)
+        found = self._cache.get(key)
+        if found is not None:
+            self._inference.drop(Lane.EMBED)
+            self._ready(found)
+            return
+        if not self._reloaded and self._running is None and self._has_faster(predictor):
+            self._reloaded = True
+            self.predictor = None
+            self.start()
+            return
+        slow = self._faster is _Faster.PREPARED
+        self._on_status(_READING_SLOWLY if slow else _READING)
+        if self._running == key:  # asked for again while it is computed
+            self._inference.drop(Lane.EMBED)
+            return
+
+        def job() -> Embedding:
+            self._running = key
+            embedding = embed(predictor)
+            self._cache.put(key, embedding)  # what waits behind it may need it, too
+            return embedding
+
+        self._inference.submit(
+            Lane.EMBED,
+            job,
+            lambda embedding: self._embedded(key, embedding),
+            lambda error: self._embedding_failed(key, error),
+        )
+
+    def _ready(self, embedding: Embedding) -> None:
+        self.embedding = embedding
+        self._say_ready()
+        self._on_ready()
+
+    def _say_ready(self) -> None:
+        """Begin with imports, too: before, they would keep model and image waiting."""
+        if self._imports.ident is None:  # not started yet
+            self._imports.start()
+        text = ""
+        if self.failure:
+            text = f"Ready. {self._stand_in}"
+        elif self._faster is _Faster.PREPARED:
+            text = "Ready. Preparing a faster form…"
+        elif self._faster is _Faster.THERE:
+            text = "Ready. The next image is faster"
+        self._on_status(Status(StatusKind.READY, text))
+
+    def _prepared(self, generation: int) -> None:
+        """Say that the process which prepares the faster form has ended."""
+        predictor = self.predictor
+        if generation != self._generation or predictor is None or self._reloaded:
+            return
+        there = self._has_faster(predictor)
+        self._faster = _Faster.THERE if there else _Faster.NOT_NEEDED
+        if self.embedding is not None:
+            self._say_ready()
+
+    def _model_loaded(
+        self, generation: int, predictor: Predictor, preparing: bool
+    ) -> None:
+        if generation != self._generation:
+            return
+        self._loading = False
+        self._faster = _Faster.PREPARED if preparing else _Faster.NOT_NEEDED
+        self.predictor = predictor
+        if self._wanted is None:
+            self._say_ready()
+        self._serve()
+
+    def _model_failed(self, generation: int, error: Exception) -> None:
+        if generation != self._generation or isinstance(error, Cancelled):
+            return
+        self._loading = False
+        what = "The model could not be loaded"
+        if self.failure or (self.name, self.device) == _FALLBACK:
+            self._fail(what, error)
+            return
+        logger.debug("%s", what, exc_info=error)
+        self.failure = (
+            f"{_ended(f'{what}: {_first_line(error)}')} {self._stand_in} instead."
+        )
+        self._notify("warning", f"{self.failure} Settings in the dock has “Try again”.")
+        self.start()
+
+    @property
+    def _stand_in(self) -> str:
+        """Begin a sentence about what `_FALLBACK` means for the user's choice."""
+        if self.name == _FALLBACK[0]:
+            return "It runs where it can"
+        return "The bundled model is used"
+
+    def _embedded(self, key: Hashable, embedding: Embedding) -> None:
+        self._running = None
+        self._cache.put(key, embedding)
+        if self._is_wanted(key):
+            self._ready(embedding)
+
+    def _embedding_failed(self, key: Hashable, error: Exception) -> None:
+        self._running = None
+        if not self._is_wanted(key):
+            return
+        if isinstance(error, DamagedModelError) and not self._mended:
+            self._mended = True
+            self.predictor = None
+            self.start()
+            return
+        self._fail("The image could not be read", error)
+
+    def _is_wanted(self, key: Hashable) -> bool:
+        return (
+            self._wanted is not None
+            and self.predictor is not None
+            and key == (self._wanted[0], self.predictor.model_id)
+        )
+
+    def _fail(self, what: str, error: Exception) -> None:
+        logger.debug("%s", what, exc_info=error)
+        text = f"{what}: {_first_line(error)}"
+        self._on_status(Status(StatusKind.FAILED, text))
+        self._notify("error", text)
+
+    def _report(self, generation: int, status: Status) -> None:
+        if generation == self._generation and self._loading:
+            self._on_status(status)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _first_line(error: Any) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory."
+    return str(error).strip() or type(error).__name__
+
+
+__all__ = [
+    "Embedder",
+    "LoadPredictor",
+    "Notify",
+    "Status",
+    "StatusKind",
+    "load_predictor",
+    "prepare_faster",
+    "starts_slowly",
+]

@@ -1,0 +1,232 @@
+"""Changes of the labels layer that the user asks for, with words for what cannot be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.session import labels as _labels
+from napari_tinysam.ui.session.labels import LabelEdit, LabelsError, Overlap
+from napari_tinysam.ui.state.drafts import EditedObject
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.masks import BoxedMask
+    from napari_tinysam.ui.session.embedder import Notify
+    from napari_tinysam.ui.session.outputs import Outputs
+    from napari_tinysam.ui.state.history import Step
+    from napari_tinysam.ui.state.planes import Plane
+
+
+class LabelEditor:
+    """Writes into the labels layer of an image.
+
+    Every method that changes something returns the `LabelEdit`, already written, or None after
+    telling the user why nothing was changed.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where the layers are.
+    outputs : Outputs
+        Which layer is whose.
+    notify : callable
+        ``notify(level, text)``.
+    on_layer_made : callable
+        Called when a layer was added.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        outputs: Outputs,
+        notify: Notify,
+        on_layer_made: Callable[[], None],
+    ) -> None:
+        self._viewer = viewer
+        self._outputs = outputs
+        self._notify = notify
+        self._on_layer_made = on_layer_made
+        #: Whether a change of labels that napari reports is ours.
+        self.writing = False
+
+    def commit(
+        self,
+        image: Image,
+        plane: Plane,
+        objects: Sequence[tuple[BoxedMask, EditedObject | None]],
+        overlap: Overlap,
+    ) -> tuple[LabelEdit, list[int]] | None:
+        """Write objects; makes the layer if there is none.
+
+        Returns
+        -------
+        edit : LabelEdit
+        labels : list of int
+            Ids of the objects; 0 for one that other objects cover.
+        """
+        self._make_missing(image)
+        labels: list[int] = []
+
+        def make(layer: Labels, at: Plane) -> LabelEdit:
+            ids = self._outputs.ids(layer)
+            edit, found = _labels.commit_edit(layer, at, objects, overlap, ids)
+            labels.extend(found)
+            return edit
+
+        edit = self._write(image, plane, make)
+        return None if edit is None else (edit, labels)
+
+    def paste(
+        self,
+        image: Image,
+        plane: Plane,
+        labels: npt.NDArray[np.int32],
+        count: int,
+        overlap: Overlap,
+    ) -> LabelEdit | None:
+        """Write a label image, (H, W) with labels 1…count; makes the layer if there is none."""
+        self._make_missing(image)
+        return self._write(
+            image,
+            plane,
+            lambda layer, at: _labels.paste_edit(
+                layer, at, labels, count, overlap, self._outputs.ids(layer)
+            ),
+        )
+
+    def labelled(self, image: Image, plane: Plane) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a plane have an id, (H, W); None where no layer fits."""
+        try:
+            found = self._outputs.plane(image, plane)
+        except LabelsError:
+            return None
+        return None if found is None else _labels.read_ids(*found) > 0
+
+    def id_at(self, image: Image, plane: Plane, xy_plane: tuple[float, float]) -> int:
+        """Return the id at (x, y); 0 where there is none, or no layer that fits."""
+        try:
+            found = self._outputs.plane(image, plane)
+        except LabelsError:
+            return 0
+        return 0 if found is None else _labels.id_at(*found, xy_plane)
+
+    def delete(self, image: Image, plane: Plane, label: int) -> LabelEdit | None:
+        """Remove an object."""
+        return self._write(
+            image, plane, lambda layer, at: _labels.relabel_edit(layer, at, label, 0)
+        )
+
+    def merge(
+        self, image: Image, plane: Plane, xy_plane: tuple[float, float], label: int
+    ) -> LabelEdit | None:
+        """Merge the object at (x, y) into another."""
+        found = self._find(image, plane)
+        if found is None:
+            return None
+        other = _labels.id_at(*found, xy_plane)
+        if other in (0, label):
+            self._notify("info", "Click on another object to merge it.")
+            return None
+        return self._write(
+            image,
+            plane,
+            lambda layer, at: _labels.relabel_edit(layer, at, other, label),
+        )
+
+    def split(
+        self,
+        image: Image,
+        plane: Plane,
+        label: int,
+        seeds: Sequence[tuple[float, float]],
+    ) -> LabelEdit | None:
+        """Split an object, at the seeds if there are two or more."""
+        return self._write(
+            image,
+            plane,
+            lambda layer, at: _labels.split_edit(
+                layer, at, label, seeds, self._outputs.ids(layer)
+            )[0],
+        )
+
+    def select(
+        self, image: Image, plane: Plane, xy_plane: tuple[float, float]
+    ) -> EditedObject | None:
+        """Find the object at (x, y)."""
+        found = self._find(image, plane)
+        if found is None:
+            return None
+        label = _labels.id_at(*found, xy_plane)
+        if label == 0:
+            self._notify("info", "There is no object here. Click on a labelled object.")
+            return None
+        return EditedObject(label, _labels.object_mask(*found, label))
+
+    def take_back(self, step: Step) -> bool:
+        """Undo what a step wrote; return whether that changed anything."""
+        if step.edit is None or not self._still_there(step):
+            return False
+        with self._ours():
+            return step.edit.revert()
+
+    def repeat(self, step: Step) -> bool:
+        """Write again what a step wrote; return whether that changed anything."""
+        if step.edit is None or not self._still_there(step):
+            return False
+        with self._ours():
+            if isinstance(step.edit, LabelEdit):
+                return self._outputs.ids(step.edit.layer).write(step.edit)
+            return step.edit.apply()
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        self.writing = True
+        try:
+            yield
+        finally:
+            self.writing = False
+
+    def _make_missing(self, image: Image) -> None:
+        if self._outputs.of(image) is None:
+            self._outputs.make(image)
+            self._on_layer_made()
+
+    def _still_there(self, step: Step) -> bool:
+        there = step.edit is not None and step.edit.layer in self._viewer.layers
+        if not there:
+            self._notify("warning", f"The labels layer of this {step.text} is gone.")
+        return there
+
+    def _find(self, image: Image, plane: Plane) -> tuple[Labels, Plane] | None:
+        """Return the layer and its plane, or say why there is none."""
+        try:
+            found = self._outputs.plane(image, plane)
+        except LabelsError as error:
+            self._notify("warning", str(error))
+            return None
+        if found is None:
+            self._notify(
+                "info", "Choose the labels layer that holds the objects first."
+            )
+        return found
+
+    def _write(
+        self, image: Image, plane: Plane, make: Callable[[Labels, Plane], LabelEdit]
+    ) -> LabelEdit | None:
+        found = self._find(image, plane)
+        if found is None:
+            return None
+        try:
+            edit = make(*found)
+            with self._ours():
+                self._outputs.ids(edit.layer).write(edit)
+        except LabelsError as error:
+            self._notify("warning", str(error))
+            return None
+        return edit

@@ -1,0 +1,149 @@
+"""Commits that wait for their masks, also after another plane or image is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.session.in_order import InOrder
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.candidates import Candidates, predict
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_tinysam.inference.cache import EmbeddingCache
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.ui.session.labels import Overlap
+    from napari_tinysam.ui.state.drafts import ObjectDraft
+    from napari_tinysam.ui.state.planes import Plane
+
+
+@dataclass(frozen=True, eq=False)
+class PendingCommit:
+    """Objects that the user committed before their masks were there.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    plane : Plane
+        Of the image.
+    key : hashable
+        Of the plane's embedding.
+    embed : callable
+        Makes the embedding.
+    drafts : tuple of ObjectDraft
+        What is to be committed.
+    overlap : Overlap
+        As chosen then.
+    """
+
+    image: Image
+    plane: Plane
+    key: Hashable
+    embed: Callable[[Predictor], Embedding]
+    drafts: tuple[ObjectDraft, ...]
+    overlap: Overlap
+
+
+class PendingCommits:
+    """The commits that wait; those of planes that are not shown are decoded in the background.
+
+    Parameters
+    ----------
+    inference : Inference
+        Where that is done, after what the user waits for.
+    cache : EmbeddingCache
+        Of planes visited before.
+    on_found : callable
+        Called with a commit and the masks of its drafts.
+    on_failed : callable
+        Called with a commit and what went wrong.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        cache: EmbeddingCache,
+        on_found: Callable[[PendingCommit, list[Candidates]], None],
+        on_failed: Callable[[PendingCommit, Exception], None],
+    ) -> None:
+        self._queue = InOrder(inference, Lane.COMMIT)
+        self._cache = cache
+        self._on_found = on_found
+        self._on_failed = on_failed
+        self._waiting: list[PendingCommit] = []
+        self._begun: set[PendingCommit] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def of(self, image: Image | None, plane: Plane | None) -> list[PendingCommit]:
+        """Return the commits of a plane, in order."""
+        return [
+            each
+            for each in self._waiting
+            if each.image is image and _same(each.plane, plane)
+        ]
+
+    def of_image(self, image: Image) -> list[PendingCommit]:
+        """Return the commits of an image, in order."""
+        return [each for each in self._waiting if each.image is image]
+
+    def add(self, commit: PendingCommit) -> None:
+        """Let a commit wait."""
+        self._waiting.append(commit)
+
+    def done(self, commits: Sequence[PendingCommit]) -> None:
+        """Let commits wait no more."""
+        for commit in commits:
+            if commit in self._waiting:
+                self._waiting.remove(commit)
+            self._begun.discard(commit)
+
+    def decode(
+        self, predictor: Predictor | None, shown: Callable[[PendingCommit], bool]
+    ) -> None:
+        """Decode what waits on other planes than the one that is shown."""
+        if predictor is None:
+            return
+        for commit in list(self._waiting):
+            if commit not in self._begun and not shown(commit):
+                self._begun.add(commit)
+                self._submit(commit, predictor)
+
+    def clear(self) -> list[PendingCommit]:
+        """Give up all that wait; return them."""
+        left, self._waiting = self._waiting, []
+        self._begun.clear()
+        self._queue.clear()
+        return left
+
+    def _submit(self, commit: PendingCommit, predictor: Predictor) -> None:
+        key = (commit.key, predictor.model_id)
+
+        def job() -> list[Candidates] | None:
+            if commit not in self._waiting:  # written or taken back meanwhile
+                return None
+            embedding = self._cache.get(key)
+            if embedding is None:
+                embedding = commit.embed(predictor)
+                self._cache.put(key, embedding)
+            return predict(predictor, embedding, commit.drafts)
+
+        def found(candidates: list[Candidates] | None) -> None:
+            if candidates is not None and commit in self._waiting:
+                self.done([commit])
+                self._on_found(commit, candidates)
+
+        def failed(error: Exception) -> None:
+            if commit in self._waiting:
+                self.done([commit])
+                self._on_failed(commit, error)
+
+        self._queue.submit(job, found, failed)
+
+
+def _same(one: Plane, other: Plane | None) -> bool:
+    return other is not None and one.without_channel() == other.without_channel()

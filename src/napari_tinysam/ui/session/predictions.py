@@ -1,0 +1,144 @@
+"""Asking the model about drafts, and remembering what it said."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.candidates import Candidates, predict
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.ui.state.drafts import ObjectDraft
+
+#: Objects whose masks are kept, so that undo shows them at once; 0.8 MB each.
+_KEPT = 64
+
+_Key = tuple[Hashable, "ObjectDraft"]
+
+
+class Predictions:
+    """Masks of drafts: those that are known, and those that are being computed.
+
+    Parameters
+    ----------
+    inference : Inference
+        Where prompts are decoded.
+    on_found : callable
+        Called with the plane's key when masks of drafts came in.
+    on_error : callable
+        Called with what went wrong.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        on_found: Callable[[Hashable], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._inference = inference
+        self._on_found = on_found
+        self._on_error = on_error
+        self._known: OrderedDict[_Key, Candidates] = OrderedDict()
+        self._asked: set[_Key] = set()
+        self._epoch = 0  # of the model: what an older one still says is dropped
+
+    @property
+    def pending(self) -> bool:
+        """Whether masks are being computed."""
+        return bool(self._asked)
+
+    def get(self, plane: Hashable, draft: ObjectDraft) -> Candidates | None:
+        """Return the masks of a draft, if they are known."""
+        return self._known.get((plane, draft.prompts_key))
+
+    def ask(
+        self,
+        plane: Hashable,
+        predictor: Predictor,
+        embedding: Embedding,
+        drafts: Sequence[ObjectDraft],
+    ) -> None:
+        """Compute the masks that are not known yet, in one batch."""
+        missing = [draft for draft in drafts if self.get(plane, draft) is None]
+        wanted = {(plane, draft.prompts_key) for draft in missing}
+        if wanted <= self._asked:
+            return
+        self._asked = wanted
+        epoch = self._epoch
+        self._inference.submit(
+            Lane.PROMPT,
+            lambda: predict(predictor, embedding, missing),
+            lambda found: self._found(epoch, plane, missing, found),
+            lambda error: self._failed(epoch, error),
+        )
+
+    def hover(
+        self,
+        plane: Hashable,
+        predictor: Predictor,
+        embedding: Embedding,
+        draft: ObjectDraft,
+        on_found: Callable[[Candidates], None],
+    ) -> None:
+        """Compute the masks of what might become a draft, in place of the last such wish."""
+        epoch = self._epoch
+
+        def remember(found: list[Candidates]) -> None:
+            if epoch != self._epoch:
+                return
+            # A click on this very pixel needs no second prediction.
+            self._keep(plane, draft, found[0])
+            on_found(found[0])
+
+        self._inference.submit(
+            Lane.HOVER,
+            lambda: predict(predictor, embedding, [draft]),
+            remember,
+            lambda error: self._failed(epoch, error),
+        )
+
+    def stop_hover(self) -> None:
+        """Forget the wish of `hover` that waits."""
+        self._inference.drop(Lane.HOVER)
+
+    def stop(self) -> None:
+        """Forget everything that waits; what is known stays."""
+        self._inference.drop(Lane.HOVER)
+        self._inference.drop(Lane.PROMPT)
+        self._asked.clear()
+
+    def clear(self) -> None:
+        """Forget everything, also what is being computed now: the model is another one."""
+        self._epoch += 1
+        self.stop()
+        self._known.clear()
+
+    def _found(
+        self,
+        epoch: int,
+        plane: Hashable,
+        drafts: Sequence[ObjectDraft],
+        found: Sequence[Candidates],
+    ) -> None:
+        if epoch != self._epoch:
+            return
+        for draft, candidates in zip(drafts, found, strict=True):
+            self._keep(plane, draft, candidates, room=len(drafts))
+            self._asked.discard((plane, draft.prompts_key))
+        self._on_found(plane)
+
+    def _keep(
+        self, plane: Hashable, draft: ObjectDraft, found: Candidates, room: int = 1
+    ) -> None:
+        self._known[plane, draft.prompts_key] = found
+        while len(self._known) > max(_KEPT, room):
+            self._known.popitem(last=False)
+
+    def _failed(self, epoch: int, error: Exception) -> None:
+        if epoch != self._epoch:
+            return
+        self._asked.clear()
+        self._on_error(error)

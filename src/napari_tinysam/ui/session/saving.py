@@ -1,0 +1,135 @@
+"""Saving labels to a file, and knowing which are not saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.files.stacks import FileError
+from napari_tinysam.ui.session.in_order import InOrder
+from napari_tinysam.ui.session.worker import Inference, Lane
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.ui.session.embedder import Notify
+    from napari_tinysam.ui.state.images import Memory
+
+#: Letters of a TIFF file's axes, from the last.
+_AXES = "TZYX"
+
+
+class Saving:
+    """Writes labels into files beside their images, and counts what is not written yet.
+
+    Parameters
+    ----------
+    inference : Inference
+        Where files are written.
+    memory : Memory
+        Of the viewer: which layers have changes that are in no file, and which file is whose.
+    notify : callable
+        ``notify(level, text)``.
+    on_change : callable
+        Called when what is saved has changed.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        memory: Memory,
+        notify: Notify,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._queue = InOrder(inference, Lane.SAVE)
+        self._memory = memory
+        self._notify = notify
+        self._on_change = on_change
+
+    def changed(self, layer: Labels) -> None:
+        """Note that labels are not what their file holds; those on disk keep themselves."""
+        if not type(layer.data).__module__.startswith("zarr."):
+            self._memory.changes[layer] = self._memory.changes.get(layer, 0) + 1
+
+    def is_saved(self, layer: Labels | None) -> bool:
+        """Whether nothing would be lost with a layer."""
+        return layer is None or not self._memory.changes.get(layer)
+
+    def file_of(self, layer: Labels) -> Path | None:
+        """Return the file that a layer was saved to; None: the user is to be asked."""
+        return self._memory.files.get(layer)
+
+    def suggestion(self, layer: Labels, image: Image | None) -> Path:
+        """Return the file to suggest: beside the image, called after it."""
+        own, source = layer.source.path, None if image is None else image.source.path
+        if own is not None and Path(own).suffix.lower() in (".tif", ".tiff"):
+            return Path(own)
+        if source is not None and Path(source).parent.is_dir():
+            path = Path(source)
+            return path.with_name(f"{_stem(path)}_labels.tif")
+        name = layer.name if image is None else image.name
+        safe = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in name)
+        return Path.home() / f"{safe}_labels.tif"
+
+    def save(self, layer: Labels, path: Path) -> None:
+        """Write a layer into a file in the background; later saves go there, too."""
+        labels = _plain(layer)  # a copy: the user goes on while it is written
+        at = self._memory.changes.get(layer, 0)
+
+        def done(_: Any) -> None:
+            self._memory.files[layer] = path
+            self._memory.changes[layer] = max(
+                0, self._memory.changes.get(layer, 0) - at
+            )
+            self._notify("info", f"Saved {layer.name} as {path}.")
+            self._on_change()
+
+        def failed(error: Exception) -> None:
+            self._notify("error", f"{layer.name} was not saved: {error}")
+
+        self._queue.submit(lambda: _write(path, labels), done, failed)
+
+    def save_now(self, layer: Labels, path: Path) -> bool:
+        """Write a layer into a file and wait for it; return whether that worked."""
+        try:
+            _write(path, _plain(layer))
+        except (FileError, OSError, ValueError) as error:
+            self._notify("error", f"{layer.name} was not saved: {error}")
+            return False
+        self._memory.files[layer] = path
+        self._memory.changes[layer] = 0
+        return True
+
+
+def _stem(path: Path) -> str:
+    """Name of a file without what says its format: ".ome.tif" is one ending."""
+    stem = path.stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def _plain(layer: Labels) -> npt.NDArray[Any]:
+    """Copy a layer's labels as files hold them, unsigned; what all channels share, once."""
+    data = layer.data
+    for axis in range(layer.ndim - 2, -1, -1):
+        if isinstance(data, np.ndarray) and data.strides[axis] == 0:
+            data = data.take(0, axis)
+    labels = np.array(data)
+    highest = int(labels.max(initial=0))
+    if labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "u" and labels.dtype.itemsize <= 4:
+        return labels
+    if int(labels.min(initial=0)) < 0 or highest > np.iinfo(np.uint32).max:
+        return labels
+    return labels.astype(np.uint32)
+
+
+def _write(path: Path, labels: npt.NDArray[Any]) -> None:
+    from napari_tinysam.files.writing import write_label_stack
+
+    unknown = "Q" * max(0, labels.ndim - len(_AXES))
+    write_label_stack(path, labels, unknown + _AXES[-labels.ndim :])

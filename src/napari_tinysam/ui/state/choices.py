@@ -1,0 +1,92 @@
+"""The user's choices, kept by napari between sessions (Preferences, and napari's own files)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.ui.session.labels import Overlap
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.runtime.choice import Precision
+
+_PLUGIN = "napari-tinysam"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the dock starts with.
+
+    Parameters
+    ----------
+    model : str
+        Name in the registry, or a file.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    precision : {"auto", "f32", "bf16"}
+        On a CPU.
+    threads : int
+        Of the CPU; 0 for as many as suit it.
+    hover : bool
+        Whether the mask under the cursor is shown.
+    opacity : float
+        Of the preview, 0–1.
+    overlap : Overlap
+        What a committed object does to those it overlaps.
+    planes : int
+        Embeddings kept in memory.
+    """
+
+    model: str = "default"
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int = 0
+    hover: bool = True
+    opacity: float = 1.0
+    overlap: Overlap = Overlap.KEEP
+    planes: int = 64
+
+
+def read_choices() -> Choices:
+    """Read what napari kept; the defaults where it keeps nothing."""
+    settings = _settings()
+    if settings is None:
+        return Choices()
+    return Choices(
+        model=str(settings.model.name),
+        device=str(_plain(settings.model.device)),
+        precision=_plain(settings.model.precision),
+        threads=int(settings.model.threads),
+        hover=bool(settings.preview.enabled),
+        opacity=float(settings.preview.opacity),
+        overlap=Overlap(_plain(settings.labels.overlap)),
+        planes=int(settings.cache.planes),
+    )
+
+
+def keep_choice(section: str, name: str, value: object) -> None:
+    """Have napari keep one choice, under its name in the manifest."""
+    settings = _settings()
+    if settings is None:
+        return
+    group = getattr(settings, section)
+    if _plain(getattr(group, name)) != value:
+        setattr(group, name, value)
+
+
+def _settings() -> Any | None:
+    """Our settings; None where the plugin is not registered or its file is broken."""
+    from napari.settings import get_plugin_settings
+
+    try:
+        return get_plugin_settings(_PLUGIN)
+    except (KeyError, ValueError, OSError) as error:
+        _log.info("Settings are not kept: %s", error)
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Value of an enum member, anything else unchanged."""
+    return getattr(value, "value", value)

@@ -1,0 +1,306 @@
+"""Objects in the making: prompts that are not committed yet. Immutable, so undo is a lookup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.predictor import Embedding
+    from napari_tinysam.masks import BoxedMask
+
+#: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.
+_MASK_PROMPT_LOGIT = 8.0
+
+
+@dataclass(frozen=True)
+class PointPrompt:
+    """One point, in pixels of the plane."""
+
+    x: float
+    y: float
+    label: int  # POSITIVE or NEGATIVE
+
+
+@dataclass(frozen=True, eq=False)
+class EditedObject:
+    """An object of the labels layer that is being refined.
+
+    Parameters
+    ----------
+    label : int
+        Its id.
+    mask : BoxedMask
+        Where it was when it was selected.
+    """
+
+    label: int
+    mask: BoxedMask
+
+
+@dataclass(frozen=True)
+class ObjectDraft:
+    """What the user said about one object.
+
+    Parameters
+    ----------
+    points : tuple of PointPrompt
+        In the order they were placed.
+    box : (float, float, float, float), optional
+        (x0, y0, x1, y1) in pixels of the plane.
+    candidate : int, optional
+        Which mask the user chose: 0 the smallest, 2 the largest. None: the best by score.
+    edited : EditedObject, optional
+        The existing object that this refines; it keeps its id.
+    """
+
+    points: tuple[PointPrompt, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    candidate: int | None = None
+    edited: EditedObject | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing yet."""
+        return not self.points and self.box is None and self.edited is None
+
+    @property
+    def is_predictable(self) -> bool:
+        """Whether the prompts ask for a mask: a box, a positive point, or clicks on an object."""
+        positive = any(point.label == POSITIVE for point in self.points)
+        if self.edited is not None:
+            return bool(self.points) or self.box is not None
+        return positive or self.box is not None
+
+    @property
+    def prompts_key(self) -> ObjectDraft:
+        """The same draft without the choice of candidate, which no prediction depends on."""
+        return replace(self, candidate=None)
+
+
+@dataclass(frozen=True)
+class PlaneDrafts:
+    """All drafts of one plane; new prompts go to the last one.
+
+    Parameters
+    ----------
+    objects : tuple of ObjectDraft
+        At least one; the last is the current object.
+    """
+
+    objects: tuple[ObjectDraft, ...] = field(default=(ObjectDraft(),))
+
+    @property
+    def current(self) -> ObjectDraft:
+        """The object that the next prompt belongs to."""
+        return self.objects[-1]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no draft has a prompt."""
+        return all(draft.is_empty for draft in self.objects)
+
+    @property
+    def predictable(self) -> tuple[ObjectDraft, ...]:
+        """The drafts that the model is asked about."""
+        return tuple(draft for draft in self.objects if draft.is_predictable)
+
+    @property
+    def filled(self) -> tuple[ObjectDraft, ...]:
+        """The drafts that are not empty."""
+        return tuple(draft for draft in self.objects if not draft.is_empty)
+
+    def with_current(self, draft: ObjectDraft) -> PlaneDrafts:
+        """Return the drafts with another current object."""
+        return PlaneDrafts((*self.objects[:-1], draft))
+
+    def with_next(self) -> PlaneDrafts:
+        """Return the drafts with a new, empty current object."""
+        return (
+            self
+            if self.current.is_empty
+            else PlaneDrafts((*self.filled, ObjectDraft()))
+        )
+
+    def with_next_at(self, xy: tuple[float, float]) -> PlaneDrafts:
+        """Return the drafts with the object whose box holds (x, y) as the current one, or a new."""
+        x, y = xy
+        around = [
+            draft
+            for draft in self.filled
+            if draft.box is not None
+            and draft.box[0] <= x <= draft.box[2]
+            and draft.box[1] <= y <= draft.box[3]
+        ]
+        if not around:
+            return self.with_next()
+        others = [draft for draft in self.filled if draft is not around[-1]]
+        return PlaneDrafts((*others, around[-1]))
+
+    def with_boxes(
+        self, boxes: Sequence[tuple[float, float, float, float]]
+    ) -> PlaneDrafts:
+        """Return the drafts with these boxes, one object each.
+
+        Boxes that a draft has already keep it, with its points; drafts whose box is gone keep
+        their points, and go if they have none.
+        """
+        left = list(boxes)
+        objects: list[ObjectDraft] = []
+        for draft in self.filled:
+            if draft.box is not None:
+                if draft.box in left:
+                    left.remove(draft.box)
+                else:
+                    draft = replace(draft, box=None)
+            if not draft.is_empty:
+                objects.append(draft)
+        if left and objects and objects[-1].box is None:
+            objects[-1] = replace(objects[-1], box=left.pop(0))
+        objects.extend(ObjectDraft(box=box) for box in left)
+        return PlaneDrafts(tuple(objects) or (ObjectDraft(),))
+
+    def with_points(self, points: Sequence[PointPrompt]) -> PlaneDrafts:
+        """Return the drafts with these points.
+
+        Points that a draft has already stay with it. A new one joins the object whose box holds
+        it, else the current object.
+        """
+        left = list(points)
+        objects = []
+        for draft in self.objects:
+            kept = []
+            for point in draft.points:
+                if point in left:
+                    left.remove(point)
+                    kept.append(point)
+            objects.append(replace(draft, points=tuple(kept)))
+        for point in left:
+            at = _object_for(point, objects)
+            objects[at] = replace(objects[at], points=(*objects[at].points, point))
+        filled = [draft for draft in objects[:-1] if not draft.is_empty]
+        return PlaneDrafts((*filled, objects[-1]))
+
+
+def _object_for(point: PointPrompt, objects: Sequence[ObjectDraft]) -> int:
+    """Which object a point belongs to: the smallest box around it, else the current object."""
+    around = [
+        ((draft.box[2] - draft.box[0]) * (draft.box[3] - draft.box[1]), i)
+        for i, draft in enumerate(objects)
+        if draft.box is not None
+        and draft.box[0] <= point.x <= draft.box[2]
+        and draft.box[1] <= point.y <= draft.box[3]
+    ]
+    return min(around)[1] if around else len(objects) - 1
+
+
+def to_prompts(drafts: Sequence[ObjectDraft], embedding: Embedding) -> Prompts:
+    """Turn drafts into one batch of prompts.
+
+    Parameters
+    ----------
+    drafts : sequence of ObjectDraft
+        N objects, each predictable.
+    embedding : Embedding
+        Of the plane; mask prompts are made for its frame.
+
+    Returns
+    -------
+    Prompts
+        N rows. An edited object adds a box around its mask, a point in its middle and the mask
+        itself, because a mask prompt alone says little to the model (segment-anything, issue 169).
+    """
+    rows = [_row(draft) for draft in drafts]
+    most = max(len(points) for points, _ in rows)
+    points = np.zeros((len(rows), most, 2), np.float32)
+    labels = np.full((len(rows), most), IGNORED, np.int32)
+    boxes = np.full((len(rows), 4), np.nan, np.float32)
+    for i, (row_points, box) in enumerate(rows):
+        for j, point in enumerate(row_points):
+            points[i, j] = point.x, point.y
+            labels[i, j] = point.label
+        if box is not None:
+            boxes[i] = box
+    masks = None
+    if any(draft.edited is not None for draft in drafts):
+        masks = np.full((len(rows), LOGITS_SIZE, LOGITS_SIZE), np.nan, np.float32)
+        for i, draft in enumerate(drafts):
+            if draft.edited is not None:
+                masks[i] = mask_prompt(draft.edited.mask, embedding)
+    return Prompts(
+        points=points if most else None,
+        labels=labels if most else None,
+        boxes=boxes if not np.isnan(boxes).all() else None,
+        masks=masks,
+    )
+
+
+def _row(
+    draft: ObjectDraft,
+) -> tuple[list[PointPrompt], tuple[float, float, float, float] | None]:
+    """Points and box of one draft, with those derived from an edited object's mask."""
+    points, box = list(draft.points), draft.box
+    if draft.edited is None:
+        return points, box
+    mask = draft.edited.mask
+    if not mask.area:
+        return points, box
+    x, y = middle_point(mask)
+    points.insert(0, PointPrompt(x, y, POSITIVE))
+    outside = any(
+        point.label == POSITIVE and not _in_rectangle(point, mask)
+        for point in draft.points
+    )
+    if (
+        box is None and not outside
+    ):  # a box would hold back a mask that is to grow out of it
+        height, width = mask.mask.shape
+        box = (mask.x0, mask.y0, mask.x0 + width - 1, mask.y0 + height - 1)
+    return points, box
+
+
+def _in_rectangle(point: PointPrompt, mask: BoxedMask) -> bool:
+    height, width = mask.mask.shape
+    return bool(
+        mask.x0 - 0.5 <= point.x < mask.x0 + width - 0.5
+        and mask.y0 - 0.5 <= point.y < mask.y0 + height - 0.5
+    )
+
+
+def middle_point(mask: BoxedMask) -> tuple[float, float]:
+    """(x, y) of the pixel deepest inside a mask, in pixels of the plane."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(x + mask.x0), float(y + mask.y0)
+
+
+def mask_prompt(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32]:
+    """Logits, (256, 256), that upscale to about this mask on the embedding's image."""
+    wy, wx = embedding.upscaler.weights  # (H, 256), (W, 256)
+    ys, xs = mask.slices
+    inside = wy[ys].T @ mask.mask.astype(np.float32) @ wx[xs]
+    covered = np.outer(wy.sum(axis=0), wx.sum(axis=0))
+    share = np.divide(inside, covered, out=np.zeros_like(inside), where=covered > 0)
+    return np.asarray(_MASK_PROMPT_LOGIT * (2 * share - 1), np.float32)
+
+
+__all__ = [
+    "NEGATIVE",
+    "POSITIVE",
+    "EditedObject",
+    "ObjectDraft",
+    "PlaneDrafts",
+    "PointPrompt",
+    "middle_point",
+    "to_prompts",
+]

@@ -1,0 +1,120 @@
+"""Undo and redo of everything the annotator does, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.labels import LabelEdit, Stroke
+    from napari_tinysam.ui.state.drafts import PlaneDrafts
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.proposed import Proposed
+
+#: Steps kept. A step is a few hundred bytes, or the rectangle that it changed.
+_LEVELS = 1000
+
+#: Bytes of those rectangles that are kept; the last step is, whatever it takes.
+_BYTES = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One thing that can be taken back.
+
+    Parameters
+    ----------
+    text : str
+        What was done, for the button: "point", "commit".
+    plane : Plane
+        Where.
+    before, after : PlaneDrafts
+        The drafts of that plane.
+    edit : LabelEdit or Stroke, optional
+        What it wrote into a labels layer.
+    proposed_before, proposed_after : Proposed, optional
+        What auto-segmentation proposes on that plane.
+    """
+
+    text: str
+    plane: Plane
+    before: PlaneDrafts
+    after: PlaneDrafts
+    edit: LabelEdit | Stroke | None = None
+    proposed_before: Proposed | None = None
+    proposed_after: Proposed | None = None
+
+    def then(self, later: Step) -> Step:
+        """Join a later step of the same kind with this one."""
+        return replace(self, after=later.after, proposed_after=later.proposed_after)
+
+
+class History:
+    """Steps done and steps taken back.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Of what the steps wrote into labels; the oldest are forgotten.
+    """
+
+    def __init__(self, most_bytes: int = _BYTES) -> None:
+        self._done: deque[Step] = deque(maxlen=_LEVELS)
+        self._undone: list[Step] = []
+        self._most_bytes = most_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the steps wrote."""
+        return sum(
+            step.edit.nbytes
+            for step in (*self._done, *self._undone)
+            if step.edit is not None
+        )
+
+    def push(self, step: Step) -> None:
+        """Remember a step that was just done; what was taken back before is forgotten."""
+        self._done.append(step)
+        self._undone.clear()
+        if step.edit is None:
+            return
+        left = self.nbytes
+        while left > self._most_bytes and len(self._done) > 1:
+            oldest = self._done.popleft()
+            left -= 0 if oldest.edit is None else oldest.edit.nbytes
+
+    def push_joined(self, step: Step) -> None:
+        """Remember a step as part of the last one, if that was of the same kind and place.
+
+        A slider that is dragged is one step, however many values it passes through.
+        """
+        last = self._done[-1] if self._done else None
+        if last is not None and (last.text, last.plane) == (step.text, step.plane):
+            step = last.then(step)
+            self._done.pop()
+        self.push(step)
+
+    def undo(self) -> Step | None:
+        """Move the last step to those taken back and return it."""
+        if not self._done:
+            return None
+        self._undone.append(self._done.pop())
+        return self._undone[-1]
+
+    def redo(self) -> Step | None:
+        """Move the step taken back last to those done and return it."""
+        if not self._undone:
+            return None
+        self._done.append(self._undone.pop())
+        return self._done[-1]
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` would take back; empty if nothing."""
+        return self._done[-1].text if self._done else ""
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` would do again; empty if nothing."""
+        return self._undone[-1].text if self._undone else ""

@@ -1,0 +1,176 @@
+"""What a session remembers of each image, and how a plane of it is read and embedded."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.state.drafts import PlaneDrafts
+from napari_tinysam.ui.state.history import History
+from napari_tinysam.ui.state.planes import Contrast, Plane, plane_reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.ui.session.auto import Region
+    from napari_tinysam.ui.state.proposed import Proposed
+
+_numbers = count()
+
+
+@dataclass(eq=False)
+class ImageState:
+    """Drafts, proposals, history and labels of one image layer.
+
+    Parameters
+    ----------
+    channel_axis : int or None
+        The axis that holds channels; None where all axes make a stack.
+    possible_channel_axis : int or None
+        The axis that may hold them.
+    target : napari.layers.Labels, optional
+        Where objects are committed to; None: a new layer, made with the first of them.
+    chosen : bool
+        Whether the user chose `target`, also where that is None.
+    """
+
+    channel_axis: int | None = None
+    possible_channel_axis: int | None = None
+    target: Labels | None = None
+    chosen: bool = False
+    history: History = field(default_factory=History)
+    _drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
+    _proposed: dict[Plane, Proposed] = field(default_factory=dict)
+    #: Tells this image, and this version of its data, from all others.
+    version: int = field(default_factory=lambda: next(_numbers))
+
+    def touch(self) -> None:
+        """Note that the image's data changed: embeddings of it are void."""
+        self.version = next(_numbers)
+
+    def drafts(self, plane: Plane) -> PlaneDrafts:
+        """Return the drafts of a plane; they belong to all channels."""
+        return self._drafts.get(plane.without_channel(), PlaneDrafts())
+
+    def set_drafts(self, plane: Plane, drafts: PlaneDrafts) -> None:
+        """Replace the drafts of a plane."""
+        if drafts.is_empty:
+            self._drafts.pop(plane.without_channel(), None)
+        else:
+            self._drafts[plane.without_channel()] = drafts
+
+    @property
+    def draft_count(self) -> int:
+        """How many objects are in the making, on all planes."""
+        return sum(len(drafts.filled) for drafts in self._drafts.values())
+
+    def proposed(self, plane: Plane) -> Proposed | None:
+        """Return what is proposed on a plane, unless the image's data are others by now."""
+        found = self._proposed.get(plane.without_channel())
+        return found if found is not None and found.version == self.version else None
+
+    def set_proposed(self, plane: Plane, proposed: Proposed | None) -> None:
+        """Replace what is proposed on a plane."""
+        if proposed is None:
+            self._proposed.pop(plane.without_channel(), None)
+        else:
+            self._proposed[plane.without_channel()] = proposed
+
+
+@dataclass(eq=False)
+class Memory:
+    """What is kept of a viewer from one dock to the next.
+
+    Parameters
+    ----------
+    states : WeakKeyDictionary
+        Of each image.
+    changes : WeakKeyDictionary
+        How many changes of each labels layer are in no file.
+    files : WeakKeyDictionary
+        The file that each labels layer was saved to.
+    image : callable, optional
+        Weak reference to the image that was segmented last.
+    contrast : Contrast
+    new_objects : bool
+        Whether a click far from the current object begins another one.
+    region : Region, optional
+        Where auto-segmentation looks.
+    """
+
+    states: weakref.WeakKeyDictionary[Image, ImageState] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    changes: weakref.WeakKeyDictionary[Labels, int] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    files: weakref.WeakKeyDictionary[Labels, Path] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    image: Callable[[], Image | None] = lambda: None
+    contrast: Contrast = Contrast.PERCENTILES
+    new_objects: bool = True
+    region: Region | None = None
+
+
+#: By the viewer's id; gone with the viewer.
+_memories: dict[int, Memory] = {}
+
+
+def memory_of(viewer: ViewerModel) -> Memory:
+    """Return what is kept of a viewer; it is forgotten with the viewer."""
+    key = id(viewer)
+    if key not in _memories:
+        _memories[key] = Memory()
+        weakref.finalize(viewer, _memories.pop, key, None)
+    return _memories[key]
+
+
+def forget(viewer: ViewerModel) -> None:
+    """Keep nothing of a viewer: its window closes."""
+    _memories.pop(id(viewer), None)
+
+
+def put_above(viewer: ViewerModel, layer: Layer, image: Image) -> None:
+    """Move a layer that lies below an image right above it, where it can be seen."""
+    layers = viewer.layers
+    if layer in layers and image in layers:
+        at, image_at = layers.index(layer), layers.index(image)
+        if at < image_at:
+            layers.move(at, image_at + 1)
+
+
+def embedding_job(
+    image: Image, state: ImageState, plane: Plane, contrast: Contrast
+) -> tuple[Hashable, Callable[[Predictor], Embedding]]:
+    """Describe the embedding of a plane.
+
+    Returns
+    -------
+    key : hashable
+        Image, version, plane and contrast.
+    embed : callable
+        Reads and embeds the plane, for the inference thread. Prompts and masks of the result are in
+        full-resolution pixels, also where a coarser level of a pyramid was embedded.
+    """
+    limits: tuple[float, float] | None = None
+    if contrast is Contrast.DISPLAYED and not image.rgb:
+        low, high = image.contrast_limits
+        limits = (float(low), float(high))
+    read = plane_reader(image, plane)
+    channel_axis = -1 if image.rgb else None
+
+    def embed(predictor: Predictor) -> Embedding:
+        embedding = predictor.encode(
+            read(), contrast_limits=limits, channel_axis=channel_axis
+        )
+        return replace(embedding, original_size=plane.shape)
+
+    return (state.version, plane, contrast, limits), embed

@@ -1,0 +1,113 @@
+"""Reading a part of a plane by itself, where the model would see the whole plane too coarsely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.ui.state.planes import MODEL_SIDE, Contrast, Plane
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Image
+
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+
+#: A plane is read again for a part that the model then sees larger by this factor and more.
+_WORTH = 1.25
+
+#: Pixels that are enlarged to the whole frame at least: fewer have too little around the objects,
+#: and nothing more to show.
+_LEAST = 256
+
+
+def can_be_finer(side: int) -> bool:
+    """Whether the model may see more of a part than it saw of what has this longest side, in px."""
+    return side >= 2 * _LEAST
+
+
+def finer_part(where: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """Find the rectangle to read by itself for a region; None where the whole plane will do.
+
+    Also where the frame shows all pixels of the plane: small objects are found better enlarged.
+
+    Parameters
+    ----------
+    where : ndarray of bool, (H, W)
+        The region; not empty.
+
+    Returns
+    -------
+    (slice, slice) or None
+        Rows and columns, with some surroundings where the region is small.
+    """
+    whole = max(where.shape)
+    if not can_be_finer(whole):
+        return None
+    rows, columns = (_least_side(np.any(where, axis=axis)) for axis in (1, 0))
+    seen = max(side.stop - side.start for side in (rows, columns))
+    return (rows, columns) if whole > _WORTH * seen else None
+
+
+def _least_side(inside: npt.NDArray[np.bool_]) -> slice:
+    """Where a region lies on an axis, with surroundings up to `_LEAST` pixels."""
+    places = np.flatnonzero(inside)
+    start, stop = int(places[0]), int(places[-1]) + 1
+    length = min(max(stop - start, _LEAST), inside.size)
+    start = min(max((start + stop - length) // 2, 0), inside.size - length)
+    return slice(start, start + length)
+
+
+def embed_part(
+    image: Image, plane: Plane, contrast: Contrast, rows: slice, columns: slice
+) -> Callable[[Predictor], Embedding]:
+    """Describe the embedding of a part of a plane, for the inference thread.
+
+    Returns
+    -------
+    callable
+        Reads and embeds it. Prompts and masks of the result are in full-resolution pixels of the
+        part. Contrast is stretched over the values of the part, or as the image is displayed.
+    """
+    limits: tuple[float, float] | None = None
+    if contrast is Contrast.DISPLAYED and not image.rgb:
+        low, high = image.contrast_limits
+        limits = (float(low), float(high))
+    channel_axis = -1 if image.rgb else None
+    size = rows.stop - rows.start, columns.stop - columns.start
+    levels = list(image.data) if image.multiscale else [image.data]
+    order = (1, 0, 2) if image.rgb else (1, 0)
+
+    def read() -> Any:
+        full = levels[0].shape
+        level = next(
+            level
+            for level in reversed(levels)
+            if level is levels[0]
+            or max(
+                length * level.shape[axis] / full[axis]
+                for length, axis in zip(size, plane.axes, strict=True)
+            )
+            >= MODEL_SIDE
+        )
+        cut: list[int | slice] = []
+        for axis, part in enumerate(plane.cut(rows, columns)):
+            ratio = full[axis] / level.shape[axis]
+            if isinstance(part, slice):
+                stop = max(int(part.stop / ratio), int(part.start / ratio) + 1)
+                cut.append(slice(int(part.start / ratio), stop))
+            else:
+                cut.append(min(int(part / ratio), level.shape[axis] - 1))
+        pixels = np.asarray(level[tuple(cut)])
+        return pixels.transpose(order) if plane.transposed else pixels
+
+    def embed(predictor: Predictor) -> Embedding:
+        embedding = predictor.encode(
+            read(), contrast_limits=limits, channel_axis=channel_axis
+        )
+        return replace(embedding, original_size=size)
+
+    return embed

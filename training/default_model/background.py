@@ -1,0 +1,240 @@
+"""A training in the background: started, paused, resumed, stopped; never two at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from default_model.beginning import (
+    begun_with,
+    fitting_start,
+    plain_recipe,
+)
+from default_model.code_copy import copy_code
+from default_model.processes import ProcessRecord
+from default_model.state import Orders, RefusedError, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECIPE = Path("training/tinysam_training/recipes/default.yaml")
+
+#: Everything else on the machine goes first.
+NICENESS = 10
+
+#: Seconds in which a process that cannot do anything has ended.
+_FIRST = 2.0
+
+
+def start(
+    state: State,
+    *,
+    data: Path | None = None,
+    threads: int | None = None,
+    new_code: bool = False,
+    recipe: Path | None = None,
+) -> str:
+    """Begin a training, or go on with the one that is there.
+
+    Parameters
+    ----------
+    state : State
+    data : Path, optional
+        The data root; as the last time if left out.
+    threads : int, optional
+        As the last time if left out, and all cores the first time.
+    new_code : bool
+        Whether to train with the commit that is checked out now. Otherwise a run goes on with the
+        code that it began with.
+    recipe : Path, optional
+        Of a run that begins; the bundled model's if left out.
+
+    Returns
+    -------
+    str
+        What happens now, a sentence.
+
+    Raises
+    ------
+    RefusedError
+        If one runs already, or there is nothing to train on.
+    """
+    with _alone(state):
+        if running := _process(state):
+            raise RefusedError(
+                f"A training is {running.condition} already, as process {running.pid}."
+            )
+        before = state.orders()
+        root = _data(data, before)
+        count = threads or (before.threads if before else 0) or os.cpu_count() or 1
+        goes_on = state.checkpoint.exists()
+        if before is None or new_code or not goes_on or not state.code.is_dir():
+            commit = copy_code(state.code)
+        else:
+            commit = before.commit
+        if not (goes_on and state.recipe.exists()):
+            _write_recipe(state, recipe or state.code / RECIPE)
+        state.keep(Orders(str(root), count, commit))
+        record = _launched(state, root, count)
+    what = "goes on from its checkpoint" if goes_on else "begins"
+    return (
+        f"The training {what} as process {record.pid}, {count} threads, commit {commit[:10]}; "
+        f"it writes to {state.folder}."
+    )
+
+
+def pause(state: State) -> str:
+    """Halt the process where it is; it keeps its memory. Raises `RefusedError` if none runs."""
+    record = _needed(state)
+    if record.condition == "paused":
+        raise RefusedError(f"The training (process {record.pid}) is paused already.")
+    os.kill(record.pid, signal.SIGSTOP)
+    _await(record, "paused", 10)
+    return f"The training (process {record.pid}) is paused."
+
+
+def resume(state: State) -> str:
+    """Let a paused process go on. Raises `RefusedError` if there is none."""
+    record = _needed(state)
+    if record.condition != "paused":
+        raise RefusedError(f"The training (process {record.pid}) is not paused.")
+    os.kill(record.pid, signal.SIGCONT)
+    return f"The training (process {record.pid}) goes on."
+
+
+def stop(state: State, *, patience: float = 300) -> str:
+    """End the process after a checkpoint, and wait for it.
+
+    Parameters
+    ----------
+    state : State
+    patience : float
+        Wait at most so many seconds.
+
+    Raises
+    ------
+    RefusedError
+        If none runs, or it does not end.
+    """
+    record = _needed(state)
+    os.kill(record.pid, signal.SIGTERM)
+    os.kill(record.pid, signal.SIGCONT)  # a paused one hears nothing
+    if not _await(record, "gone", patience):
+        raise RefusedError(
+            f"The training (process {record.pid}) did not end within {patience:.0f} seconds."
+        )
+    state.process.unlink(missing_ok=True)
+    kept = "its checkpoint is kept" if state.checkpoint.exists() else "no step was done"
+    return f"The training is stopped; {kept}."
+
+
+def _process(state: State) -> ProcessRecord | None:
+    """Return the process that trains, if it lives."""
+    record = ProcessRecord.read(state.process)
+    return None if record is None or record.condition == "gone" else record
+
+
+def _needed(state: State) -> ProcessRecord:
+    record = _process(state)
+    if record is None:
+        raise RefusedError("No training is running.")
+    return record
+
+
+def _await(record: ProcessRecord, wanted: str, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while record.condition != wanted:
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _data(given: Path | None, before: Orders | None) -> Path:
+    if given is None and before is None:
+        raise RefusedError("Which images? --data names the folder, the first time.")
+    root = Path(before.data if given is None else given)  # type: ignore[union-attr]
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise RefusedError(f"There is no data: {root} is not a folder.")
+    return root
+
+
+def _write_recipe(state: State, path: Path) -> None:
+    content = plain_recipe(path)
+    begun = begun_with(content, fitting_start(content))
+    text = yaml.safe_dump(begun, sort_keys=False, allow_unicode=True)
+    state.recipe.write_text(text, "utf-8")
+
+
+def _launched(state: State, data: Path, threads: int) -> ProcessRecord:
+    """Start the process, and note it before anything else can be started."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [str(state.code / n) for n in ("src", "training")]
+        ),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+    }
+    asked = [
+        "nice",
+        "-n",
+        str(NICENESS),
+        sys.executable,
+        "-m",
+        "napari_tinysam",
+        "train",
+    ]
+    asked += [str(state.recipe), "--data", str(data), "-o", str(state.run), "--resume"]
+    with state.log.open("ab") as log:
+        process = subprocess.Popen(
+            asked,
+            cwd=state.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    record = ProcessRecord.of(process.pid)
+    if record is not None:
+        record.write(state.process)
+    try:
+        process.wait(_FIRST)
+    except subprocess.TimeoutExpired:
+        assert record is not None
+        # Not waited for: it outlives this command, which is not to warn of it.
+        process.returncode = 0
+        return record
+    state.process.unlink(missing_ok=True)
+    raise RefusedError(
+        f"The training ended at once: {state.last_words() or 'no reason given'}"
+    )
+
+
+@contextmanager
+def _alone(state: State) -> Iterator[None]:
+    """Keep another command from starting a training meanwhile."""
+    try:
+        state.folder.mkdir(parents=True, exist_ok=True)
+        file = (state.folder / "starting.lock").open("w")
+    except OSError as error:
+        raise RefusedError(
+            f"{state.folder} cannot be written to: {error.strerror}."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RefusedError("Another command is starting a training now.") from error
+        yield

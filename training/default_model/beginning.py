@@ -1,0 +1,63 @@
+"""What a recipe begins with on a machine that has nothing of the run yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from napari_tinysam import checkpoints
+from tinysam_training.recipe import recipe_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What a recipe without a word about it begins with.
+_USUAL = "efficientnet_lite0"
+
+
+def plain_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe as the plain values of its file, checked.
+
+    Raises
+    ------
+    RecipeError
+        If it is none.
+    """
+    from tinysam_training.recipe import load_recipe
+
+    recipe = load_recipe(path)  # says what is wrong
+    content: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return {"name": recipe.name, **content}
+
+
+def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, Any]:
+    """Let a recipe begin with weights; as it says itself where there are none.
+
+    Stages without prompts are left out then, where there are others: they are for an encoder that
+    knows no images yet, and a decoder falls behind an encoder that learns without it.
+
+    Parameters
+    ----------
+    content : dict
+        Plain values.
+    start : str or Path or None
+        Name or file; see `fitting_start`.
+    """
+    if start is None:
+        return content
+    model = {**content.get("model", {}), "start": str(start)}
+    model.pop("imagenet", None)
+    changed = {**content, "model": model}
+    prompted = [each for each in content.get("stages", ()) if each.get("objects") != 0]
+    if prompted:
+        changed["stages"] = prompted
+    recipe_from(changed)
+    return changed
+
+
+def fitting_start(content: dict[str, Any]) -> str | None:
+    """Return the bundled model's name if it is of the recipe's architecture, else None."""
+    wanted = content.get("model", {}).get("architecture") or _USUAL
+    bundled = checkpoints.load("default").model.architecture
+    return "default" if bundled == wanted else None

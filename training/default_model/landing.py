@@ -1,0 +1,211 @@
+"""A run's weights become the bundled model, if they are better than the one that is there.
+
+The thresholds of everything mode are measured on training images and the weights rounded to 16
+bits; only then the model is compared on the validation images. The file, its 8-bit counterpart and
+the card are made beside the run first, so that nothing that fails leaves half a model behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from default_model.code_copy import REPOSITORY
+from default_model.comparing import ModelComparison, set_figures
+from default_model.state import RefusedError
+from napari_tinysam.inference.predictor import load_model
+from papers.bundling import CARD, bundle
+from papers.published_figures import publish
+from tinysam_training.calibration import calibrate
+from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.data import find_pairs
+from tinysam_training.evaluation.evaluate import (
+    Evaluation,
+    EvaluationSettings,
+    evaluate,
+)
+from tinysam_training.evaluation.pictures import write_pictures
+from tinysam_training.evaluation.report import write_csv, write_json
+from tinysam_training.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from tinysam_training.data.labelled_image import ImageEntry
+
+Say = Callable[[str], None]
+
+#: Where the bundled model lies in the repository.
+WEIGHTS = Path("src/napari_tinysam/weights")
+
+#: What quotes its figures.
+DOCUMENTS = (Path("README.md"), Path("training/README.md"), WEIGHTS / CARD)
+
+#: Images of each set that thresholds are measured on, and of all those asked with the whole grid.
+_CALIBRATED, _WITH_GRID = 5, 10
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What is to be put into the package.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of the run.
+    weights : Path
+        The file of it to take.
+    data : Path
+        The data root: folders with ``train`` and ``val``.
+    anyway : bool
+        Whether to take it even if it is not better.
+    images : int
+        At most so many validation images a set; 0 for all, and only then figures are published.
+    repository : Path
+        Whose bundled model is replaced.
+    """
+
+    run: Path
+    weights: Path
+    data: Path
+    anyway: bool = False
+    images: int = 0
+    repository: Path = REPOSITORY
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is made first."""
+        return self.run / "landing"
+
+    def check(self) -> None:
+        """Check what can be before the slow part. Raises `RefusedError`."""
+        if not self.weights.is_file():
+            raise RefusedError(
+                f"There are no weights to land: {self.weights} is no file."
+            )
+        for name in ("run.json", "log.csv", "recipe.yaml"):
+            if not (self.run / name).is_file():
+                raise RefusedError(f"{self.run} is no run's folder: it has no {name}.")
+        if not self.data.is_dir():
+            raise RefusedError(f"There is no data: {self.data} is not a folder.")
+
+
+def land(asked: Landing, say: Say) -> ModelComparison:
+    """Put a run's weights into the package, with 8-bit weights, card and figures.
+
+    Parameters
+    ----------
+    asked : Landing
+    say : callable
+        Called with lines for people.
+
+    Returns
+    -------
+    ModelComparison
+
+    Raises
+    ------
+    RefusedError
+        If the model is not better, or cannot be made; the package is as it was then.
+    """
+    asked.check()
+    folder, package = asked.folder, asked.repository / WEIGHTS
+    train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
+    folder.mkdir(exist_ok=True)
+    say("Thresholds of everything mode are measured.")
+    whole = _annotated_whole(asked.run, train)
+    _calibrated(asked.weights, whole, asked.run / "calibrated.safetensors", say)
+    shutil.copyfile(package / CARD, folder / CARD)
+    made = bundle(asked.run, folder, "calibrated")  # as it will be, in 16 bits
+
+    entries = [
+        entry
+        for each in val
+        for found in [find_pairs(each, "val")]
+        for entry in evenly_spaced(found, asked.images or len(found))
+    ]
+    say(f"Both models are judged on {len(entries)} images.")
+    before = judged(package / "default.safetensors", entries, say)
+    after = judged(made, entries, say)
+    comparison = ModelComparison(set_figures(before), set_figures(after))
+    say(comparison.table())
+    if comparison.objections and not asked.anyway:
+        reasons = "; ".join(comparison.objections)
+        raise RefusedError(f"The bundled model stays: {reasons}. --anyway takes it.")
+
+    quantized = folder / "default-int8.safetensors"
+    _command("napari_tinysam", "quantize", made, *train, "-o", quantized)
+    for file in (made, quantized, folder / CARD):
+        shutil.copyfile(file, package / file.name)
+    say(f"{package}: default.safetensors, default-int8.safetensors, {CARD}")
+    if asked.images:
+        say("Figures of a part of the images are not published.")
+        return comparison
+    write_figures(asked, replace(after, model="default"), entries)
+    say(f"Figures are written into {', '.join(map(str, DOCUMENTS))}.")
+    return comparison
+
+
+def judged(model: Path, entries: Sequence[ImageEntry], say: Say) -> Evaluation:
+    """Judge a model as ``napari-tinysam evaluate --clicks 3`` does."""
+
+    def progress(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            say(f"{model.name}: {done} of {total} images")
+
+    settings = EvaluationSettings(clicks=3, keep_masks=True)
+    return evaluate(load_model(model, convert=say), entries, settings, progress)
+
+
+def write_figures(
+    asked: Landing, evaluation: Evaluation, entries: list[ImageEntry]
+) -> None:
+    """Write the figures of the new bundled model into the documents that quote them."""
+    folder = asked.folder
+    write_json(folder / "figures.json", evaluation)
+    write_csv(folder / "images.csv", evaluation)
+    write_pictures(folder, evaluation, entries)
+    model = asked.repository / WEIGHTS / "default.safetensors"
+    _command("papers.robustness", model, "-o", folder / "robustness")
+    documents = [asked.repository / document for document in DOCUMENTS]
+    publish(folder / "figures.json", documents, folder / "robustness")
+
+
+def _folders(data: Path, split: str) -> list[Path]:
+    found = sorted(each.parent for each in data.glob(f"*/{split}") if each.is_dir())
+    if not found:
+        raise RefusedError(f"There is no data: {data} has no folders with {split}.")
+    return found
+
+
+def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
+    """Leave out sets that the run's recipe calls annotated in part."""
+    partly = {
+        source.path
+        for source in load_recipe(run / "recipe.yaml").data
+        if source.complete is False
+    }
+    return [folder for folder in folders if folder.name not in partly]
+
+
+def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> None:
+    """Write the weights again with their thresholds."""
+    found = calibrate.calibrate(
+        load_model(weights, convert=say),
+        images_of_folders(folders, "train", _CALIBRATED),
+        grid_images=_WITH_GRID,
+        progress=lambda done, total: say(f"{done} of {total} images"),
+    )
+    calibrate.write(str(weights), path, found)
+
+
+def _command(module: str, *arguments: object) -> None:
+    """Run a command of this package, as a process of its own."""
+    asked = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(asked, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise RefusedError(f"{module} {arguments[0]} failed: {lines[-1]}")

@@ -1,0 +1,84 @@
+"""What came back from the machine with the GPU: put together, checked and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from default_model.on_gpu.delivery import put_together
+from napari_tinysam import checkpoints
+from tinysam_training.commands.pipeline import read_source
+from tinysam_training.data import ImageStore
+from tinysam_training.recipe import load_recipe
+from tinysam_training.run.judging import Judge
+
+if TYPE_CHECKING:
+    from tinysam_training.data.labelled_image import ImageEntry
+
+Say = Callable[[str], None]
+
+_HEADS = {
+    "score": "score",
+    "box_iou": "box",
+    "click_iou": "1 click",
+    "msa": "mSA, head",
+}
+
+
+def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
+    """Make a run's folder of what came back, and judge it beside the bundled model.
+
+    Parameters
+    ----------
+    folder : Path
+        What the command left in its ``$OUT``.
+    pack : Path
+        What it was run with; its validation images are what is judged on.
+    run : Path
+        The run's folder to make.
+    say : callable
+
+    Returns
+    -------
+    str
+        A table, and how to go on.
+
+    Raises
+    ------
+    DeliveryError, CheckpointError, DataError
+        If something is missing, damaged or not finite.
+    """
+    found = put_together(folder, run)
+    weights = run / "best.safetensors"
+    loaded = checkpoints.load(weights)  # finite, and of an architecture that is known
+    say(
+        f"{weights}: {found['what']}, step {found['step']}, {loaded.model.architecture}"
+    )
+    entries: list[ImageEntry] = []
+    for source in load_recipe(pack / "recipe.yaml").validation:
+        entries += read_source(source, pack)
+    lines = []
+    if entries:
+        say(f"Both models are judged on {len(entries)} images.")
+        judge = Judge(ImageStore(entries), torch.device("cpu"), limit=len(entries))
+        rows = {
+            "bundled": judge(checkpoints.load("default").model),
+            "new": judge(loaded.model),
+        }
+        lines.append(_table(rows))
+    lines.append(
+        f"To put it into the package if it is better on all validation images:\n"
+        f"script/train-default land --data DATA --run {run} --weights {weights}"
+    )
+    return "\n".join(lines)
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    lines = ["         " + "".join(head.rjust(11) for head in _HEADS.values())]
+    for name, figures in rows.items():
+        cells = [f"{figures[key]:.3f}" if key in figures else "–" for key in _HEADS]
+        lines.append(name.ljust(9) + "".join(cell.rjust(11) for cell in cells))
+    return "\n".join(lines)

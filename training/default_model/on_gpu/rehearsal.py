@@ -1,0 +1,87 @@
+"""All of it here and small: packing, the command without what is missing there, collecting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from default_model.on_gpu.collecting import collect
+from default_model.on_gpu.other_machine import blocker
+from default_model.on_gpu.packing import Packing, prepare
+from default_model.state import RefusedError
+
+Say = Callable[[str], None]
+
+#: Drawn instead of data.
+_DRAWN = {"kind": "synthetic", "kinds": ["nuclei"], "size": [96, 96]}
+
+
+def small_recipe(content: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
+    """Make a recipe so small that it takes seconds.
+
+    Parameters
+    ----------
+    content : mapping
+        Plain values of a recipe.
+    drawn : bool
+        Whether the generator draws the images; else one of each source is taken.
+    """
+    model = {**content.get("model", {}), "imagenet": False, "batch_norm": "frozen"}
+    if drawn:
+        data = [{**_DRAWN, "count": 3}]
+        validation = [{**_DRAWN, "count": 1, "seed": 1}]
+    else:
+        data = [{**each, "limit": 1} for each in content.get("data", ())]
+        validation = [{**each, "limit": 1} for each in content.get("validation", ())]
+    return {
+        **content,
+        "data": data,
+        "validation": validation,
+        "model": model,
+        "stages": [{"windows": [[64, 2, 1.0]], "objects": 2, "rounds": 0}],
+        "judging": {"every": 1.0, "images": 1, "objects": 1},
+        "steps": 2,
+        "minutes": 0,
+    }
+
+
+def rehearse(asked: Packing, folder: Path, say: Say) -> str:
+    """Do everything here that is done there.
+
+    Parameters
+    ----------
+    asked : Packing
+        Small.
+    folder : Path
+        For what comes back, and the run that it is put together to.
+    say : callable
+
+    Raises
+    ------
+    RefusedError
+        If the command fails.
+    """
+    command = prepare(asked, say)
+    out = folder / "out"
+    # As the command, but without the packages that are missing there, and without this code.
+    program = f"{blocker()}\nimport runpy\nsys.argv = ['run.py', sys.argv[1]]\n"
+    program += f"runpy.run_path({str(asked.folder / 'run.py')!r}, run_name='__main__')"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(out)],
+        cwd=folder,
+        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    say(done.stdout.rstrip())
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise RefusedError(f"The command failed: {lines[-1]}")
+    said = collect(out, asked.folder, folder / "run", say)
+    return f"{said}\nThe command, rehearsed: {command}"

@@ -1,0 +1,105 @@
+"""What is done on the machine with the GPU."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from default_model.on_gpu.delivery import deliver
+from napari_tinysam import checkpoints
+from tinysam_training.commands.pipeline import run_recipe
+from tinysam_training.recipe import load_recipe
+from tinysam_training.run.exporting import whole_model
+
+if TYPE_CHECKING:
+    from tinysam_training.run.loop import Training
+
+#: Seconds between two deliveries: what a run that is cut has lost at most.
+_EVERY = 120.0
+
+#: Seconds kept back for the last validation and the files.
+_RESERVE = 25.0
+
+
+def train(
+    pack: Path, out: Path, run: Path, manifest: Mapping[str, Any], began: float
+) -> None:
+    """Train with a pack for the minutes that it says, reading included.
+
+    Parameters
+    ----------
+    pack : Path
+        As `default_model.on_gpu.packing` makes it.
+    out : Path
+        What is to come back.
+    run : Path
+        Folder of the run, which stays here.
+    manifest : mapping
+        Of the pack.
+    began : float
+        When the command began, of `time.monotonic`.
+    """
+    recipe = load_recipe(pack / "recipe.yaml")
+    start = str(pack / recipe.model.start)
+    recipe = replace(recipe, model=replace(recipe.model, start=start))
+    device = "a GPU" if torch.cuda.is_available() else "the CPU"
+    _say(f"commit {manifest['commit'][:10]}, {sys.version.split()[0]}, on {device}")
+    delivery = _Deliveries(run, out)
+    outcome = run_recipe(
+        recipe,
+        pack,
+        run,
+        ends=began + 60 * manifest["minutes"] - _RESERVE,
+        on_message=_say,
+        on_step=delivery.step,
+    )
+    best = run / "best.safetensors"
+    chosen = best if best.exists() else run / "last.safetensors"
+    step = outcome.best.get("step", outcome.steps) if best.exists() else outcome.steps
+    delivery.send(checkpoints.load(chosen), int(step), chosen.stem)
+    figures = ", ".join(f"{k} {v:.3f}" for k, v in outcome.best.items() if k != "step")
+    _say(f"{outcome.steps} steps in {time.monotonic() - began:.0f} s; best: {figures}")
+
+
+class _Deliveries:
+    """Sends the averaged weights every now and then."""
+
+    def __init__(self, run: Path, out: Path) -> None:
+        self.run, self.out = run, out
+        self._last = time.monotonic()
+        self._said = 0.0
+
+    def step(self, training: Training, figures: Mapping[str, float]) -> None:
+        """Look at the clock after a step."""
+        now = time.monotonic()
+        if now - self._said > 20:
+            self._said = now
+            _say(
+                f"step {training.steps}, {training.seconds:.0f} s, loss {figures['loss']:.3f}"
+            )
+        if now - self._last > _EVERY:
+            self._last = now
+            training.folder.draw_curves()
+            notes = {"step": str(training.steps)}
+            model = whole_model(training.average)
+            loaded = checkpoints.LoadedCheckpoint(model, "average", self.run, "", notes)
+            self.send(loaded, training.steps, "average")
+
+    def send(self, loaded: checkpoints.LoadedCheckpoint, step: int, what: str) -> None:
+        """Deliver weights in 16 bits."""
+        path = self.run / "delivered.safetensors"
+        notes = {k: v for k, v in loaded.notes.items() if k != "format"}
+        checkpoints.save(loaded.model, path, notes, half=True)
+        deliver(path, self.run, self.out, step=step, what=what)
+        path.unlink()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Comparisons, tables and published figures. Not part of the package."""

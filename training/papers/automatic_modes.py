@@ -1,0 +1,180 @@
+"""Everything mode's ways beside one another: dense grid, hierarchical, guided, object head alone.
+
+Run as ``python -m papers.automatic_modes MODEL DATA… -o OUT.json``. Each image is encoded
+once; the seconds are those after that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.everything import Mode, Segmentation
+from napari_tinysam.files.writing import replacing
+from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.runtime.choice import PRECISIONS
+from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+
+#: In the order of the table.
+MODES: tuple[Mode, ...] = ("dense", "hierarchical", "head", "guided")
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """One mode on one image.
+
+    Attributes
+    ----------
+    dataset, image : str
+    mode : str
+    msa, ap50 : float
+    mean_iou : float
+        Of each true object with the found one that fits best; 0 for those that were missed.
+    found, true : int
+        Objects.
+    decoded : int
+        Prompts.
+    seconds : float
+        Without encoding.
+    """
+
+    dataset: str
+    image: str
+    mode: str
+    msa: float
+    ap50: float
+    mean_iou: float
+    found: int
+    true: int
+    decoded: int
+    seconds: float
+
+
+def judge_mode(
+    predictor: Predictor, embedding: Embedding, image: LabelledImage, mode: Mode
+) -> ModeResult:
+    """Segment an image in one mode and compare with its labels.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+        Of the image.
+    image : LabelledImage
+    mode : str
+    """
+    begun = time.perf_counter()
+    segmentation = Segmentation(predictor, embedding, mode).run()
+    labels = segmentation.labels().labels
+    seconds = time.perf_counter() - begun
+    truth = image.labels[0]
+    overlaps = object_overlaps(truth, labels, None if image.complete else truth > 0)
+    accuracies = [overlaps.counts(threshold).accuracy for threshold in THRESHOLDS]
+    best = overlaps.best_iou
+    return ModeResult(
+        image.dataset,
+        image.name,
+        mode,
+        float(np.mean(accuracies)),
+        accuracies[THRESHOLDS.index(0.5)],
+        float(best.mean()) if len(best) else 1.0,
+        int(labels.max()),
+        len(best),
+        segmentation.report.decoded,
+        seconds,
+    )
+
+
+def compare_modes(
+    predictor: Predictor,
+    entries: Sequence[ImageEntry],
+    modes: Sequence[Mode] = MODES,
+) -> list[ModeResult]:
+    """Judge all modes on all images; those that need an object head only where there is one."""
+    able = [
+        m for m in modes if predictor.has_object_head or m not in ("guided", "head")
+    ]
+    results = []
+    for number, entry in enumerate(entries, start=1):
+        image = entry.read()
+        embedding = predictor.encode(image.rgb)
+        results += [judge_mode(predictor, embedding, image, mode) for mode in able]
+        _say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
+    return results
+
+
+def table(results: Sequence[ModeResult]) -> str:
+    """Make a Markdown table with a row for each set and mode."""
+    lines = [
+        "| set | mode | mSA | AP50 | mean IoU | objects (true) | prompts | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    sets = list(dict.fromkeys(result.dataset for result in results))
+    modes = list(dict.fromkeys(result.mode for result in results))
+    for name in [*sets, ""] if len(sets) > 1 else sets:
+        for mode in modes:
+            some = [r for r in results if r.mode == mode and name in ("", r.dataset)]
+            count = len({(r.dataset, r.image) for r in some})
+            cells = [
+                f"{name or 'all images'} ({count})",
+                mode,
+                *(f"{_mean(some, key):.3f}" for key in ("msa", "ap50", "mean_iou")),
+                f"{_mean(some, 'found'):.0f} ({_mean(some, 'true'):.0f})",
+                f"{_mean(some, 'decoded'):.0f}",
+                f"{_mean(some, 'seconds'):.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(results: Sequence[ModeResult], key: str) -> float:
+    return float(np.mean([getattr(result, key) for result in results]))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--images", type=int, default=1000, help="of each folder")
+    parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    arguments = parser.parse_args()
+    try:
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
+        predictor = load_model(
+            arguments.model, precision=arguments.precision, convert=_say
+        )
+        results = compare_modes(predictor, entries, arguments.modes)
+    except (DataError, CheckpointError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    content: list[dict[str, Any]] = [vars(result) for result in results]
+    with replacing(arguments.output) as file:
+        file.write(json.dumps(content, indent=1).encode())
+    sys.stdout.write(table(results) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What bfloat16 or the other runtime changes: masks, objects and time, on the same images.
+
+Run as ``python -m papers.compare_precisions MODEL DATA… -o OUT.json``, on a CPU that has
+instructions for bfloat16; with ``--reference torch --other f32`` it compares PyTorch with OpenVINO,
+with ``--other int8 --other-model QUANTIZED`` a model with its quantized one.
+Every object is asked for with one click and with its box.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.everything import Segmentation
+from napari_tinysam.everything.guided import instances_of
+from napari_tinysam.files.writing import replacing
+from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+from napari_tinysam.prompts import Prompts
+from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.runtime.choice import Precision
+    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+
+#: Objects of an image that are asked for.
+_OBJECTS = 16
+
+
+@dataclass(frozen=True)
+class PrecisionResult:
+    """One image in two ways; the first of each pair is the reference.
+
+    Attributes
+    ----------
+    dataset, image : str
+    click_iou, box_iou : float
+        Mean IoU of the masks of both, of those that the reference holds for the best.
+    msa : (float, float)
+        Of the object head's segmentation.
+    encode_seconds, prompt_seconds : (float, float)
+        Of the image, and of one prompt among the image's.
+    """
+
+    dataset: str
+    image: str
+    click_iou: float
+    box_iou: float
+    msa: tuple[float, float]
+    encode_seconds: tuple[float, float]
+    prompt_seconds: tuple[float, float]
+
+
+def compare_precisions(
+    exact: Predictor, other: Predictor, entries: Sequence[ImageEntry]
+) -> list[PrecisionResult]:
+    """Segment images with both.
+
+    Parameters
+    ----------
+    exact, other : Predictor
+        Of the same model: the reference, and in another precision or runtime.
+    entries : sequence of ImageEntry
+        Images without objects are left out.
+    """
+    results = []
+    for number, entry in enumerate(entries, start=1):
+        image = entry.read()
+        if image.labels[0].any():
+            results.append(_compared(exact, other, image))
+        _say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
+    return results
+
+
+def _compared(
+    exact: Predictor, other: Predictor, image: LabelledImage
+) -> PrecisionResult:
+    both = (exact, other)
+    encoded = [_timed_encoding(predictor, image) for predictor in both]
+    embeddings = [embedding for embedding, _ in encoded]
+    objects = evenly_spaced(instances_of(image.labels[0]), _OBJECTS)
+    points = np.array([each.point for each in objects], np.float32)[:, np.newaxis]
+    boxes = np.array([each.box for each in objects], np.float32)
+    agreements, seconds = [], np.zeros(2)
+    for prompts in (Prompts(points=points), Prompts(boxes=boxes)):
+        answers = []
+        for place, (predictor, embedding) in enumerate(
+            zip(both, embeddings, strict=True)
+        ):
+            begun = time.perf_counter()
+            answers.append(predictor.predict(embedding, prompts))
+            seconds[place] += time.perf_counter() - begun
+        best = answers[0].scores.argmax(axis=1)
+        rows = np.arange(len(best))
+        masks = [answer.logits[rows, best] > 0 for answer in answers]
+        agreements.append(_iou(*masks))
+    msa = [
+        _msa(image, predictor, embedding)
+        for predictor, embedding in zip(both, embeddings, strict=True)
+    ]
+    each = seconds / (2 * len(objects))
+    return PrecisionResult(
+        image.dataset,
+        image.name,
+        agreements[0],
+        agreements[1],
+        (msa[0], msa[1]),
+        (encoded[0][1], encoded[1][1]),
+        (float(each[0]), float(each[1])),
+    )
+
+
+def _timed_encoding(
+    predictor: Predictor, image: LabelledImage
+) -> tuple[Embedding, float]:
+    begun = time.perf_counter()
+    embedding = predictor.encode(image.rgb)
+    return embedding, time.perf_counter() - begun
+
+
+def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """Mean IoU of (N, h, w) masks with others; two empty ones are the same."""
+    union = np.count_nonzero(a | b, axis=(1, 2))
+    common = np.count_nonzero(a & b, axis=(1, 2))
+    return float(np.where(union, common / np.maximum(union, 1), 1.0).mean())
+
+
+def _msa(image: LabelledImage, predictor: Predictor, embedding: Embedding) -> float:
+    labels = Segmentation(predictor, embedding, "head").run().labels().labels
+    truth = image.labels[0]
+    overlaps = object_overlaps(truth, labels, None if image.complete else truth > 0)
+    return float(np.mean([overlaps.counts(limit).accuracy for limit in THRESHOLDS]))
+
+
+def table(results: Sequence[PrecisionResult]) -> str:
+    """Make a Markdown table with a row for each set and one for all images."""
+    lines = [
+        "| set | images | IoU, click | IoU, box | mSA | encode, ms | a prompt, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = list(dict.fromkeys(result.dataset for result in results))
+    for name in [*names, ""]:
+        some = [r for r in results if name in ("", r.dataset)]
+        cells = [
+            name or "all",
+            str(len(some)),
+            *(f"{_mean(some, key)[0]:.4f}" for key in ("click_iou", "box_iou")),
+            " → ".join(f"{value:.4f}" for value in _mean(some, "msa")),
+            *(
+                " → ".join(f"{1000 * value:.0f}" for value in _mean(some, key))
+                for key in ("encode_seconds", "prompt_seconds")
+            ),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(results: Sequence[PrecisionResult], key: str) -> npt.NDArray[np.float64]:
+    """Mean of a figure over images, (1,) or (2,)."""
+    values = np.array([getattr(result, key) for result in results], np.float64)
+    return np.atleast_1d(values.mean(axis=0))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _loaded(model: str, way: str) -> Predictor:
+    if way == "torch":
+        return load_model(model, runtime="torch", device="cpu")
+    return load_model(model, runtime="openvino", precision=cast("Precision", way))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--images", type=int, default=1000, help="of each folder")
+    ways: dict[str, Any] = {
+        "choices": ["torch", "f32", "bf16", "int8"],
+        "help": "OpenVINO but for torch",
+    }
+    parser.add_argument("--reference", default="f32", **ways)
+    parser.add_argument("--other", default="bf16", **ways)
+    parser.add_argument("--other-model", help="a quantized one, for int8")
+    arguments = parser.parse_args()
+    try:
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
+        exact, other = (
+            _loaded(model, way)
+            for model, way in (
+                (arguments.model, arguments.reference),
+                (arguments.other_model or arguments.model, arguments.other),
+            )
+        )
+        results = compare_precisions(exact, other, entries)
+    except (DataError, CheckpointError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    content = [vars(result) for result in results]
+    with replacing(arguments.output) as file:
+        file.write(json.dumps(content, indent=1).encode())
+    sys.stdout.write(table(results) + "\n")
+
+
+if __name__ == "__main__":
+    main()

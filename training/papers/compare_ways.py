@@ -1,0 +1,213 @@
+"""Which way of fine-tuning is the best within some minutes: measured on sets the start never saw.
+
+Run as ``python -m papers.compare_ways --data DIR --start MODEL --sets A B C -o OUT``.
+From each set a few training images are taken, evenly spaced; a fifth of them decides which model of
+the run is the best one, as in `napari-tinysam finetune`. Start and result are judged on the set's
+validation images, which nothing else has seen. OUT gets the models, a row for each as json, and all
+rows that lie there as ``ways.csv`` and ``ways.md``: several processes may share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+
+from napari_tinysam import checkpoints
+from napari_tinysam.inference.predictor import Predictor
+from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
+from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune
+from tinysam_training.commands.pipeline import evenly_spaced
+from tinysam_training.data import check_data, find_pairs
+from tinysam_training.evaluation.before_after import ROWS, judged_settings
+from tinysam_training.evaluation.evaluate import evaluate
+from tinysam_training.evaluation.report import means
+from tinysam_training.run.held_out import hold_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.data.labelled_image import ImageEntry
+
+#: The start itself, as if it were a way.
+BEFORE = "before"
+
+COLUMNS = ("set", "way", "images", "steps", "minutes", "peak_mb", *ROWS)
+
+
+def compare_ways(
+    data: Path,
+    start: str,
+    sets: Sequence[str],
+    out: Path,
+    *,
+    ways: Sequence[str] = (BEFORE, *get_args(Way)),
+    images: int = 10,
+    minutes: float = 9.5,
+    judged: int = 6,
+    clock: Callable[[], float] = time.monotonic,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Fine-tune in all ways on all sets.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with a folder for each set, which have ``train`` and ``val``.
+    start : str
+        Model to begin with.
+    sets : sequence of str
+        Names of the folders.
+    out : Path
+        Where models and tables go.
+    ways : sequence of str
+        Of `Way`, and `BEFORE` for the start itself.
+    images : int
+        Annotated images of each set.
+    minutes : float
+        For each model: reading, embedding, training and validation. `napari-tinysam finetune`
+        keeps half a minute of its ten back for the table and the picture of two images.
+    judged : int
+        At most so many validation images of each set.
+    clock : callable
+        Seconds.
+    say : callable
+        Called with lines about what was found.
+
+    Returns
+    -------
+    list of dict
+        A row for each set and way, with `COLUMNS`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name in sets:
+        annotated = evenly_spaced(find_pairs(data / name, "train"), images)
+        unseen = evenly_spaced(find_pairs(data / name, "val"), judged)
+        report = check_data(annotated, unseen)
+        train, held_out = hold_out(report.usable_train)
+        for way in ways:
+            row: dict[str, Any] = {"set": name, "way": way}
+            if way == BEFORE:
+                model = checkpoints.load(start).model
+            else:
+                begun = clock()
+                result = finetune(
+                    train,
+                    held_out,
+                    out / f"{name}-{way}.safetensors",
+                    FinetuneSettings(model=start, way=way, minutes=minutes),  # type: ignore[arg-type]
+                    fingerprint=report.fingerprint,
+                    clock=clock,
+                )
+                row["steps"] = result.outcome.steps
+                row["minutes"] = round((clock() - begun) / 60, 2)
+                row["peak_mb"] = _peak_megabytes()
+                model = result.after
+            row |= {
+                "images": len(report.usable_val),
+                **_judged(model, report.usable_val),
+            }
+            rows.append(row)
+            (out / f"{name}-{way}.json").write_text(json.dumps(row), "utf-8")
+            _write_tables(out)
+            say(_line(row))
+    return rows
+
+
+def _judged(
+    model: SegmentAnything, entries: Sequence[ImageEntry]
+) -> dict[str, float | None]:
+    runtime = TorchRuntime(model, torch.device("cpu"))
+    predictor = Predictor(runtime, name="model", model_id="model")
+    figures = means(evaluate(predictor, entries, judged_settings()).results)
+    return {name: figures.get(name) for name in ROWS}
+
+
+def _line(row: dict[str, object]) -> str:
+    return " | ".join(_cell(row.get(column)) for column in COLUMNS)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _write_tables(out: Path) -> None:
+    """Put all rows together that lie in a folder."""
+    found = [json.loads(path.read_text("utf-8")) for path in out.glob("*-*.json")]
+    order = (BEFORE, *get_args(Way))
+    rows = sorted(found, key=lambda row: (row["set"], order.index(row["way"])))
+    with (out / "ways.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    header = [" | ".join(COLUMNS), "|".join("---" for _ in COLUMNS)]
+    lines = [f"| {line} |" for line in (*header, *map(_line, rows))]
+    (out / "ways.md").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _peak_megabytes() -> int | None:
+    """Largest memory of this process so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return int(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--start", default="default")
+    parser.add_argument("--sets", nargs="+", required=True)
+    parser.add_argument("--ways", nargs="+", default=[BEFORE, *get_args(Way)])
+    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=9.5)
+    parser.add_argument("--judged", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="measure the minutes as processor time over the threads: on a machine that "
+        "does other things too",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    def processor_seconds() -> float:
+        seconds: float = time.process_time() / arguments.threads
+        return seconds
+
+    compare_ways(
+        arguments.data,
+        arguments.start,
+        arguments.sets,
+        arguments.output,
+        ways=arguments.ways,
+        images=arguments.images,
+        minutes=arguments.minutes,
+        judged=arguments.judged,
+        clock=processor_seconds if arguments.cpu_time else time.monotonic,
+        say=_say,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Thresholds of everything mode, measured on labelled images."""

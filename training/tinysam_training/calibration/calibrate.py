@@ -1,0 +1,196 @@
+"""Thresholds of everything mode for a model, measured on labelled images and stored with it.
+
+Run as ``python -m tinysam_training.calibration.calibrate MODEL DATA -o OUT.safetensors``. Predicted
+IoU, stability and the height of logits mean something else in every model: a filter at SAM's 0.88
+leaves nothing of a model whose scores end at 0.8. Use images that the model was trained on, or any
+others, but not those that it is judged by.
+
+The order, each step with the results of those before:
+
+1. how the head's maps become objects (`ObjectSettings`), by mSA of the head alone;
+2. which prompts guide the decoder, and when its answer replaces the head's outline, by mSA; the
+   confidence from which such an object is shown, and how few prompts an object suffice for that;
+3. floors of score and stability for points of the grid: what all but a few good masks pass;
+4. what finds in foreground count that no object explains;
+5. the confidence from which a mask of the grid becomes an object;
+6. what the hierarchical search may leave out, found by taking it from the dense result: the
+   foreground of the object head below which half of the points are background, then the lowest τ,
+   the logit from which a mask covers a point; both as far as they cost next to nothing in mSA and
+   in the IoU of each object.
+
+The whole grid takes much longer than all else, so 3, 5 and 6 may do with fewer of the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam import checkpoints
+from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.everything import (
+    GuidedSettings,
+    LabelSettings,
+    SearchSettings,
+    Thresholds,
+)
+from napari_tinysam.everything.thresholds import NOTE
+from napari_tinysam.inference.predictor import load_model
+from tinysam_training.calibration import grid as calibrate_grid
+from tinysam_training.calibration import guided as calibrate_guided
+from tinysam_training.calibration.image import CalibrationImage, GridAnswers
+from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_tinysam.inference.predictor import Predictor
+    from tinysam_training.data.labelled_image import ImageEntry
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What came out.
+
+    Attributes
+    ----------
+    thresholds : Thresholds
+    figures : dict
+        Mean mSA on the images: of the head and guided; and on those with the whole grid: of the
+        dense grid and hierarchical, and the share of the grid's points that are spared.
+    """
+
+    thresholds: Thresholds
+    figures: dict[str, float]
+
+
+def calibrate(
+    predictor: Predictor,
+    entries: Sequence[ImageEntry],
+    *,
+    points_per_side: int = 32,
+    grid_images: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Measure the thresholds of a model.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    entries : sequence of ImageEntry
+        Labelled images; a dozen is enough, of all kinds that are to be segmented.
+    points_per_side : int
+        Of the grid that is decoded for it. What may be left out depends on it: the first round of
+        a sparse one finds too little.
+    grid_images : int, optional
+        So many of the images, evenly spaced, are asked with the whole grid; by default all.
+    progress : callable, optional
+        Called with images looked at and their number.
+
+    Raises
+    ------
+    DataError
+        If there is no image with objects.
+    """
+    images: list[CalibrationImage] = []
+    for number, entry in enumerate(entries, start=1):
+        image = entry.read()
+        if image.labels[0].any():
+            images.append(CalibrationImage.seen_by(predictor, image))
+        if progress is not None:
+            progress(number, len(entries))
+    if not images:
+        raise DataError("There is no image with objects to calibrate with.")
+    with_grid = evenly_spaced(images, grid_images or len(images))
+    for number, one in enumerate(with_grid, start=1):
+        one.grid = GridAnswers.asked(predictor, one.embedding, points_per_side)
+        if progress is not None:
+            progress(number, len(with_grid))
+    figures: dict[str, float] = {}
+    guided = GuidedSettings()
+    guided_labels = LabelSettings(confidence=0.0)
+    search = calibrate_grid.floors(with_grid, SearchSettings())
+    if predictor.has_object_head:
+        objects, figures["head"] = calibrate_guided.object_settings(images)
+        calibrate_guided.find_objects(images, objects)
+        calibrate_guided.prompt(predictor, images)
+        guided = calibrate_guided.guidance(
+            images, GuidedSettings(objects), guided_labels
+        )
+        guided, guided_labels = calibrate_guided.fewest_prompts(
+            images, guided, guided_labels
+        )
+        guided, figures["guided"] = calibrate_guided.worth_of_finds(
+            predictor, images, guided, guided_labels, search
+        )
+    labels, figures["dense"] = calibrate_grid.confidence(with_grid, search)
+    search, figures["hierarchical"], figures["spared"] = calibrate_grid.spared(
+        with_grid, search, labels
+    )
+    return Calibration(Thresholds(search, guided, labels, guided_labels), figures)
+
+
+# ------------------------------------------------------------------------ command line
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--images", type=int, default=6, help="of each folder")
+    parser.add_argument("--points-per-side", type=int, default=32, help="of the grid")
+    parser.add_argument(
+        "--grid-images",
+        type=int,
+        default=2,
+        help="of each folder, asked with the whole grid",
+    )
+    arguments = parser.parse_args()
+    try:
+        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
+        predictor = load_model(arguments.model, convert=_say)
+        found = calibrate(
+            predictor,
+            entries,
+            points_per_side=arguments.points_per_side,
+            grid_images=arguments.grid_images * len(arguments.data),
+            progress=lambda done, total: _say(f"{done} of {total} images"),
+        )
+        write(arguments.model, arguments.output, found)
+    except (DataError, CheckpointError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    _say(json.dumps(found.figures, indent=1))
+    _say(found.thresholds.to_note())
+
+
+def write(model: str, path: Path, found: Calibration) -> None:
+    """Write a model again with its thresholds; weights and precision stay as they are.
+
+    Parameters
+    ----------
+    model : str
+        As `napari_tinysam.load_model` takes it.
+    path : Path
+        A .safetensors file; may be the same.
+    found : Calibration
+    """
+    source = checkpoints.load(model)
+    notes: dict[str, Any] = {**source.notes, NOTE: found.thresholds.to_note()}
+    notes.pop("format", None)
+    checkpoints.save(source.model, path, notes, half=checkpoints.is_half(source.path))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The teacher of a distillation and its embeddings."""

@@ -1,0 +1,369 @@
+"""Teacher embeddings on disk, computed once and read at random while training.
+
+The folder is a zarr group (format 3) with one array of one chunk for each embedding, named by a
+hash of all that it depends on. An array gets its name by a rename after it was written whole, so an
+entry is there or it is not, whatever is interrupted and however many processes write. A checksum
+tells entries that were damaged later; they count as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+from zarr.codecs import Crc32cCodec
+
+from tinysam_training.data.batching import TURNS
+from tinysam_training.data.labelled_image import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from tinysam_training.data.batching import EmbeddedFrame
+    from tinysam_training.data.labelled_image import ImageStore, LabelledImage
+
+#: To be raised with every change to how an image becomes the teacher's input.
+PREPROCESSING = 1
+
+#: Space that the embedding of one image takes: 2.1 MB for (256, 64, 64) float16.
+EMBEDDING_BYTES = 256 * 64 * 64 * 2
+
+_UNFINISHED = ".unfinished-"
+_KEY = re.compile(r"[0-9a-f]{40}")
+
+# Writing one entry takes far less than this; what is older (seconds) was left by a killed process.
+_ABANDONED_AFTER = 600.0
+
+_HALF_LIMIT = torch.finfo(torch.float16).max
+
+
+class Embedder(Protocol):
+    """What `EmbeddingCache.precompute` needs of a `Teacher`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the weights."""
+        ...
+
+    def embed(self, images: Sequence[npt.NDArray[np.uint8]], batch: int = 1) -> Tensor:
+        """Embed (H, W, 3) uint8 images: (B, 256, g, g) float16 on the CPU."""
+        ...
+
+
+class EmbeddingCache:
+    """A folder of embeddings.
+
+    Only the folder's name is held, so copies in other processes are the same cache.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if need be.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        root = self.folder / "zarr.json"
+        temporary = self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not root.exists():
+                temporary.write_text(json.dumps(group), "utf-8")
+                os.replace(temporary, root)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise DataError(
+                f"Embeddings cannot be stored in {self.folder}: "
+                f"{error.strerror or error}."
+            ) from error
+
+    @staticmethod
+    def key(rgb: npt.NDArray[np.uint8], turn: str, teacher: str) -> str:
+        """Name an embedding by all that it depends on.
+
+        Parameters
+        ----------
+        rgb : ndarray
+            (H, W, 3) uint8, the image before it is turned.
+        turn : str
+            Which of `tinysam_training.data.batching.TURNS` is done to it.
+        teacher : str
+            `Teacher.fingerprint`.
+
+        Returns
+        -------
+        str
+            40 hexadecimal digits.
+        """
+        parts = (PREPROCESSING, teacher, turn, rgb.dtype.str, rgb.shape)
+        digest = hashlib.sha256(repr(parts).encode())
+        digest.update(np.ascontiguousarray(rgb).data)
+        return digest.hexdigest()[:40]
+
+    def __len__(self) -> int:
+        """Return how many embeddings are stored, damaged ones included."""
+        return len(self._names())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of all embeddings."""
+        files = (
+            path for name in self._names() for path in (self.folder / name).rglob("*")
+        )
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+    def get(self, key: str) -> Tensor | None:
+        """Read an embedding.
+
+        Parameters
+        ----------
+        key : str
+            From `key`.
+
+        Returns
+        -------
+        Tensor or None
+            (256, g, g) float16, writable; None if it is not there or was damaged.
+        """
+        try:
+            array = zarr.open_array(self.folder / key, mode="r")
+            values = np.asarray(array[...], np.float16)
+        # zarr raises any of these for files that are missing, cut off or changed.
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        # NaN is what zarr gives where the chunk's file is missing.
+        if values.ndim != 3 or not np.isfinite(values).all():
+            return None
+        return torch.from_numpy(values)
+
+    def put(self, key: str, embedding: Tensor) -> None:
+        """Store an embedding; one that is there already and whole is left alone.
+
+        Parameters
+        ----------
+        key : str
+            From `key`.
+        embedding : Tensor
+            (256, g, g) of any float type, on any device; clipped to the range of float16.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written, for instance because the disk is full, or has values that are
+            not numbers. What was stored before stays as it was.
+        """
+        clipped = embedding.detach().float().clamp(-_HALF_LIMIT, _HALF_LIMIT)
+        values = clipped.half().cpu().numpy()
+        if values.ndim != 3 or not np.isfinite(values).all():
+            raise DataError(
+                "Only embeddings of shape (channels, height, width) and of finite "
+                "numbers can be stored."
+            )
+        temporary = self._temporary()
+        try:
+            array = zarr.create_array(
+                temporary,
+                shape=values.shape,
+                chunks=values.shape,
+                dtype="float16",
+                fill_value=np.nan,
+                filters=None,
+                compressors=Crc32cCodec(),  # a checksum; noise does not compress
+            )
+            array[...] = values
+            self._rename(temporary, key)
+        except OSError as error:
+            raise DataError(
+                f"Embeddings cannot be stored in {self.folder}: "
+                f"{error.strerror or error}. One takes {EMBEDDING_BYTES / 1e6:.1f} MB; "
+                f"the {len(self)} that are there stay usable."
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def precompute(
+        self,
+        images: ImageStore | Sequence[LabelledImage],
+        teacher: Embedder,
+        turns: Sequence[str] = ("identity",),
+        *,
+        batch: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CachedFrames:
+        """Embed all images that are not stored yet.
+
+        After an interruption, the same call goes on where it stopped.
+
+        Parameters
+        ----------
+        images : ImageStore or sequence of LabelledImage
+            Read one after the other.
+        teacher : Teacher
+            With its encoder.
+        turns : sequence of str
+            Keys of `tinysam_training.data.batching.TURNS`; each image is embedded in all of them.
+        batch : int
+            How many images go through the encoder, and are held in memory, at once.
+        progress : callable, optional
+            Called with the embeddings done, stored ones included, and their number in total. What
+            it raises ends the computation and is passed on.
+
+        Returns
+        -------
+        CachedFrames
+            Gives the embedding of each image in each turn.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, or the disk is full.
+        ValueError
+            If a turn is not known.
+        """
+        if unknown := [turn for turn in turns if turn not in TURNS]:
+            raise ValueError(
+                f"Images cannot be turned by {unknown[0]!r}; known are "
+                f"{', '.join(TURNS)}."
+            )
+        total = len(images) * len(turns)
+        self._remove_abandoned()
+        self._check_space(total)
+        keys: dict[tuple[int, str], str] = {}
+        waiting: dict[str, npt.NDArray[np.uint8]] = {}
+        computed = 0
+
+        def embed_waiting() -> None:
+            nonlocal computed
+            found = teacher.embed(list(waiting.values()), batch)
+            for key, embedding in zip(waiting, found, strict=True):
+                self.put(key, embedding)
+            computed += len(waiting)
+            waiting.clear()
+
+        for number in range(len(images)):
+            rgb = images[number].rgb
+            for turn in turns:
+                key = self.key(rgb, turn, teacher.fingerprint)
+                keys[number, turn] = key
+                if key not in waiting and self.get(key) is None:
+                    waiting[key] = np.ascontiguousarray(TURNS[turn](rgb), np.uint8)
+                if len(waiting) == batch:
+                    embed_waiting()
+                if progress is not None:
+                    progress(len(keys) - len(waiting), total)
+        if waiting:
+            embed_waiting()
+            if progress is not None:
+                progress(total, total)
+        return CachedFrames(self, keys, computed)
+
+    def _names(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.folder) if _KEY.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+
+    def _temporary(self) -> Path:
+        return self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+
+    def _rename(self, temporary: Path, key: str) -> None:
+        """Give a whole array its name, unless a whole one has it."""
+        final = self.folder / key
+        for _ in range(3):
+            try:
+                os.rename(temporary, final)
+                return
+            except OSError:
+                if not final.exists():
+                    raise
+            if self.get(key) is not None:  # another process was quicker
+                return
+            damaged = self._temporary()
+            with suppress(OSError):  # another process moves it away
+                os.rename(final, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        raise OSError(f"{final} is in the way")
+
+    def _remove_abandoned(self) -> None:
+        """Delete what processes left behind that were killed while writing."""
+        for path in self.folder.glob(f"{_UNFINISHED}*"):
+            with suppress(OSError):  # another process was quicker
+                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+
+    def _check_space(self, total: int) -> None:
+        """Refuse at once what would fail after hours, as far as that can be known."""
+        needed = max(0, total - len(self)) * EMBEDDING_BYTES
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError:
+            return  # it will be seen when writing
+        if needed > free:
+            raise DataError(
+                f"{total} embeddings need {_in_words(needed)} more in {self.folder}, "
+                f"where {_in_words(free)} are free."
+            )
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+@dataclass(frozen=True)
+class CachedFrames:
+    """The stored embedding of each image in each turn: `FrameBatches` reads them from here.
+
+    Attributes
+    ----------
+    cache : EmbeddingCache
+        Where they are.
+    keys : mapping
+        Key of each (number of the image, turn).
+    computed : int
+        How many were not stored before.
+    """
+
+    cache: EmbeddingCache
+    keys: Mapping[tuple[int, str], str]
+    computed: int
+
+    def __call__(self, frame: EmbeddedFrame) -> Tensor:
+        """Read the embedding of a frame: (256, g, g) float16.
+
+        Raises
+        ------
+        DataError
+            If it is not there any more or was damaged.
+        """
+        embedding = self.cache.get(self.keys[frame.image, frame.turn])
+        if embedding is None:
+            raise DataError(
+                f"A teacher's embedding in {self.cache.folder} is missing or damaged; "
+                "start again to have it computed anew."
+            )
+        return embedding

@@ -1,0 +1,98 @@
+"""Zero-shot masks for points as in the papers: mean IoU over all valid masks at 1–9 points.
+
+Segment Anything (Kirillov et al., 2023, section 7.1) and TinySAM (its figure of 1–9 points on
+BBBC038, DOORS, TimberSeg and LVIS) put the first point where the distance to the object's border is
+largest, and every further one where the distance within the wrong part of the mask is largest. A
+mask is valid when it has pixels. In contrast to `evaluate`, the mean is over masks, not over
+images, every mask counts, and masks are judged with their stray specks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinysam_training.evaluation.evaluate import EvaluationSettings, chosen_objects
+from tinysam_training.evaluation.simulated_user import simulate_clicks
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.predictor import Predictor
+    from tinysam_training.data.labelled_image import ImageEntry
+
+
+@dataclass(frozen=True)
+class PointCurve:
+    """Mean IoU over the number of points.
+
+    Parameters
+    ----------
+    masks : int
+        How many valid masks there are.
+    iou : tuple of float
+        Mean IoU at 1, 2, … points, of the mask with the best predicted score.
+    oracle : tuple of float
+        Of the best of the three masks.
+    """
+
+    masks: int
+    iou: tuple[float, ...]
+    oracle: tuple[float, ...]
+
+
+def point_curve(
+    predictor: Predictor,
+    entries: Sequence[ImageEntry],
+    points: int = 9,
+    *,
+    feed_back: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> PointCurve:
+    """Measure mean IoU at 1–9 points.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    entries : sequence of ImageEntry
+        Labelled images; all objects of all layers are prompted.
+    points : int
+        At most so many points on each.
+    feed_back : bool
+        Give the model its previous mask along with the points, as Segment Anything's evaluation
+        does; TinySAM's paper does not say.
+    progress : callable, optional
+        Called with the images done and all there are, after each.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read.
+    ValueError
+        If there is no object at all.
+    """
+    everything = EvaluationSettings(objects=0)
+    totals = np.zeros((2, points))
+    count = 0
+    for done, entry in enumerate(entries, start=1):
+        image = entry.read()
+        truth = chosen_objects(image, everything)
+        if truth:
+            trace = simulate_clicks(
+                predictor,
+                predictor.encode(image.rgb),
+                truth,
+                points,
+                feed_back=feed_back,
+                drop_specks=False,
+            )
+            totals += trace.iou.sum(axis=0), trace.oracle.sum(axis=0)
+            count += len(truth)
+        if progress is not None:
+            progress(done, len(entries))
+    if not count:
+        raise ValueError("There are no objects to put points on.")
+    iou, oracle = (tuple(float(v) for v in row) for row in totals / count)
+    return PointCurve(count, iou, oracle)

@@ -1,0 +1,323 @@
+"""A user who draws boxes, or clicks: deep inside an object, then where its mask is wrong.
+
+The protocol of clicks is that of interactive segmentation ("NoC"; Sofiiuk et al., "Reviving
+Iterative Training with Mask Guidance", 2022, section 4): the first click is at the deepest pixel of
+the object, each further one at the deepest pixel of what is missed (positive) or too much
+(negative), whichever of the two is deeper. The points go to the model as the plugin sends them: all
+points of the object together, in their order, without the previous mask; what is judged and
+corrected is the mask with the best predicted score, without stray specks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_tinysam.masks import BoxedMask
+from napari_tinysam.metrics import boxed_iou
+from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.predictor import Embedding, Masks, Predictor
+
+#: Objects decoded at once: three masks of 256 KB each stay in memory until they are judged.
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the model answered to one prompt each of N objects, compared with the truth.
+
+    Parameters
+    ----------
+    masks : list of BoxedMask
+        N masks with the best predicted score.
+    iou : numpy.ndarray
+        (N,) float64, of those masks.
+    oracle : numpy.ndarray
+        (N,) float64, of the best of the three masks: what choosing among them could give.
+    scores : numpy.ndarray
+        (N,) float64, the IoU that the model predicts for `masks`.
+    """
+
+    masks: list[BoxedMask]
+    iou: npt.NDArray[np.float64]
+    oracle: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ClickTrace:
+    """N objects and the masks they got by clicking.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        (N, C, 2) float32, (x, y) in pixels of the image.
+    labels : numpy.ndarray
+        (N, C) int32: 1 on the object, 0 beside it, −1 where the mask was right already and no click
+        was made.
+    iou, oracle, scores : numpy.ndarray
+        (N, C) float64, as in `Answer`, after each click; those of the last click made go on.
+    first, last : list of BoxedMask
+        N masks after the first and after the last click.
+    """
+
+    points: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    iou: npt.NDArray[np.float64]
+    oracle: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    first: list[BoxedMask]
+    last: list[BoxedMask]
+
+
+def answer_boxes(
+    predictor: Predictor,
+    embedding: Embedding,
+    boxes: npt.NDArray[np.float32],
+    truth: Sequence[BoxedMask],
+    *,
+    drop_specks: bool = True,
+) -> Answer:
+    """Draw a box around each of N objects and judge the masks at the image's own resolution.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    embedding : Embedding
+        The image.
+    boxes : numpy.ndarray
+        (N, 4) float32, (x0, y0, x1, y1) in pixels of the image; N at least 1.
+    truth : sequence of BoxedMask
+        The N true masks.
+    drop_specks : bool
+        Leave out stray pixels, as the plugin and the command line do.
+    """
+    parts = []
+    for start in range(0, len(truth), BATCH):
+        part = slice(start, start + BATCH)
+        found = predictor.predict(embedding, Prompts(boxes=boxes[part]))
+        parts.append(judged(found, truth[part], drop_specks))
+    return Answer(
+        masks=[mask for part in parts for mask in part.masks],
+        iou=np.concatenate([part.iou for part in parts]),
+        oracle=np.concatenate([part.oracle for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+    )
+
+
+def judged(
+    found: Masks, truth: Sequence[BoxedMask], drop_specks: bool = True
+) -> Answer:
+    """Compare the masks of N prompts with N objects at the image's own resolution.
+
+    Parameters
+    ----------
+    found : Masks
+        From `Predictor.predict`.
+    truth : sequence of BoxedMask
+        The N true masks.
+    drop_specks : bool
+        Leave out stray pixels, as the plugin and the command line do.
+    """
+    masks = []
+    candidates = found.scores.shape[-1]
+    iou = np.zeros((len(truth), candidates))
+    for row, true in enumerate(truth):
+        for candidate in range(candidates):
+            boxed = found.boxed(row, candidate)
+            if drop_specks:
+                boxed = boxed.without_specks()
+            iou[row, candidate] = boxed_iou(boxed, true)
+            if candidate == found.best[row]:
+                masks.append(boxed)
+    rows = np.arange(len(truth))
+    return Answer(
+        masks=masks,
+        iou=iou[rows, found.best],
+        oracle=iou.max(axis=1),
+        scores=found.scores[rows, found.best].astype(np.float64),
+    )
+
+
+def simulate_clicks(
+    predictor: Predictor,
+    embedding: Embedding,
+    truth: Sequence[BoxedMask],
+    clicks: int = 9,
+    *,
+    feed_back: bool = False,
+    drop_specks: bool = True,
+) -> ClickTrace:
+    """Click on N objects, each for itself, all of them in one batch a round.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    embedding : Embedding
+        The image.
+    truth : sequence of BoxedMask
+        The true masks, at least one, none of them empty.
+    clicks : int
+        Rounds, at least one.
+    feed_back : bool
+        Give the model its previous mask along with the points, as Segment Anything's own evaluation
+        does. The plugin does not.
+    drop_specks : bool
+        Judge, and correct, the mask without stray specks, as the plugin shows it.
+
+    Returns
+    -------
+    ClickTrace
+        What was clicked and what it gave.
+
+    Raises
+    ------
+    ValueError
+        If there is no object, one is empty, or there is no click.
+    """
+    if not len(truth) or not all(mask.area for mask in truth) or clicks < 1:
+        raise ValueError("Clicks need at least one round and objects with pixels.")
+    parts = [
+        _simulate(
+            predictor,
+            embedding,
+            truth[start : start + BATCH],
+            clicks,
+            feed_back=feed_back,
+            drop_specks=drop_specks,
+        )
+        for start in range(0, len(truth), BATCH)
+    ]
+    return ClickTrace(
+        points=np.concatenate([part.points for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        iou=np.concatenate([part.iou for part in parts]),
+        oracle=np.concatenate([part.oracle for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        first=[mask for part in parts for mask in part.first],
+        last=[mask for part in parts for mask in part.last],
+    )
+
+
+def _simulate(
+    predictor: Predictor,
+    embedding: Embedding,
+    truth: Sequence[BoxedMask],
+    clicks: int,
+    *,
+    feed_back: bool,
+    drop_specks: bool,
+) -> ClickTrace:
+    count = len(truth)
+    points = np.zeros((count, clicks, 2), np.float32)
+    labels = np.full((count, clicks), IGNORED, np.int32)
+    iou, oracle, scores = np.zeros((3, count, clicks))
+    empty = np.zeros((0, 0), bool)
+    last = [BoxedMask(empty, 0, 0, mask.shape) for mask in truth]
+    first = last
+    previous = np.zeros(
+        (count if feed_back else 0, LOGITS_SIZE, LOGITS_SIZE), np.float32
+    )
+    for turn in range(clicks):
+        asked = []
+        for row, true in enumerate(truth):
+            if turn and labels[row, turn - 1] == IGNORED:
+                continue  # was right already
+            click = next_click(true, last[row], points[row, :turn])
+            if click is not None:
+                points[row, turn], labels[row, turn] = click[:2], click[2]
+                asked.append(row)
+        if turn:
+            for values in (iou, oracle, scores):
+                values[:, turn] = values[:, turn - 1]
+        if asked:
+            prompts = Prompts(
+                points=points[asked, : turn + 1],
+                labels=labels[asked, : turn + 1],
+                masks=previous[asked] if feed_back and turn else None,
+            )
+            found = predictor.predict(embedding, prompts)
+            answer = judged(found, [truth[row] for row in asked], drop_specks)
+            iou[asked, turn], oracle[asked, turn] = answer.iou, answer.oracle
+            scores[asked, turn] = answer.scores
+            if feed_back:
+                previous[asked] = found.logits[np.arange(len(asked)), found.best]
+            last = list(last)
+            for row, mask in zip(asked, answer.masks, strict=True):
+                last[row] = mask
+        if turn == 0:
+            first = last
+    return ClickTrace(points, labels, iou, oracle, scores, first=first, last=last)
+
+
+def next_click(
+    true: BoxedMask, found: BoxedMask, clicked: npt.NDArray[np.float32]
+) -> tuple[int, int, int] | None:
+    """Choose where a user would click next.
+
+    Parameters
+    ----------
+    true, found : BoxedMask
+        The object, and the mask that is there.
+    clicked : numpy.ndarray
+        (P, 2) earlier clicks, (x, y) in pixels of the image. None of these pixels is clicked again:
+        the model did not heed it the first time.
+
+    Returns
+    -------
+    (int, int, int) or None
+        x, y in pixels of the image, and 1 (missed) or 0 (too much); None where nothing is wrong.
+    """
+    window = _around(true, found)
+    ours, theirs = (_cut(mask, window) for mask in (true, found))
+    best: tuple[float, int, int, int] | None = None
+    for wrong, label in ((ours & ~theirs, POSITIVE), (theirs & ~ours, NEGATIVE)):
+        # Beyond the image nothing belongs to the object: its pixels there are at a border.
+        depth = ndi.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
+        for x, y in clicked.astype(int) - (window[1].start, window[0].start):
+            if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]:
+                depth[y, x] = 0
+        if not depth.any():
+            continue
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        deepest = float(depth[row, column])
+        if best is None or deepest > best[0]:
+            best = (
+                deepest,
+                int(column) + window[1].start,
+                int(row) + window[0].start,
+                label,
+            )
+    return None if best is None else best[1:]
+
+
+def _around(a: BoxedMask, b: BoxedMask) -> tuple[slice, slice]:
+    """Smallest part of the image that holds both masks."""
+    filled = [mask.slices for mask in (a, b) if mask.mask.size]
+    rows, columns = (
+        slice(min(p[axis].start for p in filled), max(p[axis].stop for p in filled))
+        if filled
+        else slice(0, 0)
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def _cut(mask: BoxedMask, window: tuple[slice, slice]) -> npt.NDArray[np.bool_]:
+    """Return the pixels of a mask in a part of the image that holds it all."""
+    part = np.zeros([side.stop - side.start for side in window], bool)
+    if mask.mask.size:
+        y0, x0 = mask.y0 - window[0].start, mask.x0 - window[1].start
+        height, width = mask.mask.shape
+        part[y0 : y0 + height, x0 : x0 + width] = mask.mask
+    return part

@@ -1,0 +1,1 @@
+"""A training run: its start, loop, validation and folder."""

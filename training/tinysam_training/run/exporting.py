@@ -1,0 +1,29 @@
+"""A trained model as it is saved: plain layers, on the CPU, under the official names."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from tinysam_training.learning.lora import merge_low_rank
+
+if TYPE_CHECKING:
+    from napari_tinysam.model import SegmentAnything
+
+
+def whole_model(model: SegmentAnything) -> SegmentAnything:
+    """Copy a model with what was added to its layers merged into them, on the CPU.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        As it is trained, perhaps with low-rank additions. Not changed.
+
+    Returns
+    -------
+    SegmentAnything
+        In eval mode; `napari_tinysam.checkpoints.save` writes it.
+    """
+    plain = copy.deepcopy(model).cpu()
+    merge_low_rank(plain)
+    return plain.eval()

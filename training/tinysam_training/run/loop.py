@@ -1,0 +1,547 @@
+"""The training loop, on lightning-fabric: one device or many, one process or many.
+
+What a run does is a `Recipe`; what is computed for a batch is an `Objective`; here is only the loop
+around them. Every random choice follows from the recipe's seed and the number of the batch, so a
+run that was killed goes on exactly as if it had not been (on a CPU bit by bit), and a run on R
+processes sees the windows that one process sees with R times as many accumulated batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_tinysam.checkpoints import CheckpointError
+from tinysam_training.learning.objective import (
+    FIGURES,
+    LOSSES,
+    Objective,
+    Sealed,
+    TrainingBatch,
+    parameter_groups,
+    weights_by_name,
+)
+from tinysam_training.run.interruption import Interruption
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch.utils.data import Dataset
+
+    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.recipe import OptimizerSettings, Recipe, Stage
+    from tinysam_training.run.folder import RunFolder
+
+#: A pause of the machine counts as at most so many seconds of the time budget.
+LONGEST_PAUSE = 60.0
+
+#: Fewer steps than this change next to nothing: the rate only warms up.
+TOO_FEW = 50
+
+#: So many updates in a row may be skipped because their gradient is not a number.
+PATIENCE = 20
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch that is asked for.
+
+    Attributes
+    ----------
+    number : int
+        Of the batch in the whole run, over all processes.
+    stage : int
+        Of the recipe.
+    """
+
+    number: int
+    stage: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    steps : int
+        Updates so far, over all parts of the run.
+    seconds : float
+        Time so far, over all parts of the run.
+    finished : bool
+        Whether the budget is used up; otherwise the run can be resumed.
+    best : dict
+        Figures of the best validation, with ``score`` and ``step``; empty before the first.
+    first : dict
+        Figures before training.
+    speed : float
+        Steps a second, without validation; 0 where no step was done.
+    """
+
+    steps: int
+    seconds: float
+    finished: bool
+    best: Mapping[str, float]
+    first: Mapping[str, float]
+    speed: float = 0.0
+
+    @property
+    def shortness(self) -> str:
+        """A sentence if there were too few steps to learn anything, with what would be enough."""
+        if self.steps >= TOO_FEW or not self.speed:
+            return ""
+        # On a slow machine ten minutes may not be enough either.
+        minutes = 10 * max(1, math.ceil(2 * TOO_FEW / (600 * self.speed)))
+        steps = float(
+            f"{60 * minutes * self.speed:.2g}"
+        )  # two digits are all that is known
+        what = "1 step is" if self.steps == 1 else f"{self.steps} steps are"
+        return (
+            f"{what} too few to learn anything; {minutes} minutes on this machine are about "
+            f"{steps:,.0f}."
+        )
+
+
+Judge = Callable[["SegmentAnything"], Mapping[str, float]]
+Exporter = Callable[["SegmentAnything", Mapping[str, float]], None]
+
+
+class Training:
+    """A run: model, average, optimiser, and how far they are.
+
+    Parameters
+    ----------
+    objective : Objective
+        On the CPU.
+    batches : Dataset
+        Gives a `TrainingBatch` for a `Request`.
+    recipe : Recipe
+    folder : RunFolder
+        Where log, checkpoints and curves go.
+    fabric : Fabric
+        Launched.
+    judge : callable, optional
+        Validates a model: figures, of which ``score`` decides what is best (higher is better).
+    export : callable, optional
+        Writes the best model so far; called after each validation that beats all before.
+    clock : callable
+        Seconds; replaceable for experiments that must not depend on a machine's load.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        batches: Dataset[TrainingBatch],
+        recipe: Recipe,
+        folder: RunFolder,
+        fabric: Fabric,
+        *,
+        judge: Judge | None = None,
+        export: Exporter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.fabric = fabric
+        self.batches = batches
+        self.judge = judge
+        self.export = export
+        self.objective = objective
+        self.average = copy.deepcopy(objective.student).eval().requires_grad_(False)
+        self.average.to(fabric.device)
+        if fabric.device.type == "cuda" or fabric.device.type == "cpu":
+            objective.student.image_encoder.to(memory_format=torch.channels_last)
+        settings = recipe.optimizer
+        optimizer = torch.optim.AdamW(
+            parameter_groups(objective),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            # One pass over memory instead of ten.
+            fused=fabric.device.type in ("cpu", "cuda"),
+        )
+        self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.steps = 0
+        self.seconds = 0.0
+        self.best: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+        self.validated = 0.0  # progress at the last validation
+        self._skipped = 0
+        self._half_done = False  # weights, average and counter do not belong together
+        self._interruption = Interruption()
+        self._timed = (0, 0.0)  # steps of this part of the run, and their seconds
+        self._clock = clock
+        self._last = clock()
+
+    # --- where the run stands -----------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used up, 0–1; the schedule follows it."""
+        if self.recipe.steps:
+            return min(self.steps / self.recipe.steps, 1.0)
+        return min(self.seconds / (60 * self.recipe.minutes), 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        late = 0 < self.recipe.minutes <= self.seconds / 60
+        return self.progress >= 1 or late
+
+    def _tick(self) -> float:
+        """Count the time since the last call; return it, as far as it counts."""
+        now = self._clock()
+        passed = min(now - self._last, LONGEST_PAUSE)
+        self.seconds += passed
+        self._last = now
+        if self.fabric.world_size > 1:  # all must see the same end
+            self.seconds = float(self.fabric.broadcast(self.seconds))
+        return passed
+
+    # --- the loop -----------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        max_minutes: float | None = None,
+        on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
+    ) -> Outcome:
+        """Train until the budget is used up, or for so many minutes.
+
+        Parameters
+        ----------
+        max_minutes : float, optional
+            Of this part of the run. The schedule does not change; `resume` goes on.
+        on_step : callable, optional
+            Called after each step with this object and the step's figures. What it raises ends the
+            run, after a checkpoint.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        TrainingError
+            If memory or disk space ends, or losses are no numbers. The best model so far was
+            exported when it was found, and a checkpoint is kept where that is possible.
+        KeyboardInterrupt
+            After Ctrl+C or a request to terminate, and a checkpoint.
+        """
+        begun = saved = self._last = self._clock()
+        batches = self._made()
+        try:
+            with self._interruption.handled():
+                if self.judge is not None and not self.first:
+                    self._validate()
+                    self._tick()
+                # Once at least, though judging the start took all the time: it tells the speed.
+                while not (self.finished and self.steps):
+                    figures = self._step(batches)
+                    if on_step is not None:
+                        on_step(self, figures)
+                    now = self._clock()
+                    if self._validation_is_due():
+                        self._validate()
+                        self._tick()
+                    if now - saved > 60 * self.recipe.checkpoint_minutes:
+                        self.save()
+                        saved = now
+                    if max_minutes and self._agreed(now - begun > 60 * max_minutes):
+                        break
+                if self._validation_is_due():  # a run that was stopped just before it
+                    self._validate()
+        except KeyboardInterrupt:
+            self._save_if_possible()
+            raise
+        except CheckpointError as error:  # of the exported model
+            self._save_if_possible()
+            message = self._explained(str(error).rstrip("."))
+            raise TrainingError(message) from error
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            self._save_if_possible()
+            raise TrainingError(self._explained("Memory ran out")) from error
+        except RuntimeError as error:
+            self._save_if_possible()
+            reason = _known_reason(error)
+            if reason is None:
+                raise
+            raise TrainingError(self._explained(reason)) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = self._explained(f"A file could not be written ({reason})")
+            raise TrainingError(message) from error
+        self.save()
+        self.folder.draw_curves()
+        steps, seconds = self._timed
+        return Outcome(
+            self.steps,
+            self.seconds,
+            self.finished,
+            self.best,
+            self.first,
+            steps / seconds if seconds > 0 else 0.0,
+        )
+
+    def _step(self, batches: Iterator[TrainingBatch]) -> dict[str, float]:
+        """One step: forward and backward over the accumulated batches, update, log."""
+        recipe, fabric = self.recipe, self.fabric
+        settings = recipe.optimizer
+        rate = rate_at(self.progress, settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        stage = self._stage(self.progress)
+        parts = [next(batches).to(fabric.device) for _ in range(self._share())]
+        total = self._over_all([self.objective.counts(part) for part in parts])
+
+        self.module.train()
+        weights = weights_by_name(recipe)
+        sums: dict[str, torch.Tensor] = {}
+        for i, part in enumerate(parts):
+            more = i + 1 < len(parts)
+            with fabric.no_backward_sync(self.module, enabled=more):
+                found = self.module(
+                    Sealed(part), stage.rounds, recipe.seed, stage.dense, stage.seen
+                )
+                loss = torch.stack(
+                    [
+                        weights[name] * value / total[name].clamp(min=1)
+                        for name, value in found.items()
+                        if name in weights
+                    ]
+                ).sum()
+                fabric.backward(loss)
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        norm = fabric.clip_gradients(
+            self.module,
+            self.optimizer,
+            max_norm=settings.clip,
+            error_if_nonfinite=False,
+        )
+        means = self._means(sums, total)
+        means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
+        figures = {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
+        # A run that is stopped goes on exactly only if its weights are those of its counter.
+        with self._interruption.held_back():
+            self._update(norm)
+            passed = self._tick()
+            self._timed = self._timed[0] + 1, self._timed[1] + passed
+            self.folder.log(self._row(figures))
+        return figures
+
+    def _means(
+        self, sums: Mapping[str, torch.Tensor], total: Mapping[str, torch.Tensor]
+    ) -> dict[str, float]:
+        """Mean losses of the step over all processes, for the log."""
+        names = [name for name in (*LOSSES, *FIGURES) if name in sums]
+        values = torch.stack([sums[n] / total[n].clamp(min=1) for n in names])
+        return dict(zip(names, self._averaged(values).tolist(), strict=True))
+
+    def _averaged(self, values: torch.Tensor) -> torch.Tensor:
+        """Average over processes, as DDP does with gradients."""
+        if self.fabric.world_size == 1:
+            return values
+        reduced = self.fabric.all_reduce(values, reduce_op="mean")
+        assert isinstance(reduced, torch.Tensor)
+        return reduced
+
+    def _update(self, norm: torch.Tensor | None) -> None:
+        """Move the weights and their average; leave out a gradient that is no number."""
+        if norm is not None and not torch.isfinite(norm):
+            self._skipped += 1
+            if self._skipped > PATIENCE:
+                raise TrainingError(
+                    self._explained("The losses are no numbers any more")
+                )
+        else:
+            self._skipped = 0
+            self._half_done = True
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        # A young average follows closely, or it would remember the start for too long.
+        decay = min(self.recipe.optimizer.ema, self.steps / (self.steps + 10))
+        update_average(self.average, self.objective.student, decay)
+        self._half_done = False
+
+    def _over_all(
+        self, counts: list[Mapping[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Add the counts of all batches, and average over processes."""
+        names = (*LOSSES, *FIGURES)
+        values = torch.stack([sum(c[n] for c in counts) for n in names])  # type: ignore[misc]
+        return dict(zip(names, self._averaged(values), strict=True))
+
+    # --- batches ------------------------------------------------------------------
+
+    def _stage(self, progress: float) -> Stage:
+        return self.recipe.stages[stage_at(progress, self.recipe.stages)]
+
+    def _share(self) -> int:
+        """Batches a step that this process does."""
+        return math.ceil(self.recipe.optimizer.accumulate / self.fabric.world_size)
+
+    def _requests(self) -> Iterator[Request]:
+        accumulate = self._share()
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        step = self.steps
+        while True:
+            stage = stage_at(self.progress, self.recipe.stages)
+            for i in range(accumulate):
+                yield Request((step * accumulate + i) * world + rank, stage)
+            step += 1
+
+    def _made(self) -> Iterator[TrainingBatch]:
+        return (self.batches[request] for request in self._requests())
+
+    # --- validation ---------------------------------------------------------------
+
+    def _validation_is_due(self) -> bool:
+        since = self.progress - self.validated
+        if self.judge is None or since <= 0:
+            return False
+        return self.finished or since >= self.recipe.judging.every - 1e-9
+
+    def _validate(self) -> None:
+        """Judge the averaged model; export it if it is the best so far."""
+        assert self.judge is not None
+        if self.fabric.is_global_zero:
+            # At the very start there is nothing to average yet.
+            figures = dict(self.judge(self.average))
+            figures["step"] = float(self.steps)
+            with self._interruption.held_back():
+                self._keep(figures)
+        if self.fabric.world_size > 1:
+            self.best = self.fabric.broadcast(self.best)
+            self.first = self.fabric.broadcast(self.first)
+        self.validated = self.progress
+
+    def _keep(self, figures: dict[str, float]) -> None:
+        """Log a validation, and export the model if no earlier one was as good."""
+        self.folder.log_validation({"seconds": self.seconds, **figures})
+        if not self.first:
+            self.first = figures
+        if not self.best or figures["score"] > self.best["score"]:
+            if self.export is not None and self.steps:
+                self.export(self.average, figures)
+            self.best = figures  # once it is written: messages say where it is
+        self.validated = self.progress  # now that nothing can go wrong any more
+
+    # --- checkpoints --------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint; a reader never sees half of one."""
+        if not self.fabric.is_global_zero:
+            return
+        self.folder.save_checkpoint(
+            {
+                "student": self.objective.student.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "validated": self.validated,
+                "best": dict(self.best),
+                "first": dict(self.first),
+            }
+        )
+
+    def resume(self) -> bool:
+        """Go on where the folder's checkpoint is; False if there is none."""
+        state = self.folder.load_checkpoint()
+        if state is None:
+            return False
+        self.objective.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        self.validated = state["validated"]
+        self.best, self.first = state["best"], state["first"]
+        if self.fabric.is_global_zero:
+            self.folder.cut_logs(self.steps)
+        return True
+
+    def _save_if_possible(self) -> None:
+        if (
+            self._half_done
+        ):  # the checkpoint before this step is the last that can go on
+            return
+        with suppress(Exception):  # what ended the run is what is reported
+            self.save()
+
+    def _explained(self, reason: str) -> str:
+        kept = (
+            f"the best model so far (step {self.best['step']:.0f}) is in "
+            f"{self.folder.best}"
+            if self.best.get("step") and self.folder.best is not None
+            else "no better model than the start was found yet"
+        )
+        return f"{reason} at step {self.steps}; {kept}."
+
+    def _agreed(self, stop: bool) -> bool:
+        """Process 0 decides for all."""
+        if self.fabric.world_size > 1:
+            return bool(self.fabric.broadcast(stop))
+        return stop
+
+    def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
+        return {"step": self.steps, "seconds": self.seconds, **figures}
+
+
+def _known_reason(error: RuntimeError) -> str | None:
+    """Say what torch means by errors that are nobody's mistake; None for others."""
+    text = str(error)
+    if "allocate memory" in text:  # how it says so on a CPU
+        return "Memory ran out"
+    return None
+
+
+def rate_at(progress: float, settings: OptimizerSettings) -> float:
+    """Learning rate at a share of the budget: linear warm-up, then a cosine to the floor.
+
+    Parameters
+    ----------
+    progress : float
+        0–1.
+    settings : OptimizerSettings
+    """
+    if progress < settings.warmup:
+        return settings.learning_rate * max(progress / settings.warmup, 0.01)
+    along = min((progress - settings.warmup) / max(1 - settings.warmup, 1e-9), 1.0)
+    cosine = 0.5 * (1 + math.cos(math.pi * along))
+    return settings.learning_rate * (settings.floor + (1 - settings.floor) * cosine)
+
+
+def stage_at(progress: float, stages: tuple[Stage, ...]) -> int:
+    """Which of the stages a share of the budget belongs to."""
+    total = sum(stage.share for stage in stages)
+    reached = 0.0
+    for number, stage in enumerate(stages):
+        reached += stage.share / total
+        if progress < reached - 1e-12:
+            return number
+    return len(stages) - 1
+
+
+@torch.no_grad()
+def update_average(
+    average: SegmentAnything, model: SegmentAnything, decay: float
+) -> None:
+    """Exponential moving average of parameters and of batch-norm statistics."""
+    current = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - decay)
+        else:
+            value.copy_(current[name])
