@@ -32,7 +32,7 @@ from segment_anything.modeling import Sam
 from napari_tinysam import Prompts, checkpoints, load_model
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
 from napari_tinysam.image import as_rgb, to_eight_bits
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from tinysam_training.synthetic import entries
 
 if TYPE_CHECKING:

@@ -26,11 +26,13 @@ from napari_tinysam.everything import (
     Thresholds,
     label_proposals,
 )
-from napari_tinysam.inference.predictor import Predictor, load_model
+from napari_tinysam.inference.load import load_model
 from tinysam_training.synthetic import entries
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
+
+    from napari_tinysam.inference.predictor import Predictor
 
 #: Of the default model's scores; the same for both sides. What the hierarchical search leaves out
 #: is the model's own.

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tinysam.inference.predictor import Masks, Predictor
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
+    from napari_tinysam.inference.predictions import Masks
     from napari_tinysam.model import SegmentAnything
 
 LOGITS_TOLERANCE = 1e-4

@@ -62,7 +62,7 @@ def test_prompts_image_and_masks_need_numpy_only():
 
 def test_predictor_and_training_load_no_gui():
     loaded = imported_by(
-        "napari_tinysam.inference.predictor",
+        "napari_tinysam.inference.load",
         "napari_tinysam.checkpoints",
         "napari_tinysam.model",
         "napari_tinysam.inference.runtime.torch_runtime",
@@ -186,7 +186,7 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
 def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkeypatch):
     from napari.settings import get_plugin_settings
 
-    import napari_tinysam.inference.predictor
+    import napari_tinysam.inference.load
     from napari_tinysam.ui.session.embedder import load_predictor
 
     asked = {}
@@ -195,7 +195,7 @@ def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkey
         asked.update(options, name=name)
         raise ValueError("nothing to load")
 
-    monkeypatch.setattr(napari_tinysam.inference.predictor, "load_model", stand_in)
+    monkeypatch.setattr(napari_tinysam.inference.load, "load_model", stand_in)
     npe2pm.register(npe2.PluginManifest.from_file(MANIFEST))
     settings = get_plugin_settings("napari-tinysam")
     for precision, threads in (("auto", 0), ("f32", 3)):

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_tinysam.everything import segment_everything
-    from napari_tinysam.inference.predictor import (
-        Embedding,
-        Masks,
-        Predictor,
-        load_model,
-    )
+    from napari_tinysam.inference.load import load_model
+    from napari_tinysam.inference.predictions import Embedding, Masks
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.prompts import Prompts
 
 try:
@@ -26,11 +23,11 @@ except PackageNotFoundError:  # used from a source tree that is not installed
     __version__ = "0+unknown"
 
 _HOME = {
-    "Embedding": "inference.predictor",
-    "Masks": "inference.predictor",
+    "Embedding": "inference.predictions",
+    "Masks": "inference.predictions",
     "Predictor": "inference.predictor",
     "Prompts": "prompts",
-    "load_model": "inference.predictor",
+    "load_model": "inference.load",
     "segment_everything": "everything",
 }
 

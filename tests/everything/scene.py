@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.inference.predictor import Embedding, Predictor
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime import DecodedPrompts
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.predictions import Embedding
 
 
 class SceneRuntime:

@@ -20,7 +20,7 @@ import napari_tinysam
 from analytic_runtime import DISK, SCORES, AnalyticRuntime, analytic_predictor
 from napari_tinysam import Embedding, Predictor, Prompts
 from napari_tinysam.image import to_rgb
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from napari_tinysam.masks import mask_box, mask_iou
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 

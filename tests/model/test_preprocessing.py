@@ -11,7 +11,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from napari_tinysam.model import SegmentAnything
 
 sides = st.integers(1, 300)

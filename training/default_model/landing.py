@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from default_model.code_copy import REPOSITORY
 from default_model.comparing import ModelComparison, set_figures
 from default_model.state import RefusedError
-from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle
 from papers.published_figures import publish
 from tinysam_training.calibration import calibrate

@@ -19,8 +19,8 @@ import numpy as np
 from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.everything import Mode, Segmentation
 from napari_tinysam.files.writing import replacing
-from napari_tinysam.inference.predictor import load_model
-from napari_tinysam.inference.runtime.choice import PRECISIONS
+from napari_tinysam.inference.load import load_model
+from napari_tinysam.inference.runtime.protocol import PRECISIONS
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.data.labelled_image import DataError
@@ -28,7 +28,8 @@ from tinysam_training.data.labelled_image import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: In the order of the table.

@@ -17,7 +17,8 @@ from tinysam_training.evaluation.simulated_user import answer_boxes, judged
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.data.labelled_image import LabelledImage
 
     BoolArray = npt.NDArray[np.bool_]

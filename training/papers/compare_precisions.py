@@ -22,7 +22,7 @@ from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.guided import instances_of
 from napari_tinysam.files.writing import replacing
-from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts
 from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
-    from napari_tinysam.inference.runtime.choice import Precision
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.inference.runtime.protocol import Precision
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Objects of an image that are asked for.

@@ -24,7 +24,7 @@ import numpy as np
 from napari_tinysam import checkpoints
 from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.files.writing import replacing
-from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.load import load_model
 from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from napari_tinysam.checkpoints import CheckpointError
-from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.load import load_model
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime

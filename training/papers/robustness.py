@@ -182,7 +182,7 @@ def _say(line: str) -> None:
 def main() -> None:
     """Command line."""
     from napari_tinysam.checkpoints import CheckpointError
-    from napari_tinysam.inference.predictor import load_model
+    from napari_tinysam.inference.load import load_model
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a name of the model list, or a file")

@@ -62,7 +62,7 @@ class Running:
         CheckpointError, ValueError
             As `napari_tinysam.load_model`.
         """
-        from napari_tinysam.inference.predictor import load_model
+        from napari_tinysam.inference.load import load_model
 
         return load_model(
             model,

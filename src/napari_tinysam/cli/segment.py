@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.cli.prompts import Box, ObjectPrompt, Point
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 #: Objects decoded at once: three masks of 256 KB each stay in memory until they are drawn.
 _BATCH = 64

@@ -169,7 +169,7 @@ def _judged(
     request: FinetuneRequest, model: str | Path, entries: list[ImageEntry]
 ) -> Evaluation:
     """Evaluate a model on the held-out images."""
-    from napari_tinysam.inference.predictor import load_model
+    from napari_tinysam.inference.load import load_model
     from tinysam_training.evaluation import before_after
 
     return before_after.judge(load_model(model, device=request.device), entries)

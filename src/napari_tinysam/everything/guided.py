@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 #: What an object of the head's is prompted with.
 Guide = Literal["point", "box", "point_and_box"]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.everything.labelling import LabelSettings
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 
 class PartSegmentation:

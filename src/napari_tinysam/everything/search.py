@@ -30,7 +30,8 @@ from napari_tinysam.prompts import Prompts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import Upscaler
 
 #: Stability at the resolution of the logits differs from that at full size by less than this;

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything.candidates import Candidate
     from napari_tinysam.everything.labelling import LabelSettings
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 #: How objects are found. "auto" is "guided" where the model has an object head, else
 #: "hierarchical"; "dense" decodes the whole grid; "head" decodes nothing.
@@ -211,7 +212,7 @@ def segment_everything(
     napari_tinysam.checkpoints.CheckpointError
         If the model cannot be had.
     """
-    from napari_tinysam.inference.predictor import load_model
+    from napari_tinysam.inference.load import load_model
 
     predictor = load_model(model) if isinstance(model, str) else model
     embedding = predictor.encode(image, **to_rgb_options)

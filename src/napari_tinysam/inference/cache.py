@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.predictor import Embedding
+    from napari_tinysam.inference.predictions import Embedding
 
 
 class EmbeddingCache:

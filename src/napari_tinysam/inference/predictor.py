@@ -6,18 +6,15 @@ that. Nothing here remembers anything: the embedding carries all that `Predictor
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.predictions import Embedding, Masks
+from napari_tinysam.inference.resize import resize_longest_side
 from napari_tinysam.objects.finding import mean_confirmation, object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.inference.runtime import Runtime
-    from napari_tinysam.inference.runtime.choice import Precision, RuntimeName
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 
 #: Where the usual object has so many pixels of the frame along a side, the image is also seen in
@@ -279,41 +275,6 @@ class Predictor:
             )
 
 
-def resized_size(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """Height and width of an image whose longer side is resized to `size` pixels."""
-    scale = size * 1.0 / max(shape)
-    return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
-
-
-def resize_longest_side(
-    image: npt.NDArray[np.uint8], size: int
-) -> npt.NDArray[np.uint8]:
-    """Resize so that the longer side has `size` pixels.
-
-    Equal to Segment Anything's ``ResizeLongestSide.apply_image`` (antialiased bilinear, sizes
-    rounded half up), except that a side never becomes 0.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W, 3) or (H, W, 1) uint8.
-    size : int
-        In pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        (h, w, 3) or (h, w, 1) uint8, each channel by itself.
-    """
-    height, width, channels = image.shape
-    new_height, new_width = resized_size((height, width), size)
-    if (new_height, new_width) == (height, width):
-        return image
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = picture.resize((new_width, new_height), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(new_height, new_width, channels)
-
-
 def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
     """Group objects that can share a batch: as many points, and a box or mask or not.
 
@@ -351,91 +312,3 @@ def _real_points(
     real = prompts.labels[rows] != -1
     points = prompts.points[rows][real].reshape(len(rows), count, 2)
     return points, prompts.labels[rows][real].reshape(len(rows), count)
-
-
-def load_model(
-    name_or_path: str | Path = "default",
-    *,
-    device: str = "auto",
-    runtime: RuntimeName = "auto",
-    precision: Precision = "auto",
-    threads: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    convert: Callable[[str], None] | None = None,
-) -> Predictor:
-    """Load a checkpoint.
-
-    Parameters
-    ----------
-    name_or_path : str or Path
-        A name of `napari_tinysam.checkpoints.REGISTRY` ("default" is bundled, others are downloaded
-        once) or a checkpoint file.
-    device : str
-        "auto", "cpu", "cuda", "cuda:1", "mps".
-    runtime : {"auto", "torch", "openvino"}
-        What runs the network. "openvino" converts a model that it has never run before, which takes
-        a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
-        model has been converted.
-    precision : {"auto", "f32", "bf16", "int8"}
-        Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
-        the CPU has instructions for it; or, for quantized models, 8-bit integers in image encoder
-        and object head, which "auto" takes where they were faster at first use. PyTorch, where it
-        is what "auto" comes to, encodes in bfloat16 on devices that have instructions for it; asked
-        for by name, only with "bf16".
-    threads : int
-        Of the CPU, for OpenVINO; 0 for as many as it finds best.
-    progress : callable, optional
-        Called with the bytes downloaded so far and in total.
-    convert : callable, optional
-        Lets "auto" convert a model for OpenVINO where that is the fastest: half a minute, once,
-        which some dozens of images or masks pay back. Called with a sentence before.
-
-    Returns
-    -------
-    Predictor
-        Ready to encode.
-
-    Raises
-    ------
-    napari_tinysam.checkpoints.CheckpointError
-        If the file cannot be had or is not a checkpoint this project reads.
-    ValueError
-        If the device or the runtime is not available, or there is no such precision, or not of this
-        model.
-    """
-    from napari_tinysam.inference.runtime.choice import open_runtime
-
-    found = open_runtime(
-        name_or_path,
-        device,
-        runtime,
-        progress,
-        convert,
-        precision=precision,
-        threads=threads,
-    )
-    # Its parts import one another, which fails where two threads begin with different ones.
-    import scipy.spatial  # noqa: F401
-
-    # Now: imports of two threads at a time keep each other waiting. No daemon: Python must not end
-    # in the middle of one.
-    threading.Thread(target=_import_ahead).start()
-    return Predictor(
-        found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
-    )
-
-
-def _import_ahead() -> None:
-    """Import, while the first image is encoded, what comes next: a quarter of a second."""
-    with contextlib.suppress(ImportError):  # said where it is needed
-        # The function itself: the package alone imports nothing yet.
-        from skimage.segmentation import watershed  # noqa: F401
-
-
-__all__ = [
-    "Embedding",
-    "Masks",
-    "Predictor",
-    "load_model",
-    "resize_longest_side",
-]

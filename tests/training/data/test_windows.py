@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.windows import (
     Window,

@@ -419,7 +419,7 @@ def data(tmp_path: Path) -> Path:
 def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
     found = predictor(ideal_maps(LABELS), QUICK)
     monkeypatch.setattr(
-        "napari_tinysam.inference.predictor.load_model", lambda *_, **__: found
+        "napari_tinysam.inference.load.load_model", lambda *_, **__: found
     )
 
 

@@ -12,7 +12,8 @@ from scipy import ndimage as ndi
 
 from desk import open_desk
 from fake_inference import SteppedInference
-from napari_tinysam.inference.predictor import Embedding, Predictor
+from napari_tinysam.inference.predictions import Embedding
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime import DecodedPrompts
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.auto import Region

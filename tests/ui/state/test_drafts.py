@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_tinysam.inference.predictor import Embedding
+from napari_tinysam.inference.predictions import Embedding
 from napari_tinysam.masks import BoxedMask, mask_iou
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.state.drafts import (

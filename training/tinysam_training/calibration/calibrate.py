@@ -39,7 +39,7 @@ from napari_tinysam.everything import (
     Thresholds,
 )
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.inference.predictor import load_model
+from napari_tinysam.inference.load import load_model
 from tinysam_training.calibration import grid as calibrate_grid
 from tinysam_training.calibration import guided as calibrate_guided
 from tinysam_training.calibration.image import CalibrationImage, GridAnswers

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.everything.guided import Answer, Guide, Instance
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import Upscaler
     from tinysam_training.data.labelled_image import LabelledImage
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from tinysam_training.learning.frame import CELL, FRAME
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from napari_tinysam import checkpoints
 from napari_tinysam.checkpoints import CheckpointError
-from napari_tinysam.inference.predictor import resize_longest_side
+from napari_tinysam.inference.resize import resize_longest_side
 from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ from tinysam_training.evaluation.simulated_user import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Clicks are counted until the mask has this IoU, in percent.

@@ -24,7 +24,8 @@ from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Pro
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Masks, Predictor
+    from napari_tinysam.inference.predictions import Embedding, Masks
+    from napari_tinysam.inference.predictor import Predictor
 
 #: Objects decoded at once: three masks of 256 KB each stay in memory until they are judged.
 BATCH = 64

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
-from napari_tinysam.inference.predictor import resized_size
+from napari_tinysam.inference.resize import resized_size
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy
 from napari_tinysam.model import ImageFeatures

@@ -9,23 +9,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tinysam import checkpoints
 from napari_tinysam.inference.runtime.hardware import cpu_name, may_have_gpu
 from napari_tinysam.inference.runtime.openvino import store
+from napari_tinysam.inference.runtime.protocol import PRECISIONS
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.runtime import Runtime
-
-Precision = Literal["auto", "f32", "bf16", "int8"]
-
-#: What users may ask for.
-PRECISIONS: tuple[Precision, ...] = ("auto", "f32", "bf16", "int8")
-
-RuntimeName = Literal["auto", "torch", "openvino"]
+    from napari_tinysam.inference.runtime.protocol import (
+        Precision,
+        Runtime,
+        RuntimeName,
+    )
 
 Progress = Callable[[int, int], None]
 

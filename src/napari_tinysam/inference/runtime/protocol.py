@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -10,6 +10,13 @@ from napari_tinysam.dense_prompts import draw_boxes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+#: What computes; see `napari_tinysam.load_model`.
+RuntimeName = Literal["auto", "torch", "openvino"]
+
+#: In which numbers it computes; see there.
+Precision = Literal["auto", "f32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class DamagedModelError(RuntimeError):

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         Proposals,
         Segmentation,
     )
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.canvas.prompt_layers import Box
     from napari_tinysam.ui.session.labels import LabelEdit

@@ -18,7 +18,8 @@ from napari_tinysam.ui.state.choices import read_choices
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.cache import EmbeddingCache
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Cancelled(Exception):
 
 def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
-    from napari_tinysam.inference.predictor import load_model
+    from napari_tinysam.inference.load import load_model
 
     choices = read_choices()
     with triton_kept_out():

@@ -10,7 +10,8 @@ from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.candidates import Candidates, predict
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.ui.state.drafts import ObjectDraft
 
 #: Objects whose masks are kept, so that undo shows them at once; 0.8 MB each.

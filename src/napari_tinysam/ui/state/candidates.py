@@ -12,7 +12,8 @@ from napari_tinysam.ui.state.drafts import to_prompts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask, Upscaler
     from napari_tinysam.ui.state.drafts import ObjectDraft
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.ui.session.labels import Overlap
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.runtime.choice import Precision
+    from napari_tinysam.inference.runtime.protocol import Precision
 
 _PLUGIN = "napari-tinysam"
 _log = logging.getLogger(__name__)

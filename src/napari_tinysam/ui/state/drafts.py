@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.inference.predictor import Embedding
+    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.masks import BoxedMask
 
 #: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.

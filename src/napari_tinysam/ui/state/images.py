@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.ui.session.auto import Region
     from napari_tinysam.ui.state.proposed import Proposed
 

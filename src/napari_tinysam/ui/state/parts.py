@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image
 
-    from napari_tinysam.inference.predictor import Embedding, Predictor
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
 
 #: A plane is read again for a part that the model then sees larger by this factor and more.
 _WORTH = 1.25

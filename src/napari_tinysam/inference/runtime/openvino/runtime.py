@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.inference.runtime.choice import Precision
+    from napari_tinysam.inference.runtime.protocol import Precision
 
 #: Prompts decoded at once, by all threads or by each: what an image's tokens of more take, fits in
 #: no cache.
