@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QDockWidget
 
 from dock_driver import collect
 from napari_tinysam.ui.dock import status_bar
-from napari_tinysam.ui.dock.qt_delivery import GuiDelivery
+from napari_tinysam.ui.dock.delivery import GuiDelivery
 from napari_tinysam.ui.session.facade import session_of
 
 if TYPE_CHECKING:
@@ -206,9 +206,9 @@ def test_the_image_is_removed(open_dock: OpenDockFactory, blobs: np.ndarray) -> 
     dock.viewer.layers.remove(image)
 
     assert dock.session.image is None
-    assert dock.widget.image.currentText() == "no image"
+    assert dock.widget.image.currentText() == "No image"
     assert not dock.widget.prompts.commit.isEnabled()
-    assert "no image" in dock.widget.prompts.commit.toolTip()
+    assert "Open an image" in dock.widget.prompts.commit.toolTip()
     dock.viewer.add_image(blobs, name="more cells")
     dock.until_ready()
     assert dock.widget.image.currentText() == "more cells"
@@ -240,7 +240,7 @@ def test_layers_are_renamed(open_dock: OpenDockFactory, blobs: np.ndarray) -> No
     assert dock.widget.image.currentText() == "membranes"
     labels = dock.widget.output.labels
     texts = [labels.itemText(i) for i in range(labels.count())]
-    assert texts == ["new: membranes committed_objects", "yours"]
+    assert texts == ["New: membranes committed_objects", "yours"]
 
 
 def test_two_viewers_at_once(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
@@ -396,9 +396,9 @@ def test_the_save_button_asks_once(
         dock.session.click_at(at)
         dock.until(dock.shows_preview)
         dock.session.commit()
-        assert state.text() == "not saved yet"
+        assert state.text() == "Not saved yet"
         save.click()
-        dock.until(lambda: state.text() == "saved: mine.tif")
+        dock.until(lambda: state.text() == "Saved: mine.tif")
         saved = tifffile.imread(tmp_path / "mine.tif")
         assert np.unique(saved).tolist() == list(range(number + 1))
     assert len(asked) == 1
@@ -459,7 +459,7 @@ def test_saving_replaces_no_file_unasked_and_never_the_image(
     # The file dialog asked about "other", which is not there.
     chosen[0] = str(tmp_path / "other")
     asked = asked_in_the_loop(dock, save, "No")
-    assert asked == ["other.tif exists already. Replace it?"]
+    assert asked == ["other.tif already exists. Replace it?"]
     assert not dock.session.saving.is_saved(target)
     for name in ("cells", "other"):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{name}.tif"), blobs)

@@ -82,14 +82,14 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     press(dock, box.start)
     dock.until(lambda: dock.session.auto.count == 4)
     dock.until(box.accept.isVisible)
-    assert box.count.text() == "4 objects proposed"
+    assert box.count.text() == "4 proposals"
     decoded = len(runtime.points)
 
     # The smallest disc has a diameter of 30 pixels of the image.
     low, high = box.diameter.slider.value()
     box.diameter.slider.setValue((34, high))
     assert shown(dock) == [0, 2, 3]
-    assert box.count.text() == "3 objects proposed"
+    assert box.count.text() == "3 proposals"
     box.diameter.slider.setValue((low, high))
     box.confidence.slider.setValue(97)  # scores are 0.963 to 0.971
     assert 0 < len(shown(dock)) < 4
@@ -101,11 +101,11 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     labels = dock.session.target.data
     assert len(np.unique(labels)) == 5
     assert shown(dock) == []
-    assert box.count.text() == "No more objects with these settings"
+    assert box.count.text() == "No more proposals with these settings"
     dock.mouse.key(Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not labels.any()
     assert shown(dock) == [0, 1, 2, 3]
-    assert box.count.text() == "4 objects proposed"
+    assert box.count.text() == "4 proposals"
     assert box.accept.isEnabled()
 
 
@@ -152,7 +152,7 @@ def test_what_helps_is_said_under_a_poor_result(open_dock: OpenDockFactory) -> N
     press(dock, box.start)
     dock.until(lambda: not dock.session.auto.running)
     dock.until(box.advice.isVisible)
-    assert box.advice.text().startswith("Found little here")
+    assert box.advice.text().startswith("Found little")
     assert dock.widget.minimumSizeHint().width() <= 262
     dock.session.undo()
     assert not box.advice.isVisible()

@@ -111,7 +111,7 @@ def test_the_hint_follows_the_work(
     assert "click it" in hint()
     dock.mouse.click(image, (60, 60))
     dock.until(lambda: dock.session.candidate_scores)
-    assert "C keeps it" in hint()
+    assert "C commits it" in hint()
     press(dock, dock.widget.switch)
     assert "Switch on" in hint()
     dock.viewer.dims.ndisplay = 3
@@ -149,7 +149,7 @@ def test_the_hint_tells_of_another_object_only_while_there_is_one(
     dock.until(lambda: "another object" in hint())
     dock.session.commit()
     dock.until(lambda: not dock.session.can_clear)
-    assert "C keeps all" not in hint()
+    assert "C commits all" not in hint()
 
 
 def test_buttons_do_what_keys_do(open_dock: OpenDockFactory, blobs: np.ndarray) -> None:
@@ -378,7 +378,7 @@ def test_settings_go_to_the_session(
     assert dock.session.contrast is Contrast.DISPLAYED
     models.hover.click()
     assert not dock.session.hover_enabled
-    choose(models.device, models.device.findData("cpu"))
+    choose(models.device, models.device.findText("Processor (CPU)"))
     assert dock.session.device == "cpu"
     choose(models.model, list(REGISTRY).index("mobile_sam"))
     assert dock.session.model_name == "mobile_sam"

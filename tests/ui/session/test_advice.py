@@ -59,13 +59,13 @@ def test_nothing_is_said_of_what_went_well(well: Outcome) -> None:
     ("poor", "words"),
     [
         (outcome([], [], 0, 300), ["Found little", "another model", "fine-tune"]),
-        (outcome([], [], 0, 1000), ["Found little", "zoom in", "“view”", "model"]),
-        (outcome([], [], 0, 3000), ["Found little", "large a plane", "“view”"]),
-        (outcome([11, 10], [0.62, 0.6], 2, 3000), ["Found little", "“view”"]),
+        (outcome([], [], 0, 1000), ["Found little", "zoom in", "“View”", "model"]),
+        (outcome([], [], 0, 3000), ["Found little", "this large", "“View”"]),
+        (outcome([11, 10], [0.62, 0.6], 2, 3000), ["Found little", "“View”"]),
         (outcome([20] * 90, [0.4] * 90, 0), ["is sure of", "lower the confidence"]),
         (
             outcome([10] * 922, [0.63] * 413 + [0.52] * 509, 413),
-            ["objects are small", "zoom in", "“view”"],
+            ["objects are small", "zoom in", "“View”"],
         ),
         (
             outcome([8] * 50, [0.6] * 50, 40, 256),
@@ -154,7 +154,7 @@ def test_tiny_objects_of_a_large_plane_with_the_bundled_model(
     said = said_of(bundled, plane)
     assert said is not None
     assert "small" in said
-    assert "zoom in, choose “view”" in said
+    assert "zoom in, choose “View”" in said
     # What it says helps.
     part = Segmentation(bundled, bundled.encode(plane[:500, :500])).run()
     assert len(part.labels().numbers) > 25  # of 49 or fewer

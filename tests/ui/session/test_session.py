@@ -1122,7 +1122,7 @@ def test_a_mask_without_pixels_is_not_said_to_be_kept(
         return found._replace(logits=np.full_like(found.logits, -10))
 
     desk.click(100, 80)
-    assert "C keeps it" in hint(desk.session)
+    assert "C commits it" in hint(desk.session)
     desk.session.next_object()
     monkeypatch.setattr(desk.runtime, "decode", nothing)
     desk.click(200, 120)

@@ -1,4 +1,4 @@
-"""Commands of the palette and the menus: thin calls to the session of the open dock."""
+"""Commands of the palette and the menus: calls to the session of the open dock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 
-#: Where the dock is opened: napari writes the plugin's name behind that of its widget.
+#: Where the dock is opened. Napari appends the plugin's name to the widget's.
 _DOCK_ENTRY = "Layers → Segment → TinySAM (TinySAM)"
 
 
@@ -25,43 +25,43 @@ def segment_object(viewer: napari.viewer.Viewer) -> None:
 
 
 def commit_object(viewer: napari.viewer.Viewer) -> None:
-    """Write the current object into the Labels layer."""
+    """Commit the current object to the labels."""
     if session := _open_session(viewer):
         session.commit()
 
 
 def next_object(viewer: napari.viewer.Viewer) -> None:
-    """Start the next object."""
+    """Keep this object and start the next one."""
     if session := _open_session(viewer):
         session.next_object()
 
 
 def clear_prompts(viewer: napari.viewer.Viewer) -> None:
-    """Remove the prompts of the current object."""
+    """Clear the objects that are not committed."""
     if session := _open_session(viewer):
         session.clear()
 
 
 def auto_segment(viewer: napari.viewer.Viewer) -> None:
-    """Find all objects of the shown plane."""
+    """Find all objects in the shown plane."""
     if session := _open_session(viewer):
         session.auto_segment()
 
 
 def accept_proposals(viewer: napari.viewer.Viewer) -> None:
-    """Write all proposed objects into the Labels layer."""
+    """Commit all proposals to the labels."""
     if session := _open_session(viewer):
         session.auto.accept_all()
 
 
 def undo(viewer: napari.viewer.Viewer) -> None:
-    """Take the last step back."""
+    """Undo the last step."""
     if session := _open_session(viewer):
         session.undo()
 
 
 def redo(viewer: napari.viewer.Viewer) -> None:
-    """Repeat the step that was taken back last."""
+    """Redo the step that was undone last."""
     if session := _open_session(viewer):
         session.redo()
 

@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 def open_demo(
     image: npt.NDArray[np.float32], labels: npt.NDArray[np.integer[Any]]
 ) -> None:
-    """Show an image with its labels and the dock, and return when the window is closed.
+    """Show an image with its labels and the dock. Returns when the window is closed.
 
     Parameters
     ----------
     image : numpy.ndarray
         (Y, X) float32.
     labels : numpy.ndarray
-        (Y, X) integers. The dock commits into their layer, so that work goes on where the demo
-        ends.
+        (Y, X) integers. The dock commits to their layer.
     """
     viewer = napari.Viewer(title="napari-tinysam demo")
     nuclei = viewer.add_image(image, name="nuclei")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SHAPE = (4, 24, 256, 256)
 VOXEL_SIZE_UM = (1.0, 0.4, 0.4)
 _NUMBER_OF_NUCLEI = 60
-# Light: background, brightest nucleus (photons), standard deviation of the camera's own noise.
+# Background and brightest nucleus in photons; standard deviation of the camera's noise.
 _BACKGROUND, _BRIGHTEST, _READ_NOISE = 100.0, 900.0, 8.0
-# Standard deviation of the microscope's blur, worse along the optical axis.
+# Standard deviation of the microscope's blur; it is worse along the optical axis.
 _BLUR_UM = (1.2, 0.4, 0.4)
 
 
@@ -29,7 +29,7 @@ def nuclei() -> list[LayerData]:
     Raises
     ------
     RuntimeError
-        If the image is not on this computer yet and cannot be downloaded.
+        If the image is not on this computer and cannot be downloaded.
     """
     from skimage import data
 
@@ -58,7 +58,7 @@ def nuclei_stack() -> list[LayerData]:
     Raises
     ------
     RuntimeError
-        If the image is not on this computer yet and cannot be downloaded.
+        If the image is not on this computer and cannot be downloaded.
     """
     from skimage import data
 
@@ -98,15 +98,15 @@ def synthetic_nuclei(
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
     """Make a time-lapse of nuclei with known labels, as a microscope would see it.
 
-    Ellipsoids that do not overlap, with a texture, are blurred (Gaussian, more along Z)
-    and get the noise of photons and of a camera.
+    Draws textured ellipsoids that do not overlap, blurs them (Gaussian, more along Z), and adds
+    photon noise and camera noise.
 
     Parameters
     ----------
     shape : (int, int, int, int)
         Frames, planes, rows, columns.
     count : int
-        Nuclei to place; fewer where they do not fit.
+        Nuclei to place; fewer if they do not fit.
     seed : int
         The same seed gives the same arrays.
 
@@ -115,7 +115,7 @@ def synthetic_nuclei(
     image : numpy.ndarray
         `shape`, uint16.
     labels : numpy.ndarray
-        `shape`, uint16: 0 is background, nucleus k is k + 1 in all frames.
+        `shape`, uint16: 0 is background; a nucleus has the same label in all frames.
     """
     from scipy import ndimage as ndi
 
@@ -177,7 +177,7 @@ class _Nucleus(NamedTuple):
 def _place_nuclei(
     rng: np.random.Generator, shape: tuple[int, int, int, int], count: int
 ) -> list[_Nucleus]:
-    """Put nuclei at random where they stay clear of those that are there."""
+    """Place nuclei at random, clear of one another."""
     frames = np.arange(shape[0])
     placed: list[_Nucleus] = []
     for nucleus in _random_nuclei(rng, shape[1:], attempts=40 * count):
@@ -215,7 +215,6 @@ def _downloaded(sample: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         return sample()
     except (OSError, ValueError) as error:  # no network, refused, or a broken file
         raise RuntimeError(
-            f'The sample "{sample.__name__}" of scikit-image has to be downloaded once, '
-            "and that did not work. Try again with a network connection, or open one of "
-            "the TinySAM samples that work offline."
+            f'The sample "{sample.__name__}" could not be downloaded from scikit-image. Check '
+            "the network connection and try again, or open a TinySAM sample that works offline."
         ) from error

@@ -1,26 +1,16 @@
-"""Auto-segment: the button, where to look, and what is kept of what was found."""
+"""Auto-segment: the button, where to look, and what becomes of the proposals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import inf, pi, sqrt
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QSlider,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QRangeSlider
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
+from napari_tinysam.ui.dock.buttons import action_button, explain
+from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.filter_sliders import ShareSlider, SizeSlider, diameter_of
 from napari_tinysam.ui.dock.key_button import KeyButton
-from napari_tinysam.ui.dock.layer_combo import NarrowCombo
-from napari_tinysam.ui.dock.prompt_buttons import action_button, explain
 from napari_tinysam.ui.session.auto import Region
 from napari_tinysam.ui.state.sizes import Lengths, lengths_of
 
@@ -28,15 +18,12 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 _REGION_TIPS = {
-    Region.PLANE: "All of the plane that is shown",
-    Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is read again, "
-    "larger, so that small objects are found",
-    Region.BOX: "Only inside the box that you drew with Shift+drag. It is read again, larger, so "
-    "that small objects are found",
+    Region.PLANE: "The whole plane that is shown",
+    Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is enlarged for "
+    "the model, so that it finds small objects",
+    Region.BOX: "Only inside the box that you drew with Shift+drag. It is enlarged for the "
+    "model, so that it finds small objects",
 }
-
-#: Places of a slider from 0 to 1.
-_STEPS = 100
 
 
 class AutoBox(QWidget):
@@ -61,17 +48,11 @@ class AutoBox(QWidget):
         self.start = action_button(
             "auto_segment", "Auto-segment", session, role="primary"
         )
-        self.region = NarrowCombo()
-        for region in Region:
-            self.region.addItem(region.value)
-            self.region.setItemData(
-                self.region.count() - 1,
-                _REGION_TIPS[region],
-                Qt.ItemDataRole.ToolTipRole,
-            )
-        self.region.activated.connect(
-            lambda at: session.auto.set_region(list(Region)[at])
+        self.region = ChoiceCombo(
+            Choice(region, region.value.capitalize(), tip)
+            for region, tip in _REGION_TIPS.items()
         )
+        self.region.chosen.connect(auto.set_region)
         self.count = QLabel()
         self.count.setObjectName("TinySAMHint")
         self.advice = QLabel()
@@ -84,31 +65,34 @@ class AutoBox(QWidget):
         self.discard = KeyButton("Discard")
         self.discard.clicked.connect(lambda: auto.discard())
 
-        self.confidence = _Unit("Confidence", "Keep only what the model is surer of")
-        self.confidence.moved = lambda value: auto.set_settings(confidence=value)
-        self.diameter = _SizeRange()
-        self.diameter.moved = self._set_size
-        self.overlap = _Unit(
-            "Overlap",
-            "How much of an object surer ones may cover before it is left out",
+        self.confidence = ShareSlider(
+            "Confidence",
+            "Show only proposals of which the model is at least this sure",
+            lambda value: auto.set_settings(confidence=value),
         )
-        self.overlap.moved = lambda value: auto.set_settings(overlap=value)
-        self.parts = _Unit(
-            "Whole ↔ parts", "Left: cells as a whole. Right: what they are made of"
+        self.diameter = SizeSlider(
+            lambda least, largest: auto.set_settings(
+                least_area=least, largest_area=largest
+            )
         )
-        self.parts.moved = lambda value: auto.set_settings(parts=value)
+        self.parts = ShareSlider(
+            "Whole ↔ parts",
+            "Left: whole objects. Right: the parts that they are made of",
+            lambda value: auto.set_settings(parts=value),
+        )
+        self.overlap = ShareSlider(
+            "Max. overlap",
+            "Leave out a proposal if surer ones cover more than this share of it",
+            lambda value: auto.set_settings(overlap=value),
+        )
         self.sliders = QWidget()
         rows = QGridLayout(self.sliders)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setHorizontalSpacing(6)
         rows.setVerticalSpacing(4)
-        items: tuple[_Unit | _SizeRange, ...] = (
-            self.confidence,
-            self.diameter,
-            self.parts,
-            self.overlap,
-        )
-        for row, item in enumerate(items):
+        for row, item in enumerate(
+            (self.confidence, self.diameter, self.parts, self.overlap)
+        ):
             rows.addWidget(item.title, row, 0)
             rows.addWidget(item.slider, row, 1)
             rows.addWidget(item.value, row, 2)
@@ -140,11 +124,10 @@ class AutoBox(QWidget):
         explain(
             self.start,
             not blocked and not auto.running,
-            f"{action('auto_segment').text}. What is labelled already is left alone",
-            blocked or "It is running.",
+            f"{action('auto_segment').text}. Labelled objects stay as they are",
+            blocked or "It is already running.",
         )
-        self.region.setCurrentIndex(list(Region).index(auto.region))
-        self.region.setToolTip(_REGION_TIPS[auto.region])
+        self.region.show_choice(auto.region)
         there = settings is not None
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)
@@ -153,26 +136,22 @@ class AutoBox(QWidget):
         if settings is None:
             return
         number = auto.count
-        self.count.setText(
-            f"No {'more objects' if auto.decided else 'object'} with these settings"
-            if not number
-            else f"{number:,} {'object' if number == 1 else 'objects'} proposed"
-        )
-        none = "There is no proposal with these settings."
-        explain(
-            self.accept,
-            not blocked and number > 0,
-            "Write all proposals into the labels",
-            blocked or none,
-        )
+        if number:
+            self.count.setText(f"{number:,} proposal{'s' if number > 1 else ''}")
+        else:
+            more = "more " if auto.decided else ""
+            self.count.setText(f"No {more}proposals with these settings")
+        reason = blocked or "No proposals with these settings."
+        able = not blocked and number > 0
+        explain(self.accept, able, "Commit all proposals to the labels", reason)
         explain(
             self.pick,
-            not blocked and number > 0,
-            "Click on a proposal to keep it, right click to drop it; press again to stop",
-            blocked or none,
+            able,
+            "Click a proposal to accept it, right-click to discard it. Press again to stop",
+            reason,
         )
         self.pick.setChecked(auto.picking)
-        explain(self.discard, True, "Take all proposals away", "")
+        explain(self.discard, True, "Discard all proposals")
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
@@ -180,95 +159,7 @@ class AutoBox(QWidget):
         image, plane = self._session.image, self._session.shown_plane
         lengths = Lengths()
         if image is not None and plane is not None:
-            lengths = lengths_of(image, plane, _diameter(largest))
+            lengths = lengths_of(image, plane, diameter_of(largest))
         self.diameter.show_range(
             settings.least_area, settings.largest_area, largest, lengths
         )
-
-    def _set_size(self, least: float, largest: float) -> None:
-        self._session.auto.set_settings(least_area=least, largest_area=largest)
-
-
-class _Unit:
-    """A slider from 0 to 1, its title and its value."""
-
-    def __init__(self, title: str, tip: str) -> None:
-        self.moved: Callable[[float], None] = lambda value: None
-        self.title = QLabel(title)
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, _STEPS)
-        self.slider.setPageStep(10)
-        self.slider.setMinimumWidth(48)
-        self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.slider.setAccessibleName(title)
-        self.slider.valueChanged.connect(lambda at: self.moved(at / _STEPS))
-        self.value = QLabel()
-        for part in (self.title, self.slider, self.value):
-            part.setToolTip(tip)
-
-    def show_value(self, value: float) -> None:
-        """Show a value; tells nobody."""
-        blocked = self.slider.blockSignals(True)
-        self.slider.setValue(round(value * _STEPS))
-        self.slider.blockSignals(blocked)
-        self.value.setText(f"{value:.2f}")
-
-
-class _SizeRange:
-    """A slider with two ends for the diameter of objects, by pixels.
-
-    What it says is in the unit of the image: "1.2–4.0 µm".
-    """
-
-    def __init__(self) -> None:
-        self.moved: Callable[[float, float], None] = lambda least, largest: None
-        self.title = QLabel("Size")
-        self.slider = QRangeSlider(Qt.Orientation.Horizontal)  # type: ignore[no-untyped-call]
-        self.slider.setMinimumWidth(48)
-        self.slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.slider.valueChanged.connect(self._move)
-        self.value = QLabel()
-        self.slider.setAccessibleName("Size")
-
-    def show_range(
-        self, least: float, largest: float, available: float, lengths: Lengths
-    ) -> None:
-        """Show limits.
-
-        Parameters
-        ----------
-        least, largest : float
-            Areas in pixels.
-        available : float
-            The largest area there is.
-        lengths : Lengths
-            Writes diameters.
-        """
-        end = max(1, int(_diameter(available)) + 1)
-        low = min(end, round(_diameter(least)))
-        high = end if largest == inf else min(end, round(_diameter(largest)))
-        blocked = self.slider.blockSignals(True)
-        self.slider.setRange(0, end)
-        self.slider.setValue((low, high))
-        self.slider.blockSignals(blocked)
-        self.value.setText(lengths.range(low, high, end))
-        unit = "pixels of the image" if lengths.unit == "px" else lengths.unit
-        for part in (self.title, self.slider, self.value):
-            part.setToolTip(
-                f"Diameter of the objects that are kept, in {unit}: of the disc with their area"
-            )
-
-    def _move(self, ends: tuple[int, int]) -> None:
-        low, high = ends
-        # The right end means no limit: larger objects may be found later.
-        largest = inf if high >= self.slider.maximum() else _area(high + 0.5)
-        self.moved(_area(max(0.0, low - 0.5)), largest)
-
-
-def _diameter(area: float) -> float:
-    """Diameter of the disc with an area."""
-    return 2 * sqrt(area / pi)
-
-
-def _area(diameter: float) -> float:
-    return pi * (diameter / 2) ** 2

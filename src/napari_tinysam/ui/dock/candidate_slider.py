@@ -1,19 +1,19 @@
-"""Smaller or larger: which of the model's three masks is meant."""
+"""Smaller or larger: which of the model's three candidate masks to take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_tinysam.ui.dock.key_button import KeyButton
 
-_NAMES = ("smallest", "middle", "largest")
+_NAMES = ("Smallest", "Middle", "Largest")
 
 
 class CandidateSlider(QWidget):
-    """A slider with three places, the score of the mask it stands on, and a button for the next.
+    """A slider with three places, the score of the current mask, and a button for the next one.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class CandidateSlider(QWidget):
 
         line = QHBoxLayout()
         line.setSpacing(6)
-        line.addWidget(QLabel("smaller", self))
+        line.addWidget(QLabel("Smaller", self))
         line.addWidget(self.slider, 1)
-        line.addWidget(QLabel("larger", self))
+        line.addWidget(QLabel("Larger", self))
         line.addWidget(self.next)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -57,28 +57,27 @@ class CandidateSlider(QWidget):
     def show_candidates(
         self, scores: Sequence[float], candidate: int | None, reason: str
     ) -> None:
-        """Show the masks there are. Emits nothing.
+        """Show the masks. Emits nothing.
 
         Parameters
         ----------
         scores : sequence of float
             Predicted IoU from the smallest to the largest mask; empty where there is no mask.
         candidate : int or None
-            The one that is shown.
+            The one shown.
         reason : str
             Why there are none, for the tooltip.
         """
         there = bool(scores) and candidate is not None
         self.setEnabled(there)
-        blocked = self.slider.blockSignals(True)
-        self.slider.setValue(1 if candidate is None else candidate)
-        self.slider.blockSignals(blocked)
+        with QSignalBlocker(self.slider):
+            self.slider.setValue(1 if candidate is None else candidate)
         if there and candidate is not None:
             percent = round(100 * min(1.0, max(0.0, scores[candidate])))
             self.score.setText(f"{_NAMES[candidate]} of 3, fits {percent} %")
             tip = (
-                "The model offers three masks for each object. The percentage is how well "
-                "it expects the mask to fit."
+                "The model gives three masks for each object. The percentage is how well "
+                "it expects this one to fit"
             )
         else:
             self.score.setText(" ")

@@ -1,4 +1,4 @@
-"""Buttons for objects that exist already: pick one, then refine, delete, merge or split it."""
+"""Buttons for existing objects: choose one, then refine, delete, merge or split it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QGridLayout, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
+from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
-from napari_tinysam.ui.dock.prompt_buttons import explain
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -42,7 +42,7 @@ class EditButtons(QWidget):
             self.merge: "merge_objects",
             self.split: "split_object",
         }
-        # `clicked`, not `toggled`: only the user's own clicks, no echo of `refresh`.
+        # `clicked`, not `toggled`: `refresh` sets the buttons, too.
         self.edit.clicked.connect(self._edit)
         self.delete.clicked.connect(lambda: session.delete_object())
         self.merge.clicked.connect(self._merge)
@@ -74,20 +74,20 @@ class EditButtons(QWidget):
         explain(
             self.edit,
             free and target is not None,
-            "Click on an object in the labels to change it; press again to stop",
-            blocked or "There are no labels yet: commit an object, or choose a layer.",
+            "Click an object in the labels to edit it. Press again to stop",
+            blocked or "No labels yet: commit an object or choose a labels layer.",
         )
         picked = free and session.can_edit
-        reason = blocked or "Press “Edit object” and click on one first."
-        explain(self.delete, picked, "Delete the object", reason)
+        reason = blocked or "Press “Edit object” and click an object first."
+        explain(self.delete, picked, "Delete this object", reason)
         explain(
-            self.merge, picked, "Click on another object to join it to this", reason
+            self.merge, picked, "Click another object to merge it into this one", reason
         )
         explain(
             self.split,
             picked,
-            "Click once in each part, then split: the cut is at the neck between the clicks, else "
-            "halfway. Without clicks, separate pieces get numbers of their own",
+            "Click once in each part, then press Split: the cut goes through the neck between "
+            "the clicks, or halfway. Without clicks, separate pieces become separate objects",
             reason,
         )
 

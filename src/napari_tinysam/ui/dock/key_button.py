@@ -20,14 +20,14 @@ _KEY_PADDING = 4  # px left and right of the key inside its frame
 
 
 def shown_key(key: str, *, mac: bool | None = None) -> str:
-    """Write a napari key binding as it stands on the keyboard.
+    """Write a napari key binding as the keyboard shows it.
 
     Parameters
     ----------
     key : str
         "S", "Shift-C", "Control-Shift-Z".
     mac : bool, optional
-        Whether the keyboard is Apple's, where napari's Control is ⌘; this machine's if left out.
+        Whether the keyboard is Apple's, where napari's Control is ⌘. Default: this machine's.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def shown_key(key: str, *, mac: bool | None = None) -> str:
 class KeyButton(QPushButton):
     """A button with its text on the left and its key, in a small frame, on the right.
 
-    Clicking it leaves the keyboard focus where it is, so that the keys keep working on the canvas;
-    it can still be reached with the Tab key.
+    A click leaves the keyboard focus where it is, so that the keys keep working on the canvas. The
+    Tab key still reaches it.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class KeyButton(QPushButton):
     key : str
         The key that does the same, as `shown_key` writes it; "" for none.
     role : str
-        For the style sheet: "" for a plain button, "primary" for the one that is pressed most,
-        "positive" and "negative" for the sign of the next click.
+        For the style sheet: "" for a plain button, "primary" for the most used, "positive" and
+        "negative" for the sign of the next click.
     parent : QWidget, optional
         As in Qt.
     """
@@ -78,18 +78,18 @@ class KeyButton(QPushButton):
 
     @property
     def key(self) -> str:
-        """The key, also where it is not shown."""
+        """The key, even where it is not shown."""
         return self._own_key
 
     def set_key_works(self, works: bool) -> None:
-        """Show the key, or not where it means something else at the moment."""
+        """Show the key, or hide it while it means something else."""
         key = self._own_key if works else ""
         if key != self._key:
             self._key = key
             self.update()
 
     def set_texts(self, text: str, brief: str = "") -> None:
-        """Write what it does, and the same in fewer letters for where there is no room."""
+        """Set the text, and a short one for where there is little room."""
         self._brief = brief
         self.setText(text)
         self.updateGeometry()
@@ -97,7 +97,7 @@ class KeyButton(QPushButton):
 
     @property
     def shown_text(self) -> str:
-        """What is written on it, as wide as it is now."""
+        """The text that fits its current width."""
         text = self.text()
         room = self._room().width()
         if self._brief and self.fontMetrics().horizontalAdvance(text) > room:
@@ -120,7 +120,7 @@ class KeyButton(QPushButton):
         return self._size_for(self.text())
 
     def minimumSizeHint(self) -> QSize:
-        """Return room for the shortest text: half a text helps nobody."""
+        """Return room for the short text: half a text helps nobody."""
         return self._size_for(self._brief or self.text())
 
     def _size_for(self, written: str) -> QSize:
@@ -130,7 +130,7 @@ class KeyButton(QPushButton):
         return QSize(text + key + 2 * _PADDING, height)
 
     def paintEvent(self, a0: QPaintEvent | None) -> None:
-        """Draw the button of the style, then text and key on it."""
+        """Draw the style's button, then text and key on it."""
         option = QStyleOptionButton()
         self.initStyleOption(option)
         text, option.text = self.shown_text, ""
@@ -150,7 +150,7 @@ class KeyButton(QPushButton):
         painter.drawText(self._room(), int(align | Qt.AlignmentFlag.AlignVCenter), text)
 
     def _room(self) -> QRect:
-        """Return where the text is."""
+        """Return where the text goes."""
         room = self.rect().adjusted(_PADDING, 0, -_PADDING, 0)
         if self._key:
             room.setRight(room.right() - self._key_width() - _GAP // 2)

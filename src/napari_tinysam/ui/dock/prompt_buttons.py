@@ -1,4 +1,4 @@
-"""Buttons for the object in the making, each with its key."""
+"""Buttons for the object that is being made, each with its key."""
 
 from __future__ import annotations
 
@@ -7,29 +7,12 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
+from napari_tinysam.ui.dock.buttons import action_button, explain
 from napari_tinysam.ui.dock.candidate_slider import CandidateSlider
-from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
+from napari_tinysam.ui.dock.key_button import shown_key
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
-
-
-def action_button(
-    method: str, text: str, session: AnnotationSession, *, role: str = ""
-) -> KeyButton:
-    """Make the button that does what a key does."""
-    button = KeyButton(text, shown_key(action(method).label), role=role)
-    button.clicked.connect(lambda: getattr(session, method)())
-    return button
-
-
-def explain(widget: QWidget, enabled: bool, text: str, reason: str) -> None:
-    """Enable or disable a widget; its tooltip says what it does, and why it cannot now."""
-    if widget.isEnabled() != enabled:
-        widget.setEnabled(enabled)
-    tip = text if enabled else f"{text}.\n{reason}"
-    if widget.toolTip() != tip:
-        widget.setToolTip(tip)
 
 
 class PromptButtons(QWidget):
@@ -59,10 +42,10 @@ class PromptButtons(QWidget):
         self.redo = action_button("redo", "Redo", session)
         self.layers = QPushButton("Prompts as layers")
         self.layers.clicked.connect(lambda: session.make_prompt_layers())
-        self.another = QCheckBox("A click elsewhere is another object")
+        self.another = QCheckBox("Click elsewhere for a new object")
         self.another.setToolTip(
-            "On: a click far from the current object begins another one. Off: every click adds to "
-            "the current object, until Next object (N) or Commit (C)"
+            "On: a click away from the current object starts a new one. Off: every click belongs "
+            "to the current object, until Next object (N) or Commit (C)"
         )
         self.another.clicked.connect(session.set_new_objects)
         self.candidates = CandidateSlider(shown_key(action("cycle_candidate").label))
@@ -96,15 +79,15 @@ class PromptButtons(QWidget):
         """
         session = self._session
         free = not blocked
-        first = blocked or "Click on a cell first."
+        first = blocked or "Click an object first."
         explain(self.segment, free, action("segment").text, blocked)
         positive = session.sign == 1
         self.sign.setText("+  Add" if positive else "−  Remove")
         self.sign.set_role("positive" if positive else "negative")
         meaning = (
-            "A click adds to the object; Ctrl+click or right click removes"
+            "Clicks add to the object; Ctrl+click or right-click removes"
             if positive
-            else "Every click removes from the object"
+            else "All clicks remove from the object"
         )
         explain(self.sign, free, f"{meaning}.\n{action('toggle_sign').text}", blocked)
         explain(
@@ -119,7 +102,7 @@ class PromptButtons(QWidget):
         explain(
             self.layers,
             free,
-            "Add the layers “point_prompts” and “prompts”, to draw points and boxes with "
+            "Add the layers “point_prompts” and “prompts”, where you draw points and boxes with "
             "napari's own tools",
             blocked,
         )
@@ -127,13 +110,13 @@ class PromptButtons(QWidget):
             self.undo,
             session.can_undo,
             _sentence("Undo", session.undo_text),
-            "There is nothing to undo.",
+            "Nothing to undo.",
         )
         explain(
             self.redo,
             session.can_redo,
             _sentence("Redo", session.redo_text),
-            "There is nothing to redo.",
+            "Nothing to redo.",
         )
 
     def _refresh_commit(self, free: bool, reason: str) -> None:
@@ -144,7 +127,9 @@ class PromptButtons(QWidget):
                 f"Commit #{session.edited_id}",
             )
             reason = (
-                reason if not free else "Nothing is changed yet: click on it first."
+                reason
+                if not free
+                else "Nothing has changed yet: click the object first."
             )
         elif session.object_count > 1:
             count = session.object_count

@@ -1,19 +1,19 @@
-"""A part of the dock under a title that folds it away."""
+"""A part of the dock under a title that folds it."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-#: Which sections were opened or folded since napari started, for docks that are opened again.
+#: Which sections the user opened or folded since napari started, for docks opened again.
 _remembered: dict[str, bool] = {}
 
 
 class Section(QWidget):
     """A title that shows and hides what is below it.
 
-    Unlike superqt's `QCollapsible` it grows with its content, and what is folded is hidden, so that
-    the Tab key leaves it out.
+    Unlike superqt's `QCollapsible` it grows with its content, and hides what is folded, so that the
+    Tab key skips it.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Section(QWidget):
         self._set_expanded(False)
 
     def _set_expanded(self, expanded: bool) -> None:
-        # Not by the button: a click has changed that already.
+        # Do not ask the button: a click has changed it already.
         if expanded is not self._content.isHidden():
             return
         _remembered[self._title] = expanded
@@ -78,5 +78,5 @@ class Section(QWidget):
     def _show(self, expanded: bool) -> None:
         self.button.setChecked(expanded)
         self.button.setText(f"{'▾' if expanded else '▸'}  {self._title}")
-        self.button.setToolTip("Fold" if expanded else "Show")
+        self.button.setToolTip("Hide" if expanded else "Show")
         self._content.setVisible(expanded)

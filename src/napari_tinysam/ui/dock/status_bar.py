@@ -1,4 +1,4 @@
-"""What the session is doing, what to do next, progress and a way to stop it."""
+"""What the session is doing, what to do next, progress, and a button to cancel it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import Status
 
-#: Work shorter than this shows no progress: bars that flash up and vanish only disturb.
+#: Shorter work shows no progress: bars that flash up and vanish only disturb.
 _PATIENCE_MS = 600
 
-#: Napari shows progress of its own after this time. A picture turns beside it, and with everything
-#: that moves, the whole window is drawn again: without a graphics card, as in remote desktops, that
-#: took more processor time than loading the model.
+#: After this time napari's own progress appears, too. It spins, and every movement redraws the
+#: whole window: without a graphics card, as in remote desktops, that took more processor time than
+#: loading the model.
 _NAPARI_PATIENCE_MS = 4000
 
-#: A bar whose end is not known creeps: so often, for the same reason; half-way in so many steps,
-#: and in so many where something takes longer the first time.
+#: A bar whose end is not known creeps, seldom for the same reason. It is half-way after so many
+#: steps, and after so many where something takes longer the first time.
 _CREEP_MS, _HALF_WAY, _HALF_WAY_FIRST = 400, 5, 40
 
 _STEPS = 100  # of a bar
@@ -43,8 +43,8 @@ _READY, _BUSY, _PROBLEM, _IDLE = "#35a26b", "#2f7fd1", "#d9822b", "#8a8f98"
 class StatusBar(QFrame):
     """Status line, hint, progress bar and Cancel button.
 
-    While the session is busy for longer than some seconds, napari's own progress (the activity
-    dialog at the lower right of the window) shows the same.
+    If the session is busy for some seconds, napari's own progress (the activity dialog at the lower
+    right of the window) shows the same.
     """
 
     cancelled = Signal()
@@ -76,7 +76,7 @@ class StatusBar(QFrame):
         self.text.setWordWrap(True)
         self.cancel = QPushButton("Cancel", self)
         self.cancel.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.cancel.setToolTip("Stop waiting for this")
+        self.cancel.setToolTip("Stop what is running")
         self.cancel.clicked.connect(self.cancelled)
         self.bar = QProgressBar(self)
         self.bar.setTextVisible(False)
@@ -84,7 +84,7 @@ class StatusBar(QFrame):
         self.hint = QLabel(self)
         self.hint.setObjectName("TinySAMHint")
         self.hint.setWordWrap(True)
-        # Two lines whatever it says: nothing below moves when the hint changes.
+        # Always two lines: nothing below moves when the hint changes.
         self.hint.setMinimumHeight(2 * self.hint.fontMetrics().lineSpacing() + 4)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         for keeps_its_place in (self.bar, self.cancel):
@@ -114,12 +114,12 @@ class StatusBar(QFrame):
         self._refresh_tip()
 
     def set_compact(self, compact: bool) -> None:
-        """Show one line, where there is no room for more; the rest is in the tooltip then."""
+        """Show one line where there is no room for more; the tooltip has the rest."""
         if compact == self._compact:
             return
         self._compact = compact
         self.hint.setVisible(not compact)
-        # A text that needs two lines, or a wider dock, would move all that is below.
+        # A text that needs two lines, or a wider dock, would move everything below.
         self.text.setWordWrap(not compact)
         policy = QSizePolicy.Policy.Ignored if compact else QSizePolicy.Policy.Expanding
         self.text.setSizePolicy(policy, QSizePolicy.Policy.Preferred)
@@ -128,7 +128,7 @@ class StatusBar(QFrame):
         self._column.setContentsMargins(8, margin, 8, margin)
 
     def set_status(self, status: Status) -> None:
-        """Show a status; progress only if it lasts."""
+        """Show a status, and progress if it lasts."""
         self._status = status
         self.text.setText(status.text or status.kind.value.capitalize())
         self._refresh_tip()
@@ -146,7 +146,7 @@ class StatusBar(QFrame):
         self.setToolTip(said if self._compact else "")
 
     def close_progress(self) -> None:
-        """Take the progress away, also from napari's activity dialog. Idempotent."""
+        """Hide the progress, in napari's activity dialog, too. Idempotent."""
         for timer in (self._patience, self._napari_patience, self._creep):
             timer.stop()
         self._shows_progress = self._in_activity = False
@@ -191,13 +191,13 @@ class StatusBar(QFrame):
 
     def _tell_napari(self, text: str, done: int, total: int) -> None:
         if self._in_napari_progress:
-            return  # napari's bars run the event loop, which came back here
+            return  # napari's bars run the event loop, and that called this again
         self._in_napari_progress = True
         try:
             self._update_napari_progress(text, done, total)
         finally:
             self._in_napari_progress = False
-        if not self._shows_progress:  # all was done before that event loop returned
+        if not self._shows_progress:  # the work ended within that event loop
             self._close_napari_progress()
 
     def _update_napari_progress(self, text: str, done: int, total: int) -> None:
@@ -206,7 +206,7 @@ class StatusBar(QFrame):
             self._close_napari_progress()
             bar = None
         if bar is None:
-            # Not in the terminal too: a window has no terminal on most desks.
+            # Not in the terminal: most users of a window have none.
             self._napari_progress = progress(total=total, desc=text, file=_Silence())
             return
         if bar.desc != f"{text}: ":
@@ -252,7 +252,7 @@ class _Light(QWidget):
 
 
 def _colour(status: Status) -> str:
-    """Colour of the light. By name, so that this module needs nothing of the session's."""
+    """Colour of the light. By name, so that this module does not import the session."""
     if status.busy:
         return _BUSY
     return {

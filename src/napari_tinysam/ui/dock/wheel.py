@@ -1,4 +1,4 @@
-"""The mouse wheel scrolls the dock; it changes no value that the user did not go to."""
+"""The mouse wheel scrolls the dock, and changes values only where the user put the focus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WheelGuard(QObject):
     Parameters
     ----------
     area : QScrollArea
-        All that is inside it now is guarded. It owns the guard.
+        Everything inside it now is guarded. It owns the guard.
     """
 
     def __init__(self, area: QScrollArea) -> None:

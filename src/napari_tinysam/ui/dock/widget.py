@@ -1,4 +1,4 @@
-"""The dock: views on an annotation session, and its life and death in napari's window."""
+"""The dock: views of an annotation session, and when it starts and ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QThread, QTimer
-from qtpy.QtGui import QCloseEvent, QHideEvent, QKeySequence, QResizeEvent, QShowEvent
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QApplication,
@@ -15,27 +14,27 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QMainWindow,
-    QMessageBox,
     QScrollArea,
-    QShortcut,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QToggleSwitch
 
-from napari_tinysam.ui.canvas.context_guard import ContextGuard
 from napari_tinysam.ui.dock.auto_box import AutoBox
+from napari_tinysam.ui.dock.buttons import explain
+from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.delivery import GuiDelivery
 from napari_tinysam.ui.dock.edit_buttons import EditButtons
-from napari_tinysam.ui.dock.layer_combo import LayerCombo, NarrowCombo
+from napari_tinysam.ui.dock.layer_combo import LayerCombo
 from napari_tinysam.ui.dock.model_box import ModelBox
-from napari_tinysam.ui.dock.output_box import OutputBox, asked_for_file
-from napari_tinysam.ui.dock.prompt_buttons import PromptButtons, explain
-from napari_tinysam.ui.dock.qt_delivery import GuiDelivery
+from napari_tinysam.ui.dock.output_box import OutputBox
+from napari_tinysam.ui.dock.prompt_buttons import PromptButtons
+from napari_tinysam.ui.dock.questions import may_close, warn_of_unsaved
 from napari_tinysam.ui.dock.section import Section
 from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
 from napari_tinysam.ui.dock.wheel import WheelGuard
+from napari_tinysam.ui.dock.window import HostWindow
 from napari_tinysam.ui.session.embedder import LoadPredictor, load_predictor
 from napari_tinysam.ui.session.facade import AnnotationSession, Status
 from napari_tinysam.ui.session.hints import blocked, hint
@@ -44,17 +43,17 @@ from napari_tinysam.ui.state.choices import read_choices
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels
+    from qtpy.QtGui import QCloseEvent, QHideEvent, QResizeEvent, QShowEvent
 
-#: The model is loaded once the dock has had time to be painted.
+#: The model is loaded once the dock has been painted.
 _START_AFTER_MS = 30
 
 _WIDTH, _HEIGHT = 300, 640  # px the dock asks for; it shrinks and scrolls
 
-#: Below so many px, as beside a second dock on a small screen, there is no room for hints.
+#: Below this height in px, as beside a second dock on a small screen, there is no room for hints.
 _COMPACT_HEIGHT = 360
 
-#: px of what scrolls that are left in the lowest dock.
+#: px of the scrolling part that stay in the lowest dock.
 _LEAST_SCROLLING = 44
 
 
@@ -76,21 +75,22 @@ class TinySAMWidget(QWidget):
         load_predictor: LoadPredictor = load_predictor,
     ) -> None:
         super().__init__()
-        self._viewer = viewer
         self._delivery = GuiDelivery()
-        # Loading the model takes time from the GUI thread too: first the dock is to be seen.
+        # Loading the model slows the GUI thread, too: the dock appears first.
         self._inference = InferenceThread(self._delivery, start=False)
         self.session = AnnotationSession(
             viewer, self._inference, load_predictor=load_predictor
         )
         self._armed = True  # whether the switch is on, also while the dock is hidden
-        self._proposed = False  # whether there were proposals the last time
+        self._proposed = False  # whether there were proposals at the last refresh
         self._started = False
         self._closed = False
-        self._window: QMainWindow | None = None
-        self._window_closes = False
-        self._tab_key: QShortcut | None = None
-        self._context_guard: ContextGuard | None = None
+        self._window = HostWindow(
+            viewer,
+            self,
+            may_close=self._may_close,
+            on_tab=self.session.cycle_candidate,
+        )
         self._start_timer = QTimer(self)
         self._start_timer.setSingleShot(True)
         self._start_timer.setInterval(_START_AFTER_MS)
@@ -103,7 +103,7 @@ class TinySAMWidget(QWidget):
         self._show_status(self.session.status)
 
     def sizeHint(self) -> QSize:
-        """Return the size at which nothing scrolls and nothing is wide."""
+        """Return the size the dock asks for."""
         return QSize(_WIDTH, _HEIGHT)
 
     # ------------------------------------------------------------ what is in it
@@ -113,12 +113,11 @@ class TinySAMWidget(QWidget):
         self.setObjectName("TinySAMWidget")
         self.setStyleSheet(STYLE)
         self.setMinimumWidth(250)
-        self.image = LayerCombo("no image", always_none=False)
+        self.image = LayerCombo(always_none=False)
         self.channel_label = QLabel("Channel")
-        self.channel = NarrowCombo()
-        self.channel.setToolTip(
-            "Which channel is shown and segmented. Objects belong to all channels; “none” makes "
-            "a stack of them"
+        self.channel = ChoiceCombo(
+            tip="The channel that is shown and segmented. Objects belong to all channels. “None” "
+            "makes each channel a plane of a stack"
         )
         self.switch = QToggleSwitch("Click to segment")
         self.switch.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -160,7 +159,7 @@ class TinySAMWidget(QWidget):
         self._scrolling.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._scrolling.setMinimumHeight(_LEAST_SCROLLING)
         self._scrolling.setWidget(inside)
-        # Whatever is scrolled or folded, these are in sight.
+        # These stay in sight, whatever is scrolled or folded.
         self._top = QVBoxLayout()
         self._top.setContentsMargins(8, 8, 8, 4)
         main = QHBoxLayout()
@@ -180,17 +179,17 @@ class TinySAMWidget(QWidget):
     def _connect(self) -> None:
         session = self.session
         self.image.chosen.connect(session.set_image)
-        self.channel.activated.connect(self._choose_channel)
+        self.channel.chosen.connect(session.set_channel)
         self.switch.clicked.connect(self._switch)
         self.status_bar.cancelled.connect(session.cancel)
         self.settings.toggled.connect(self.models.refresh_models)
         for section in self._sections:
             section.toggled.connect(partial(self._reveal, section))
         for button in self.findChildren(QAbstractButton):
-            button.clicked.connect(self._focus_canvas)
+            button.clicked.connect(self._window.focus_canvas)
         for combo in self.findChildren(QComboBox):
-            combo.activated.connect(self._focus_canvas)
-        self.prompts.candidates.slider.sliderReleased.connect(self._focus_canvas)
+            combo.activated.connect(self._window.focus_canvas)
+        self.prompts.candidates.slider.sliderReleased.connect(self._window.focus_canvas)
 
         session.changed.connect(self._refresh)
         session.status_changed.connect(self._show_status)
@@ -209,8 +208,8 @@ class TinySAMWidget(QWidget):
         explain(
             self.switch,
             session.image is not None,
-            "On: the mouse and the keys segment. Off: they are napari's own",
-            "There is no image yet.",
+            "On: clicks and keys segment. Off: they work as usual in napari",
+            "Open an image first.",
         )
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
@@ -220,8 +219,7 @@ class TinySAMWidget(QWidget):
         self.edit.refresh(reason)
         self.models.refresh()
         self._refresh_channels()
-        if self._tab_key is not None:
-            self._tab_key.setEnabled(session.active and bool(session.candidate_scores))
+        self._window.set_tab_enabled(session.active and bool(session.candidate_scores))
 
     def _show_status(self, status: Status) -> None:
         if self._closed:
@@ -231,7 +229,7 @@ class TinySAMWidget(QWidget):
 
     def _refresh_layers(self) -> None:
         session = self.session
-        self.image.set_layers(session.image_layers(), session.image)
+        self.image.set_layers(session.image_layers(), session.image, "No image")
         self.output.refresh_layers()
         self._refresh()
 
@@ -240,12 +238,14 @@ class TinySAMWidget(QWidget):
         there = count > 1
         self.channel.setVisible(there)
         self.channel_label.setVisible(there)
-        if not there:
-            return
-        if self.channel.count() != count + 1:
-            self.channel.clear()
-            self.channel.addItems(["none (a stack)", *map(str, range(count))])
-        self.channel.setCurrentIndex(0 if channel is None else channel + 1)
+        if there:
+            self.channel.set_choices(
+                [
+                    Choice(None, "None (a stack)"),
+                    *(Choice(at, str(at)) for at in range(count)),
+                ]
+            )
+            self.channel.show_choice(channel)
 
     # ------------------------------------------------------------ user → session
 
@@ -253,21 +253,8 @@ class TinySAMWidget(QWidget):
         self._armed = on
         self.session.set_active(on)
 
-    def _choose_channel(self, at: int) -> None:
-        self.session.set_channel(at - 1 if at else None)
-
-    def _focus_canvas(self) -> None:
-        """Give the keyboard back to the canvas, where the keys work."""
-        window = self._window
-        canvas = None if window is None else window.centralWidget()
-        if window is None or canvas is None:
-            return
-        if self.window() is not window:  # the dock floats
-            window.activateWindow()
-        canvas.setFocus(Qt.FocusReason.OtherFocusReason)
-
     def _reveal_proposals(self) -> None:
-        """Open and show the section that decides about proposals, when there are new ones."""
+        """Open and show the section with the proposals when there are new ones."""
         there = self.session.auto.settings is not None
         if there and not self._proposed:
             self.auto_section.expand()
@@ -291,33 +278,33 @@ class TinySAMWidget(QWidget):
         top, height = section.y(), section.height()
         room = bar.pageStep()
         if top < bar.value() or top + height > bar.value() + room:
-            # All of it, or what fits of it from its title on.
+            # All of it, or its title and what fits below.
             bar.setValue(top if height > room else top + height - room)
 
-    # ------------------------------------------------------------ life and death
+    # ------------------------------------------------------------ start and end
 
     def resizeEvent(self, a0: QResizeEvent | None) -> None:
-        """Leave out what a low dock has no room for."""
+        """Hide what a low dock has no room for."""
         super().resizeEvent(a0)
         compact = self.height() < _COMPACT_HEIGHT
         self.status_bar.set_compact(compact)
         self._top.setSpacing(4 if compact else 8)
 
     def showEvent(self, a0: QShowEvent | None) -> None:
-        """Start the session at the first time, go on where it was at the others."""
+        """Start the session the first time, and continue it later."""
         super().showEvent(a0)
         if self._closed:
             return
-        self._watch_window()
+        self._window.watch()
         if not self._started:
             self._start_timer.start()
         elif self._armed:
             self.session.set_active(True)
 
     def hideEvent(self, a0: QHideEvent | None) -> None:
-        """Let go of mouse and keys while nobody sees the dock."""
+        """Release mouse and keys while the dock is hidden."""
         super().hideEvent(a0)
-        if self._window_closes:
+        if self._window.closing:
             self.teardown()
         elif not self._closed and a0 is not None and not a0.spontaneous():
             self._start_timer.stop()
@@ -335,23 +322,13 @@ class TinySAMWidget(QWidget):
             and a0.type() == QEvent.Type.ParentChange
             and self.parent() is None
         ):
-            self._tell_unsaved()
+            if not self._closed:
+                warn_of_unsaved(self.session)
             self.teardown()
         return super().event(a0)
 
-    def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
-        """Notice that napari's window closes, which hides the dock and tells it nothing."""
-        if a1 is not None and a1.type() == QEvent.Type.Close and a0 is self._window:
-            if not self._may_close():
-                a1.ignore()
-                return True
-            self._window_closes = True
-            # The user may be asked and say no; then the window stays.
-            QTimer.singleShot(0, self._window_stays)
-        return super().eventFilter(a0, a1)
-
     def teardown(self) -> None:
-        """End the session and its thread, and let go of the viewer. Idempotent."""
+        """End the session and its thread, and release the viewer. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -361,28 +338,19 @@ class TinySAMWidget(QWidget):
         session.status_changed.disconnect(self._show_status)
         session.layers_changed.disconnect(self._refresh_layers)
         session.close()
-        if self._context_guard is not None:
-            self._context_guard.close()
-            self._context_guard = None
         self._inference.shutdown()
         self._delivery.close()
         self.status_bar.close_progress()
-        self.image.forget()
-        self.output.labels.forget()
+        for layers in (self.image, self.output.labels):
+            layers.set_choices([])
         self.setEnabled(False)
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-            self._window = None
-        if self._tab_key is not None:
-            self._tab_key.setEnabled(False)
-            self._tab_key.deleteLater()
-            self._tab_key = None
+        self._window.close()
         app = QApplication.instance()
         if app is not None:
             app.aboutToQuit.disconnect(self.teardown)
 
     def _start(self) -> None:
-        """Take up the user's choices, load the model, and arm."""
+        """Apply the user's choices, load the model, and switch on."""
         if self._closed or self._started:
             return
         self._started = True
@@ -395,95 +363,14 @@ class TinySAMWidget(QWidget):
             session.set_model(choices.model, choices.device)
         self._inference.start()
         session.set_active(self._armed)
-        self._focus_canvas()
-
-    def _watch_window(self) -> None:
-        """Find napari's window, also from a dock that floats."""
-        parent = self.parent()
-        while parent is not None and not isinstance(parent, QMainWindow):
-            parent = parent.parent()
-        if parent is None or parent is self._window:
-            return
-        self._window = parent
-        parent.installEventFilter(self)
-        # Qt takes the Tab key for moving the focus before napari sees it.
-        canvas = parent.centralWidget()
-        if canvas is not None:
-            if self._context_guard is not None:  # the dock was in another window
-                self._context_guard.close()
-            self._context_guard = ContextGuard(self._viewer, canvas)
-            self._tab_key = QShortcut(QKeySequence("Tab"), canvas)
-            self._tab_key.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            self._tab_key.setEnabled(False)
-            self._tab_key.activated.connect(self.session.cycle_candidate)
+        self._window.focus_canvas()
 
     def _may_close(self) -> bool:
-        """Ask before the window closes with work that is not saved; return whether it may.
-
-        A program that closes the viewer outside the event loop is not asked.
-        """
-        thread = QThread.currentThread()
-        if self._closed or thread is None or thread.loopLevel() == 0:
-            return True
-        session = self.session
-        unsaved = session.unsaved_layers()
-        count = session.uncommitted_count
-        if not unsaved and not count:
-            return True
-        parts = []
-        if count:
-            what = "1 object is" if count == 1 else f"{count} objects are"
-            parts.append(f"{what} not committed.")
-        if unsaved:
-            names = ", ".join(layer.name for layer in unsaved)
-            parts.append(f"Not saved: {names}.")
-        box = QMessageBox(self._window)
-        box.setIcon(QMessageBox.Icon.Warning)
-        box.setWindowTitle("TinySAM")
-        box.setText("\n".join(parts))
-        if count:
-            it = "it" if count == 1 else "them"
-            box.setInformativeText(
-                f"What is not committed is not saved either: Cancel, then press C to keep {it}."
-            )
-        buttons = QMessageBox.StandardButton
-        choices = buttons.Discard | buttons.Cancel
-        if unsaved:
-            choices |= buttons.Save
-        box.setStandardButtons(choices)
-        box.setDefaultButton(buttons.Save if unsaved else buttons.Cancel)
-        discard = box.button(buttons.Discard)
-        if discard is not None:
-            discard.setText("Close without saving" if unsaved else "Close anyway")
-        answer = buttons(box.exec())
-        if answer == buttons.Discard:
-            return True
-        return answer == buttons.Save and self._save(unsaved)
-
-    def _tell_unsaved(self) -> None:
-        """Say which labels nobody will ask about any more when napari closes."""
-        unsaved = [] if self._closed else self.session.unsaved_layers()
-        if unsaved:
-            names = ", ".join(layer.name for layer in unsaved)
-            self.session.say(
-                "warning",
-                f"Not saved: {names}. Without TinySAM's dock napari closes without asking.",
-            )
-
-    def _save(self, layers: list[Labels]) -> bool:
-        """Save layers, each into its file; return whether all are saved."""
-        for layer in layers:
-            file = asked_for_file(self, self.session, layer)
-            if file is None or not self.session.saving.save_now(layer, file):
-                return False
-        return True
-
-    def _window_stays(self) -> None:
-        self._window_closes = False
+        return self._closed or may_close(self.window() or self, self.session)
 
 
 def _close_if_alive(reference: weakref.ref[AnnotationSession], *_: object) -> None:
-    """End a session whose widget Qt deleted unasked; nothing of the widget may be touched."""
+    """End a session whose widget Qt deleted. The widget must not be touched any more."""
     session = reference()
     if session is not None:
         session.close(window_is_gone=True)

@@ -1,8 +1,8 @@
-"""One sentence where auto-segmentation went poorly, with the step that helps. No Qt.
+"""One sentence about a poor auto-segmentation, with the step that helps. No Qt.
 
-Its limits were chosen with the bundled model on the validation images of the sets that it was
-trained for, where it is silent, and on noise, photographs, and discs of 6 to 850 pixels of the
-model's frame.
+The limits were chosen with the bundled model: there is no advice on the validation images of its
+training sets, and some on noise, photographs, and discs (6 to 850 pixels of the frame) that it
+finds poorly.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything import Proposals
 
-#: Objects that cover less than this share of what was looked at, and are not sure, are little.
+#: Objects that cover less than this share of the region, with a lower mean score, count as little.
 _LITTLE_COVERAGE, _SURE = 0.001, 0.7
 
-#: Below this diameter, in pixels of the frame, discs are found poorly; at 14 well.
+#: Discs below this diameter, in pixels of the frame, are found poorly; those of 14 well.
 _SMALL = 12.0
 
-#: Mean score of all candidates: 0.63 and more on images that are segmented well, also of such small
-#: objects as are; 0.43 to 0.58 on photographs.
+#: Mean score of all candidates: at least 0.63 on images that are segmented well, those with small
+#: objects included; 0.43 to 0.58 on photographs.
 _UNSURE_SMALL, _UNSURE = 0.65, 0.6
 
-#: So many candidates say something about an image; where less than this share of them is kept, most
-#: of what the model sees is nothing to it. On images that are segmented well, 0.63 and more are.
+#: With so many candidates, the share of them that is kept tells something: at least 0.63 on images
+#: that are segmented well.
 _ENOUGH, _FEW_KEPT = 15, 0.6
 
-#: Above half of the frame objects come in pieces, or with what is around them.
+#: Objects above half of the frame come in pieces, or with their surroundings.
 _LARGE, _SURE_LARGE = 550.0, 0.8
 
-_ANOTHER = "choose another model under Settings or fine-tune one"
+_ANOTHER = "choose another model under Settings, or fine-tune one"
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a finished auto-segmentation knows.
+    """Figures of a finished auto-segmentation.
 
     Parameters
     ----------
     scores, diameters : ndarray of float, (N,)
         Of all candidates: 0–1, and pixels of the model's frame.
     kept : ndarray of int
-        Which of them are shown with the model's own settings.
+        Those shown with the model's own settings.
     coverage : float
-        0–1, how much of the region the kept ones cover.
+        0–1, share of the region that they cover.
     side : int
-        Longest side of what the model looked at, in pixels of the image.
+        Longest side of the region, in pixels of the image.
     frame : int
-        That of what it sees.
+        Longest side of what the model sees, in its pixels.
     """
 
     scores: npt.NDArray[np.float64]
@@ -74,13 +74,13 @@ class Outcome:
         side: int,
         frame: int,
     ) -> Outcome:
-        """Collect it.
+        """Compute them.
 
         Parameters
         ----------
         proposals : Proposals
         labels, numbers
-            Which are shown: of a `Labelling`.
+            Of a `Labelling`: what is shown.
         where : ndarray of bool, (H, W)
             The region.
         side, frame : int
@@ -94,7 +94,7 @@ class Outcome:
 
 
 def advice(outcome: Outcome) -> str | None:
-    """Say what may have gone wrong, and what helps; None where nothing looks wrong.
+    """Say what may have gone wrong and what helps; None where nothing looks wrong.
 
     Parameters
     ----------
@@ -107,35 +107,32 @@ def advice(outcome: Outcome) -> str | None:
         return _little(outcome, finer=finer)
     if np.median(outcome.diameters) < _SMALL and scores.mean() < _UNSURE_SMALL:
         if finer:
-            return (
-                "The objects are small here: zoom in, choose “view”, and start again."
-            )
-        return f"The objects are too small for this model: {_ANOTHER}."
+            return "These objects are small: zoom in, choose “View” and start again."
+        return f"These objects are too small for this model: {_ANOTHER}."
     if outcome.diameters[kept].max() > _LARGE and sure < _SURE_LARGE:
         return (
-            "Some objects are large here, and may come in pieces: draw a box around each "
+            "Some objects are large and may come in pieces: draw a box around each "
             "(Shift+drag)."
         )
     share = len(kept) / len(scores)
     if len(scores) >= _ENOUGH and scores.mean() < _UNSURE and share < _FEW_KEPT:
-        return f"The model is unsure of most of what it sees here: {_ANOTHER}."
+        return f"The model is unsure of most objects here: {_ANOTHER}."
     return None
 
 
 def _little(outcome: Outcome, *, finer: bool) -> str:
     if outcome.side > outcome.frame and finer:
         return (
-            "Found little here; small objects are lost in so large a plane: zoom in, choose "
-            "“view”, and start again."
+            "Found little; a plane this large hides small objects: zoom in, choose “View” and "
+            "start again."
         )
     if len(outcome.scores) >= _ENOUGH:
         return (
-            "Found little that the model is sure of: lower the confidence, or "
-            f"{_ANOTHER}."
+            f"Found little that the model is sure of: lower the confidence, {_ANOTHER}."
         )
     if finer:
         return (
-            "Found little here: zoom in and choose “view” if objects are small, else "
+            "Found little: zoom in and choose “View” if the objects are small, else "
             f"{_ANOTHER}."
         )
-    return f"Found little here: {_ANOTHER}."
+    return f"Found little: {_ANOTHER}."

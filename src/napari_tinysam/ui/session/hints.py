@@ -1,4 +1,4 @@
-"""What to do next, in plain words. No Qt."""
+"""What the user can do next. No Qt."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _BY_STATUS = {
     StatusKind.NO_IMAGE: (
         "Open an image: drop a file on the window, or File → Open Sample → TinySAM."
     ),
-    StatusKind.LOADING_MODEL: "A few seconds. You can click already.",
-    StatusKind.DOWNLOADING: "Only the first time; it is kept on this computer.",
-    StatusKind.EMBEDDING: "You can click already: the masks follow in a moment.",
-    StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what was found.",
-    StatusKind.CANCELLED: "Click on a cell, or press Segment, to go on.",
-    StatusKind.VIEW_3D: "Press Ctrl+Y, or the 2D/3D button below the layer list.",
+    StatusKind.LOADING_MODEL: "This takes a few seconds. You can already click.",
+    StatusKind.DOWNLOADING: "Only the first time: the model stays on this computer.",
+    StatusKind.EMBEDDING: "You can already click: the masks follow in a moment.",
+    StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps the proposals so far.",
+    StatusKind.CANCELLED: "Click an object or press Segment to go on.",
+    StatusKind.VIEW_3D: "Press Ctrl+Y or the 2D/3D button below the layer list.",
     StatusKind.UNSUPPORTED: "Choose another image.",
-    StatusKind.FAILED: "Press Segment to try again, or choose a model under Settings.",
+    StatusKind.FAILED: "Press Segment to try again, or choose another model under Settings.",
 }
 
-#: Where the same takes longer than it will at later starts.
+#: Work that takes longer the first time.
 _FIRST_TIME = {
     StatusKind.LOADING_MODEL: (
-        "About half a minute, only this first time. You can click already."
+        "About half a minute, only this first time. You can already click."
     ),
     StatusKind.EMBEDDING: (
-        "A faster form of the model follows. You can click already, masks come later."
+        "First a faster form of the model is made, only this time. You can already click."
     ),
 }
 
@@ -42,42 +42,40 @@ def hint(session: AnnotationSession) -> str:
     if kind in _BY_STATUS:
         return _BY_STATUS[kind]
     if (above := session.hidden_by) is not None:
-        return f"“{above}” lies over this image: hide it with its eye, or select it."
+        return f"“{above}” covers this image: hide it, or select it to segment it."
     if not session.active:
         return "Switch on “Click to segment” to begin."
     if (tool := session.other_tool) is not None:
-        return f"The mouse is napari's “{tool}” now. For clicks choose its pan/zoom."
+        return f"Napari's “{tool}” tool has the mouse. Choose pan/zoom to segment."
     if session.auto.picking:
-        return "Click on a proposal to keep it, right click to drop it."
+        return "Click a proposal to accept it, right-click to discard it."
     if session.merge_mode:
-        return f"Click on the object to join with object {session.edited_id}."
+        return f"Click the object to merge into object {session.edited_id}."
     if session.edited_id is not None:
         return "Click to add, Ctrl+click to remove, then Commit (C)."
     if session.edit_mode:
-        return "Click on the object that you want to change."
+        return "Click the object that you want to edit."
     if session.auto.count and not session.can_clear:
-        return "Accept all, pick single ones, or move the sliders."
+        return "Accept all, pick some, or filter them with the sliders."
     if session.offered is not None:
-        return (
-            f"Object {session.offered} is here already: click it once more to edit it."
-        )
+        return f"Object {session.offered} is already here: click it again to edit it."
     if session.click_means == "another" and session.can_clear:
-        return "Click: another object. C keeps all, Ctrl+Z takes back."
+        return "A click starts another object. C commits all, Ctrl+Z undoes."
     if session.click_means == "part" and session.can_clear:
-        return "Click: adds this to the object. C keeps it."
+        return "A click adds this to the object. C commits it."
     if session.sees_nothing:
-        return "The model sees no object here. Drag a box with Shift, or Ctrl+Z."
+        return "The model sees no object here. Shift+drag a box, or undo (Ctrl+Z)."
     if session.can_commit:
-        return "C keeps it. Click what is missing, Ctrl+click what is too much."
+        return "C commits it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:
-        return "Click on the cell, or drag a box around it with Shift."
-    return "Move over a cell and click it. Shift+drag draws a box."
+        return "Click the object, or Shift+drag a box around it."
+    return "Move over an object and click it. Shift+drag draws a box."
 
 
 def blocked(session: AnnotationSession) -> str:
-    """Say why nothing can be clicked at the moment; "" if it can."""
+    """Say why nothing can be clicked now; "" if it can."""
     if session.image is None:
-        return "There is no image yet."
+        return "Open an image first."
     if session.status.kind in (StatusKind.VIEW_3D, StatusKind.UNSUPPORTED):
         return session.status.text
     if not session.active:

@@ -1,4 +1,4 @@
-"""Results of worker threads, handed over to the GUI thread."""
+"""Calls from worker threads to the GUI thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Mailbox(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        # Queued even from the GUI thread: whoever posts is never called back inside its own call.
+        # Queued even from the GUI thread: a caller is never called back inside its own call.
         queued = Qt.ConnectionType.QueuedConnection
         self.posted.connect(self._run, queued)  # type: ignore[call-arg]
 
@@ -27,8 +27,8 @@ class _Mailbox(QObject):
 class GuiDelivery:
     """Calls functions later on the GUI thread, until it is closed.
 
-    Make it on the GUI thread. What is posted after `close`, or is still waiting then, is dropped:
-    the widget that would have shown it is gone.
+    Make it on the GUI thread. Calls that wait at `close`, or come later, are dropped: the widget
+    that would have shown them is gone.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class GuiDelivery:
                 self._mailbox.posted.emit(lambda: self._run(call))
 
     def close(self) -> None:
-        """Drop what waits and what is still to come. Idempotent; call it on the GUI thread."""
+        """Drop waiting and later calls. Idempotent; call it on the GUI thread."""
         with self._lock:
             mailbox, self._mailbox = self._mailbox, None
         if mailbox is not None:

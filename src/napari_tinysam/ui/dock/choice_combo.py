@@ -1,0 +1,86 @@
+"""A combo box that holds values, each with its text and tooltip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+_SHORTEST = 8  # letters that stay readable when the dock is narrow
+
+
+class Choice(NamedTuple):
+    """One entry."""
+
+    value: Any
+    text: str
+    tip: str = ""
+
+
+class ChoiceCombo(QComboBox):
+    """Chooses one of some values. Long entries do not widen it: docks are narrow.
+
+    Parameters
+    ----------
+    choices : iterable of Choice
+        The entries; see `set_choices`.
+    tip : str
+        Tooltip where the current entry has none.
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    #: The user chose an entry; its value.
+    chosen = Signal(object)
+
+    def __init__(
+        self,
+        choices: Iterable[Choice] = (),
+        *,
+        tip: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._tip = tip
+        self._values: list[Any] = []
+        self.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.setMinimumContentsLength(_SHORTEST)
+        self.activated.connect(self._choose)
+        self.set_choices(list(choices))
+
+    def set_choices(self, choices: Sequence[Choice]) -> None:
+        """Replace the entries. Emits nothing."""
+        self._values = [choice.value for choice in choices]
+        texts = [choice.text for choice in choices]
+        if texts == [self.itemText(at) for at in range(self.count())]:
+            return
+        self.clear()
+        for choice in choices:
+            self.addItem(choice.text)
+            self.setItemData(self.count() - 1, choice.tip, Qt.ItemDataRole.ToolTipRole)
+
+    def show_choice(self, value: Any) -> None:
+        """Mark a value as the current one, or the first where there is none. Emits nothing."""
+        # `==`, not `is`: napari hands plugins proxies of its layers.
+        at = next((i for i, known in enumerate(self._values) if known == value), 0)
+        self.setCurrentIndex(at)
+        self.setToolTip(self.itemData(at, Qt.ItemDataRole.ToolTipRole) or self._tip)
+
+    def showPopup(self) -> None:
+        """Open the list, wide enough for its entries."""
+        view = self.view()
+        if view is not None:
+            view.setMinimumWidth(min(480, view.sizeHintForColumn(0) + 24))
+        super().showPopup()
+
+    def minimumSizeHint(self) -> QSize:
+        """Return room for a few letters."""
+        return QSize(60, super().minimumSizeHint().height())
+
+    def _choose(self, at: int) -> None:
+        if 0 <= at < len(self._values):
+            self.chosen.emit(self._values[at])
