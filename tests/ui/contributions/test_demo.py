@@ -9,7 +9,7 @@ import numpy as np
 
 from analytic_runtime import analytic_predictor
 from napari_tinysam.cli import demo as cli_demo
-from napari_tinysam.inference import predictor
+from napari_tinysam.inference import load
 from napari_tinysam.ui.contributions import demo as _demo
 from napari_tinysam.ui.session.facade import session_of
 
@@ -22,7 +22,7 @@ def test_the_demo_goes_on_in_napari(
 ) -> None:
     viewer = make_napari_viewer()
     ran = []
-    monkeypatch.setattr(predictor, "load_model", lambda *_, **__: analytic_predictor())
+    monkeypatch.setattr(load, "load_model", lambda *_, **__: analytic_predictor())
     monkeypatch.setattr(napari, "Viewer", lambda **_: viewer)
     monkeypatch.setattr(napari, "run", lambda: ran.append(True))
     image = cli_demo.image()
