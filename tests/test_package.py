@@ -264,11 +264,13 @@ def test_sdist_and_wheel_contain_what_belongs_there(distributions):
     tracked = {
         path.relative_to(folder).as_posix()
         for folder in (ROOT / "src", ROOT / "training")
-        for package in folder.glob("*/__init__.py")
-        for path in package.parent.rglob("*.py")
+        for package in packages
+        for pattern in ("*.py", "*.yaml")
+        for path in (folder / package).rglob(pattern)
     }
     assert tracked <= in_wheel
     assert {"napari_tinysam/napari.yaml", "napari_tinysam/py.typed"} <= in_wheel
+    assert "tinysam_training/recipes/default.yaml" in in_wheel
     for name in ("default", "default-int8"):
         assert f"napari_tinysam/weights/{name}.safetensors" in in_wheel
 

@@ -25,6 +25,7 @@ from tinysam_training.recipe import (
     Stage,
     TeacherSettings,
     ValidationSettings,
+    find_recipe,
     load_recipe,
     recipe_as_yaml,
     recipe_from,
@@ -98,8 +99,24 @@ def test_shipped_recipes_load(path: Path) -> None:
     assert bool(recipe.teacher.model) == bool(recipe.losses.embedding)
 
 
-def test_there_are_shipped_recipes() -> None:
-    assert {"default", "scratch", "distill"} <= {path.stem for path in SHIPPED}
+@pytest.mark.parametrize("name", ["default", "scratch", "distill"])
+def test_recipes_of_the_package_have_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(name) in SHIPPED
+    assert load_recipe(Path(name), steps=7).name == name
+    assert find_recipe(f"{name}.yaml") == Path(f"{name}.yaml")
+
+
+def test_a_name_that_no_recipe_has_is_refused_with_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="one of default, distill, scratch"):
+        load_recipe("mine")
+    Path("mine").write_text("steps: 3")
+    assert load_recipe("mine").steps == 3
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -22,11 +22,10 @@ from default_model.beginning import (
 from default_model.code_copy import copy_code
 from default_model.processes import ProcessRecord
 from default_model.state import Orders, RefusedError, State
+from tinysam_training.recipe import find_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-RECIPE = Path("training/tinysam_training/recipes/default.yaml")
 
 #: Everything else on the machine goes first.
 NICENESS = 10
@@ -82,7 +81,7 @@ def start(
         else:
             commit = before.commit
         if not (goes_on and state.recipe.exists()):
-            _write_recipe(state, recipe or state.code / RECIPE)
+            _write_recipe(state, recipe or find_recipe("default"))
         state.keep(Orders(str(root), count, commit))
         record = _launched(state, root, count)
     what = "goes on from its checkpoint" if goes_on else "begins"

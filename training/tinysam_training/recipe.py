@@ -27,6 +27,9 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 
+#: The recipes that come with the package.
+_SHIPPED = Path(__file__).with_name("recipes")
+
 
 class RecipeError(DataError):
     """A recipe cannot be used; the message is a sentence for the user."""
@@ -364,13 +367,37 @@ class Recipe:
                     )
 
 
-def load_recipe(path: str | Path, **changes: Any) -> Recipe:
+def find_recipe(name: str | Path) -> Path:
+    """Find the file of a recipe.
+
+    Parameters
+    ----------
+    name : str or Path
+        The name of a recipe that comes with the package, such as ``"default"``, or a path.
+
+    Raises
+    ------
+    RecipeError
+        If `name` is neither.
+    """
+    path = Path(name)
+    known = {shipped.stem: shipped for shipped in sorted(_SHIPPED.glob("*.yaml"))}
+    if str(name) in known:
+        return known[str(name)]
+    if path.name == str(name) and not path.suffix and not path.exists():
+        raise RecipeError(
+            f"There is no recipe {name}: name one of {', '.join(known)}, or a YAML file."
+        )
+    return path
+
+
+def load_recipe(name: str | Path, **changes: Any) -> Recipe:
     """Read a recipe.
 
     Parameters
     ----------
-    path : str or Path
-        A YAML file.
+    name : str or Path
+        As for `find_recipe`.
     **changes
         Fields of `Recipe` that replace the file's, such as ``minutes=30``.
 
@@ -379,7 +406,7 @@ def load_recipe(path: str | Path, **changes: Any) -> Recipe:
     RecipeError
         If it cannot be read, is not YAML, or has keys or values that do not exist.
     """
-    path = Path(path)
+    path = find_recipe(name)
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:

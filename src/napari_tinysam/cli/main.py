@@ -410,7 +410,11 @@ WayOption = Annotated[
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Of all random choices.")]
 RecipeArgument = Annotated[
     Path,
-    typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False),
+    typer.Argument(
+        metavar="RECIPE",
+        help="default, distill, scratch, or a YAML file.",
+        show_default=False,
+    ),
 ]
 DataRootOption = Annotated[
     Path,

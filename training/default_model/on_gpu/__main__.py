@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from default_model.background import RECIPE
 from default_model.beginning import fitting_start, plain_recipe
 from default_model.code_copy import REPOSITORY
 from default_model.on_gpu.collecting import collect
@@ -18,6 +17,7 @@ from default_model.on_gpu.rehearsal import rehearse, small_recipe
 from default_model.state import RefusedError
 from napari_tinysam.checkpoints import CheckpointError
 from tinysam_training.data.labelled_image import DataError
+from tinysam_training.recipe import find_recipe
 
 _PACK = REPOSITORY / ".gpu"
 
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wheels", default="", help="a folder of them, download, or none"
     )
     pack.add_argument("--limit", type=float, default=60, help="MiB of the pack")
-    pack.add_argument("--recipe", type=Path, default=REPOSITORY / RECIPE)
+    pack.add_argument("--recipe", type=Path, default=find_recipe("default"))
     pack.add_argument("-o", "--output", type=Path, default=_PACK)
     pack.add_argument("--rehearse", action="store_true", help="small, here, on the CPU")
     back = commands.add_parser("collect", help="put together what came back, and judge")
