@@ -175,7 +175,7 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
     assert settings.model.name == "default"
     assert settings.model.device == "auto"
     assert settings.preview.enabled is True
-    assert settings.labels.overlap == "keep existing"
+    assert settings.labels.overlap == "never overwrite"
     assert settings.cache.planes > 0
     settings.model.device = "cpu"  # is saved, under the folder of this test
     assert "device: cpu" in settings.config_path.read_text()

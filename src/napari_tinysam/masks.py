@@ -10,6 +10,8 @@ import numpy as np
 from napari_tinysam.prompts import LOGITS_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 #: A mask is where its logits exceed this (Segment Anything, ``mask_threshold``).
@@ -55,14 +57,38 @@ class BoxedMask:
         return slice(self.y0, self.y0 + height), slice(self.x0, self.x0 + width)
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1), the first and last pixels of the rectangle."""
+        height, width = self.mask.shape
+        return self.x0, self.y0, self.x0 + width - 1, self.y0 + height - 1
+
+    @property
     def area(self) -> int:
         """Pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
+    @property
+    def depth(self) -> npt.NDArray[np.float64]:
+        """(h, w) distance of each pixel of the mask to the nearest pixel outside it."""
+        from scipy.ndimage import distance_transform_edt
+
+        # The border of the rectangle is outside the mask too.
+        return np.asarray(distance_transform_edt(np.pad(self.mask, 1))[1:-1, 1:-1])
+
+    @property
+    def deepest(self) -> tuple[float, float]:
+        """(x, y) of the pixel deepest inside the mask."""
+        depth = self.depth
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        return float(x + self.x0), float(y + self.y0)
+
+    def moved(self, y: int, x: int, shape: tuple[int, int]) -> BoxedMask:
+        """Return the mask in an image of another shape, `y` rows down and `x` columns right."""
+        return BoxedMask(self.mask, self.y0 + y, self.x0 + x, shape)
+
     def trimmed(self) -> BoxedMask:
         """Return the same mask in the smallest rectangle that holds it."""
-        inner = BoxedMask.from_full(self.mask)
-        return BoxedMask(inner.mask, self.y0 + inner.y0, self.x0 + inner.x0, self.shape)
+        return BoxedMask.from_full(self.mask).moved(self.y0, self.x0, self.shape)
 
     def without_specks(self, share: float = 0.1) -> BoxedMask:
         """Return the mask without the small pieces that lie apart from it.
@@ -94,22 +120,14 @@ class BoxedMask:
 
     def shared_area(self, other: BoxedMask) -> int:
         """Pixels that this mask and another of the same image have in common."""
-        both = []
-        for mine, theirs in zip(self.slices, other.slices, strict=True):
-            both.append(
-                slice(max(mine.start, theirs.start), min(mine.stop, theirs.stop))
-            )
-        ys, xs = both
-        if ys.start >= ys.stop or xs.start >= xs.stop:
+        (ya, xa), (yb, xb) = self.slices, other.slices
+        y0, y1 = max(ya.start, yb.start), min(ya.stop, yb.stop)
+        x0, x1 = max(xa.start, xb.start), min(xa.stop, xb.stop)
+        if y0 >= y1 or x0 >= x1:
             return 0
-        parts = [
-            each.mask[
-                ys.start - each.y0 : ys.stop - each.y0,
-                xs.start - each.x0 : xs.stop - each.x0,
-            ]
-            for each in (self, other)
-        ]
-        return int(np.count_nonzero(parts[0] & parts[1]))
+        a = self.mask[y0 - ya.start : y1 - ya.start, x0 - xa.start : x1 - xa.start]
+        b = other.mask[y0 - yb.start : y1 - yb.start, x0 - xb.start : x1 - xb.start]
+        return int(np.count_nonzero(a & b))
 
     def to_full(self) -> npt.NDArray[np.bool_]:
         """Return the mask at the size of the image, (H, W) bool."""
@@ -326,13 +344,15 @@ def _first_and_last(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     return np.stack([first, np.where(first < columns, last, -1)])
 
 
-def mask_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """(x0, y0, x1, y1) of a mask's first and last pixels; None for an empty mask."""
-    boxed = BoxedMask.from_full(mask)
-    if not boxed.area:
-        return None
-    height, width = boxed.mask.shape
-    return boxed.x0, boxed.y0, boxed.x0 + width - 1, boxed.y0 + height - 1
+def bounding_slices(masks: Sequence[BoxedMask]) -> tuple[slice, slice]:
+    """Return the rectangle that holds all masks; an empty one if all of them are empty."""
+    filled = [mask.slices for mask in masks if mask.mask.size]
+    if not filled:
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(min(y.start for y, _ in filled), max(y.stop for y, _ in filled)),
+        slice(min(x.start for _, x in filled), max(x.stop for _, x in filled)),
+    )
 
 
 def mask_iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

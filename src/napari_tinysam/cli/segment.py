@@ -13,6 +13,7 @@ from napari_tinysam.cli.running import Running
 from napari_tinysam.files import planes as reading
 from napari_tinysam.files import writing
 from napari_tinysam.files.stacks import FileError
+from napari_tinysam.labels import draw_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,7 +258,6 @@ def _labels(
         masks = predictor.predict(embedding, prompts)
         for row, candidate in enumerate(masks.best):
             boxed = masks.boxed(row, int(candidate)).without_specks()
-            under = labels[boxed.slices]
-            under[boxed.mask & (under == 0)] = start + row + 1
+            draw_mask(labels, boxed, start + row + 1)
             scores.append(float(masks.scores[row, candidate]))
     return labels, scores

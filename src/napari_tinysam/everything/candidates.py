@@ -179,9 +179,7 @@ def found_by(
         mask = candidate.mask
         if not mask.area:
             continue
-        height, width = mask.mask.shape
-        box = (mask.x0, mask.y0, mask.x0 + width - 1, mask.y0 + height - 1)
-        found.append(replace(candidate, box=box, area=mask.area))
+        found.append(replace(candidate, box=mask.box, area=mask.area))
     return found
 
 

@@ -21,6 +21,7 @@ from napari_tinysam.everything.search import (
     SearchSettings,
     decoded_points,
 )
+from napari_tinysam.labels import object_masks
 from napari_tinysam.masks import BoxedMask, stability_scores
 from napari_tinysam.metrics import boxed_iou
 from napari_tinysam.objects.finding import ObjectSettings, confirmed, segment_objects
@@ -114,9 +115,7 @@ class Instance:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """x0, y0, x1, y1 of the first and last pixels."""
-        height, width = self.mask.mask.shape
-        x0, y0 = self.mask.x0, self.mask.y0
-        return x0, y0, x0 + width - 1, y0 + height - 1
+        return self.mask.box
 
 
 def instances_of(
@@ -130,22 +129,15 @@ def instances_of(
     confirmed : ndarray of float64, (N + 1,), optional
         From `napari_tinysam.objects.finding.confirmed`.
     """
-    from scipy import ndimage as ndi
-
-    shape = (int(labels.shape[0]), int(labels.shape[1]))
-    found = []
-    for label, place in enumerate(ndi.find_objects(labels), start=1):
-        if place is None:
-            continue
-        mask = labels[place] == label
-        # The border of the crop is outside of the object too.
-        depth = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        y0, x0 = place[0].start, place[1].start
-        point = (float(x0 + x), float(y0 + y))
-        sure = 1.0 if confirmed is None else float(confirmed[label])
-        found.append(Instance(label, BoxedMask(mask, y0, x0, shape), point, sure))
-    return found
+    return [
+        Instance(
+            label,
+            mask,
+            mask.deepest,
+            1.0 if confirmed is None else float(confirmed[label]),
+        )
+        for label, mask in object_masks(labels)
+    ]
 
 
 class GuidedSearch:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.labels import draw_mask, renumbered
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -236,22 +238,15 @@ def _drawn(
     labels = np.zeros(proposals.shape, np.int32)
     if taken is not None:
         labels[taken] = -1
-    territories = proposals.territories
-    least = 1 - settings.overlap
+    territories, least = proposals.territories, 1 - settings.overlap
     drawn: list[int] = []
     for number in numbers:
-        proposal = proposals[number]
-        mask, place = proposal.mask.mask, proposal.mask.slices
-        region = labels[place]
-        free = mask & (region == 0)
-        if territories is not None and proposal.territory:
-            own = territories[place] == proposal.territory
-            free |= mask & own & (region > 0)
-        pixels = int(np.count_nonzero(free))
-        if not pixels or pixels < least * proposal.area:
-            continue
-        drawn.append(number)
-        region[free] = len(drawn)
+        mask, territory = proposals[number].mask, proposals[number].territory
+        own = None
+        if territories is not None and territory:
+            own = territories[mask.slices] == territory
+        if draw_mask(labels, mask, len(drawn) + 1, least_share=least, own=own):
+            drawn.append(number)
     kept = _connected(labels, proposals, drawn) if settings.connected else labels
     kept[kept < 0] = 0
     return _numbered(kept, drawn)
@@ -275,10 +270,8 @@ def _connected(
 
 def _numbered(labels: npt.NDArray[np.int32], drawn: list[int]) -> Labelling:
     """Leave no gaps in the numbers: an object may have lost all its pixels to territories."""
-    there = np.bincount(labels.ravel(), minlength=len(drawn) + 1)[1:] > 0
-    if there.all():
+    there = np.bincount(labels.ravel(), minlength=len(drawn) + 1) > 0
+    if there[1:].all():
         return Labelling(labels, drawn)
-    numbers = np.concatenate([[0], np.cumsum(there) * there]).astype(np.int32)
-    return Labelling(
-        numbers[labels], [n for n, kept in zip(drawn, there, strict=True) if kept]
-    )
+    kept = [number for number, stays in zip(drawn, there[1:], strict=True) if stays]
+    return Labelling(renumbered(labels, there), kept)

@@ -14,7 +14,6 @@ import numpy as np
 
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.segmentation import Progress, Segmentation
-from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -86,5 +85,5 @@ class PartSegmentation:
     def _placed(self, proposal: Proposal) -> Proposal:
         y0, x0 = self._rows.start, self._columns.start
         mask, (x, y) = proposal.mask, proposal.point
-        placed = BoxedMask(mask.mask, mask.y0 + y0, mask.x0 + x0, self._shape)
+        placed = mask.moved(y0, x0, self._shape)
         return replace(proposal, mask=placed, point=(x + x0, y + y0))

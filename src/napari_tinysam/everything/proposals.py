@@ -62,9 +62,7 @@ class Proposal:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """x0, y0, x1, y1 of the mask's first and last pixels."""
-        height, width = self.mask.mask.shape
-        x0, y0 = self.mask.x0, self.mask.y0
-        return x0, y0, x0 + width - 1, y0 + height - 1
+        return self.mask.box
 
     @classmethod
     def of_candidate(
@@ -182,22 +180,8 @@ class Shared:
             )
             own = proposals[number].mask
             for other in np.flatnonzero(meets).tolist():
-                pixels = _common(own, proposals[other].mask)
+                pixels = own.shared_area(proposals[other].mask)
                 if pixels:
                     rows.append((other, number, pixels))
         columns = np.array(rows, np.int64).reshape(-1, 3).T
         return cls(columns[0].astype(np.intp), columns[1].astype(np.intp), columns[2])
-
-
-def _common(a: BoxedMask, b: BoxedMask) -> int:
-    """Pixels that two masks of one image share."""
-    height_a, width_a = a.mask.shape
-    height_b, width_b = b.mask.shape
-    y0, x0 = max(a.y0, b.y0), max(a.x0, b.x0)
-    y1 = min(a.y0 + height_a, b.y0 + height_b)
-    x1 = min(a.x0 + width_a, b.x0 + width_b)
-    if y0 >= y1 or x0 >= x1:
-        return 0
-    part_a = a.mask[y0 - a.y0 : y1 - a.y0, x0 - a.x0 : x1 - a.x0]
-    part_b = b.mask[y0 - b.y0 : y1 - b.y0, x0 - b.x0 : x1 - b.x0]
-    return int(np.count_nonzero(part_a & part_b))

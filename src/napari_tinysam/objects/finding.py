@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.labels import renumbered
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 
@@ -362,7 +363,7 @@ def _without_small(
         settings.minimum_share * float(np.median(areas[there])),
     )
     kept = there & (areas >= least)
-    return np.asarray((np.cumsum(kept) * kept)[labels], np.int32)
+    return renumbered(labels, kept)
 
 
 def _upscaled(
@@ -400,9 +401,7 @@ def _upscaled(
         best[rows, columns][more] = share[more]
         fine[rows, columns][more] = number
     fine[~foreground] = 0
-    used = np.bincount(fine.ravel()) > 0
-    used[0] = False
-    return np.asarray((np.cumsum(used) * used)[fine], np.int32)
+    return renumbered(fine, np.bincount(fine.ravel()) > 0)
 
 
 def _linear_weights(source: int, target: int) -> npt.NDArray[np.float32]:

@@ -25,9 +25,9 @@ from qtpy.QtWidgets import (
 
 from fake_predictor import disc_predictor
 from napari_tinysam.checkpoints import REGISTRY
+from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.canvas.keys import KEYS
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
-from napari_tinysam.ui.session.labels import Overlap
 from napari_tinysam.ui.state.planes import Contrast
 
 if TYPE_CHECKING:
@@ -192,9 +192,9 @@ def test_the_focus_goes_back_to_the_canvas(
     overlap.setFocus()
     dock.until(overlap.hasFocus)
 
-    choose(overlap, 1)
+    choose(overlap, 2)
 
-    assert dock.session.overlap is Overlap.OVERWRITE
+    assert dock.session.overlap is Overlap.REPLACE
     assert not overlap.hasFocus()
     QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_T)
     assert dock.session.sign == 0
@@ -479,7 +479,7 @@ def test_choices_are_kept(
     dock = open_dock(Image(blobs))
     dock.widget.models.hover.click()
     choose(dock.widget.models.device, 1)
-    choose(dock.widget.output.overlap, 1)
+    choose(dock.widget.output.overlap, 2)
     kept = get_plugin_settings("napari-tinysam")
     assert kept.preview.enabled is False
     assert kept.model.device == "cpu"
@@ -487,7 +487,7 @@ def test_choices_are_kept(
     again = open_dock(Image(blobs))
     assert not again.session.hover_enabled
     assert again.session.device == "cpu"
-    assert again.session.overlap is Overlap.OVERWRITE
+    assert again.session.overlap is Overlap.REPLACE
 
 
 def test_the_commit_button_counts_in_few_letters_where_there_is_little_room(

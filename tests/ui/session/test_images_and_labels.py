@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from desk import Desk, open_desk
 from fake_inference import ImmediateInference
 from fake_predictor import disc_predictor
+from napari_tinysam.labels import object_masks
 from napari_tinysam.ui.session.facade import AnnotationSession
 
 
@@ -337,5 +338,6 @@ def test_accepting_all_into_labels_that_are_not_in_memory(
     found[20:40, 20:40], found[60:90, 100:140] = 1, 2
     plane = desk.session.shown_plane
     assert plane is not None
-    assert desk.session.paste(plane, found, 2) is not None
+    masks = [mask for _, mask in object_masks(found)]
+    assert desk.session.paste(plane, masks) is not None
     np.testing.assert_array_equal(np.asarray(labels.data), found)

@@ -13,7 +13,8 @@ from napari.layers import Image, Labels, Points, Shapes
 
 from desk import Desk, open_desk
 from fake_inference import SteppedInference
-from napari_tinysam.ui.session.labels import LabelEdit, Overlap
+from napari_tinysam.labels import Overlap
+from napari_tinysam.ui.session.label_edits import LabelEdit
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import History, Step
 from napari_tinysam.ui.state.planes import Plane
@@ -162,7 +163,7 @@ def test_a_click_elsewhere_takes_the_offer_back(desk: Desk) -> None:
 def test_overwriting_means_a_new_object_where_one_is(desk: Desk) -> None:
     desk.click(100, 80)
     desk.session.commit()
-    desk.session.set_overlap(Overlap.OVERWRITE)
+    desk.session.set_overlap(Overlap.REPLACE)
     desk.click(102, 80)
     assert desk.session.object_count == 1
 

@@ -22,11 +22,11 @@ from fake_inference import ImmediateInference, SteppedInference
 from fake_predictor import disc_predictor
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.protocol import DamagedModelError
+from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.session import embedder
 from napari_tinysam.ui.session.facade import AnnotationSession, StatusKind, session_of
 from napari_tinysam.ui.session.hints import hint
-from napari_tinysam.ui.session.labels import Overlap
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.planes import Contrast
 
@@ -260,7 +260,7 @@ def test_clear_is_undoable(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overlap", "expected"), [(Overlap.KEEP, 1), (Overlap.OVERWRITE, 2)]
+    ("overlap", "expected"), [(Overlap.NEVER, 1), (Overlap.REPLACE, 2)]
 )
 def test_objects_that_are_there(desk: Desk, overlap: Overlap, expected: int) -> None:
     desk.click(100, 80)
@@ -1103,9 +1103,9 @@ def test_what_is_imported_for_later_is_really_imported() -> None:
     """Some packages import their parts only when they are used."""
     code = (
         "import sys\n"
-        "from napari_tinysam import predictor\n"
-        "from napari_tinysam.ui import embedder\n"
-        "predictor._import_ahead(); embedder._import_ahead()\n"
+        "from napari_tinysam.inference import load\n"
+        "from napari_tinysam.ui.session import embedder\n"
+        "load._import_ahead(); embedder._import_ahead()\n"
         "for name in sys.argv[1:]: assert name in sys.modules, name\n"
     )
     needed = ("skimage.segmentation._watershed", "skimage.color.colorconv", "pandas")

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
+from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
 from napari_tinysam.ui.dock.questions import ask_for_file
-from napari_tinysam.ui.session.labels import Overlap
 from napari_tinysam.ui.state.choices import keep_choice
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 _OVERLAP_TIPS = {
-    Overlap.KEEP: "A new object takes only pixels that no object has",
-    Overlap.OVERWRITE: "A new object takes pixels from existing objects",
+    Overlap.NEVER: "Objects keep their pixels; a new object with too few left is refused",
+    Overlap.FREE: "Objects keep their pixels; a new object gets the rest, however small",
+    Overlap.REPLACE: "A new object takes pixels from existing objects",
     Overlap.MERGE: "New pixels join the label that is selected in the labels layer",
 }
 

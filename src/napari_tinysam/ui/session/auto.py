@@ -7,13 +7,14 @@ is written into the user's labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_tinysam.labels import object_masks
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
 from napari_tinysam.ui.session.advice import Outcome, advice
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.canvas.prompt_layers import Box
-    from napari_tinysam.ui.session.labels import LabelEdit
+    from napari_tinysam.ui.session.label_edits import LabelEdit
     from napari_tinysam.ui.state.planes import Contrast, Plane
 
 
@@ -107,10 +108,8 @@ class AutoHost(Protocol):
         """Return which pixels of a plane are labelled, (H, W); None without labels."""
         ...
 
-    def paste(
-        self, plane: Plane, labels: npt.NDArray[np.int32], count: int
-    ) -> LabelEdit | None:
-        """Write labels 1…count of a plane into the user's labels, with new ids."""
+    def paste(self, plane: Plane, masks: Sequence[BoxedMask]) -> LabelEdit | None:
+        """Write accepted proposals of a plane into the user's labels, with new ids."""
         ...
 
     def show_auto_status(self, status: Status | None) -> None:
@@ -345,7 +344,8 @@ class AutoSegmenter:
         if proposed is None or plane is None or shown is None or not shown.numbers:
             self._host.say("info", "There are no proposals: press Auto-segment first.")
             return
-        edit = self._host.paste(plane, shown.labels, len(shown.numbers))
+        masks = [mask for _, mask in object_masks(shown.labels)]
+        edit = self._host.paste(plane, masks)
         if edit is not None:
             self.picking = False
             self._decide(proposed.without(frozenset(shown.numbers)), "accept all", edit)
@@ -373,8 +373,7 @@ class AutoSegmenter:
         if label == NEGATIVE:
             self._decide(after, "reject")
             return
-        labels = mask.to_full().astype(np.int32)
-        edit = self._host.paste(plane, labels, 1)
+        edit = self._host.paste(plane, [mask])
         if edit is not None:
             self._decide(after, "accept", edit)
 

@@ -16,6 +16,7 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from psygnal import Signal
 
 from napari_tinysam.inference.cache import EmbeddingCache
+from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.canvas.keys import KeyBinder
 from napari_tinysam.ui.canvas.mouse import MouseTool
@@ -34,7 +35,7 @@ from napari_tinysam.ui.session.embedder import (
     load_predictor,
 )
 from napari_tinysam.ui.session.label_editor import LabelEditor
-from napari_tinysam.ui.session.labels import LabelEdit, Overlap, Stroke
+from napari_tinysam.ui.session.label_edits import LabelEdit, Stroke
 from napari_tinysam.ui.session.outputs import Outputs, committed_name
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.predictions import Predictions
@@ -158,7 +159,7 @@ class AnnotationSession:
         self.image: Image | None = None
         self.active = False
         self.sign = POSITIVE
-        self.overlap = Overlap.KEEP
+        self.overlap = Overlap.NEVER
         self.contrast = self._memory.contrast
         self.new_objects = self._memory.new_objects
         self.hover_enabled = True
@@ -1165,7 +1166,7 @@ class AnnotationSession:
         """
         image, offered = self.image, self.offered
         fresh = self.drafts.current.is_empty or self._waits(self.drafts.current)
-        if image is None or self.overlap is not Overlap.KEEP:
+        if image is None or self.overlap is not Overlap.NEVER:
             return False
         if not fresh and not self._begins_another(xy):
             return False
@@ -1295,13 +1296,11 @@ class AnnotationSession:
         """Return which pixels of a plane are labelled, (H, W); None without labels."""
         return None if self.image is None else self._editor.labelled(self.image, plane)
 
-    def paste(
-        self, plane: Plane, labels: npt.NDArray[np.int32], count: int
-    ) -> LabelEdit | None:
-        """Write labels 1…count of a plane into the user's labels, with new ids."""
+    def paste(self, plane: Plane, masks: Sequence[BoxedMask]) -> LabelEdit | None:
+        """Write accepted proposals of a plane into the user's labels, with new ids."""
         if self.image is None:
             return None
-        return self._editor.paste(self.image, plane, labels, count, self.overlap)
+        return self._editor.paste(self.image, plane, masks, self.overlap)
 
     def show_auto_status(self, status: Status | None) -> None:
         """Show a status of auto-segmentation; None: what it is beside that."""

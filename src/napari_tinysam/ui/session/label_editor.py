@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.session import labels as _labels
-from napari_tinysam.ui.session.labels import LabelEdit, LabelsError, Overlap
+from napari_tinysam.ui.session.label_edits import LabelEdit, read_ids
+from napari_tinysam.ui.session.labels import LabelsError
 from napari_tinysam.ui.state.drafts import EditedObject
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from napari_tinysam.labels import Overlap
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.embedder import Notify
     from napari_tinysam.ui.session.outputs import Outputs
@@ -68,7 +70,7 @@ class LabelEditor:
         -------
         edit : LabelEdit
         labels : list of int
-            Ids of the objects; 0 for one that other objects cover.
+            Ids of the objects; 0 for one that was refused.
         """
         self._make_missing(image)
         labels: list[int] = []
@@ -86,17 +88,16 @@ class LabelEditor:
         self,
         image: Image,
         plane: Plane,
-        labels: npt.NDArray[np.int32],
-        count: int,
+        masks: Sequence[BoxedMask],
         overlap: Overlap,
     ) -> LabelEdit | None:
-        """Write a label image, (H, W) with labels 1…count; makes the layer if there is none."""
+        """Write accepted proposals; makes the layer if there is none."""
         self._make_missing(image)
         return self._write(
             image,
             plane,
             lambda layer, at: _labels.paste_edit(
-                layer, at, labels, count, overlap, self._outputs.ids(layer)
+                layer, at, masks, overlap, self._outputs.ids(layer)
             ),
         )
 
@@ -106,7 +107,7 @@ class LabelEditor:
             found = self._outputs.plane(image, plane)
         except LabelsError:
             return None
-        return None if found is None else _labels.read_ids(*found) > 0
+        return None if found is None else read_ids(*found) > 0
 
     def id_at(self, image: Image, plane: Plane, xy_plane: tuple[float, float]) -> int:
         """Return the id at (x, y); 0 where there is none, or no layer that fits."""

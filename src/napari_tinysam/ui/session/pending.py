@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.cache import EmbeddingCache
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from napari_tinysam.ui.session.labels import Overlap
+    from napari_tinysam.labels import Overlap
     from napari_tinysam.ui.state.drafts import ObjectDraft
     from napari_tinysam.ui.state.planes import Plane
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.ui.session.labels import Overlap
+from napari_tinysam.labels import Overlap
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.protocol import Precision
@@ -45,7 +45,7 @@ class Choices:
     threads: int = 0
     hover: bool = True
     opacity: float = 1.0
-    overlap: Overlap = Overlap.KEEP
+    overlap: Overlap = Overlap.NEVER
     planes: int = 64
 
 

@@ -83,7 +83,7 @@ def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:
         neighbours = [
             other
             for other in np.flatnonzero(near).tolist()
-            if _meet(around, proposals[other].mask)
+            if around.shared_area(proposals[other].mask)
         ]
         distance = np.full(len(PALETTE), np.inf)
         apart = np.linalg.norm(middles[neighbours] - middles[number], axis=1)
@@ -104,18 +104,6 @@ def _grown(mask: BoxedMask) -> BoxedMask:
 
     grown = maximum_filter(np.pad(mask.mask, _GAP), 2 * _GAP + 1)
     return BoxedMask(grown, mask.y0 - _GAP, mask.x0 - _GAP, mask.shape)
-
-
-def _meet(a: BoxedMask, b: BoxedMask) -> bool:
-    """Whether two masks have a pixel in common."""
-    (ya, xa), (yb, xb) = a.slices, b.slices
-    y0, x0 = max(ya.start, yb.start), max(xa.start, xb.start)
-    y1, x1 = min(ya.stop, yb.stop), min(xa.stop, xb.stop)
-    if y0 >= y1 or x0 >= x1:
-        return False
-    part_a = a.mask[y0 - a.y0 : y1 - a.y0, x0 - a.x0 : x1 - a.x0]
-    part_b = b.mask[y0 - b.y0 : y1 - b.y0, x0 - b.x0 : x1 - b.x0]
-    return bool((part_a & part_b).any())
 
 
 def _relations(proposals: Proposals) -> tuple[dict[int, int], dict[int, list[int]]]:

@@ -253,17 +253,15 @@ def _row(
     mask = draft.edited.mask
     if not mask.area:
         return points, box
-    x, y = middle_point(mask)
+    x, y = mask.deepest
     points.insert(0, PointPrompt(x, y, POSITIVE))
     outside = any(
         point.label == POSITIVE and not _in_rectangle(point, mask)
         for point in draft.points
     )
-    if (
-        box is None and not outside
-    ):  # a box would hold back a mask that is to grow out of it
-        height, width = mask.mask.shape
-        box = (mask.x0, mask.y0, mask.x0 + width - 1, mask.y0 + height - 1)
+    # A box would hold back a mask that is to grow out of it.
+    if box is None and not outside:
+        box = mask.box
     return points, box
 
 
@@ -273,15 +271,6 @@ def _in_rectangle(point: PointPrompt, mask: BoxedMask) -> bool:
         mask.x0 - 0.5 <= point.x < mask.x0 + width - 0.5
         and mask.y0 - 0.5 <= point.y < mask.y0 + height - 0.5
     )
-
-
-def middle_point(mask: BoxedMask) -> tuple[float, float]:
-    """(x, y) of the pixel deepest inside a mask, in pixels of the plane."""
-    from scipy.ndimage import distance_transform_edt
-
-    depth = distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(x + mask.x0), float(y + mask.y0)
 
 
 def mask_prompt(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32]:
@@ -301,6 +290,5 @@ __all__ = [
     "ObjectDraft",
     "PlaneDrafts",
     "PointPrompt",
-    "middle_point",
     "to_prompts",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.labels import LabelEdit, Stroke
+    from napari_tinysam.ui.session.label_edits import LabelEdit, Stroke
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
