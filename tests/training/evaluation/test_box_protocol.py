@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from analytic_runtime import analytic_predictor
 from tinysam_training.data import DataError
 from tinysam_training.evaluation.box_protocol import (
     LVIS_DETECTIONS,
+    box_ap,
     coco_ap,
     lvis_ap,
     read_annotations,
@@ -80,15 +81,15 @@ def annotations(folder: Path, **of_images: dict[int, list[int]]) -> Any:
     return read_annotations(written(folder, "annotations.json", content))
 
 
-def detections(folder: Path, rows: list[Any]) -> list[dict[str, Any]]:
+def written_detections(folder: Path, rows: list[Any]) -> Path:
     content = [
         {"image_id": i, "category_id": c, "score": s, "bbox": b} for i, c, s, b in rows
     ]
-    return read_detections(written(folder, "detections.json", content))
+    return written(folder, "detections.json", content)
 
 
 def results(folder: Path, truth: Any, rows: list[Any], **options: Any) -> list[Any]:
-    found = detections(folder, rows)
+    found = read_detections(written_detections(folder, rows))
     return segment_detections(analytic_predictor(), truth, folder, found, **options)
 
 
@@ -126,6 +127,24 @@ def test_coco_ap_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert figures["ap_medium"] is None
     assert figures["ap_large"] is None
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("rules", ["coco", "lvis"])
+def test_the_whole_protocol_from_files(
+    folder: Path, rules: Literal["coco", "lvis"]
+) -> None:
+    lists = {"neg_category_ids": {1: [2]}} if rules == "lvis" else {}
+    truth = annotations(folder, **lists)
+    figures = box_ap(
+        analytic_predictor(),
+        folder / "annotations.json",
+        folder,
+        written_detections(folder, DETECTIONS),
+        rules=rules,
+    )
+    judge = {"coco": coco_ap, "lvis": lvis_ap}[rules]
+    assert figures == judge(truth, results(folder, truth, DETECTIONS))
+    assert figures["ap"] == pytest.approx((AP_OF_1 + 1) / 2)
 
 
 def test_only_the_best_detections_are_prompts(folder: Path) -> None:

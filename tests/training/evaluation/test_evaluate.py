@@ -27,6 +27,7 @@ from napari_tinysam.masks import mask_iou
 from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 from tinysam_training.data import ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation import evaluate as evaluation_module
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
@@ -394,7 +395,10 @@ def test_point_curve_is_a_mean_over_masks() -> None:
         assert second is not None
         assert found.iou[n - 1] == pytest.approx((first + 2 * second) / 3)
     assert all(o >= i for o, i in zip(found.oracle, found.iou, strict=True))
-    with pytest.raises(ValueError, match="no objects"):
+    figures = found.figures()
+    assert list(figures)[:3] == ["masks", "points1_iou", "points1_oracle"]
+    assert figures["points2_oracle"] == found.oracle[1]
+    with pytest.raises(DataError, match="no objects"):
         point_curve(predictor(), [entry(empty)], 2)
 
 

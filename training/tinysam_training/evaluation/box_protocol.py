@@ -13,6 +13,8 @@ pycocotools does the counting. For LVIS, whose images are annotated for some cat
 rules are added here (Gupta et al., "LVIS", CVPR 2019, section 3): detections of categories that
 were not looked for in an image are dropped, unmatched ones of categories that are not annotated
 exhaustively are ignored, and the 300 best of an image count instead of 100 a category.
+
+`box_ap` runs the whole protocol.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,6 +49,55 @@ _AREAS = {"all": "", "small": "_small", "medium": "_medium", "large": "_large"}
 _FREQUENCIES = {"r": "_rare", "c": "_common", "f": "_frequent"}
 
 Figures = dict[str, float | None]
+
+
+def box_ap(
+    predictor: Predictor,
+    annotations: str | Path,
+    images: str | Path,
+    detections: str | Path,
+    *,
+    rules: Literal["coco", "lvis"] = "coco",
+    progress: Callable[[int, int], None] | None = None,
+) -> Figures:
+    """Measure mask AP with a detector's boxes as prompts.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    annotations : path
+        A json file of COCO or LVIS annotations.
+    images : path
+        The folder of their images.
+    detections : path
+        A json file of boxes in COCO's result format.
+    rules : {"coco", "lvis"}
+        Whose rules count matches.
+    progress : callable, optional
+        As for `segment_detections`.
+
+    Returns
+    -------
+    dict
+        As of `coco_ap` or `lvis_ap`: 0–1, None where there is nothing to find.
+
+    Raises
+    ------
+    DataError
+        If a file or an image cannot be read.
+    """
+    truth = read_annotations(annotations)
+    lvis = rules == "lvis"
+    results = segment_detections(
+        predictor,
+        truth,
+        images,
+        read_detections(detections),
+        limit=LVIS_DETECTIONS if lvis else COCO_DETECTIONS,
+        progress=progress,
+    )
+    return lvis_ap(truth, results) if lvis else coco_ap(truth, results)
 
 
 def read_annotations(path: str | Path) -> Any:

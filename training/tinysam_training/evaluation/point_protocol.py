@@ -3,8 +3,8 @@
 Segment Anything (Kirillov et al., 2023, section 7.1) and TinySAM (its figure of 1–9 points on
 BBBC038, DOORS, TimberSeg and LVIS) put the first point where the distance to the object's border is
 largest, and every further one where the distance within the wrong part of the mask is largest. A
-mask is valid when it has pixels. In contrast to `evaluate`, the mean is over masks, not over
-images, every mask counts, and masks are judged with their stray specks.
+mask is valid when it has pixels. Unlike in `evaluate`, the mean is over masks, not over images,
+every mask counts, and specks stay in the masks. `point_curve` runs the whole protocol.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation.evaluate import EvaluationSettings, chosen_objects
 from tinysam_training.evaluation.simulated_user import simulate_clicks
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class PointCurve:
     """Mean IoU over the number of points.
 
-    Parameters
+    Attributes
     ----------
     masks : int
         How many valid masks there are.
@@ -40,6 +41,15 @@ class PointCurve:
     masks: int
     iou: tuple[float, ...]
     oracle: tuple[float, ...]
+
+    def figures(self) -> dict[str, float]:
+        """Name the figures: ``points1_iou``, ``points1_oracle``, … and ``masks``."""
+        found: dict[str, float] = {"masks": self.masks}
+        pairs = zip(self.iou, self.oracle, strict=True)
+        for number, (iou, oracle) in enumerate(pairs, start=1):
+            found[f"points{number}_iou"] = iou
+            found[f"points{number}_oracle"] = oracle
+        return found
 
 
 def point_curve(
@@ -69,9 +79,7 @@ def point_curve(
     Raises
     ------
     DataError
-        If an image cannot be read.
-    ValueError
-        If there is no object at all.
+        If an image cannot be read, or there is no object at all.
     """
     everything = EvaluationSettings(objects=0)
     totals = np.zeros((2, points))
@@ -93,6 +101,6 @@ def point_curve(
         if progress is not None:
             progress(done, len(entries))
     if not count:
-        raise ValueError("There are no objects to put points on.")
+        raise DataError("There are no objects to put points on.")
     iou, oracle = (tuple(float(v) for v in row) for row in totals / count)
     return PointCurve(count, iou, oracle)
