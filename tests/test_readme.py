@@ -19,7 +19,7 @@ from napari_tinysam.cli import evaluate as cli_evaluate
 from napari_tinysam.cli import main as cli
 from napari_tinysam.cli import quantize as cli_quantize
 from napari_tinysam.cli import training as cli_training
-from napari_tinysam.inference import predictor
+from napari_tinysam.inference import load
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -62,7 +62,7 @@ def test_the_commands_are_understood(
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(cli, "_has_screen", lambda: False)
-    monkeypatch.setattr(predictor, "load_model", lambda *_, **__: analytic_predictor())
+    monkeypatch.setattr(load, "load_model", lambda *_, **__: analytic_predictor())
     # What they do with such words is tested elsewhere, and takes minutes.
     monkeypatch.setattr(cli_training, "finetune", lambda request, note: "")
     monkeypatch.setattr(

@@ -17,13 +17,8 @@ from safetensors import safe_open
 from torch import nn
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import (
-    REGISTRY,
-    CheckpointError,
-    load,
-    save,
-    weight_files,
-)
+from napari_tinysam.checkpoints import REGISTRY, load, save, weight_files
+from napari_tinysam.errors import CheckpointError
 from napari_tinysam.model import to_official
 from official_models import build_official_tiny, official_tiny_weights, save_official
 

@@ -18,12 +18,12 @@ import torch
 from napari_tinysam.checkpoints import (
     ENVIRONMENT_VARIABLE,
     REGISTRY,
-    CheckpointError,
     fetch,
     is_available_offline,
     load,
     weights_folder,
 )
+from napari_tinysam.errors import CheckpointError
 from official_models import official_tiny_weights
 
 if TYPE_CHECKING:

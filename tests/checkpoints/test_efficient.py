@@ -9,7 +9,7 @@ import torch
 
 from efficient_models import efficient_model
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import CheckpointError
 from napari_tinysam.model import Architecture, SegmentAnything, from_official
 from napari_tinysam.model.names import to_official
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import CheckpointError
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.integers import (
     InputQuantization,

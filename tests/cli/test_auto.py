@@ -18,9 +18,9 @@ import tifffile
 from command import Run, run_command
 from everything.scene import SceneRuntime
 from napari_tinysam.batch import run as batch
+from napari_tinysam.errors import FileError
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.files.stacks import FileError
-from napari_tinysam.inference import predictor
+from napari_tinysam.inference import load
 from napari_tinysam.inference.predictor import Predictor
 
 #: In pixels of the frame of 1024; the images have 128.
@@ -65,10 +65,10 @@ def run(
     }
     notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
 
-    def load(name: str, **_: Any) -> Predictor:
+    def loaded(name: str, **_: Any) -> Predictor:
         return Predictor(runtime, name=name, model_id=f"{name}/cpu", notes=notes)
 
-    monkeypatch.setattr(predictor, "load_model", load)
+    monkeypatch.setattr(load, "load_model", loaded)
     rng = np.random.default_rng(0)
     Path("images").mkdir()
     for name in ("a.tif", "b.png", "c.ome.tif"):

@@ -15,11 +15,11 @@ import tifffile
 
 from analytic_runtime import analytic_predictor
 from command import Run, run_command, run_refused
-from napari_tinysam.checkpoints import CheckpointError
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.cli import main as cli
 from napari_tinysam.cli import prompts as cli_prompts
-from napari_tinysam.inference import predictor
+from napari_tinysam.errors import CheckpointError
+from napari_tinysam.inference import load, predictor
 
 HEIGHT, WIDTH = 60, 100
 
@@ -35,7 +35,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             raise CheckpointError("There is no model called 'no-such-model'.")
         return analytic_predictor()
 
-    monkeypatch.setattr(predictor, "load_model", load_model)
+    monkeypatch.setattr(load, "load_model", load_model)
     return asked
 
 
@@ -264,7 +264,7 @@ def test_how_a_model_runs_is_passed_on(
         asked.append(options)
         raise ValueError("Enough.")
 
-    monkeypatch.setattr(predictor, "load_model", load_model)
+    monkeypatch.setattr(load, "load_model", load_model)
     assert "Enough." in run(*command).err
     done = run(*command, "--device", "cpu", "--precision", "f32", "--threads", "2")
     assert "Enough." in done.err

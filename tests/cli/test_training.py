@@ -18,12 +18,12 @@ import yaml
 
 from command import Run, run_command, run_refused
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Thresholds
 from tinysam_training.commands import finetune, pipeline
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.evaluation import before_after
 from tinysam_training.evaluation.before_after import Comparison
-from tinysam_training.run.loop import TrainingError
 from training.small_runs import (
     FallingJudge,
     RisingJudge,
@@ -348,7 +348,7 @@ def test_a_full_disk_is_a_sentence(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise TrainingError("A file could not be written (No space left on device).")
+        raise TinySAMError("A file could not be written (No space left on device).")
 
     monkeypatch.setattr(finetune, "finetune", full)
     said = refused("finetune", "cells", "-o", "a.safetensors", code=1)

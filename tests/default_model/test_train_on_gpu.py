@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 
 from default_model.on_gpu.__main__ import main
-from default_model.on_gpu.delivery import (
-    PART,
-    PARTS,
-    DeliveryError,
-    deliver,
-    put_together,
-)
+from default_model.on_gpu.delivery import PART, PARTS, deliver, put_together
 from default_model.on_gpu.packing import (
     Packing,
     _leave_out,
@@ -22,6 +16,7 @@ from default_model.on_gpu.packing import (
     gpu_recipe,
     prepare,
 )
+from napari_tinysam.errors import TinySAMError
 from tinysam_training.data.packed import PackedImage, find_packed
 from tinysam_training.recipe import DataSource, recipe_from
 from training.small_runs import write_pairs, write_start
@@ -168,9 +163,9 @@ def test_large_weights_come_in_parts(tmp_path: Path) -> None:
 
     damaged = out / "weights-2-best.1"
     damaged.write_bytes(b"End")
-    with pytest.raises(DeliveryError, match="damaged"):
+    with pytest.raises(TinySAMError, match="damaged"):
         put_together(out, tmp_path / "again")
     damaged.unlink()
-    with pytest.raises(DeliveryError, match="no weights"):
+    with pytest.raises(TinySAMError, match="no weights"):
         put_together(out, tmp_path / "again")
     assert not (tmp_path / "again").exists()

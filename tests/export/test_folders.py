@@ -12,7 +12,8 @@ import pytest
 
 from export.small_exports import small_model
 from napari_tinysam import export as exporting
-from napari_tinysam.export import ExportError, export
+from napari_tinysam.errors import TinySAMError
+from napari_tinysam.export import export
 from napari_tinysam.model import SegmentAnything
 
 FILES = ["README.md", "about.json", "decoder.onnx", "encoder.onnx"]
@@ -86,16 +87,16 @@ def test_a_folder_with_something_in_it_is_refused(
     model: SegmentAnything, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ExportError, match="is not empty; give the name of a new one"):
+    with pytest.raises(TinySAMError, match="is not empty; give the name of a new one"):
         export(model, tmp_path)
     assert everything_in(tmp_path) == ["mine.txt"]
 
 
 def test_a_file_is_refused(model: SegmentAnything, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ExportError, match=r"mine\.txt is a file"):
+    with pytest.raises(TinySAMError, match=r"mine\.txt is a file"):
         export(model, tmp_path / "mine.txt")
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(TinySAMError, match="cannot be written"):
         export(model, tmp_path / "mine.txt" / "out")
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -104,7 +105,7 @@ def test_a_file_is_refused(model: SegmentAnything, tmp_path: Path) -> None:
 def test_what_is_no_name_is_refused(
     model: SegmentAnything, tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(TinySAMError, match="cannot be written"):
         export(model, f"{tmp_path}/{name}")
     assert everything_in(tmp_path) == []
 
@@ -121,7 +122,7 @@ def test_a_folder_without_rights_is_refused(
     locked.mkdir()
     locked.chmod(0o500)
     try:
-        with pytest.raises(ExportError, match="cannot be written: Permission denied"):
+        with pytest.raises(TinySAMError, match="cannot be written: Permission denied"):
             export(model, locked / name)
         assert everything_in(locked) == []
     finally:
@@ -151,7 +152,7 @@ def test_nothing_is_left_of_a_failure_in_the_middle(
     if existing:
         folder.mkdir(parents=True)
     before = everything_in(tmp_path)
-    expected = ExportError if error is OSError else error
+    expected = TinySAMError if error is OSError else error
     with pytest.raises(expected, match="No space left on device"):
         export(model, folder)
     assert everything_in(tmp_path) == before
@@ -185,7 +186,7 @@ def test_a_missing_package_is_named(
     says: str,
 ) -> None:
     without(monkeypatch, package)
-    with pytest.raises(ExportError, match=says):
+    with pytest.raises(TinySAMError, match=says):
         export(model, tmp_path / "out", format=format)
     assert everything_in(tmp_path) == []
 
@@ -200,7 +201,7 @@ def test_onnx_files_need_no_openvino(
 def test_other_encoders_are_refused(tmp_path: Path) -> None:
     plain = SegmentAnything("vit_b", 64).eval()
     with pytest.raises(
-        ExportError, match="EfficientNet encoder can be exported, not vit_b"
+        TinySAMError, match="EfficientNet encoder can be exported, not vit_b"
     ):
         export(plain, tmp_path / "out")
     assert everything_in(tmp_path) == []

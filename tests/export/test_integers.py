@@ -19,7 +19,8 @@ from export.small_exports import (
     quantized_model,
     small_model,
 )
-from napari_tinysam.export import ExportError, export
+from napari_tinysam.errors import TinySAMError
+from napari_tinysam.export import export
 from napari_tinysam.export.graphs import in_eight_bits
 from napari_tinysam.model.integers import to_integers, weight_axis, with_integers
 
@@ -228,6 +229,6 @@ def test_rounding_of_weights_alone_changes_nothing(model: SegmentAnything) -> No
 
 
 def test_floats_have_no_integers(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="not quantized; 'napari-tinysam quantize'"):
+    with pytest.raises(TinySAMError, match="not quantized; 'napari-tinysam quantize'"):
         export(small_model(), tmp_path / "out", integers=True)
     assert not (tmp_path / "out").exists()

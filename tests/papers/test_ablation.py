@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from napari_tinysam.errors import DataError
 from papers import ablation
 from papers.ablation import MEASURES, row_recipe, run_ablation, write_tables
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.recipe import LossSettings, Stage, TeacherSettings
 from tinysam_training.run.loop import Outcome
 from training.small_runs import RECIPE

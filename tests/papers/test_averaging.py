@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from papers.averaging import average
-from tinysam_training.data.labelled_image import DataError
 from training.small_runs import write_start
 
 

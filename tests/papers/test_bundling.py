@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
 from papers.bundling import bundle
-from tinysam_training.data.labelled_image import DataError
 from training.small_runs import training
 
 CARD = "# Card\n\n<!-- figures: file -->\n<!-- end of figures -->\n\nText.\n"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from napari_tinysam.errors import DataError
 from papers.published_figures import (
     publish,
     published,
     sets_table,
     summary_table,
 )
-from tinysam_training.data.labelled_image import DataError
 
 BLOCK = {
     "images": 3,

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from default_model import background, progress
 from default_model.state import RefusedError, State
-from napari_tinysam.checkpoints import CheckpointError
-from napari_tinysam.files.stacks import FileError
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import TinySAMError
 
 
 def main(words: list[str] | None = None) -> int:
@@ -19,7 +17,7 @@ def main(words: list[str] | None = None) -> int:
     state = State.usual()
     try:
         sys.stdout.write(f"{_done(asked, state)}\n")
-    except (RefusedError, DataError, CheckpointError, FileError) as error:
+    except TinySAMError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
     return 0

@@ -22,6 +22,7 @@ from default_model.beginning import (
 from default_model.code_copy import copy_code
 from default_model.processes import ProcessRecord
 from default_model.state import Orders, RefusedError, State
+from napari_tinysam.errors import sentence
 from tinysam_training.recipe import find_recipe
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _alone(state: State) -> Iterator[None]:
         file = (state.folder / "starting.lock").open("w")
     except OSError as error:
         raise RefusedError(
-            f"{state.folder} cannot be written to: {error.strerror}."
+            sentence(error, f"{state.folder} cannot be written to")
         ) from error
     with file:
         try:

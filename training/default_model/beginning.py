@@ -21,7 +21,7 @@ def plain_recipe(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    RecipeError
+    DataError
         If it is none.
     """
     from tinysam_training.recipe import load_recipe

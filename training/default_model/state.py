@@ -9,13 +9,14 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.writing import replacing
 
 #: Names another folder than the user's cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_TRAINING"
 
 
-class RefusedError(Exception):
+class RefusedError(TinySAMError):
     """A maintainer's command cannot do what was asked; the message is a sentence."""
 
 

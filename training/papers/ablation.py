@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.files.writing import replacing
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from tinysam_training.commands.pipeline import evenly_spaced, read_source, run_recipe
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation import before_after
 from tinysam_training.evaluation.evaluate import evaluate
 from tinysam_training.evaluation.report import means
@@ -253,7 +253,7 @@ def main() -> None:
             hardware=Hardware(arguments.device),
             say=_say,
         )
-    except (DataError, checkpoints.CheckpointError) as error:
+    except TinySAMError as error:
         sys.exit(f"Error: {error}")
 
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Mode, Segmentation
 from napari_tinysam.files.writing import replacing
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from tinysam_training.commands.pipeline import images_of_folders
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +168,7 @@ def main() -> None:
             arguments.model, precision=arguments.precision, convert=_say
         )
         results = compare_modes(predictor, entries, arguments.modes)
-    except (DataError, CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     content: list[dict[str, Any]] = [vars(result) for result in results]
     with replacing(arguments.output) as file:

@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError, TinySAMError
 
 
 def average(start: str, trained: str, path: Path, share: float = 0.5) -> None:
@@ -64,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         average(arguments.start, arguments.trained, arguments.output, arguments.share)
-    except (DataError, CheckpointError) as error:
+    except TinySAMError as error:
         sys.exit(f"Error: {error}")
 
 

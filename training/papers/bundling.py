@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.files.writing import replacing
 from papers.published_figures import published
-from tinysam_training.data.labelled_image import DataError
 
 CARD = "MODEL_CARD.md"
 
@@ -101,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         path = bundle(arguments.run, arguments.output, arguments.weights)
-    except (DataError, CheckpointError) as error:
+    except TinySAMError as error:
         sys.exit(f"Error: {error}")
     sys.stdout.write(f"{path}\n")
 

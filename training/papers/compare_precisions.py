@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.guided import instances_of
 from napari_tinysam.files.writing import replacing
@@ -26,7 +26,6 @@ from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts
 from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,7 +211,7 @@ def main() -> None:
             )
         )
         results = compare_precisions(exact, other, entries)
-    except (DataError, CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     content = [vars(result) for result in results]
     with replacing(arguments.output) as file:

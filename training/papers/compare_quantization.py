@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.writing import replacing
 from napari_tinysam.inference.load import load_model
 from tinysam_training.commands.pipeline import images_of_folders
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (
@@ -220,7 +219,7 @@ def main() -> None:
             ).items():
                 found[way].update(seconds)
             write()
-    except (DataError, CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     sys.stdout.write(table(found) + "\n")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.inference.load import load_model
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def main() -> None:
     name = parser.parse_args().model
     try:
         predictor = load_model(name, runtime="openvino", precision="int8")
-    except (CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     counted = multiplications(cast("OpenVinoRuntime", predictor._runtime))
     total = sum(counted.values())

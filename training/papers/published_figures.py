@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.files.writing import replacing
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,7 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         publish(arguments.evaluation, arguments.output, arguments.robustness)
-    except DataError as error:
+    except TinySAMError as error:
         sys.exit(f"Error: {error}")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.writing import replacing
 from papers.careless_prompts import (
     LOOSE,
@@ -181,7 +182,6 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Command line."""
-    from napari_tinysam.checkpoints import CheckpointError
     from napari_tinysam.inference.load import load_model
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,7 +194,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         predictor = load_model(arguments.model, device=arguments.device, convert=_say)
-    except (CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     found = judge_robustness(
         predictor,

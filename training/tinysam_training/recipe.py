@@ -15,8 +15,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from napari_tinysam.errors import DataError, sentence
 from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.learning.prompt_settings import PromptSettings
 
 # What values there can be; files are checked for it.
@@ -29,10 +29,6 @@ CountOrNone = Annotated[int, Field(ge=0)]
 
 #: The recipes that come with the package.
 _SHIPPED = Path(__file__).with_name("recipes")
-
-
-class RecipeError(DataError):
-    """A recipe cannot be used; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -319,48 +315,46 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.steps <= 0 and self.minutes <= 0:
-            raise RecipeError(
+            raise DataError(
                 f"The recipe {self.name!r} says neither how many steps nor how many "
                 "minutes to train."
             )
         losses = self.losses
         distilled = losses.embedding or losses.token or losses.output
         if distilled and not self.teacher.model:
-            raise RecipeError(
+            raise DataError(
                 f"The recipe {self.name!r} has losses against a teacher, but names none."
             )
         head = losses.object_head and self.model.object_head
         if not (losses.focal or losses.dice or losses.iou or head or distilled):
-            raise RecipeError(f"The recipe {self.name!r} has no losses to learn from.")
+            raise DataError(f"The recipe {self.name!r} has no losses to learn from.")
         if self.model.trained == "head" and not head:
-            raise RecipeError(
+            raise DataError(
                 f"The recipe {self.name!r} trains the object head alone, but has no loss for it."
             )
         if not self.stages:
-            raise RecipeError(f"The recipe {self.name!r} has no stages.")
+            raise DataError(f"The recipe {self.name!r} has no stages.")
         for stage in self.stages:
             if not stage.windows:
-                raise RecipeError(
-                    f"A stage of the recipe {self.name!r} has no windows."
-                )
+                raise DataError(f"A stage of the recipe {self.name!r} has no windows.")
             if not stage.objects and not (head or losses.embedding):
-                raise RecipeError(
+                raise DataError(
                     f"A stage of the recipe {self.name!r} prompts no objects, and there is no "
                     "other loss to learn from."
                 )
             if stage.zoom is not None:
                 if self.teacher.model:
-                    raise RecipeError(
+                    raise DataError(
                         "A stage with a teacher has no zoom: the teacher embeds whole frames, "
                         "as inference sees them."
                     )
                 if stage.zoom[0] > stage.zoom[1]:
-                    raise RecipeError(
+                    raise DataError(
                         f"A zoom is two scales, the smaller one first, not {stage.zoom}."
                     )
             for side, count, weight in stage.windows:
                 if side % 32 or not 32 <= side <= 1024 or count < 1 or not weight > 0:
-                    raise RecipeError(
+                    raise DataError(
                         f"Windows of {side} pixels, {count} a batch, weight {weight}: "
                         "sides are multiples of 32 up to 1024, counts and weights "
                         "positive."
@@ -377,7 +371,7 @@ def find_recipe(name: str | Path) -> Path:
 
     Raises
     ------
-    RecipeError
+    DataError
         If `name` is neither.
     """
     path = Path(name)
@@ -385,7 +379,7 @@ def find_recipe(name: str | Path) -> Path:
     if str(name) in known:
         return known[str(name)]
     if path.name == str(name) and not path.suffix and not path.exists():
-        raise RecipeError(
+        raise DataError(
             f"There is no recipe {name}: name one of {', '.join(known)}, or a YAML file."
         )
     return path
@@ -403,19 +397,19 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
 
     Raises
     ------
-    RecipeError
+    DataError
         If it cannot be read, is not YAML, or has keys or values that do not exist.
     """
     path = find_recipe(name)
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(sentence(error, f"{path} cannot be read")) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise RecipeError(f"{path} is not a YAML file: {reason}.") from error
+        raise DataError(f"{path} is not a YAML file: {reason}.") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no recipe: keys and values are expected.")
+        raise DataError(f"{path} holds no recipe: keys and values are expected.")
     return recipe_from({"name": path.stem, **content, **changes}, str(path))
 
 
@@ -431,7 +425,7 @@ def recipe_from(content: dict[str, Any], where: str = "The recipe") -> Recipe:
 
     Raises
     ------
-    RecipeError
+    DataError
         As `load_recipe`.
     """
     _refuse_unknown(content, Recipe, where, "")
@@ -441,7 +435,7 @@ def recipe_from(content: dict[str, Any], where: str = "The recipe") -> Recipe:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise RecipeError(
+        raise DataError(
             f"{where}: {place + ': ' if place else ''}{message}."
         ) from error
 
@@ -463,7 +457,7 @@ def _refuse_unknown(content: Any, kind: Any, where: str, place: str) -> None:
     for key, value in content.items():
         if key not in hints:
             known = ", ".join(hints)
-            raise RecipeError(
+            raise DataError(
                 f"{where}: {place + '.' if place else ''}{key} is not known; there are "
                 f"{known}."
             )

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from napari_tinysam.batch.tables import ObjectTable
+from napari_tinysam.errors import FileError, TinySAMError, explained
 from napari_tinysam.everything import Mode, Segmentation, label_proposals
 from napari_tinysam.files.names import is_result
-from napari_tinysam.files.planes import SelectionError, open_planes
-from napari_tinysam.files.stacks import FileError
+from napari_tinysam.files.planes import open_planes
 from napari_tinysam.files.writing import replacing, write_label_stack, write_picture
 
 if TYPE_CHECKING:
@@ -266,18 +266,11 @@ def segment_files(
     for job in jobs:
         others = frozenset(stem for stem in stems if stem != job.stem.casefold())
         try:
-            yield _segment_file(job, predictor, settings, others, on_plane)
-        except (FileError, SelectionError, ValueError, TypeError) as error:
-            yield Outcome(job, "failed", reason=_sentence(error))
-        except MemoryError:
-            yield Outcome(job, "failed", reason="There is not enough memory.")
-        except (RuntimeError, OSError) as error:  # a device out of memory, a full disk
-            yield Outcome(job, "failed", reason=_sentence(error))
-
-
-def _sentence(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]
+            with explained():
+                outcome = _segment_file(job, predictor, settings, others, on_plane)
+            yield outcome
+        except TinySAMError as error:
+            yield Outcome(job, "failed", reason=str(error))
 
 
 def _segment_file(

@@ -27,7 +27,6 @@ from napari_tinysam.checkpoints.registry import (
     weights_folder,
 )
 from napari_tinysam.checkpoints.weight_files import (
-    CheckpointError,
     holds_eight_bits,
     is_half,
     kind_of,
@@ -35,6 +34,7 @@ from napari_tinysam.checkpoints.weight_files import (
     read_notes,
     write,
 )
+from napari_tinysam.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,9 +128,7 @@ def locate(
     try:
         fingerprint = file_sha256(path)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror or error}."
-        ) from error
+        raise CheckpointError(sentence(error, f"{path} cannot be read")) from error
     name = path.name
     if isinstance(name_or_path, str) and name_or_path in REGISTRY:
         name = REGISTRY[name_or_path].name

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from napari_tinysam.checkpoints.registry import ENVIRONMENT_VARIABLE, Checkpoint
 from napari_tinysam.checkpoints.weight_files import (
     UNFINISHED,
-    CheckpointError,
     describe,
     read,
     replacing,
 )
+from napari_tinysam.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +68,9 @@ def download(
     except OSError as error:
         if error is meter.interruption:
             raise
+        reason = sentence(error, f"{checkpoint.title} cannot be stored in {folder}")
         raise CheckpointError(
-            f"{checkpoint.title} cannot be stored in {folder}: {error.strerror or error}. "
-            f"The environment variable {ENVIRONMENT_VARIABLE} can name another folder."
+            f"{reason} The environment variable {ENVIRONMENT_VARIABLE} can name another folder."
         ) from error
     return path
 
@@ -87,9 +87,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror or error}."
-        ) from error
+        raise CheckpointError(sentence(error, f"{path} cannot be read")) from error
 
 
 def _memory(path: Path) -> Path:

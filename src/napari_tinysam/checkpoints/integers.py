@@ -43,10 +43,6 @@ _EFFICIENTNET, _ITS_EPSILON, _EPSILON = "image_encoder.efficientnet.", 1e-3, 1e-
 _WEIGHT_SCALES, _LAYERS = "quantization.weight_scales", "quantization.layers"
 
 
-class DamagedScales(ValueError):
-    """Scales do not fit their weights. The message says which."""
-
-
 def taken_apart(
     weights: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, LayerQuantization]]:
@@ -66,7 +62,7 @@ def taken_apart(
 
     Raises
     ------
-    DamagedScales
+    ValueError
         If scales are missing, too few or too many, or no positive numbers.
     """
     import torch
@@ -83,21 +79,21 @@ def taken_apart(
         if name.endswith(_WEIGHT) and tensor.dtype is torch.int8
     )
     if scales is None or table is None or table.shape != (len(names), 3):
-        raise DamagedScales("its scales do not fit its layers")
+        raise ValueError("its scales do not fit its layers")
     scales = _checked(scales)
     layers, read = {}, 0
     for name, (axis, *given) in zip(names, table.tolist(), strict=True):
         steps, layer = found[name], name.removesuffix(_WEIGHT)
         if axis not in range(steps.ndim):
-            raise DamagedScales(f"{layer} has no dimension {axis}")
+            raise ValueError(f"{layer} has no dimension {axis}")
         scale = scales[read : read + steps.shape[int(axis)]]
         read += steps.shape[int(axis)]
         if len(scale) != steps.shape[int(axis)]:
-            raise DamagedScales("its scales do not fit its layers")
+            raise ValueError("its scales do not fit its layers")
         found[name] = steps.float() * along(scale, steps, int(axis))
         layers[layer] = LayerQuantization(scale, _input(*given, layer=layer))
     if read != scales.numel():
-        raise DamagedScales("its scales do not fit its layers")
+        raise ValueError("its scales do not fit its layers")
     return found, layers
 
 
@@ -185,7 +181,7 @@ def _checked(scales: Tensor) -> Tensor:
     """Scales that are some, in float32."""
     usable = scales.is_floating_point() and scales.ndim == 1
     if not (usable and bool((scales > 0).all() and scales.isfinite().all())):
-        raise DamagedScales("its scales are no scales")
+        raise ValueError("its scales are no scales")
     return scales.float()
 
 
@@ -197,4 +193,4 @@ def _input(scale: float, lowest: float, *, layer: str) -> InputQuantization | No
     try:
         return InputQuantization(scale, int(lowest))
     except (ValueError, OverflowError) as error:
-        raise DamagedScales(f"that of {layer}'s input is no scale") from error
+        raise ValueError(f"that of {layer}'s input is no scale") from error

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tinysam.checkpoints.weight_files import ACCEPTED, CheckpointError
+from napari_tinysam.checkpoints.weight_files import ACCEPTED
+from napari_tinysam.errors import CheckpointError
 
 if TYPE_CHECKING:
     from napari_tinysam.model import Architecture

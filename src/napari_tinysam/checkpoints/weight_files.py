@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_tinysam.checkpoints.integers import (
-    DamagedScales,
     folded_value,
     is_folded,
     own_names,
     put_together,
     taken_apart,
 )
+from napari_tinysam.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,10 +91,6 @@ _MAP_ABOVE_BYTES = 1 << 28
 
 # The format's own limit on the length of its header.
 _SAFETENSORS_HEADER_LIMIT = 100_000_000
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be had, read or written. The message is meant for users."""
 
 
 def read(path: Path) -> SegmentAnything:
@@ -256,9 +252,8 @@ def write(
             else:
                 torch.save(weights, temporary)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The model cannot be saved as {path}: {error}."
-        ) from error
+        what = f"The model cannot be saved as {path}"
+        raise CheckpointError(sentence(error, what)) from error
 
 
 @contextmanager
@@ -304,9 +299,7 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}.") from error
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror or error}."
-        ) from error
+        raise CheckpointError(sentence(error, f"{path} cannot be read")) from error
 
 
 def _kind_of_file(head: bytes) -> str | None:
@@ -420,7 +413,7 @@ def _official_weights(
     }
     try:
         weights, layers = taken_apart(weights)
-    except DamagedScales as error:
+    except ValueError as error:
         raise _refusal(path, f"is a damaged 8-bit model: {error}") from error
     # There and back leaves out the buffers that follow from the architecture.
     weights = to_official(from_official(weights))

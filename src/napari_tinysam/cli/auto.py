@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.options import (
     DeviceOption,
     ModelOption,
@@ -16,6 +15,7 @@ from napari_tinysam.cli.options import (
     note,
 )
 from napari_tinysam.cli.running import PrecisionOption, Running, ThreadsOption
+from napari_tinysam.errors import FileError, TinySAMError, UsageError, explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +107,6 @@ def auto(
     replaced. Files that are called labels or results of another one are passed over.
     """
     from napari_tinysam.batch.run import find_images, jobs_for
-    from napari_tinysam.files.stacks import FileError
 
     settings = _settings(
         mode,
@@ -131,13 +130,10 @@ def auto(
             f"{_counted(len(passed_over), 'file')} passed over, by the name not an image but made "
             f"of one: {few}{more}."
         )
-    try:
+    with explained(f"The folder {output} cannot be made"):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(
-            f"The folder {output} cannot be made: {error.strerror}."
-        ) from error
-    predictor = _loaded(model, Running(device, precision, threads), len(jobs))
+    with explained():
+        predictor = Running(device, precision, threads).load(model, len(jobs))
     if settings.mode in ("guided", "head") and not predictor.has_object_head:
         raise UsageError(
             f"The model {predictor.name!r} has no object head; use --mode hierarchical."
@@ -157,7 +153,7 @@ def _settings(
     from typing import get_args
 
     from napari_tinysam.batch.run import BatchSettings
-    from napari_tinysam.cli.prompts import PromptError, parse_indices
+    from napari_tinysam.cli.prompts import parse_indices
     from napari_tinysam.everything import LabelSettings, Mode
 
     modes = get_args(Mode)
@@ -167,19 +163,9 @@ def _settings(
     try:
         LabelSettings(**given)
         channels = None if channel is None else tuple(parse_indices(channel))
-    except (ValueError, PromptError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     return BatchSettings(mode, given, channels, overlay, series)  # type: ignore[arg-type]
-
-
-def _loaded(model: str, running: Running, images: int) -> Predictor:
-    from napari_tinysam.checkpoints import CheckpointError
-
-    try:
-        return running.load(model, images)
-    except (CheckpointError, ValueError, OSError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CommandError(lines[0]) from error
 
 
 def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> None:
@@ -213,7 +199,7 @@ def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> 
     for outcome in failed:
         note(f"Failed: {outcome.job.image}: {outcome.reason}")
     if failed:
-        raise CommandError(
+        raise TinySAMError(
             f"{len(failed)} of {_counted(len(jobs), 'file')} could not be segmented."
         )
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.running import Running
+from napari_tinysam.errors import (
+    DataError,
+    FileError,
+    TinySAMError,
+    UsageError,
+    explained,
+)
 from napari_tinysam.files import writing
-from napari_tinysam.files.stacks import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +80,7 @@ class Request:
         ------
         UsageError
             If a number makes no sense.
-        CommandError
+        TinySAMError
             If an output cannot be written, or something to draw with is missing.
         """
         if self.objects < 0:
@@ -83,15 +89,12 @@ class Request:
             raise UsageError("--clicks is 1 or more.")
         if self.images is not None and self.images < 1:
             raise UsageError("--images is 1 or more.")
-        try:
-            if self.json is not None:
-                writing.check_output(self.json, (".json",))
-            if self.output is not None:
-                _check_folder(self.output)
-        except FileError as error:
-            raise CommandError(str(error)) from error
+        if self.json is not None:
+            writing.check_output(self.json, (".json",))
+        if self.output is not None:
+            _check_folder(self.output)
         if self.output is not None and importlib.util.find_spec("matplotlib") is None:
-            raise CommandError(
+            raise TinySAMError(
                 "Pictures need matplotlib, which is not installed: pip install "
                 '"napari-tinysam[train]", or leave out --output.'
             )
@@ -155,19 +158,14 @@ def evaluate_model(
 
     Raises
     ------
-    CommandError
+    TinySAMError
         If model, images or outputs cannot be had.
     """
-    from napari_tinysam.checkpoints import CheckpointError
-
     request.check()
     entries = _entries(request, note)
-    try:
+    with explained():
         predictor = request.running.load(request.model, len(entries))
         evaluation = _evaluate(predictor, entries, request.settings)
-    except (CheckpointError, ValueError, OSError, RuntimeError) as error:
-        # no such model, an image that cannot be read, or a device out of memory
-        raise _failure(error) from error
     if len(evaluation.results) < len(entries):
         return _interrupted(evaluation, len(entries), note)
     return Outcome(_report(request, evaluation, entries))
@@ -176,26 +174,21 @@ def evaluate_model(
 def _entries(request: Request, note: Callable[[str], None]) -> list[ImageEntry]:
     """List the images to judge by, and say what is left out."""
     from tinysam_training.data.findings import findings_of
-    from tinysam_training.data.labelled_image import DataError
     from tinysam_training.data.sources.folders import find_pairs
 
     complete = not request.partly_annotated
     found: list[ImageEntry] = []
-    try:
+    with explained():
         if request.split is None:
-            try:
-                found = find_pairs(request.data, _HELD_OUT, complete)
-            except (
+            with suppress(
                 DataError
-            ):  # not split; if it cannot be read either, the next one says so
-                found = []
+            ):  # not split; the next one says what cannot be read
+                found = find_pairs(request.data, _HELD_OUT, complete)
         if not found:
             found = find_pairs(request.data, request.split, complete)
-    except (DataError, OSError) as error:
-        raise _failure(error) from error
     findings = findings_of(found)
     if not found:
-        raise CommandError(
+        raise TinySAMError(
             findings[0].text if findings else f"{request.data} holds no images."
         )
     for finding in findings[:3]:
@@ -263,7 +256,7 @@ def _report(request: Request, evaluation: Evaluation, entries: list[ImageEntry])
     from tinysam_training.evaluation.report import table, write_csv, write_json
 
     lines = [f"{evaluation.model}, {evaluation.runtime}", table(evaluation)]
-    try:
+    with explained():
         if request.json is not None:
             write_json(request.json, evaluation)
             lines.append(f"{request.json}: these figures and more")
@@ -274,12 +267,4 @@ def _report(request: Request, evaluation: Evaluation, entries: list[ImageEntry])
             names = write_pictures(request.output, evaluation, entries)
             files = ", ".join(["evaluation.json", "images.csv", *names])
             lines.append(f"{request.output}: {files}")
-    except (FileError, ValueError, OSError) as error:
-        raise _failure(error) from error
     return "\n".join(lines)
-
-
-def _failure(error: Exception) -> CommandError:
-    """Say in a sentence what went wrong."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return CommandError(lines[0])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.options import download_progress, note
+from napari_tinysam.errors import UsageError, explained
 
 if TYPE_CHECKING:
     from napari_tinysam.checkpoints import LoadedCheckpoint
@@ -57,18 +57,13 @@ def export(
     The folder gets both, a page that says what goes in and out, and the same for programs.
     docs/export.md has examples.
     """
-    from napari_tinysam.checkpoints import CheckpointError, load
-    from napari_tinysam.export import (
-        FORMATS,
-        ExportError,
-        check_folder,
-        check_packages,
-    )
+    from napari_tinysam.checkpoints import load
+    from napari_tinysam.export import FORMATS, check_folder, check_packages
     from napari_tinysam.export import export as write
 
     if format not in FORMATS:
         raise UsageError(f"--format is {' or '.join(FORMATS)}, not {format!r}.")
-    try:
+    with explained(f"{model} cannot be exported"):
         check_folder(output)  # before a download, and before torch
         check_packages(format)
         loaded = load(model, progress=download_progress())
@@ -76,11 +71,6 @@ def export(
         files = write(
             loaded.model, output, format=format, integers=int8, notes=_notes(loaded)
         )
-    except (CheckpointError, ExportError) as error:
-        raise CommandError(str(error)) from error
-    except (OSError, RuntimeError) as error:  # of torch, and what it calls
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CommandError(f"{model} cannot be exported: {lines[0]}") from error
     for file in files:
         typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 

@@ -16,9 +16,9 @@ import typer
 
 from napari_tinysam.cli import auto as cli_auto
 from napari_tinysam.cli import export as cli_export
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.options import DeviceOption, ModelOption, SeriesOption, note
 from napari_tinysam.cli.running import PrecisionOption, Running, ThreadsOption
+from napari_tinysam.errors import TinySAMError, UsageError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,15 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or Python complains at exit
         code = _FAILED
         if not isinstance(error, BrokenPipeError):  # "| head" has read enough
-            _complain(f"{error.strerror or error}.", code)
-    except MemoryError:
-        code = _complain("There is not enough memory.", _FAILED)
+            _complain(sentence(error), code)
+    except MemoryError as error:
+        code = _complain(sentence(error), _FAILED)
     except _CommandLineError as error:
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
         code = _complain(f"{message}. See napari-tinysam --help.", _USAGE)
     except UsageError as error:
         code = _complain(str(error), _USAGE)
-    except CommandError as error:
+    except TinySAMError as error:
         code = _complain(str(error), _FAILED)
     if code == _INTERRUPTED:
         note("Stopped.")
@@ -212,8 +212,8 @@ def segment(
         plane=plane,
         series=series,
     ).read()
-    for sentence in source.notes:
-        note(sentence)
+    for remark in source.notes:
+        note(remark)
     result = segment_plane(
         source.pixels,
         source.options,
@@ -633,7 +633,7 @@ def demo(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise CommandError(f"The folder {folder} cannot be made.") from error
+        raise TinySAMError(f"The folder {folder} cannot be made.") from error
     image, objects = cli_demo.image(), cli_demo.objects()
     result = segment_plane(image, {}, objects, model=model)
     labels, overlay = folder / "labels.tif", folder / "overlay.png"
@@ -660,6 +660,6 @@ def _open_viewer(
     try:
         from napari_tinysam.ui.contributions.demo import open_demo
     except ImportError as error:  # napari without a Qt binding
-        note(f"napari is not opened: {error}.")
+        note(sentence(error, "napari is not opened"))
         return
     open_demo(image, labels)

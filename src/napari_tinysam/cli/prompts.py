@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.errors import UsageError
 from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-
-
-class PromptError(ValueError):
-    """Points or boxes that cannot be used; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def parse_point(text: str) -> Point:
 
     Raises
     ------
-    PromptError
+    UsageError
         If it is not two finite numbers.
     """
     x, y = _numbers(text, 2, "A point is x,y in pixels, like 120,85")
@@ -55,7 +52,7 @@ def parse_box(text: str) -> Box:
 
     Raises
     ------
-    PromptError
+    UsageError
         If it is not four finite numbers.
     """
     xa, ya, xb, yb = _numbers(
@@ -70,7 +67,7 @@ def _numbers(text: str, count: int, wanted: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise PromptError(f"{wanted}; got {text!r}.")
+        raise UsageError(f"{wanted}; got {text!r}.")
     return numbers
 
 
@@ -79,14 +76,14 @@ def parse_indices(text: str) -> list[int]:
 
     Raises
     ------
-    PromptError
+    UsageError
         If it is not whole numbers from 0.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(
         part.isascii() and part.isdecimal() and len(part) < 10 for part in parts
     ):
-        raise PromptError(
+        raise UsageError(
             f"A channel or plane is a whole number from 0, or several like 2,0; got {text!r}."
         )
     return [int(part) for part in parts]
@@ -108,23 +105,23 @@ def check_inside(
 
     Raises
     ------
-    PromptError
+    UsageError
         If a point or a whole box is outside the image, or a box has no area.
     """
     height, width = size
     where = f"the image, which is {width} × {height} pixels (width × height)"
     for x, y in points:
         if not (-0.5 <= x <= width and -0.5 <= y <= height):
-            raise PromptError(f"The point {x:g},{y:g} is outside {where}.")
+            raise UsageError(f"The point {x:g},{y:g} is outside {where}.")
     inside = []
     for box in boxes:
         text = ",".join(f"{value:g}" for value in box)
         x0, y0, x1, y1 = box
         if x0 == x1 or y0 == y1:
-            raise PromptError(f"The box {text} has no area.")
+            raise UsageError(f"The box {text} has no area.")
         cut = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
         if cut[0] >= cut[2] or cut[1] >= cut[3]:
-            raise PromptError(f"The box {text} is outside {where}.")
+            raise UsageError(f"The box {text} is outside {where}.")
         inside.append(cut)
     return inside
 
@@ -140,11 +137,11 @@ def group(
 
     Raises
     ------
-    PromptError
+    UsageError
         If there is no box and no positive point, or a negative point belongs to no object.
     """
     if not boxes and not positive:
-        raise PromptError(
+        raise UsageError(
             "Negative points alone do not say where the object is: add a point or a box."
             if negative
             else "Nothing to segment: give at least one point or box."
@@ -164,7 +161,7 @@ def group(
                 objects[home] = _with_point(objects[home], point, sign)
     if further.negative and not further.positive:
         x, y = further.negative[0]
-        raise PromptError(f"The negative point {x:g},{y:g} lies in none of the boxes.")
+        raise UsageError(f"The negative point {x:g},{y:g} lies in none of the boxes.")
     return [*objects, further] if further.positive else objects
 
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.training import explained
+from napari_tinysam.errors import TinySAMError, UsageError
 from napari_tinysam.files import writing
-from napari_tinysam.files.stacks import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +55,7 @@ class QuantizeRequest:
 
         Raises
         ------
-        UsageError, CommandError
+        UsageError, TinySAMError
             If a value makes no sense, or the output cannot be written.
         """
         if self.images < 1:
@@ -66,12 +65,9 @@ class QuantizeRequest:
         output = self.output
         if output.suffix != ".safetensors":
             output = output.with_name(output.name + ".safetensors")
-        try:
-            writing.check_output(output, (".safetensors",))
-            if self.layers is not None:
-                writing.check_output(self.layers, (".csv",))
-        except FileError as error:
-            raise CommandError(str(error)) from error
+        writing.check_output(output, (".safetensors",))
+        if self.layers is not None:
+            writing.check_output(self.layers, (".csv",))
         return output
 
 
@@ -97,7 +93,7 @@ def quantize(
 
     Raises
     ------
-    CommandError
+    TinySAMError
         If data or model cannot be used, or memory or disk space ends.
     """
     output = request.checked_output()
@@ -110,7 +106,7 @@ def quantize(
         entries = calibration_images(request.data, request.images)
         loaded = checkpoints.load(request.model)
         if loaded.model.quantization is not None:
-            raise CommandError(f"{loaded.name} is quantized already.")
+            raise TinySAMError(f"{loaded.name} is quantized already.")
         note(
             f"Calibrating {loaded.name} with {len(entries)} images: "
             + ", ".join(entry.name for entry in entries)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.cli import prompts as cli_prompts
-from napari_tinysam.cli.errors import CommandError, UsageError
 from napari_tinysam.cli.running import Running
+from napari_tinysam.errors import SelectionError, UsageError, explained
 from napari_tinysam.files import planes as reading
 from napari_tinysam.files import writing
-from napari_tinysam.files.stacks import FileError
 from napari_tinysam.labels import draw_mask
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Request:
         ------
         UsageError
             If the prompts, the selection or the outputs make no sense for this image.
-        CommandError
+        TinySAMError
             If the image cannot be read.
         """
         try:
@@ -77,10 +76,8 @@ class Request:
             )
             boxes = cli_prompts.check_inside([*points, *negatives], boxes, source.size)
             return source, cli_prompts.group(points, negatives, boxes)
-        except (cli_prompts.PromptError, reading.SelectionError) as error:
+        except SelectionError as error:
             raise UsageError(str(error)) from error
-        except FileError as error:
-            raise CommandError(str(error)) from error
 
     def _prompts(self) -> tuple[list[Point], list[Point], list[Box]]:
         points = [cli_prompts.parse_point(text) for text in self.point]
@@ -168,11 +165,8 @@ class Result:
         ]
 
     def write_labels(self, path: Path) -> None:
-        """Write the labels; raises `CommandError` where that is not possible."""
-        try:
-            writing.write_labels(path, self.labels)
-        except FileError as error:
-            raise CommandError(str(error)) from error
+        """Write the labels; raises `FileError` where that is not possible."""
+        writing.write_labels(path, self.labels)
 
     def write_overlay(
         self, path: Path, pixels: npt.NDArray[Any], options: dict[str, Any]
@@ -190,7 +184,7 @@ class Result:
 
         Raises
         ------
-        CommandError
+        TinySAMError
             If the file cannot be written.
         """
         from napari_tinysam.files.overlay import draw_overlay
@@ -198,10 +192,7 @@ class Result:
 
         prompts = cli_prompts.to_prompts(self.objects)
         picture = draw_overlay(to_rgb(pixels, **options), self.labels, prompts)
-        try:
-            writing.write_picture(path, picture)
-        except FileError as error:
-            raise CommandError(str(error)) from error
+        writing.write_picture(path, picture)
 
 
 def segment_plane(
@@ -229,19 +220,13 @@ def segment_plane(
 
     Raises
     ------
-    CommandError
+    TinySAMError
         If the model cannot be had, or the image is none for it.
     """
-    from napari_tinysam.checkpoints import CheckpointError
-
-    try:
+    with explained():
         predictor = (running or Running()).load(model)
         embedding = predictor.encode(pixels, **options)
         labels, scores = _labels(predictor, embedding, objects)
-    except (CheckpointError, ValueError, TypeError, OSError, RuntimeError) as error:
-        # no such model, not an image of numbers, or a device out of memory
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CommandError(lines[0]) from error
     name = f"model {predictor.name}, {predictor.runtime_name}"
     return Result(labels, scores, objects, name)
 

@@ -9,9 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.cli.errors import CommandError, UsageError
+from napari_tinysam.errors import (
+    DataError,
+    FileError,
+    TinySAMError,
+    UsageError,
+    is_about_memory,
+    sentence,
+)
 from napari_tinysam.files import writing
-from napari_tinysam.files.stacks import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -76,7 +82,7 @@ class FinetuneRequest:
 
         Raises
         ------
-        UsageError, CommandError
+        UsageError, TinySAMError
             If a value makes no sense, or the output cannot be written.
         """
         if self.way not in WAYS:
@@ -85,13 +91,10 @@ class FinetuneRequest:
             raise UsageError("--minutes is more than 0.")
         if self.seed < 0:
             raise UsageError("--seed is 0 or more.")
-        try:
-            writing.check_output(self.output, (".safetensors",))
-            # What writes weights looks at the suffix as it is.
-            if self.output.suffix != ".safetensors":
-                raise FileError(f"{self.output} should end in .safetensors.")
-        except FileError as error:
-            raise CommandError(str(error)) from error
+        writing.check_output(self.output, (".safetensors",))
+        # What writes weights looks at the suffix as it is.
+        if self.output.suffix != ".safetensors":
+            raise FileError(f"{self.output} should end in .safetensors.")
 
 
 def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
@@ -110,7 +113,7 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
 
     Raises
     ------
-    CommandError
+    TinySAMError
         If data or model cannot be used, or memory or disk space ends.
     """
     from tinysam_training.commands.finetune import DEFAULT_WAY, FinetuneSettings
@@ -155,7 +158,7 @@ def finetune(request: FinetuneRequest, note: Callable[[str], None]) -> str:
             advice = (
                 result.outcome.shortness or "More images, or more --minutes, may help."
             )
-            raise CommandError(
+            raise TinySAMError(
                 "No model was better than the start on the held-out images, so none was "
                 f"written. {advice}"
             )
@@ -193,7 +196,7 @@ def _read(
     report = check_data(train, val + test)
     note(report.text())
     if report.refused:
-        raise CommandError(report.refused)
+        raise TinySAMError(report.refused)
     chosen = {id(entry) for entry in val}
     split = split_images(
         report.usable_train,
@@ -207,7 +210,7 @@ def _read(
 
 def _part(request: FinetuneRequest, split: str) -> FoundEntries:
     """List the images of a sub-folder of the data, if there is one."""
-    from tinysam_training.data import DataError, FoundEntries, find_pairs
+    from tinysam_training.data import FoundEntries, find_pairs
 
     # No such folder; what else may be wrong, the training images will say.
     with suppress(DataError):
@@ -303,7 +306,7 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
 
     Raises
     ------
-    CommandError
+    TinySAMError
         If recipe, data or model cannot be used, or memory or disk space ends.
     """
     from tinysam_training.commands.pipeline import run_recipe as run
@@ -322,7 +325,7 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
         length = {} if request.steps is None else {"steps": request.steps, "minutes": 0}
         recipe = load_recipe(request.recipe, **length)
         if request.distills and not recipe.teacher.model:
-            raise CommandError(
+            raise TinySAMError(
                 f"{request.recipe} names no teacher; 'napari-tinysam train' is for that."
             )
         hardware = Hardware(
@@ -418,25 +421,13 @@ def _speaks() -> bool:
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn what can go wrong into one sentence."""
-    from napari_tinysam.checkpoints import CheckpointError
-    from tinysam_training.data.labelled_image import DataError
-    from tinysam_training.run.loop import TrainingError
-
     try:
         yield
-    except (CheckpointError, DataError, TrainingError, FileError) as error:
-        raise CommandError(str(error)) from error
-    except RuntimeError as error:
-        if not _is_about_memory(error):
-            raise
-        raise CommandError("There is not enough memory.") from error
-    except (ValueError, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CommandError(lines[0]) from error
-
-
-def _is_about_memory(error: RuntimeError) -> bool:
-    """Whether torch could not allocate, on a GPU or on the CPU."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    except TinySAMError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        if not is_about_memory(error):
+            raise  # a defect: its traceback helps
+        raise TinySAMError(sentence(error)) from error
+    except (MemoryError, ValueError, OSError) as error:
+        raise TinySAMError(sentence(error)) from error

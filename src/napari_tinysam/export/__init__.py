@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from napari_tinysam.errors import TinySAMError, sentence
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 #: Version of ONNX's operators, the first with layer norms: what reads it is from 2022 or later.
 OPSET = 17
-
-
-class ExportError(RuntimeError):
-    """A model cannot be exported. The message is meant for users."""
 
 
 def export(
@@ -75,7 +72,7 @@ def export(
 
     Raises
     ------
-    ExportError
+    TinySAMError
         If the model is of another kind or not quantized, the package onnx is missing, or the
         folder is not empty or cannot be written.
     ValueError
@@ -105,8 +102,7 @@ def export(
         else:
             unfinished.rename(place)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ExportError(f"{folder} cannot be written: {reason}.") from error
+        raise TinySAMError(sentence(error, f"{folder} cannot be written")) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         for parent in new:
@@ -120,21 +116,19 @@ def check_folder(folder: str | Path) -> Path:
 
     Raises
     ------
-    ExportError
+    TinySAMError
         If there is something in it, or it is a file.
     """
     try:
         place = Path(folder).expanduser().resolve()
         if place.exists() and not place.is_dir():
-            raise ExportError(f"{folder} is a file; give the name of a folder.")
+            raise TinySAMError(f"{folder} is a file; give the name of a folder.")
         if place.is_dir() and any(place.iterdir()):
-            raise ExportError(
+            raise TinySAMError(
                 f"The folder {folder} is not empty; give the name of a new one."
             )
     except (OSError, ValueError, RuntimeError) as error:  # loop, null byte, no rights
-        if isinstance(error, ExportError):
-            raise
-        raise ExportError(f"{str(folder)!r} cannot be written.") from error
+        raise TinySAMError(f"{str(folder)!r} cannot be written.") from error
     return place
 
 
@@ -143,20 +137,20 @@ def check_packages(format: Format) -> None:
 
     Raises
     ------
-    ExportError
+    TinySAMError
         If it is not; the message says how to install it.
     """
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise ExportError(
+        raise TinySAMError(
             'Exporting needs the package onnx: pip install "napari-tinysam[export]".'
         ) from error
     if format == "openvino":
         try:
             import_openvino()
         except ImportError as error:
-            raise ExportError(
+            raise TinySAMError(
                 "OpenVINO is not installed; it has no package for some computers. "
                 "It reads the files of --format onnx, too."
             ) from error
@@ -167,12 +161,12 @@ def _check_model(model: SegmentAnything, integers: bool) -> None:
     from napari_tinysam.model.integers import is_quantized
 
     if not has_graph(model):
-        raise ExportError(
+        raise TinySAMError(
             "Only models with a TinyViT or EfficientNet encoder can be exported, not "
             f"{model.architecture}."
         )
     if integers and not is_quantized(model.quantization):
-        raise ExportError(
+        raise TinySAMError(
             "This model is not quantized; 'napari-tinysam quantize' makes one that is."
         )
 

@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import FileError, SelectionError
 from napari_tinysam.files.quiet import MAX_PIXELS
-from napari_tinysam.files.stacks import (
-    UNKNOWN_AXES,
-    FileError,
-    open_stack,
-    too_large,
-)
+from napari_tinysam.files.stacks import UNKNOWN_AXES, open_stack, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.files.stacks import Stack
-
-
-class SelectionError(ValueError):
-    """The channel or plane asked for is not in the file; the message is for the user."""
 
 
 @dataclass(frozen=True, eq=False)

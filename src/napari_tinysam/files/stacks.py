@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import FileError
 from napari_tinysam.files.quiet import MAX_PIXELS, read_quietly
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ _MAX_CHANNELS = 16
 
 #: An index for each axis of a stack, None for all of it.
 Index = tuple[int | None, ...]
-
-
-class FileError(Exception):
-    """A file cannot be read or written; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True, eq=False)

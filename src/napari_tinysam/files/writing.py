@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from napari_tinysam.files.stacks import FileError
+from napari_tinysam.errors import FileError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -143,7 +143,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         os.replace(temporary, target)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(f"{path} cannot be written: {reason}.") from error
+        raise FileError(sentence(error, f"{path} cannot be written")) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ import pytest
 import timm.models.tiny_vit
 import torch
 
-from napari_tinysam.checkpoints import CheckpointError, load, save
+from napari_tinysam.checkpoints import load, save
+from napari_tinysam.errors import CheckpointError
 from napari_tinysam.model import (
     TINY_VIT_CONFIGS,
     SegmentAnything,

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import CheckpointError, DataError, TinySAMError
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.model import ImageFeatures, SegmentAnything, to_official
@@ -32,8 +32,6 @@ from tinysam_training.commands.finetune import (
 )
 from tinysam_training.data import ImageEntry, ImageStore, find_pairs
 from tinysam_training.data.batching import TURNS, EmbeddedFrame, turned
-from tinysam_training.data.labelled_image import DataError
-from tinysam_training.run.loop import TrainingError
 from tinysam_training.run.starting import new_model
 from training.small_runs import (
     FallingJudge,
@@ -305,7 +303,7 @@ def test_out_of_memory_says_where_the_best_model_is(
 
     output = tmp_path / "lab.safetensors"
     settings = FinetuneSettings(model=str(start), device="cpu")
-    with pytest.raises(TrainingError, match=r"Memory ran out.*step 1.*lab\.safe"):
+    with pytest.raises(TinySAMError, match=r"Memory ran out.*step 1.*lab\.safe"):
         finetune(entries, entries, output, settings, on_step=step)
     assert notes_of(output)["step"] == "1.0000"
 
@@ -329,7 +327,7 @@ def test_a_full_disk_leaves_the_model_before(
     output = tmp_path / "lab.safetensors"
     settings = FinetuneSettings(model=str(start), device="cpu")
     with pytest.raises(
-        TrainingError, match=r"No space left.*best model .*\(step 1\) is in"
+        TinySAMError, match=r"No space left.*best model .*\(step 1\) is in"
     ):
         finetune(entries, entries, output, settings)
     assert notes_of(output)["step"] == "1.0000"

@@ -15,6 +15,7 @@ import safetensors
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from tinysam_training.commands import pipeline
 from tinysam_training.commands.pipeline import (
     FLIPS,
@@ -23,14 +24,12 @@ from tinysam_training.commands.pipeline import (
     read_source,
     run_recipe,
 )
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.recipe import (
     DataSource,
     LossSettings,
     ModelSettings,
     Recipe,
-    RecipeError,
     TeacherSettings,
 )
 from tinysam_training.run.starting import Hardware
@@ -119,10 +118,10 @@ def test_a_run_in_parts_gives_the_models_of_one_in_a_piece(
     assert not first.finished
     assert 0 < first.steps < 3
     # What was there is not replaced by mistake …
-    with pytest.raises(RecipeError, match="holds a run already"):
+    with pytest.raises(DataError, match="holds a run already"):
         run(small(start), data, parts)
     # … nor continued with something else.
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(DataError, match="another recipe"):
         run(small(start, 5), data, parts, resume=True)
     second = run(small(start), data, parts, resume=True)
     assert second.finished
@@ -374,7 +373,7 @@ def test_data_that_cannot_be_used_is_a_sentence_and_nothing_is_written(
 
 
 def test_a_recipe_without_data_is_a_sentence(tmp_path: Path, start: Path) -> None:
-    with pytest.raises(RecipeError, match="names no data"):
+    with pytest.raises(DataError, match="names no data"):
         run(small(start, data=()), tmp_path, tmp_path / "out")
 
 
@@ -382,7 +381,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     tmp_path: Path, start: Path, data: Path
 ) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(RecipeError, match="cannot be written to"):
+    with pytest.raises(DataError, match="cannot be written to"):
         run(small(start, 1), data, tmp_path / "out")
 
 

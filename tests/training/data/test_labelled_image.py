@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.image import to_rgb
 from napari_tinysam.objects import maps as object_maps
-from tinysam_training.data import DataError, ImageEntry, ImageStore, LabelledImage
+from tinysam_training.data import ImageEntry, ImageStore, LabelledImage
 from tinysam_training.data.labelled_image import relabelled
 
 ID_TYPES = st.sampled_from(

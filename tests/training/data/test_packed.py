@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_tinysam.errors import DataError
 from tinysam_training.commands.pipeline import read_source
-from tinysam_training.data.labelled_image import DataError, LabelledImage
+from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.packed import (
     Encoding,
     PackedImage,

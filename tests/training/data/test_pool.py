@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_tinysam.errors import DataError
 from tinysam_training.data import ImageStore
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PoolWindows
 
 

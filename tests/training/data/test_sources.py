@@ -17,9 +17,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.image import to_rgb
 from tinysam_training.data import (
-    DataError,
     FoundEntries,
     find_coco,
     find_pairs,

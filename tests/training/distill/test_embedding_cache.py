@@ -18,8 +18,9 @@ import zarr
 from torch.utils.data import DataLoader, Dataset
 from zarr.storage import LocalStore
 
+from napari_tinysam.errors import DataError
 from tinysam_training.data.batching import TURNS, EmbeddedFrame
-from tinysam_training.data.labelled_image import DataError, LabelledImage
+from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.distill import embedding_cache
 from tinysam_training.distill.embedding_cache import EMBEDDING_BYTES, EmbeddingCache
 

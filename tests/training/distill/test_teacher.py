@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.model import SegmentAnything
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.distill.teacher import Teacher, weights_fingerprint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from analytic_runtime import analytic_predictor
-from tinysam_training.data import DataError
+from napari_tinysam.errors import DataError
 from tinysam_training.evaluation.box_protocol import (
     LVIS_DETECTIONS,
     box_ap,

@@ -16,6 +16,7 @@ from PIL import Image
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor
 from napari_tinysam.cli.main import main
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything import (
     LabelSettings,
     SearchSettings,
@@ -27,7 +28,6 @@ from napari_tinysam.masks import mask_iou
 from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 from tinysam_training.data import ImageEntry, LabelledImage
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation import evaluate as evaluation_module
 from tinysam_training.evaluation.evaluate import (
     Evaluation,

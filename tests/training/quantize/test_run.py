@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from napari_tinysam import Prompts
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.integers import is_quantized, with_integers
 from official_models import random_values
 from papers import compare_quantization as comparison
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.quantize import products
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (

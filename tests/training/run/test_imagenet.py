@@ -8,7 +8,7 @@ import pytest
 import torch
 from timm.models import efficientnet
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 from tinysam_training.run.imagenet import begin_with_imagenet
 from tinysam_training.run.starting import new_model, starting_model
 

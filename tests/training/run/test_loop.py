@@ -17,19 +17,13 @@ from typing import Any
 import pytest
 import torch
 
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import CheckpointError, DataError, TinySAMError
 from napari_tinysam.model import SegmentAnything
 from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.recipe import (
-    ModelSettings,
-    OptimizerSettings,
-    RecipeError,
-    Stage,
-)
+from tinysam_training.recipe import ModelSettings, OptimizerSettings, Stage
 from tinysam_training.run.loop import (
     PATIENCE,
     TOO_FEW,
-    TrainingError,
     rate_at,
     stage_at,
     update_average,
@@ -159,7 +153,7 @@ def test_a_step_that_failed_half_way_is_not_kept(
             run.save()
 
     monkeypatch.setattr(run.optimizer, "step", failing)
-    with pytest.raises(TrainingError, match="Memory ran out"):
+    with pytest.raises(TinySAMError, match="Memory ran out"):
         run.run(on_step=save)
     assert training(tmp_path, resume=True).steps == 2
 
@@ -364,7 +358,7 @@ def test_what_could_not_be_exported_is_judged_again(tmp_path: Path) -> None:
         return {"score": next(scores)}
 
     scores = count(0.1, 0.1)
-    with pytest.raises(TrainingError, match=r"disk is full at step 3; no better model"):
+    with pytest.raises(TinySAMError, match=r"disk is full at step 3; no better model"):
         training(tmp_path, judge=rising, export=full).run()
     outcome = training(tmp_path, judge=rising, export=export, resume=True).run()
     assert outcome.steps == RECIPE.steps
@@ -405,7 +399,7 @@ def test_out_of_memory_says_where_the_best_model_is(
         judge=lambda model: {"score": next(scores)},
         export=lambda model, f: None,
     )
-    with pytest.raises(TrainingError, match=r"[Mm]emory.*best model.*step 3"):
+    with pytest.raises(TinySAMError, match=r"[Mm]emory.*best model.*step 3"):
         run.run(on_step=step)
     assert training(tmp_path, resume=True).steps == 4
 
@@ -427,7 +421,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run.folder, "log", full)
-    with pytest.raises(TrainingError, match="No space left on device"):
+    with pytest.raises(TinySAMError, match="No space left on device"):
         run.run()
 
 
@@ -450,24 +444,24 @@ def test_a_gradient_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
     assert all(parameter.grad is None for parameter in run.parameters)
     for _ in range(PATIENCE - 1):
         run._update(torch.tensor(float("inf")))
-    with pytest.raises(TrainingError, match="no numbers"):
+    with pytest.raises(TinySAMError, match="no numbers"):
         run._update(torch.tensor(float("inf")))
 
 
 def test_a_run_of_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:
     training(tmp_path).run()
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(DataError, match="another recipe"):
         training(tmp_path, with_steps(7), resume=True)
     record = tmp_path / "run.json"
     record.write_text(record.read_text().replace('"discs"', '"other"'))
-    with pytest.raises(RecipeError, match="data changed"):
+    with pytest.raises(DataError, match="data changed"):
         training(tmp_path, resume=True)
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
     training(tmp_path).run()
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 half of it")
-    with pytest.raises(RecipeError, match="damaged"):
+    with pytest.raises(DataError, match="damaged"):
         training(tmp_path, resume=True)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import DetailedObjectHead, ObjectHead, SegmentAnything
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.run.starting import new_model, starting_model
 
 if TYPE_CHECKING:

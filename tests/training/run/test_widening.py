@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS, TinyVitConfig
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.run.starting import new_model, starting_model
 from tinysam_training.run.widening import widened
 

@@ -20,8 +20,8 @@ from napari.layers import Image, Labels
 from desk import Desk, open_desk
 from fake_inference import ImmediateInference, SteppedInference
 from fake_predictor import disc_predictor
+from napari_tinysam.errors import DamagedModelError
 from napari_tinysam.inference.predictor import Predictor
-from napari_tinysam.inference.runtime.protocol import DamagedModelError
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.session import embedder

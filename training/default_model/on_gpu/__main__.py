@@ -11,12 +11,9 @@ from pathlib import Path
 from default_model.beginning import fitting_start, plain_recipe
 from default_model.code_copy import REPOSITORY
 from default_model.on_gpu.collecting import collect
-from default_model.on_gpu.delivery import DeliveryError
 from default_model.on_gpu.packing import Packing, gpu_recipe, prepare
 from default_model.on_gpu.rehearsal import rehearse, small_recipe
-from default_model.state import RefusedError
-from napari_tinysam.checkpoints import CheckpointError
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import TinySAMError
 from tinysam_training.recipe import find_recipe
 
 _PACK = REPOSITORY / ".gpu"
@@ -33,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
             said = collect(asked.folder, asked.pack, asked.output, _say)
         else:
             said = _prepared(asked)
-    except (RefusedError, DeliveryError, DataError, CheckpointError) as error:
+    except TinySAMError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
     sys.stdout.write(f"{said}\n")

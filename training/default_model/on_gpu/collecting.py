@@ -48,7 +48,7 @@ def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
 
     Raises
     ------
-    DeliveryError, CheckpointError, DataError
+    TinySAMError, CheckpointError, DataError
         If something is missing, damaged or not finite.
     """
     found = put_together(folder, run)

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from napari_tinysam.errors import TinySAMError, sentence
+
 #: Files are smaller than 16 MiB.
 PART = 16 * 2**20 - 2**16
 
@@ -17,10 +19,6 @@ PARTS = "parts.json"
 
 #: What of a run's folder comes along, where it is there.
 RUN_FILES = ("run.json", "recipe.yaml", "log.csv", "validation.csv", "curves.png")
-
-
-class DeliveryError(Exception):
-    """What came back is not whole; the message is a sentence."""
 
 
 def deliver(weights: Path, run: Path, out: Path, *, step: int, what: str) -> None:
@@ -79,7 +77,7 @@ def put_together(folder: Path, run: Path) -> dict[str, Any]:
 
     Raises
     ------
-    DeliveryError
+    TinySAMError
         If something is missing or damaged.
     """
     try:
@@ -88,16 +86,13 @@ def put_together(folder: Path, run: Path) -> dict[str, Any]:
         for part in described["parts"]:
             piece = (folder / part["name"]).read_bytes()
             if hashlib.sha256(piece).hexdigest() != part["sha256"]:
-                raise DeliveryError(f"{folder / part['name']} is damaged.")
+                raise TinySAMError(f"{folder / part['name']} is damaged.")
             content += piece
     except (OSError, ValueError, KeyError) as error:
-        raise DeliveryError(
-            f"{folder} holds no weights that came back: {error}."
-        ) from error
+        what = f"{folder} holds no weights that came back"
+        raise TinySAMError(sentence(error, what)) from error
     if hashlib.sha256(content).hexdigest() != described["sha256"]:
-        raise DeliveryError(
-            f"The parts of the weights in {folder} do not fit together."
-        )
+        raise TinySAMError(f"The parts of the weights in {folder} do not fit together.")
     run.mkdir(parents=True, exist_ok=True)
     _replace(run / "best.safetensors", bytes(content))
     for file in RUN_FILES:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.everything import (
     GuidedSettings,
     LabelSettings,
@@ -44,7 +44,6 @@ from tinysam_training.calibration import grid as calibrate_grid
 from tinysam_training.calibration import guided as calibrate_guided
 from tinysam_training.calibration.image import CalibrationImage, GridAnswers
 from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,7 +164,7 @@ def main() -> None:
             progress=lambda done, total: _say(f"{done} of {total} images"),
         )
         write(arguments.model, arguments.output, found)
-    except (DataError, CheckpointError, ValueError) as error:
+    except (TinySAMError, ValueError) as error:
         sys.exit(f"Error: {error}")
     _say(json.dumps(found.figures, indent=1))
     _say(found.thresholds.to_note())

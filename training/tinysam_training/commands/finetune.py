@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.data import ImageStore
 from tinysam_training.data.augmentation import Augmentation
@@ -27,7 +28,6 @@ from tinysam_training.data.batching import (
     WindowBatches,
     turned,
 )
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.objective import Objective
 from tinysam_training.learning.prompt_settings import PromptSettings
@@ -205,7 +205,7 @@ def finetune(
     ------
     DataError, CheckpointError
         If the images or the start cannot be used.
-    TrainingError
+    TinySAMError
         If memory or disk space ends; the message says where the best model so far is.
     """
     settings = settings or FinetuneSettings()

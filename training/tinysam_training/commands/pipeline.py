@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import DetailedMaskDecoder
 from tinysam_training.data import (
     DataReport,
@@ -24,11 +25,9 @@ from tinysam_training.data import (
 from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data.findings import FoundEntries, findings_of
 from tinysam_training.data.fingerprints import combined
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.data.packed import find_packed
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.learning.objective import Objective
-from tinysam_training.recipe import RecipeError
 from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.judging import Judge
@@ -145,7 +144,7 @@ def _listed(source: DataSource, root: Path) -> list[ImageEntry]:
             )
             made[0].read()  # tells sizes that no image can be drawn in
         except ValueError as error:
-            raise RecipeError(str(error)) from error
+            raise DataError(str(error)) from error
         return list(made)
     if source.kind == "sa1b":
         return find_sa1b(path, **complete)
@@ -180,7 +179,7 @@ def read_dataset(
         If training must be refused.
     """
     if not recipe.data:
-        raise RecipeError(f"The recipe {recipe.name!r} names no data.")
+        raise DataError(f"The recipe {recipe.name!r} names no data.")
     real = FoundEntries()
     made: list[ImageEntry] = []
     shares: dict[int, float] = {}
@@ -260,14 +259,14 @@ def run_recipe(
     ------
     DataError
         If recipe or data cannot be used.
-    TrainingError
+    TinySAMError
         If memory or disk space ends.
     """
     fabric = launched(hardware or Hardware())
     best = out / "best.safetensors"
     folder = RunFolder(out, recipe, writes=fabric.is_global_zero, best=best)
     if folder.holds_run and not resume:
-        raise RecipeError(
+        raise DataError(
             f"{out} holds a run already. Continue it with --resume, or choose another "
             "folder."
         )
@@ -289,7 +288,7 @@ def run_recipe(
     if recipe.teacher.model:
         teacher = Teacher.load(recipe.teacher.model, fabric.device)
         if isinstance(teacher.model.mask_decoder, DetailedMaskDecoder):
-            raise RecipeError(
+            raise DataError(
                 f"{teacher.name} cannot teach: its decoder reads finer features than the "
                 "embedding, which is all that is stored. Name a TinyViT or SAM model."
             )

@@ -1,13 +1,9 @@
 """Labelled images for training: where they come from, whether they can be used, windows of them."""
 
+from napari_tinysam.errors import DataError
 from tinysam_training.data.checks import check_data
 from tinysam_training.data.findings import Finding, FoundEntries
-from tinysam_training.data.labelled_image import (
-    DataError,
-    ImageEntry,
-    ImageStore,
-    LabelledImage,
-)
+from tinysam_training.data.labelled_image import ImageEntry, ImageStore, LabelledImage
 from tinysam_training.data.report import DataReport
 from tinysam_training.data.sources.arrays import from_arrays
 from tinysam_training.data.sources.coco import find_coco

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.errors import DataError, sentence
 from tinysam_training.data.findings import Finding, findings_of
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
 from tinysam_training.data.report import DataReport, ImageFacts
 from tinysam_training.learning.frame import FRAME
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
+
+    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Objects of fewer pixels are specks.
 SPECK_PIXELS = 10
@@ -140,7 +142,7 @@ def _read(entry: ImageEntry) -> LabelledImage:
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {entry.name}.") from error
     except Exception as error:  # a report says what is wrong, whatever it is
-        raise DataError(f"{entry.name} cannot be read: {error}") from error
+        raise DataError(sentence(error, f"{entry.name} cannot be read")) from error
 
 
 def _facts(image: LabelledImage) -> ImageFacts:

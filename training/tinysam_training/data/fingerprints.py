@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError, sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +40,7 @@ def file_fingerprint(path: Path) -> str:
                 file.seek(-_END_BYTES, 2)
                 digest.update(file.read())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise DataError(sentence(error, f"{path} cannot be read")) from error
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.image import to_rgb
 from napari_tinysam.objects import maps as object_maps
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 # Ids up to here are counted in a table, if it is not far longer than the labels; others are sorted.
 _TABLE_IDS = 2**24
 _SHORT_TABLE = 2**16
-
-
-class DataError(ValueError):
-    """Training data cannot be used; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.quiet import read_quietly
 from tinysam_training.data.findings import FoundEntries
 from tinysam_training.data.fingerprints import combined
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 #: Without loss as WebP; or nearly, at `QUALITY`: gray images as WebP, which has 0.6 to 0.9 of the
 #: size of JPEG at the same error, and coloured ones as JPEG with colours at full resolution.
@@ -157,7 +158,7 @@ def read_packed(path: Path, number: int, complete: bool | None = None) -> Labell
         lzma.LZMAError,
         Image.DecompressionBombError,
     ) as error:
-        raise DataError(f"{path} is damaged: {error}.") from error
+        raise DataError(sentence(error, f"{path} is damaged")) from error
     known = each["complete"] if complete is None else complete
     return LabelledImage(each["name"], each["dataset"], rgb, labels, known)
 

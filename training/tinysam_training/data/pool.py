@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

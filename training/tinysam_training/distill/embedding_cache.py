@@ -26,8 +26,8 @@ import zarr
 from torch import Tensor
 from zarr.codecs import Crc32cCodec
 
+from napari_tinysam.errors import DataError, sentence
 from tinysam_training.data.batching import TURNS
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,10 +94,8 @@ class EmbeddingCache:
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink()
-            raise DataError(
-                f"Embeddings cannot be stored in {self.folder}: "
-                f"{error.strerror or error}."
-            ) from error
+            what = f"Embeddings cannot be stored in {self.folder}"
+            raise DataError(sentence(error, what)) from error
 
     @staticmethod
     def key(rgb: npt.NDArray[np.uint8], turn: str, teacher: str) -> str:
@@ -195,9 +193,9 @@ class EmbeddingCache:
             array[...] = values
             self._rename(temporary, key)
         except OSError as error:
+            reason = sentence(error, f"Embeddings cannot be stored in {self.folder}")
             raise DataError(
-                f"Embeddings cannot be stored in {self.folder}: "
-                f"{error.strerror or error}. One takes {EMBEDDING_BYTES / 1e6:.1f} MB; "
+                f"{reason} One takes {EMBEDDING_BYTES / 1e6:.1f} MB; "
                 f"the {len(self)} that are there stay usable."
             ) from error
         finally:

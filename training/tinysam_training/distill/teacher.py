@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import CheckpointError, DataError, sentence
 from napari_tinysam.inference.resize import resize_longest_side
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +89,7 @@ class Teacher:
         try:
             loaded = checkpoints.load(name_or_path, progress=progress)
         except CheckpointError as error:
-            raise DataError(f"The teacher cannot be loaded: {error}") from error
+            raise DataError(sentence(error, "The teacher cannot be loaded")) from error
         return cls(loaded.model, loaded.name, device)
 
     def __repr__(self) -> str:

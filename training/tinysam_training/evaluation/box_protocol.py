@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.prompts import Prompts
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.evaluation.simulated_user import BATCH
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(sentence(error, f"{path} cannot be read")) from error
     except ValueError as error:
         raise DataError(f"{path} is not a JSON file.") from error
 

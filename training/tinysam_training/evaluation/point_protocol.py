@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 from tinysam_training.evaluation.evaluate import EvaluationSettings, chosen_objects
 from tinysam_training.evaluation.simulated_user import simulate_clicks
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything.guided import instances_of
 from napari_tinysam.everything.lattice import centred_lattice
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import Prompts
 from tinysam_training.commands.pipeline import evenly_spaced
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.quantize.simulation import PlainRuntime
 
 if TYPE_CHECKING:

@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.batch.run import find_images
-from napari_tinysam.files.planes import SelectionError, read_plane
-from napari_tinysam.files.stacks import FileError
+from napari_tinysam.errors import DataError, FileError, SelectionError
+from napari_tinysam.files.planes import read_plane
 from tinysam_training.commands.pipeline import evenly_spaced
 from tinysam_training.data import find_pairs
 from tinysam_training.data.fingerprints import file_fingerprint
-from tinysam_training.data.labelled_image import (
-    DataError,
-    ImageEntry,
-    LabelledImage,
-)
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.model.fast.encoder import has_graph
 from napari_tinysam.model.integers import (
     InputQuantization,
@@ -20,7 +21,6 @@ from napari_tinysam.model.integers import (
     to_integers,
     weight_axis,
 )
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.quantize.calibration_data import Seen, see
 from tinysam_training.quantize.folding import folded
 from tinysam_training.quantize.operations import MatMul, Origins, with_products

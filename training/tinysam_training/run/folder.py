@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tinysam.errors import DataError, sentence
 from tinysam_training.learning.objective import FIGURES, LOSSES
-from tinysam_training.recipe import Recipe, RecipeError, recipe_as_yaml
+from tinysam_training.recipe import Recipe, recipe_as_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,13 +91,13 @@ class RunFolder:
 
         Raises
         ------
-        RecipeError
+        DataError
             If another recipe or other data were used here before, or the folder cannot be made.
         """
         described = recipe_as_yaml(self.recipe)
         before = self.path / "recipe.yaml"
         if resume and before.exists() and before.read_text("utf-8") != described:
-            raise RecipeError(
+            raise DataError(
                 f"{self.path} holds a run of another recipe; a run goes on only with its "
                 "own. Choose another folder."
             )
@@ -104,7 +105,7 @@ class RunFolder:
         if resume and record.exists():
             used = json.loads(record.read_text("utf-8")).get("data")
             if used != self.fingerprint:
-                raise RecipeError(
+                raise DataError(
                     f"The data changed since the run in {self.path} began. Choose "
                     "another folder, or restore the data."
                 )
@@ -123,9 +124,8 @@ class RunFolder:
                 ):
                     (self.path / name).unlink(missing_ok=True)
         except OSError as error:
-            raise RecipeError(
-                f"The folder {self.path} cannot be written to: {error.strerror}."
-            ) from error
+            what = f"The folder {self.path} cannot be written to"
+            raise DataError(sentence(error, what)) from error
         self._board = _tensorboard(self.path)
 
     def _record(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class RunFolder:
 
         Raises
         ------
-        RecipeError
+        DataError
             If it is damaged. Nothing but tensors and plain values is ever unpickled.
         """
         if not self.checkpoint.exists():
@@ -217,7 +217,7 @@ class RunFolder:
                 self.checkpoint, map_location="cpu", weights_only=True
             )
         except Exception as error:  # a damaged file raises whatever it ran into
-            raise RecipeError(
+            raise DataError(
                 f"{self.checkpoint} is damaged; delete it to begin anew."
             ) from error
         return state

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from timm.models import efficientnet
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import EFFICIENTNET_CONFIGS, EfficientNetEncoder
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything

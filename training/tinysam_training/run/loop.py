@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_tinysam.checkpoints import CheckpointError
+from napari_tinysam.errors import (
+    CheckpointError,
+    TinySAMError,
+    is_about_memory,
+    sentence,
+)
 from tinysam_training.learning.objective import (
     FIGURES,
     LOSSES,
@@ -46,10 +51,6 @@ TOO_FEW = 50
 
 #: So many updates in a row may be skipped because their gradient is not a number.
 PATIENCE = 20
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Training:
 
         Raises
         ------
-        TrainingError
+        TinySAMError
             If memory or disk space ends, or losses are no numbers. The best model so far was
             exported when it was found, and a checkpoint is kept where that is possible.
         KeyboardInterrupt
@@ -266,21 +267,16 @@ class Training:
             raise
         except CheckpointError as error:  # of the exported model
             self._save_if_possible()
-            message = self._explained(str(error).rstrip("."))
-            raise TrainingError(message) from error
-        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise TinySAMError(self._explained(str(error).rstrip("."))) from error
+        except (MemoryError, RuntimeError, TinySAMError) as error:
             self._save_if_possible()
-            raise TrainingError(self._explained("Memory ran out")) from error
-        except RuntimeError as error:
-            self._save_if_possible()
-            reason = _known_reason(error)
-            if reason is None:
+            if not is_about_memory(error):
                 raise
-            raise TrainingError(self._explained(reason)) from error
+            raise TinySAMError(self._explained("Memory ran out")) from error
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = sentence(error).rstrip(".")
             message = self._explained(f"A file could not be written ({reason})")
-            raise TrainingError(message) from error
+            raise TinySAMError(message) from error
         self.save()
         self.folder.draw_curves()
         steps, seconds = self._timed
@@ -361,7 +357,7 @@ class Training:
         if norm is not None and not torch.isfinite(norm):
             self._skipped += 1
             if self._skipped > PATIENCE:
-                raise TrainingError(
+                raise TinySAMError(
                     self._explained("The losses are no numbers any more")
                 )
         else:
@@ -497,14 +493,6 @@ class Training:
 
     def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
         return {"step": self.steps, "seconds": self.seconds, **figures}
-
-
-def _known_reason(error: RuntimeError) -> str | None:
-    """Say what torch means by errors that are nobody's mistake; None for others."""
-    text = str(error)
-    if "allocate memory" in text:  # how it says so on a CPU
-        return "Memory ran out"
-    return None
 
 
 def rate_at(progress: float, settings: OptimizerSettings) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference.runtime.torch_runtime import computes_bfloat16
 from napari_tinysam.model import (
@@ -22,7 +23,6 @@ from napari_tinysam.model import (
     ObjectHead,
     SegmentAnything,
 )
-from tinysam_training.data.labelled_image import DataError
 from tinysam_training.run.imagenet import begin_with_imagenet
 from tinysam_training.run.widening import widened
 

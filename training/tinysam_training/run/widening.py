@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_tinysam.errors import DataError
 from napari_tinysam.model import EFFICIENTNET_CONFIGS, SegmentAnything
 from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS
-from tinysam_training.data.labelled_image import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import CheckpointError, ConversionError, sentence
 from napari_tinysam.inference.runtime.hardware import cpu_name, may_have_gpu
 from napari_tinysam.inference.runtime.openvino import store
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
@@ -74,7 +75,7 @@ def open_runtime(
 
     Raises
     ------
-    napari_tinysam.checkpoints.CheckpointError
+    napari_tinysam.errors.CheckpointError
         If the file cannot be had or is not a checkpoint.
     ValueError
         If the device or the runtime is not available, or there is no such precision.
@@ -138,7 +139,7 @@ def needs_preparing(
             return False
         located = checkpoints.locate(name_or_path)
         integers = _with_integers(located, precision)
-    except (checkpoints.CheckpointError, OSError, ValueError):
+    except (CheckpointError, OSError, ValueError):
         return False  # loading it says what is wrong
     if store.failed_lately(located.fingerprint):
         return False
@@ -175,7 +176,7 @@ def prepare_in_background(
     try:
         if not _is_convertible(checkpoints.path_of(name_or_path)):
             return False
-    except (checkpoints.CheckpointError, OSError):  # gone since it was loaded
+    except (CheckpointError, OSError):  # gone since it was loaded
         return False
     command = [sys.executable, "-m", "napari_tinysam.inference.runtime.prepare"]
     quiet: dict[str, Any] = dict.fromkeys(
@@ -231,7 +232,7 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
 
     Raises
     ------
-    napari_tinysam.inference.runtime.openvino.store.ConversionError
+    napari_tinysam.errors.ConversionError
         If it cannot be converted.
     """
     from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
@@ -362,10 +363,9 @@ def _converted(
             except Exception as error:  # OpenVINO raises whatever it ran into
                 store.discard(folder)  # damaged, with sizes as they should be
                 if attempt:
-                    raise store.ConversionError(
-                        f"The converted model does not load: {error}"
-                    ) from error
-    except store.ConversionError as error:
+                    what = "The converted model does not load"
+                    raise ConversionError(sentence(error, what)) from error
+    except ConversionError as error:
         raise ValueError(str(error)) from error
     raise AssertionError
 

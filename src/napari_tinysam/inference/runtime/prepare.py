@@ -11,6 +11,7 @@ import os
 import sys
 
 from napari_tinysam import checkpoints
+from napari_tinysam.errors import sentence
 from napari_tinysam.inference.runtime.choice import prepare
 from napari_tinysam.inference.runtime.openvino import store
 
@@ -30,8 +31,8 @@ def main() -> None:
     try:
         folder = prepare(located)
     except Exception as error:  # noqa: BLE001 - it would be tried at every start
-        store.note_failure(located.fingerprint, str(error))
-        sys.exit(f"Error: {error}")
+        store.note_failure(located.fingerprint, sentence(error))
+        sys.exit(f"Error: {sentence(error)}")
     sys.stdout.write(f"{folder}\n")
 
 

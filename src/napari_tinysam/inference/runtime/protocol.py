@@ -19,13 +19,6 @@ Precision = Literal["auto", "f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
-class DamagedModelError(RuntimeError):
-    """What a runtime reads after its start is damaged, and was removed: load the model again.
-
-    The message is meant for users.
-    """
-
-
 class DecodedPrompts(NamedTuple):
     """Masks of N objects as the decoder gives them."""
 

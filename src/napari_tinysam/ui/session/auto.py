@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_tinysam.errors import sentence
 from napari_tinysam.labels import object_masks
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
@@ -573,8 +574,7 @@ class AutoSegmenter:
         self._run = None
         self._host.show_auto_status(None)
         self.show()
-        text = str(error).strip() or type(error).__name__
-        self._host.say("error", f"Auto-segmentation stopped: {text}")
+        self._host.say("error", sentence(error, "Auto-segmentation stopped"))
 
     def _show_status(self, text: str, fraction: float | None) -> None:
         self._host.show_auto_status(Status(StatusKind.SEGMENTING, text, fraction))

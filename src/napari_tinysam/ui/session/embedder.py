@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_tinysam.inference.runtime.protocol import DamagedModelError
+from napari_tinysam.errors import DamagedModelError, sentence
 from napari_tinysam.ui.session.triton_guard import triton_kept_out
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.choices import read_choices
@@ -384,9 +384,7 @@ class Embedder:
             self._fail(what, error)
             return
         logger.debug("%s", what, exc_info=error)
-        self.failure = (
-            f"{_ended(f'{what}: {_first_line(error)}')} {self._stand_in} instead."
-        )
+        self.failure = f"{sentence(error, what)} {self._stand_in} instead."
         self._notify("warning", f"{self.failure} Settings in the dock has “Try again”.")
         self.start()
 
@@ -423,23 +421,13 @@ class Embedder:
 
     def _fail(self, what: str, error: Exception) -> None:
         logger.debug("%s", what, exc_info=error)
-        text = f"{what}: {_first_line(error)}"
+        text = sentence(error, what)
         self._on_status(Status(StatusKind.FAILED, text))
         self._notify("error", text)
 
     def _report(self, generation: int, status: Status) -> None:
         if generation == self._generation and self._loading:
             self._on_status(status)
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _first_line(error: Any) -> str:
-    if isinstance(error, MemoryError):
-        return "there is not enough memory."
-    return str(error).strip() or type(error).__name__
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from psygnal import Signal
 
+from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import EmbeddingCache
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
@@ -766,10 +767,8 @@ class AnnotationSession:
     def _commit_failed(self, commit: PendingCommit, error: Exception) -> None:
         place = ", ".join(str(at) for at in commit.plane.index if at is not None)
         where = f"plane {place} of {commit.image.name}" if place else commit.image.name
-        self._notify(
-            "error",
-            f"Objects on {where} were not committed ({error}). Their prompts are still there.",
-        )
+        text = sentence(error, f"Objects on {where} were not committed")
+        self._notify("error", f"{text} Their prompts are still there.")
 
     def edit_object(self) -> None:
         """Edit the object under the cursor; without one, the one that is clicked next."""
@@ -1094,7 +1093,7 @@ class AnnotationSession:
 
     def _decoding_failed(self, error: Exception) -> None:
         self._pending.done(self._pending.of(self.image, self._plane))
-        self._notify("error", f"The model could not segment this: {error}")
+        self._notify("error", sentence(error, "The model could not segment this"))
 
     def _follow_keys(self) -> None:
         """Bind our keys on the active layer where clicks on it are ours."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.labels import Overlap, draw_mask
 from napari_tinysam.masks import BoxedMask, bounding_slices
 from napari_tinysam.objects.splitting import split_mask
@@ -27,7 +28,7 @@ COMMITTED = "committed_objects"
 _READ_AT_ONCE = 2**24
 
 
-class LabelsError(ValueError):
+class LabelsError(TinySAMError, ValueError):
     """A labels layer cannot take the change; the message tells the user why."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.files.stacks import FileError
+from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.ui.session.in_order import InOrder
 from napari_tinysam.ui.session.worker import Inference, Lane
 
@@ -89,7 +89,7 @@ class Saving:
             self._on_change()
 
         def failed(error: Exception) -> None:
-            self._notify("error", f"{layer.name} was not saved: {error}")
+            self._notify("error", sentence(error, f"{layer.name} was not saved"))
 
         self._queue.submit(lambda: _write(path, labels), done, failed)
 
@@ -98,7 +98,7 @@ class Saving:
         try:
             _write(path, _plain(layer))
         except (FileError, OSError, ValueError) as error:
-            self._notify("error", f"{layer.name} was not saved: {error}")
+            self._notify("error", sentence(error, f"{layer.name} was not saved"))
             return False
         self._memory.files[layer] = path
         self._memory.changes[layer] = 0

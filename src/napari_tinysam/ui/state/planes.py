@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import TinySAMError
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.components import Dims
@@ -37,7 +39,7 @@ class Contrast(Enum):
     DISPLAYED = "as displayed"
 
 
-class PlaneError(ValueError):
+class PlaneError(TinySAMError, ValueError):
     """The shown plane cannot be segmented; the message says why, to the user."""
 
 

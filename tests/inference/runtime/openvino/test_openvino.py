@@ -16,6 +16,7 @@ import torch
 
 from efficient_models import efficient_model, in_half_precision
 from napari_tinysam import Predictor, Prompts, checkpoints, load_model
+from napari_tinysam.errors import DamagedModelError
 from napari_tinysam.inference.runtime import prepare
 from napari_tinysam.inference.runtime.choice import (
     is_prepared,
@@ -26,7 +27,6 @@ from napari_tinysam.inference.runtime.openvino import store
 from napari_tinysam.inference.runtime.openvino.conversion import convert
 from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
-from napari_tinysam.inference.runtime.protocol import DamagedModelError
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.model import SegmentAnything
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import DataError, sentence
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import array_fingerprint, combined
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +152,7 @@ def read_arrays(
         # A copy: whoever owns the array may go on changing it.
         pixels = np.array(image[plane] if plane else image)
     except Exception as error:  # lazy arrays read files, which fail in any way
-        raise DataError(f"{name} cannot be read: {error}") from error
+        raise DataError(sentence(error, f"{name} cannot be read")) from error
     options: dict[str, Any] = {"channel": channel}
     if pixels.ndim == 3:
         options["channel_axis"] = 0 if "C" in axes else 2

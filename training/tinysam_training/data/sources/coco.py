@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_tinysam.errors import DataError
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import DataError, ImageEntry
+from tinysam_training.data.labelled_image import ImageEntry
 from tinysam_training.data.sources.mask_layers import MAX_LAYERS
 from tinysam_training.data.sources.sa1b import image_with_masks, read_json
 

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_tinysam.files.planes import SelectionError, read_plane
-from napari_tinysam.files.stacks import UNKNOWN_AXES, FileError, Stack, open_stack
+from napari_tinysam.errors import DataError, FileError, SelectionError, sentence
+from napari_tinysam.files.planes import read_plane
+from napari_tinysam.files.stacks import UNKNOWN_AXES, Stack, open_stack
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.sources.arrays import (
     MAX_CHANNELS,
     PLANE,
@@ -188,7 +189,7 @@ def _add_sets(
             if split in (None, part.split):
                 _add_part(found, folder, part, dataset, annotation)
     except OSError as error:
-        found.findings.append(_unusable(f"{folder} cannot be read: {error.strerror}."))
+        found.findings.append(_unusable(sentence(error, f"{folder} cannot be read")))
         return
     if depth < _DEPTH:
         for other in others:

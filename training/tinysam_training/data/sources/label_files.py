@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import DataError, FileError
 from napari_tinysam.files.quiet import read_quietly
-from napari_tinysam.files.stacks import FileError, Stack, open_stack
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.files.stacks import Stack, open_stack
 from tinysam_training.data.sources.npz_files import npz_shape, read_npz
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 from tinysam_training.data.sources.pairing import stem_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from tinysam_training.data.labelled_image import DataError
+from napari_tinysam.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

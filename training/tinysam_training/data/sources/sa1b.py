@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.files.planes import read_plane
-from napari_tinysam.files.stacks import FileError
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import DataError, ImageEntry, LabelledImage
+from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.sources.mask_layers import MAX_LAYERS, mask_layers
 
 _IMAGES = (".jpg", ".jpeg", ".png")
@@ -56,7 +56,7 @@ def find_sa1b(
     try:
         paths = sorted(p for p in root.rglob("*") if not p.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{root} cannot be read: {error.strerror}.") from error
+        raise DataError(sentence(error, f"{root} cannot be read")) from error
     images = {p.with_suffix(""): p for p in paths if p.suffix.lower() in _IMAGES}
     masks = {p.with_suffix(""): p for p in paths if p.suffix.lower() == ".json"}
     for stem in sorted(images.keys() | masks.keys()):
@@ -161,6 +161,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(sentence(error, f"{path} cannot be read")) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: it is not JSON.") from error

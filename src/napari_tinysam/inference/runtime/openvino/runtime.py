@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import DamagedModelError
 from napari_tinysam.inference.runtime.openvino.store import discard
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.inference.runtime.protocol import (
-    DamagedModelError,
     DecodedPrompts,
     drawn_planes,
     rows_to_draw,

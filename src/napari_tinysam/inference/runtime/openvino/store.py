@@ -18,6 +18,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tinysam.errors import ConversionError, sentence
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,10 +45,6 @@ _UNUSED_SECONDS = 60 * 24 * 3600
 
 #: So long a conversion that failed is not tried again by itself.
 _FAILURE_SECONDS = 7 * 24 * 3600
-
-
-class ConversionError(RuntimeError):
-    """Graphs cannot be had. The message is meant for users."""
 
 
 def is_installed() -> bool:
@@ -143,10 +141,8 @@ def ensure(
                 raise
         _forget_unused(place)
     except Exception as error:  # another OpenVINO may raise whatever it ran into
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ConversionError(
-            f"The model cannot be converted for OpenVINO: {reason}."
-        ) from error
+        what = "The model cannot be converted for OpenVINO"
+        raise ConversionError(sentence(error, what)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return place
