@@ -17,7 +17,7 @@ import tifffile
 
 from command import Run, run_command
 from everything.scene import SceneRuntime
-from napari_tinysam.batch import run as batch
+from napari_tinysam.batch import jobs as batch
 from napari_tinysam.errors import FileError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference import load

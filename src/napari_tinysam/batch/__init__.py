@@ -1,1 +1,1 @@
-"""Many image files at once."""
+"""Batches: many image files, segmented one after another."""

@@ -1,4 +1,4 @@
-"""Tables of objects: what was found, where, how large, how bright, how sure."""
+"""Tables of objects: position, area, intensity and score of each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _COLUMNS = (
 
 @dataclass(eq=False)
 class ObjectTable:
-    """Rows of all planes of a file, for a CSV file.
+    """The objects in all planes of a file, as rows of a CSV file.
 
     Parameters
     ----------
     axes : str
-        Letters of the stack's own axes: a column for each comes first.
+        Letters of the stack's own axes; each has a column, before all others.
     """
 
     axes: str = ""
@@ -58,9 +58,9 @@ class ObjectTable:
             Of the plane, one for each of `axes`.
         found : Labelling
         proposals : Proposals
-            That it was made of.
+            From which `found` was made.
         pixels : ndarray, (H, W) or (H, W, C)
-            The plane as it is in the file: intensities are those.
+            The plane as it is in the file; intensities are measured here.
         """
         if not found.numbers:
             return
@@ -76,7 +76,7 @@ class ObjectTable:
         labels: npt.NDArray[np.integer[Any]],
         pixels: npt.NDArray[Any],
     ) -> list[dict[str, Any]]:
-        """Add the objects of a plane of which no more is known than their labels.
+        """Add the objects of a plane from their labels alone.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class ObjectTable:
         Returns
         -------
         list of dict
-            The new rows; scores and what found the objects are empty.
+            The new rows, without scores and without what found the objects.
         """
         from skimage.measure import regionprops_table
 
@@ -122,7 +122,7 @@ class ObjectTable:
 
     @property
     def column_names(self) -> list[str]:
-        """Columns that say which plane; unnamed axes are numbered."""
+        """Names of the columns that tell the plane; unnamed axes are numbered."""
         names = []
         for number, axis in enumerate(self.axes):
             named = axis not in "QI" and self.axes.count(axis) == 1
@@ -130,7 +130,7 @@ class ObjectTable:
         return names
 
     def to_csv(self) -> bytes:
-        """Write all rows, with a header also where there are none."""
+        """Return the table as CSV, with a header even without rows."""
         header = [*self.column_names, *_COLUMNS]
         for row in self.rows:
             header += [name for name in row if name not in header]
@@ -142,5 +142,5 @@ class ObjectTable:
 
 
 def _rounded(value: Any) -> float:
-    """Six significant digits: no more is measured."""
+    """Round to six significant digits, the precision of the measurements."""
     return float(f"{float(np.real(value)):.6g}")

@@ -20,7 +20,8 @@ from napari_tinysam.errors import FileError, TinySAMError, UsageError, explained
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_tinysam.batch.run import BatchSettings, Job, Outcome
+    from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.batch.run import BatchSettings, FileOutcome
     from napari_tinysam.inference.predictor import Predictor
 
 ImagesArgument = Annotated[
@@ -106,7 +107,7 @@ def auto(
     name gets a number. Label files that were changed since, or come from elsewhere, are never
     replaced. Files that are called labels or results of another one are passed over.
     """
-    from napari_tinysam.batch.run import find_images, jobs_for
+    from napari_tinysam.batch.jobs import find_images, jobs_for
 
     settings = _settings(
         mode,
@@ -169,7 +170,7 @@ def _settings(
 
 
 def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> None:
-    outcomes: list[Outcome] = []
+    outcomes: list[FileOutcome] = []
     try:
         for outcome in _watched(jobs, predictor, settings):
             outcomes.append(outcome)
@@ -208,7 +209,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: FileOutcome) -> None:
     job = outcome.job
     for text in outcome.notes:
         note(text)
@@ -226,7 +227,7 @@ def _tell(outcome: Outcome) -> None:
 
 def _watched(
     jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings
-) -> Iterator[Outcome]:
+) -> Iterator[FileOutcome]:
     """Yield outcomes behind a progress bar, which knows how long it will take."""
     from tqdm import tqdm
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.batch.run import find_images
+from napari_tinysam.batch.jobs import find_images
 from napari_tinysam.errors import DataError, FileError, SelectionError
 from napari_tinysam.files.planes import read_plane
 from tinysam_training.commands.pipeline import evenly_spaced

@@ -1,0 +1,166 @@
+"""Which files a batch segments, and what their results are called."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from napari_tinysam.errors import FileError
+from napari_tinysam.files.names import is_result
+
+#: Suffixes of the images in a folder; other files are skipped.
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".bmp", ".gif")
+
+
+class FoundImages(NamedTuple):
+    """Files to be segmented.
+
+    Attributes
+    ----------
+    images : list of Path
+    passed_over : list of Path
+        Files that are named like labels or another result of one of them.
+    """
+
+    images: list[Path]
+    passed_over: list[Path]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image file to segment, and where its results go.
+
+    Attributes
+    ----------
+    image : Path
+    folder : Path
+    stem : str
+        First part of the results' names.
+    """
+
+    image: Path
+    folder: Path
+    stem: str
+
+    @property
+    def labels(self) -> Path:
+        """Where the labels go."""
+        return self.folder / f"{self.stem}_labels.tif"
+
+    @property
+    def table(self) -> Path:
+        """Where the table of objects goes."""
+        return self.folder / f"{self.stem}_objects.csv"
+
+    @property
+    def overlay(self) -> Path:
+        """Where the picture goes."""
+        return self.folder / f"{self.stem}_overlay.png"
+
+
+def find_images(names: Sequence[str]) -> FoundImages:
+    """List the images that file names, folders and patterns stand for.
+
+    Parameters
+    ----------
+    names : sequence of str
+        A folder stands for the images directly in it. Patterns such as ``*.tif`` are expanded
+        here, because not every shell does it, unless a file has that very name. Files that are
+        named like labels or an overlay of another file are passed over; a file given by its own
+        name is passed over only if that other file is given too.
+
+    Returns
+    -------
+    FoundImages
+        Each once, in the order of `names`; sorted within a folder or pattern.
+
+    Raises
+    ------
+    FileError
+        If a name stands for nothing.
+    """
+    found: dict[Path, None] = {}
+    passed: dict[Path, None] = {}
+    named: list[Path] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = _images_of(sorted(path.iterdir()), passed)
+            if not inside:
+                raise FileError(f"There are no images in the folder {path}.")
+        elif path.exists() or not glob.has_magic(name):
+            inside = [path]  # reading it will show whether it is an image
+            named.append(path)
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))
+            inside = _images_of([Path(match) for match in matches], passed)
+            if not inside:
+                raise FileError(f"No image is called {name}.")
+        found |= dict.fromkeys(inside)
+    for path in named:
+        beside = frozenset(_stem(p) for p in named if p.parent == path.parent)
+        if is_result(_stem(path), beside - {_stem(path)}) and len(named) > 1:
+            passed[path] = None
+    return FoundImages([p for p in found if p not in passed], list(passed))
+
+
+def _images_of(files: Sequence[Path], passed: dict[Path, None]) -> list[Path]:
+    """Return the files that may be images; those named like results of one go to `passed`."""
+    candidates = [path for path in files if _may_be_image(path)]
+    beside: dict[Path, set[str]] = {}
+    for path in candidates:
+        beside.setdefault(path.parent, set()).add(_stem(path))
+    images = []
+    for path in candidates:
+        others = frozenset(beside[path.parent] - {_stem(path)})
+        if is_result(_stem(path), others):
+            passed[path] = None
+        else:
+            images.append(path)
+    return images
+
+
+def _may_be_image(path: Path) -> bool:
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+
+
+def _stem(path: Path) -> str:
+    """File name without its suffix and without ``.ome``."""
+    return path.stem.removesuffix(".ome").removesuffix(".OME")
+
+
+def jobs_for(images: Sequence[Path], folder: Path) -> list[Job]:
+    """Name the results of images.
+
+    Images that share a stem keep their suffixes: ``a.tif`` and ``a.png`` become ``a_tif`` and
+    ``a_png``. Images of the same name from different folders are numbered.
+
+    Parameters
+    ----------
+    images : sequence of Path
+    folder : Path
+    """
+    stems = Counter(_stem(image).casefold() for image in images)
+    names = [
+        _stem(image)
+        if stems[_stem(image).casefold()] == 1
+        else image.name.replace(".", "_")
+        for image in images
+    ]
+    again: Counter[str] = Counter()
+    doubled = Counter(name.casefold() for name in names)
+    jobs = []
+    for image, name in zip(images, names, strict=True):
+        if doubled[name.casefold()] > 1:
+            again[name.casefold()] += 1
+            name = f"{name}_{again[name.casefold()]}"
+        jobs.append(Job(image, folder, name))
+    return jobs

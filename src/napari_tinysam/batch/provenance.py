@@ -1,0 +1,138 @@
+"""Where label files come from: what they were made of and with, and whether that is still so.
+
+A label file notes this in its own description. A second run finds what is done already, whatever
+the files are called, and never replaces labels that somebody changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from napari_tinysam.batch.jobs import Job
+
+#: Start of the description in label files of this command.
+_SIGNATURE = "napari-tinysam auto "
+
+
+class Provenance(NamedTuple):
+    """What labels are made with, and from which image.
+
+    Attributes
+    ----------
+    settings : dict
+        All that the labels of an image depend on.
+    content : str
+        Hash of the image file.
+    image : str
+        Path of the image, relative to the folder of the labels.
+    """
+
+    settings: dict[str, Any]
+    content: str
+    image: str = ""
+
+    def description(self, job: Job) -> str:
+        """Return the text that the label file of a job keeps."""
+        known = {"settings": self.settings, "content": self.content}
+        return _SIGNATURE + json.dumps(
+            {**known, "image": _address(job)}, sort_keys=True
+        )
+
+    @classmethod
+    def of(cls, path: Path) -> Provenance | None:
+        """Read it from a label file; None if another program wrote the file."""
+        text = _description(path)
+        if not text.startswith(_SIGNATURE):
+            return None
+        try:
+            found = json.loads(text[len(_SIGNATURE) :])
+            return cls(found["settings"], str(found["content"]), str(found["image"]))
+        except (ValueError, KeyError, TypeError):
+            return cls({}, "")  # from a version that did not note it
+
+
+def find_place(
+    job: Job, wanted: Provenance, others: frozenset[str]
+) -> tuple[Job, Literal["new", "there", "foreign"], tuple[str, ...]]:
+    """Find the names of a job's results, and whether the results are there.
+
+    Labels of another image of the same name, made by this command, are kept: the new ones get a
+    number.
+
+    Parameters
+    ----------
+    job : Job
+    wanted : Provenance
+        Of the labels to be made.
+    others : frozenset of str
+        Stems of the other jobs, case-folded; none of them is used.
+
+    Returns
+    -------
+    job : Job
+        With the stem to use.
+    state : {"new", "there", "foreign"}
+        "new" also where labels of this image were made with other settings.
+    notes : tuple of str
+        Why the results got a number.
+    """
+    notes: tuple[str, ...] = ()
+    for number in itertools.count(1):
+        here = job if number == 1 else replace(job, stem=f"{job.stem}_{number}")
+        if number > 1 and here.stem.casefold() in others:
+            continue
+        if not here.labels.exists():
+            return here, "new", notes
+        made = Provenance.of(here.labels)
+        if made is None:
+            if number == 1:
+                return here, "foreign", ()
+            continue
+        if made.content == wanted.content:
+            same = made.settings == wanted.settings
+            return here, "there" if same else "new", notes
+        # The image was exported again, or the labels are from before images were noted.
+        if made.image in ("", _address(here)):
+            return here, "new", notes
+        if not notes:
+            notes = (
+                f"{here.labels} holds the objects of another image, {made.image}; the results of "
+                f"{job.image} get a number.",
+            )
+    raise AssertionError("there is always one more number")
+
+
+def _address(job: Job) -> str:
+    """Path of the image, relative to the folder of the labels."""
+    image, folder = job.image.resolve(), job.folder.resolve()
+    try:
+        return Path(os.path.relpath(image, folder)).as_posix()
+    except ValueError:  # on another drive
+        return image.as_posix()
+
+
+def content_hash(path: Path) -> str:
+    """Hash a file; "" if it cannot be read, which is reported when it is opened."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except (OSError, ValueError):
+        return ""
+
+
+def _description(path: Path) -> str:
+    """Read the description of a TIFF file; "" for any other file."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return str(tiff.pages.first.description)
+    except Exception:  # noqa: BLE001  # however a file is broken, it is not ours
+        return ""
