@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
 
 from default_model.state import RefusedError
+from napari_tinysam.files.atomic import unfinished
 
 #: The root of the repository that this file is part of.
 REPOSITORY = Path(__file__).parents[2]
@@ -44,17 +44,13 @@ def copy_code(folder: Path, repository: Path = REPOSITORY) -> str:
         If there is no repository.
     """
     commit = head(repository)
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    archive = part / "archive.tar"
-    _git(repository, "archive", "-o", str(archive), commit, "src", "training")
-    with tarfile.open(archive) as opened:
-        opened.extractall(part, filter="data")
-    archive.unlink()
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
+    with unfinished(folder, lambda _: False) as part:
+        part.mkdir(parents=True)
+        archive = part / "archive.tar"
+        _git(repository, "archive", "-o", str(archive), commit, "src", "training")
+        with tarfile.open(archive) as opened:
+            opened.extractall(part, filter="data")
+        archive.unlink()
     return commit
 
 

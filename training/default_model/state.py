@@ -10,7 +10,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 
 #: Names another folder than the user's cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_TRAINING"

@@ -25,7 +25,7 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError, TinySAMError
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from tinysam_training.commands.pipeline import evenly_spaced, read_source, run_recipe

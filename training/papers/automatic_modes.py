@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Mode, Segmentation
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps

@@ -17,7 +17,7 @@ from pathlib import Path
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from papers.published_figures import published
 
 CARD = "MODEL_CARD.md"

@@ -21,7 +21,7 @@ import numpy as np
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.guided import instances_of
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts

@@ -23,7 +23,7 @@ import numpy as np
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.inference.load import load_model
 from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate

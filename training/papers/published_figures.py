@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import DataError, TinySAMError
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

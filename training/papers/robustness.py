@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from papers.careless_prompts import (
     LOOSE,
     NEAR_BORDER,

@@ -16,8 +16,9 @@ from napari_tinysam.batch.provenance import Provenance, content_hash, find_place
 from napari_tinysam.batch.tables import ObjectTable
 from napari_tinysam.errors import FileError, TinySAMError, explained
 from napari_tinysam.everything import Mode, Segmentation, label_proposals
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.planes import open_planes
-from napari_tinysam.files.writing import replacing, write_label_stack, write_picture
+from napari_tinysam.files.writing import write_label_stack, write_picture
 
 if TYPE_CHECKING:
     from pathlib import Path

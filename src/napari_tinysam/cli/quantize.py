@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.cli.training import explained
 from napari_tinysam.errors import TinySAMError, UsageError
 from napari_tinysam.files import writing
+from napari_tinysam.files.atomic import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,7 @@ def _write_layers(made: Quantized, path: Path) -> None:
     """Write what each layer costs and how it is computed, the most expensive first."""
     layers = made.model.quantization or {}
     with (
-        writing.replacing(path) as file,
+        replacing(path) as file,
         io.TextIOWrapper(file, "utf-8", newline="") as text,
     ):
         rows = csv.writer(text)

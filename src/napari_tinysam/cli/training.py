@@ -18,6 +18,7 @@ from napari_tinysam.errors import (
     sentence,
 )
 from napari_tinysam.files import writing
+from napari_tinysam.files.atomic import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -231,9 +232,9 @@ def _report(
 
     folder = run_folder_of(request.output)
     table = comparison.table()
-    with writing.replacing(folder / "before_after.md") as file:
+    with replacing(folder / "before_after.md") as file:
         file.write(f"{table}\n".encode())
-    with writing.replacing(folder / "before_after.png") as file:
+    with replacing(folder / "before_after.png") as file:
         file.write(draw_comparison(comparison, judged))
     minutes = (time.monotonic() - begun) / 60
     return (

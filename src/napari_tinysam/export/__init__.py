@@ -7,15 +7,13 @@ for models that want that, and add the first guess. Importing this loads no torc
 
 from __future__ import annotations
 
-import contextlib
 import io
-import shutil
-import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_tinysam.errors import TinySAMError, sentence
+from napari_tinysam.files.atomic import filling
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 
 if TYPE_CHECKING:
@@ -89,25 +87,11 @@ def export(
         )
     place = check_folder(folder)
     check_packages(format)
-    existed = place.is_dir()
-    unfinished = place if existed else place.parent
-    unfinished /= f".{uuid.uuid4().hex[:8]}.partial"
-    new = [parent for parent in place.parents if not parent.exists()]
     try:
-        unfinished.mkdir(parents=True)
-        written = _write(model, unfinished, format, integers, side, notes or {})
-        if existed:  # not replaced: a shell may be in it, a disk may be mounted there
-            for name in written:
-                (unfinished / name).rename(place / name)
-        else:
-            unfinished.rename(place)
+        with filling(place) as temporary:
+            written = _write(model, temporary, format, integers, side, notes or {})
     except OSError as error:
         raise TinySAMError(sentence(error, f"{folder} cannot be written")) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for parent in new:
-            with contextlib.suppress(OSError):  # it is not empty, as should be
-                parent.rmdir()
     return [Path(folder).expanduser() / name for name in written]
 
 

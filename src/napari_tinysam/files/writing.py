@@ -1,21 +1,17 @@
-"""Labels and pictures to files: under a temporary name first, then renamed.
-
-So no half-written file is ever left, and what was there before stays until the new one is whole.
-"""
+"""Write labels and pictures."""
 
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from napari_tinysam.errors import FileError, sentence
+from napari_tinysam.errors import FileError
+from napari_tinysam.files.atomic import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -125,24 +121,3 @@ def check_output(path: Path, suffixes: Sequence[str]) -> str:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"The folder {folder} may not be written to by you.")
     return suffix
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its place when the block has ended well.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written; what was there before is then untouched.
-    """
-    target = path.resolve()  # a link stays a link
-    temporary = target.with_name(f".tinysam-{secrets.token_hex(6)}.partial")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, target)
-    except OSError as error:
-        raise FileError(sentence(error, f"{path} cannot be written")) from error
-    finally:
-        temporary.unlink(missing_ok=True)

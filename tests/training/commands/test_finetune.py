@@ -332,7 +332,7 @@ def test_a_full_disk_leaves_the_model_before(
         finetune(entries, entries, output, settings)
     assert notes_of(output)["step"] == "1.0000"
     assert checkpoints.load(output).model.object_head is not None
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".tinysam-*"))
 
 
 _KILLED = """

@@ -285,7 +285,7 @@ def test_a_killed_computation_is_continued(cache: EmbeddingCache) -> None:
     child = start_child(cache, "killed")
     assert child.wait(timeout=300) < 0 or os.name != "posix"
     assert len(cache) == 3
-    (unfinished,) = cache.folder.glob(".unfinished-*")
+    (unfinished,) = cache.folder.glob(".tinysam-*")
     assert (unfinished / "zarr.json").exists()
     teacher = StubTeacher()
     frames = cache.precompute(images, teacher)
@@ -321,7 +321,7 @@ def test_two_processes_may_compute_at_once(cache: EmbeddingCache) -> None:
     for number, image in enumerate(images):
         found = frames(EmbeddedFrame(number, "identity"))
         assert torch.equal(found, embedding_of(image.rgb))
-    assert not list(cache.folder.glob(".unfinished-*"))
+    assert not list(cache.folder.glob(".tinysam-*"))
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(

@@ -471,7 +471,7 @@ def test_the_folder_tells_how_the_run_was_made(tmp_path: Path) -> None:
     record = (tmp_path / "run.json").read_text()
     for word in ('"seed": 0', '"data": "discs"', '"torch"', '"timm"'):
         assert word in record
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".tinysam-*"))
 
 
 def test_tensorboard_gets_steps_and_validations(

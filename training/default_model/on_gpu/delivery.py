@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from napari_tinysam.errors import TinySAMError, sentence
+from napari_tinysam.files.atomic import replacing
 
 #: Files are smaller than 16 MiB.
 PART = 16 * 2**20 - 2**16
@@ -102,6 +102,5 @@ def put_together(folder: Path, run: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write(content)

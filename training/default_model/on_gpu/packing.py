@@ -19,6 +19,7 @@ from default_model.on_gpu import bootstrap
 from default_model.on_gpu.other_machine import gather_wheels
 from default_model.state import RefusedError
 from napari_tinysam import checkpoints
+from napari_tinysam.files.atomic import unfinished
 from tinysam_training.commands.pipeline import evenly_spaced, read_source
 from tinysam_training.data.packed import QUALITY, PackedImage, write_packed
 from tinysam_training.recipe import recipe_from
@@ -126,8 +127,12 @@ def prepare(asked: Packing, say: Say) -> str:
     known = asked.folder / "manifest.json"
     if asked.folder.exists() and any(asked.folder.iterdir()) and not known.exists():
         raise RefusedError(f"{asked.folder} is no pack, so it is not replaced.")
-    pack = asked.folder.with_name(f"{asked.folder.name}.part")
-    shutil.rmtree(pack, ignore_errors=True)
+    with unfinished(asked.folder, lambda _: False) as pack:
+        _fill(pack, asked, recipe, say)
+    return COMMAND.format(pack=asked.folder.name)
+
+
+def _fill(pack: Path, asked: Packing, recipe: Recipe, say: Say) -> None:
     (pack / "sets").mkdir(parents=True)
     gather_wheels(asked.wheels, pack / "wheels")
     _pack_code(pack / "code.tar.xz")
@@ -175,9 +180,6 @@ def prepare(asked: Packing, say: Say) -> str:
     say(f"{asked.folder}: {size / 2**20:.1f} MiB, images {manifest['images']}")
     if size > asked.limit:
         raise RefusedError(f"The pack has {size:,} bytes, more than {asked.limit:,}.")
-    shutil.rmtree(asked.folder, ignore_errors=True)
-    pack.rename(asked.folder)
-    return COMMAND.format(pack=asked.folder.name)
 
 
 def _files(pack: Path) -> list[Path]:

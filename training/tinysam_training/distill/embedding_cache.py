@@ -13,9 +13,6 @@ import json
 import os
 import re
 import shutil
-import time
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +24,7 @@ from torch import Tensor
 from zarr.codecs import Crc32cCodec
 
 from napari_tinysam.errors import DataError, sentence
+from napari_tinysam.files.atomic import remove_abandoned, unfinished
 from tinysam_training.data.batching import TURNS
 
 if TYPE_CHECKING:
@@ -43,7 +41,6 @@ PREPROCESSING = 1
 #: Space that the embedding of one image takes: 2.1 MB for (256, 64, 64) float16.
 EMBEDDING_BYTES = 256 * 64 * 64 * 2
 
-_UNFINISHED = ".unfinished-"
 _KEY = re.compile(r"[0-9a-f]{40}")
 
 # Writing one entry takes far less than this; what is older (seconds) was left by a killed process.
@@ -84,16 +81,13 @@ class EmbeddingCache:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
         root = self.folder / "zarr.json"
-        temporary = self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
         group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not root.exists():
-                temporary.write_text(json.dumps(group), "utf-8")
-                os.replace(temporary, root)
+                with unfinished(root) as temporary:
+                    temporary.write_text(json.dumps(group), "utf-8")
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             what = f"Embeddings cannot be stored in {self.folder}"
             raise DataError(sentence(error, what)) from error
 
@@ -179,27 +173,28 @@ class EmbeddingCache:
                 "Only embeddings of shape (channels, height, width) and of finite "
                 "numbers can be stored."
             )
-        temporary = self._temporary()
+
+        def is_whole(_: Path) -> bool:
+            return self.get(key) is not None
+
         try:
-            array = zarr.create_array(
-                temporary,
-                shape=values.shape,
-                chunks=values.shape,
-                dtype="float16",
-                fill_value=np.nan,
-                filters=None,
-                compressors=Crc32cCodec(),  # a checksum; noise does not compress
-            )
-            array[...] = values
-            self._rename(temporary, key)
+            with unfinished(self.folder / key, is_whole) as temporary:
+                array = zarr.create_array(
+                    temporary,
+                    shape=values.shape,
+                    chunks=values.shape,
+                    dtype="float16",
+                    fill_value=np.nan,
+                    filters=None,
+                    compressors=Crc32cCodec(),  # a checksum; noise does not compress
+                )
+                array[...] = values
         except OSError as error:
             reason = sentence(error, f"Embeddings cannot be stored in {self.folder}")
             raise DataError(
                 f"{reason} One takes {EMBEDDING_BYTES / 1e6:.1f} MB; "
                 f"the {len(self)} that are there stay usable."
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def precompute(
         self,
@@ -246,7 +241,7 @@ class EmbeddingCache:
                 f"{', '.join(TURNS)}."
             )
         total = len(images) * len(turns)
-        self._remove_abandoned()
+        remove_abandoned(self.folder, _ABANDONED_AFTER)
         self._check_space(total)
         keys: dict[tuple[int, str], str] = {}
         waiting: dict[str, npt.NDArray[np.uint8]] = {}
@@ -282,37 +277,6 @@ class EmbeddingCache:
             return [name for name in os.listdir(self.folder) if _KEY.fullmatch(name)]
         except FileNotFoundError:
             return []
-
-    def _temporary(self) -> Path:
-        return self.folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
-
-    def _rename(self, temporary: Path, key: str) -> None:
-        """Give a whole array its name, unless a whole one has it."""
-        final = self.folder / key
-        for _ in range(3):
-            try:
-                os.rename(temporary, final)
-                return
-            except OSError:
-                if not final.exists():
-                    raise
-            if self.get(key) is not None:  # another process was quicker
-                return
-            damaged = self._temporary()
-            with suppress(OSError):  # another process moves it away
-                os.rename(final, damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
-        raise OSError(f"{final} is in the way")
-
-    def _remove_abandoned(self) -> None:
-        """Delete what processes left behind that were killed while writing."""
-        for path in self.folder.glob(f"{_UNFINISHED}*"):
-            with suppress(OSError):  # another process was quicker
-                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
 
     def _check_space(self, total: int) -> None:
         """Refuse at once what would fail after hours, as far as that can be known."""

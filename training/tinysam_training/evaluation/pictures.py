@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.files.writing import replacing
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.metrics import THRESHOLDS
 from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE
 from tinysam_training.evaluation.report import accuracies, means, ranked

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
-import os
 import platform
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tinysam.errors import DataError, sentence
+from napari_tinysam.files.atomic import unfinished
 from tinysam_training.learning.objective import FIGURES, LOSSES
 from tinysam_training.recipe import Recipe, recipe_as_yaml
 
@@ -226,14 +225,8 @@ class RunFolder:
         self._replacing(name, lambda part: part.write_text(text, "utf-8"))
 
     def _replacing(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write a file under a temporary name, then rename it."""
-        target = self.path / name
-        part = self.path / f"{uuid.uuid4().hex[:8]}-{name}.part"
-        try:
+        with unfinished(self.path / name) as part:
             write(part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _cell(value: float | None) -> str:

@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_made_is_said(
 def test_what_a_killed_process_left_goes_after_a_day(
     cache: Path, conversions: list[Path]
 ) -> None:
-    old, young = cache / "abc.1.unfinished", cache / "abc.2.unfinished"
+    old, young = cache / ".tinysam-1.unfinished", cache / ".tinysam-2.unfinished"
     for folder in (old, young):
         folder.mkdir(parents=True)
     long_ago = old.stat().st_mtime - 2 * 24 * 3600

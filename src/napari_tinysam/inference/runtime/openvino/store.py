@@ -14,11 +14,11 @@ import json
 import os
 import shutil
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tinysam.errors import ConversionError, sentence
+from napari_tinysam.files.atomic import remove_abandoned, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,6 @@ ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 _FORMAT = 9
 
 _WHOLE = "whole.json"
-_UNFINISHED = ".unfinished"
 _FAILED = ".failed"
 _CHOICE = ".choice"
 
@@ -123,28 +122,19 @@ def ensure(
     if is_whole(place):
         return place
     converted = model()
-    discard(place)
-    unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
     try:
-        _forget_abandoned(place.parent)
-        unfinished.mkdir(parents=True)
         from napari_tinysam.inference.runtime.openvino.conversion import convert
 
-        convert(converted, unfinished, integers=integers)
-        sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-        (unfinished / _WHOLE).write_text(json.dumps(sizes), "utf-8")
-        try:
-            unfinished.rename(place)
-        except OSError:
-            # Another process was first; a folder that holds files is not replaced.
-            if not is_whole(place):
-                raise
+        remove_abandoned(place.parent, _ABANDONED_SECONDS)
+        with unfinished(place, is_whole) as folder:
+            folder.mkdir(parents=True)
+            convert(converted, folder, integers=integers)
+            sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+            (folder / _WHOLE).write_text(json.dumps(sizes), "utf-8")
         _forget_unused(place)
     except Exception as error:  # another OpenVINO may raise whatever it ran into
         what = "The model cannot be converted for OpenVINO"
         raise ConversionError(sentence(error, what)) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return place
 
 
@@ -174,9 +164,8 @@ def note_choice(fingerprint: str, cpu: str, *, integers: bool) -> None:
         note = _choice_of(fingerprint)
         chosen = {**_choices(note), cpu: integers}
         note.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
-        unfinished.write_text(json.dumps(chosen), "utf-8")
-        unfinished.replace(note)
+        with unfinished(note) as temporary:
+            temporary.write_text(json.dumps(chosen), "utf-8")
 
 
 def noted_choice(fingerprint: str, cpu: str) -> bool | None:
@@ -239,13 +228,3 @@ def _forget_unused(place: Path) -> None:
             continue
         if unused > _UNUSED_SECONDS and note.parent != place:
             discard(note.parent)
-
-
-def _forget_abandoned(cache: Path) -> None:
-    for left in cache.glob(f"*{_UNFINISHED}"):
-        try:
-            old = time.time() - left.stat().st_mtime > _ABANDONED_SECONDS
-        except OSError:  # its owner has just finished
-            continue
-        if old:
-            shutil.rmtree(left, ignore_errors=True)
