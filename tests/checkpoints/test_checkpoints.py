@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints import REGISTRY, load, save, weight_files
+from napari_tinysam.checkpoints import REGISTRY, load, read, save
 from napari_tinysam.errors import CheckpointError
 from napari_tinysam.model import to_official
 from official_models import build_official_tiny, official_tiny_weights, save_official
@@ -90,7 +90,7 @@ def test_an_official_file_is_loaded(official_file: Path) -> None:
 def test_a_file_mapped_into_memory_is_loaded_and_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weight_files, "_MAP_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(read, "_MAP_ABOVE_BYTES", 1000)
     path = tmp_path / "mapped.pth"
     torch.save(hollow(), path)
     loaded = load(path)
@@ -111,7 +111,7 @@ def test_other_precisions_become_float32(dtype: torch.dtype, tmp_path: Path) -> 
 def test_content_counts_and_not_the_suffix(
     model: SegmentAnything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weight_files, "_MAP_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(read, "_MAP_ABOVE_BYTES", 1000)
     disguised = tmp_path / "weights.safetensors"
     torch.save(hollow(), disguised)
     assert_holds(load(disguised).model, hollow())

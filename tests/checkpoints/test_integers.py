@@ -20,8 +20,8 @@ from napari_tinysam.model.integers import (
     along,
     to_integers,
     weight_axis,
-    with_integers,
 )
+from napari_tinysam.model.quantized import with_integers
 from official_models import random_values
 from tinysam_training.quantize.folding import folded
 from tinysam_training.quantize.operations import operations

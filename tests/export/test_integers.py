@@ -21,8 +21,8 @@ from export.small_exports import (
 )
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.export import export
-from napari_tinysam.export.graphs import in_eight_bits
-from napari_tinysam.model.integers import to_integers, weight_axis, with_integers
+from napari_tinysam.model.integers import to_integers, weight_axis
+from napari_tinysam.model.quantized import in_eight_bits, with_integers
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything

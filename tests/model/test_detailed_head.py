@@ -14,7 +14,7 @@ from napari_tinysam.model import (
     ObjectHead,
     SegmentAnything,
 )
-from napari_tinysam.model.sam import ImageFeatures
+from napari_tinysam.model.encoders.kind import ImageFeatures
 from official_models import random_values
 
 if TYPE_CHECKING:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from napari_tinysam.model import (
-    SegmentAnything,
-    from_official,
-    is_tiny_vit,
-    to_official,
-)
+from napari_tinysam.model import SegmentAnything, from_official, to_official
+from napari_tinysam.model.names import is_tiny_vit
 from official_models import official_tiny_weights
 
 

@@ -17,6 +17,7 @@ from napari_tinysam.checkpoints.downloads import (
     download,
     file_sha256,
 )
+from napari_tinysam.checkpoints.read import read_model
 from napari_tinysam.checkpoints.registry import (
     ENVIRONMENT_VARIABLE,
     REGISTRY,
@@ -26,14 +27,13 @@ from napari_tinysam.checkpoints.registry import (
     unknown,
     weights_folder,
 )
-from napari_tinysam.checkpoints.weight_files import (
+from napari_tinysam.checkpoints.sniff import (
     holds_eight_bits,
     is_half,
     kind_of,
-    read,
     read_notes,
-    write,
 )
+from napari_tinysam.checkpoints.write import write_model
 from napari_tinysam.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def load(
     if not isinstance(located, LocatedCheckpoint):
         located = locate(located, progress=progress)
     return LoadedCheckpoint(
-        read(located.path),
+        read_model(located.path),
         located.name,
         located.path,
         located.fingerprint,
@@ -218,7 +218,7 @@ def save(
     CheckpointError
         If the file cannot be written, or values are not finite.
     """
-    write(model, Path(path).expanduser(), metadata, half=half)
+    write_model(model, Path(path).expanduser(), metadata, half=half)
 
 
 def fetch(name: str, *, progress: Progress | None = None) -> Path:

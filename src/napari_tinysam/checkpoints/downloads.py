@@ -9,13 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from napari_tinysam.checkpoints.read import read_model
 from napari_tinysam.checkpoints.registry import ENVIRONMENT_VARIABLE, Checkpoint
-from napari_tinysam.checkpoints.weight_files import (
-    UNFINISHED,
-    describe,
-    read,
-    replacing,
-)
+from napari_tinysam.checkpoints.sniff import describe
+from napari_tinysam.checkpoints.write import UNFINISHED, replacing
 from napari_tinysam.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
@@ -176,7 +173,7 @@ def _check_download(
             )
         return
     try:
-        read(temporary)
+        read_model(temporary)
     except CheckpointError as error:
         reason = str(error).replace(temporary.name, checkpoint.filename)
         raise CheckpointError(

@@ -37,8 +37,8 @@ _FOLDED = {
 #: The same of BatchNorms; their variance is such that with epsilon it is 1.
 _WEIGHT, _MEAN, _VARIANCE = ".weight", ".running_mean", ".running_var"
 
-#: An EfficientNet's epsilon is TensorFlow's, all others are torch's.
-_EFFICIENTNET, _ITS_EPSILON, _EPSILON = "image_encoder.efficientnet.", 1e-3, 1e-5
+#: Torch's epsilon of BatchNorms; some encoders have others (`EncoderKind.epsilons`).
+_EPSILON = 1e-5
 
 _WEIGHT_SCALES, _LAYERS = "quantization.weight_scales", "quantization.layers"
 
@@ -111,11 +111,18 @@ def folded_value(name: str, names: Container[str]) -> float | None:
         return None
     layer, _, kind = name.rpartition(".")
     if layer + _VARIANCE in names:
-        epsilon = _ITS_EPSILON if name.startswith(_EFFICIENTNET) else _EPSILON
-        norm = {_WEIGHT: 1.0, _MEAN: 0.0, _VARIANCE: 1.0 - epsilon}
+        norm = {_WEIGHT: 1.0, _MEAN: 0.0, _VARIANCE: 1.0 - _epsilon(name)}
         return norm.get(f".{kind}")
     values = (value for end, value in _FOLDED.items() if name.endswith(end))
     return next(values, None)
+
+
+def _epsilon(name: str) -> float:
+    from napari_tinysam.model import ENCODERS
+
+    others = (each.epsilons.items() for each in ENCODERS.values())
+    known = (e for pairs in others for start, e in pairs if name.startswith(start))
+    return next(known, _EPSILON)
 
 
 def is_folded(name: str, weights: Mapping[str, Tensor]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tinysam.checkpoints.weight_files import ACCEPTED
+from napari_tinysam.checkpoints.sniff import ACCEPTED
 from napari_tinysam.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Checkpoint:
         How it is called in the Python interface and on the command line.
     title : str
         How it is called in the user interface.
-    architecture : {"efficientnet_lite0", "tiny_vit", "vit_b", "vit_l", "vit_h"}
-        Image encoder; other sizes of the first two exist (`napari_tinysam.model.SegmentAnything`).
+    architecture : str
+        Image encoder, a name of `napari_tinysam.model.ENCODERS`.
     url : str or None
         Where the authors publish it; None for the bundled model.
     filename : str

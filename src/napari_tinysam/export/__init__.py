@@ -80,7 +80,7 @@ def export(
         raise ValueError(f"Formats are {' and '.join(FORMATS)}, not {format!r}.")
     side = frame_size or model.image_size
     _check_model(model, integers)
-    stride = 32 if model.architecture.startswith("efficientnet") else 16
+    stride = model.encoder_kind.multiple
     if side % stride or not 0 < side <= model.image_size:
         raise ValueError(
             f"A frame's side is a multiple of {stride} up to {model.image_size}, not {side}."
@@ -141,10 +141,9 @@ def check_packages(format: Format) -> None:
 
 
 def _check_model(model: SegmentAnything, integers: bool) -> None:
-    from napari_tinysam.model.fast.encoder import has_graph
     from napari_tinysam.model.integers import is_quantized
 
-    if not has_graph(model):
+    if not model.encoder_kind.graph:
         raise TinySAMError(
             "Only models with a TinyViT or EfficientNet encoder can be exported, not "
             f"{model.architecture}."
@@ -167,13 +166,9 @@ def _write(
     import torch
 
     from napari_tinysam.export.description import Description
-    from napari_tinysam.export.graphs import (
-        DecoderGraph,
-        EncoderGraph,
-        detail_channels,
-        in_eight_bits,
-    )
+    from napari_tinysam.export.graphs import DecoderGraph, EncoderGraph, detail_channels
     from napari_tinysam.model import DetailedMaskDecoder
+    from napari_tinysam.model.quantized import in_eight_bits
 
     about = Description(
         format=format,

@@ -6,12 +6,10 @@ graph cannot count points in a loop. A test compares the two.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from napari_tinysam.dense_prompts import (
     CLICKED,
@@ -23,6 +21,7 @@ from napari_tinysam.dense_prompts import (
     SURE,
     first_guess,
 )
+from napari_tinysam.model.encoders.kind import STRIDE
 from napari_tinysam.model.fast.decoder import (
     DensePrompt,
     RestructuredDecoder,
@@ -30,18 +29,11 @@ from napari_tinysam.model.fast.decoder import (
     places_within,
 )
 from napari_tinysam.model.fast.encoder import GraphEncoder
-from napari_tinysam.model.integers import (
-    HIGHEST,
-    LOWEST,
-    weight_axis,
-    with_integers,
-)
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
     refines,
 )
-from napari_tinysam.model.sam import STRIDE
 
 if TYPE_CHECKING:
     from napari_tinysam.model import ImageFeatures, SegmentAnything
@@ -341,46 +333,3 @@ class _OptionalMasks(RestructuredDecoder):
         inner = torch.where(flags > 0, inner, 0.0)
         inner = torch.cat([inner, 1 - flags], dim=1)
         return DensePrompt(last.bias, inner, weight)
-
-
-def in_eight_bits(model: SegmentAnything) -> SegmentAnything:
-    """Make a copy of a quantized model that rounds all its 8-bit weights, and inputs of layers.
-
-    Parameters
-    ----------
-    model : SegmentAnything
-        With `quantization`.
-
-    Returns
-    -------
-    SegmentAnything
-        As `with_integers` gives it. Layers that compute with floats have weights of 8 bits, too:
-        they are rounded to the values that they have, so that files can keep them small.
-    """
-    copied = copy.deepcopy(with_integers(model))
-    for name, how in (model.quantization or {}).items():
-        if how.input is None:
-            layer = copied.get_submodule(name)
-            rounding = _Rounding(how.weight_scale, weight_axis(layer))
-            parametrize.register_parametrization(layer, "weight", rounding)
-    return copied
-
-
-class _Rounding(nn.Module):
-    """Weights to 8 bits."""
-
-    def __init__(self, scale: Tensor, axis: int) -> None:
-        super().__init__()
-        self.axis = axis
-        self.register_buffer("scale", scale)
-        self.register_buffer("zeros", torch.zeros(scale.numel(), dtype=torch.int32))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return torch.fake_quantize_per_channel_affine(
-            weight,
-            self.get_buffer("scale"),
-            self.get_buffer("zeros"),
-            self.axis,
-            LOWEST,
-            HIGHEST,
-        )

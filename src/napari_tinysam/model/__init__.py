@@ -1,16 +1,12 @@
 """The neural network: torch modules only, no files, no network."""
 
+from napari_tinysam.model.encoders import ENCODERS, Architecture
 from napari_tinysam.model.encoders.efficientnet import (
-    DETAIL_CHANNELS,
     EFFICIENTNET_CONFIGS,
-    EfficientNetConfig,
     EfficientNetEncoder,
 )
-from napari_tinysam.model.encoders.tiny_vit import (
-    TINY_VIT_CONFIGS,
-    TinyVitConfig,
-    TinyVitEncoder,
-)
+from napari_tinysam.model.encoders.kind import EncoderKind, ImageFeatures
+from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
@@ -19,35 +15,34 @@ from napari_tinysam.model.mask_decoder import (
     upscaled,
 )
 from napari_tinysam.model.mask_refiner import MaskRefiner
-from napari_tinysam.model.names import from_official, is_tiny_vit, to_official
+from napari_tinysam.model.names import from_official, to_official
 from napari_tinysam.model.object_head import (
     OBJECT_MAPS,
     DetailedObjectHead,
     FineObjectHead,
-    ImageFeatures,
     ObjectHead,
+    new_object_head,
 )
-from napari_tinysam.model.sam import Architecture, SegmentAnything
+from napari_tinysam.model.sam import SegmentAnything
 
 __all__ = [
-    "DETAIL_CHANNELS",
     "EFFICIENTNET_CONFIGS",
+    "ENCODERS",
     "OBJECT_MAPS",
     "TINY_VIT_CONFIGS",
     "Architecture",
     "DetailedMaskDecoder",
     "DetailedObjectHead",
-    "EfficientNetConfig",
     "EfficientNetEncoder",
+    "EncoderKind",
     "FineObjectHead",
     "ImageFeatures",
     "MaskRefiner",
     "ObjectHead",
     "SegmentAnything",
-    "TinyVitConfig",
     "TinyVitEncoder",
     "from_official",
-    "is_tiny_vit",
+    "new_object_head",
     "projected_details",
     "refined",
     "refines",

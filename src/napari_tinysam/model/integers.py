@@ -1,26 +1,21 @@
-"""Layers that compute with few bits, and how a model says which of its layers do.
+"""Layers that compute with 8-bit integers, and the scales of their weights and inputs.
 
-What is rounded, is rounded in float32 here, to exactly the values that integer kernels compute
-with: `torch.fake_quantize_…` become the nodes from which OpenVINO and ONNX Runtime make those
-kernels.
-Where the scales come from, is `tinysam_training.quantize`'s affair.
+Rounding happens in float32, to exactly the values that integer kernels compute with:
+`torch.fake_quantize_…` become the nodes from which OpenVINO and ONNX Runtime make those kernels.
+`tinysam_training.quantize` chooses the scales.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_tinysam.model.encoders.efficientnet import PaddedConv
-
-if TYPE_CHECKING:
-    from napari_tinysam.model.sam import SegmentAnything
 
 #: Range of 8-bit integers.
 LOWEST, HIGHEST = -128, 127
@@ -31,12 +26,12 @@ QUANTIZABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 @dataclass(frozen=True)
 class InputQuantization:
-    """How a layer's input becomes 8-bit integers, of the whole tensor alike.
+    """How a layer's input becomes 8-bit integers, with one scale for the whole tensor.
 
     Attributes
     ----------
     scale : float
-        Of one step.
+        Size of one step.
     lowest : int
         Steps below 0, from −128 to 0: −128 is the symmetric range, 0 for what is never negative.
         255 steps lie between the lowest and the highest value.
@@ -53,7 +48,7 @@ class InputQuantization:
 
     def rounded(self, x: Tensor) -> Tensor:
         """Round to the steps and clip to the range."""
-        # The steps are named −128 to 127 whatever the range is: one kind of integers for all.
+        # Steps are numbered −128 to 127 whatever the range is: one kind of integers for all.
         return torch.fake_quantize_per_tensor_affine(
             x, self.scale, LOWEST - self.lowest, LOWEST, HIGHEST
         )
@@ -66,9 +61,9 @@ class LayerQuantization:
     Attributes
     ----------
     weight_scale : Tensor
-        (C,) float32, of one step of the weights of each output channel.
+        (C,) float32, size of one step of the weights, for each output channel.
     input : InputQuantization or None
-        None: only the weights are kept in 8 bits, and it computes with floats.
+        None: only the weights have 8 bits, and the layer computes with floats.
     """
 
     weight_scale: Tensor
@@ -76,12 +71,12 @@ class LayerQuantization:
 
 
 def weight_axis(layer: nn.Module) -> int:
-    """Return the dimension of a layer's weights that its output channels are."""
+    """Return which dimension of a layer's weights is its output channels."""
     return 1 if isinstance(layer, nn.ConvTranspose2d) else 0
 
 
 def along(scale: Tensor, weight: Tensor, axis: int) -> Tensor:
-    """Give scales of channels the dimensions of the weights."""
+    """Reshape (C,) scales so that they broadcast to the weights."""
     shape = [1] * weight.ndim
     shape[axis] = -1
     return scale.view(shape)
@@ -131,7 +126,7 @@ class QuantizedLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Weights as the layer computes with them."""
+        """The rounded weights, which the layer computes with."""
         scale = self.get_buffer("weight_scale")
         zeros = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
         return torch.fake_quantize_per_channel_affine(
@@ -140,16 +135,16 @@ class QuantizedLayer(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """Not rounded."""
+        """The bias, not rounded."""
         bias: Tensor | None = self.layer.bias
         return bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Do what the layer does."""
+        """Apply the layer to the rounded input."""
         return self.applied(self.given.rounded(x))
 
     def applied(self, rounded: Tensor) -> Tensor:
-        """Do it with an input that is rounded already."""
+        """Apply the layer to an input that is rounded already."""
         layer, weight = self.layer, self.weight
         if isinstance(layer, nn.Linear):
             return F.linear(rounded, weight, layer.bias)
@@ -200,7 +195,7 @@ class QuantizedLayer(nn.Module):
     ) -> Tensor:
         """Round weights that were laid out as rows, one for each output.
 
-        A runtime looks for rounding right at the product: what is done to weights comes before.
+        A runtime expects the rounding directly before the product, so it comes last.
 
         Parameters
         ----------
@@ -217,29 +212,6 @@ class QuantizedLayer(nn.Module):
         return torch.fake_quantize_per_channel_affine(
             weight, scale, zeros, 0, LOWEST, HIGHEST
         )
-
-
-def with_integers(model: SegmentAnything) -> SegmentAnything:
-    """Make a copy of a quantized model whose layers round as `SegmentAnything.quantization` says.
-
-    Parameters
-    ----------
-    model : SegmentAnything
-        Its norms were folded into the layers behind them (`tinysam_training.quantize.folding`).
-
-    Returns
-    -------
-    SegmentAnything
-        Where layers have no `InputQuantization` they are as they were.
-    """
-    copied = copy.deepcopy(model)
-    for name, layer in (model.quantization or {}).items():
-        if layer.input is not None:
-            replaced = QuantizedLayer(
-                copied.get_submodule(name), layer.weight_scale, layer.input
-            )
-            copied.set_submodule(name, replaced)
-    return copied
 
 
 def is_quantized(layers: Mapping[str, LayerQuantization] | None) -> bool:

@@ -19,7 +19,7 @@ from napari_tinysam.dense_prompts import draw_boxes
 from napari_tinysam.model.mask_refiner import MaskRefiner
 
 if TYPE_CHECKING:
-    from napari_tinysam.model.object_head import ImageFeatures
+    from napari_tinysam.model.encoders.kind import ImageFeatures
 
 
 class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed

@@ -14,7 +14,6 @@ reads the finest level of an encoder that has a pyramid of its own, and gives it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
@@ -22,22 +21,6 @@ from torch import Tensor, nn
 
 #: What the three maps are, in this order.
 OBJECT_MAPS = ("foreground", "centre_distance", "boundary_distance")
-
-
-class ImageFeatures(NamedTuple):
-    """What an image encoder says of B images.
-
-    Attributes
-    ----------
-    embedding : Tensor
-        (B, 256, g, g) at stride 16, for prompts and the object head.
-    details : tuple of Tensor
-        (B, C, 2 g, 2 g) and (B, c, 4 g, 4 g), at strides 8 and 4, and of an encoder with a pyramid
-        also (B, d, 8 g, 8 g); empty where nothing reads them.
-    """
-
-    embedding: Tensor
-    details: tuple[Tensor, ...] = ()
 
 
 class ObjectHead(nn.Module):
@@ -230,3 +213,22 @@ class _Residual(nn.Module):
 def _set_to_zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+def new_object_head(
+    detail_channels: Sequence[int], *, details: bool = False
+) -> ObjectHead | FineObjectHead:
+    """Make an object head with new weights.
+
+    Parameters
+    ----------
+    detail_channels : sequence of int
+        Of the encoder (`EncoderKind`).
+    details : bool
+        Whether the head reads details, if there are any. With a pyramid it always does.
+    """
+    if len(detail_channels) > 2:  # a pyramid
+        return FineObjectHead(detail_channels[-1])
+    if details and detail_channels:
+        return DetailedObjectHead(detail_channels)
+    return ObjectHead()

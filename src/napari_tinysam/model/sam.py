@@ -8,73 +8,37 @@ is trained for three masks a prompt, so the single-mask token is never returned.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import (
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    TwoWayTransformer,
-)
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
-from napari_tinysam.model.encoders.efficientnet import (
-    EFFICIENTNET_CONFIGS,
-    EfficientNetEncoder,
+from napari_tinysam.model.encoders import ENCODERS
+from napari_tinysam.model.encoders.kind import (
+    EMBED_DIM,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    STRIDE,
+    EncoderKind,
+    ImageFeatures,
 )
-from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS, TinyVitEncoder
 from napari_tinysam.model.mask_decoder import (
     DetailedMaskDecoder,
     projected_details,
     refined,
 )
 from napari_tinysam.model.object_head import (
-    DetailedObjectHead,
     FineObjectHead,
-    ImageFeatures,
     ObjectHead,
+    new_object_head,
 )
 
 if TYPE_CHECKING:
+    from napari_tinysam.model.encoders import Architecture
     from napari_tinysam.model.integers import LayerQuantization
-
-Architecture = Literal[
-    "efficientnet_lite0",
-    "efficientnet_lite2",
-    "tiny_vit",
-    "tiny_vit_2m",
-    "tiny_vit_11m",
-    "tiny_vit_21m",
-    "vit_b",
-    "vit_l",
-    "vit_h",
-]
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
-EMBED_DIM = 256
-STRIDE = 16
-
-
-@dataclass(frozen=True)
-class VitConfig:
-    """Sizes of a plain ViT image encoder (segment-anything, ``build_sam.py``)."""
-
-    embed_dim: int
-    depth: int
-    num_heads: int
-    global_attention: tuple[int, ...]
-
-
-VIT_CONFIGS: dict[str, VitConfig] = {
-    "vit_b": VitConfig(768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": VitConfig(1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": VitConfig(1280, 32, 16, (7, 15, 23, 31)),
-}
 
 
 class SegmentAnything(nn.Module):
@@ -83,18 +47,16 @@ class SegmentAnything(nn.Module):
     Parameters
     ----------
     architecture : str
-        Image encoder: "efficientnet_lite0" or "efficientnet_lite2", "tiny_vit", "tiny_vit_2m",
-        "tiny_vit_11m" or "tiny_vit_21m" (see `TINY_VIT_CONFIGS`), "vit_b", "vit_l" or "vit_h". The
-        prompt encoder is the same for all; the mask decoder too, but that EfficientNet's reads
-        finer features (`DetailedMaskDecoder`).
+        Image encoder, a name of `ENCODERS`. The prompt encoder is the same for all. So is the mask
+        decoder, but with an EfficientNet it also reads details (`DetailedMaskDecoder`).
     image_size : int
         Side of the square input in pixels, 1024 for every published checkpoint.
     object_head : bool
         Whether the model has this project's own head for finding objects without prompts. The
         published checkpoints have none.
     details : bool
-        Whether that head also sees the encoder's finer features (`DetailedObjectHead`). For
-        TinyViT: a plain ViT has none, and an EfficientNet's head always sees them.
+        Whether that head also reads the encoder's details (`DetailedObjectHead`). For TinyViT: a
+        plain ViT has none, and the head of an EfficientNet always reads them.
 
     Attributes
     ----------
@@ -107,7 +69,7 @@ class SegmentAnything(nn.Module):
         kinds: drawing is for those who call it.
     quantization : dict of str to LayerQuantization, or None
         How layers, by the names of their modules, are computed with integers where a runtime can.
-        The weights of those layers have values that 8 bits hold. What runs here, computes with
+        The weights of those layers have values that 8 bits hold. This module itself computes with
         floats. None for a model that is not quantized.
     """
 
@@ -126,9 +88,14 @@ class SegmentAnything(nn.Module):
         details: bool = False,
     ) -> None:
         super().__init__()
+        if architecture not in ENCODERS:
+            known = ", ".join(ENCODERS)
+            raise ValueError(
+                f"Unknown architecture {architecture!r}; known are {known}."
+            )
         self.architecture: Architecture = architecture
         self.image_size = image_size
-        self.image_encoder = _build_image_encoder(architecture, image_size)
+        self.image_encoder = self.encoder_kind.build(image_size)
         grid = image_size // STRIDE
         self.prompt_encoder = PromptEncoder(
             embed_dim=EMBED_DIM,
@@ -136,7 +103,7 @@ class SegmentAnything(nn.Module):
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
         )
-        self.mask_decoder = _build_mask_decoder(self.image_encoder)
+        self.mask_decoder = _build_mask_decoder(self.encoder_kind)
         # Registered as a module even when None, so that it can be assigned and removed.
         self.register_module(
             "object_head", self.new_object_head(details) if object_head else None
@@ -173,9 +140,14 @@ class SegmentAnything(nn.Module):
         model.to_empty(device="cpu")
         model.pixel_mean.copy_(_column(PIXEL_MEAN))
         model.pixel_std.copy_(_column(PIXEL_STD))
-        if isinstance(model.image_encoder, TinyVitEncoder):
-            model.image_encoder.fill_derived_buffers()
+        if model.encoder_kind.fill_buffers is not None:
+            model.encoder_kind.fill_buffers(model.image_encoder)
         return model
+
+    @property
+    def encoder_kind(self) -> EncoderKind:
+        """The image encoder's line in the table of encoders."""
+        return ENCODERS[self.architecture]
 
     @property
     def device(self) -> torch.device:
@@ -185,7 +157,7 @@ class SegmentAnything(nn.Module):
     @property
     def map_stride(self) -> int:
         """Pixels of the frame along a side of one value of the object maps."""
-        return 2 if isinstance(self.image_encoder, EfficientNetEncoder) else 4
+        return 2 if self.encoder_kind.has_pyramid else 4
 
     @property
     def sees_halves(self) -> bool:
@@ -205,13 +177,10 @@ class SegmentAnything(nn.Module):
         ValueError
             If there are no details to see.
         """
-        if isinstance(self.image_encoder, EfficientNetEncoder):
-            return FineObjectHead(self.image_encoder.detail_channels[-1])
-        if not details:
-            return ObjectHead()
-        if not isinstance(self.image_encoder, TinyVitEncoder):
+        channels = self.encoder_kind.detail_channels
+        if details and not channels:
             raise ValueError(f"A {self.architecture} encoder has no details to see.")
-        return DetailedObjectHead(self.image_encoder.detail_channels)
+        return new_object_head(channels, details=details)
 
     def normalize_and_pad(self, image: Tensor) -> Tensor:
         """Normalise RGB values and pad right and bottom with zeros.
@@ -263,11 +232,9 @@ class SegmentAnything(nn.Module):
             With details where object head or mask decoder read them.
         """
         head, encoder = self.object_head, self.image_encoder
-        if isinstance(encoder, EfficientNetEncoder):
-            return encoder.with_details(frame)
-        if head is not None and head.detailed:
-            assert isinstance(encoder, TinyVitEncoder)
-            return encoder.with_details(frame)
+        if self.encoder_kind.has_pyramid or (head is not None and head.detailed):
+            found: ImageFeatures = encoder.with_details(frame)  # type: ignore[operator]
+            return found
         return ImageFeatures(encoder(frame))
 
     def object_maps(self, features: ImageFeatures) -> Tensor:
@@ -352,35 +319,7 @@ def _without_memory(
         )
 
 
-def _build_image_encoder(architecture: Architecture, image_size: int) -> nn.Module:
-    if architecture in TINY_VIT_CONFIGS:
-        return TinyVitEncoder(image_size, EMBED_DIM, TINY_VIT_CONFIGS[architecture])
-    if architecture in EFFICIENTNET_CONFIGS:
-        return EfficientNetEncoder(
-            image_size, EMBED_DIM, EFFICIENTNET_CONFIGS[architecture]
-        )
-    if architecture not in VIT_CONFIGS:
-        known = ", ".join([*EFFICIENTNET_CONFIGS, *TINY_VIT_CONFIGS, *VIT_CONFIGS])
-        raise ValueError(f"Unknown architecture {architecture!r}; known are {known}.")
-    config = VIT_CONFIGS[architecture]
-    encoder: nn.Module = ImageEncoderViT(
-        depth=config.depth,
-        embed_dim=config.embed_dim,
-        img_size=image_size,
-        mlp_ratio=4,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        num_heads=config.num_heads,
-        patch_size=STRIDE,
-        qkv_bias=True,
-        use_rel_pos=True,
-        global_attn_indexes=config.global_attention,
-        window_size=14,
-        out_chans=EMBED_DIM,
-    )
-    return encoder
-
-
-def _build_mask_decoder(encoder: nn.Module) -> MaskDecoder:
+def _build_mask_decoder(encoder: EncoderKind) -> MaskDecoder:
     sizes = {
         "num_multimask_outputs": 3,
         "transformer": TwoWayTransformer(
@@ -390,7 +329,7 @@ def _build_mask_decoder(encoder: nn.Module) -> MaskDecoder:
         "iou_head_depth": 3,
         "iou_head_hidden_dim": 256,
     }
-    if isinstance(encoder, EfficientNetEncoder):
+    if encoder.has_pyramid:
         return DetailedMaskDecoder(encoder.detail_channels, **sizes)
     return MaskDecoder(**sizes)
 

@@ -18,7 +18,8 @@ from napari_tinysam.export import export
 from napari_tinysam.inference.runtime.openvino.conversion import _write, convert
 from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.model.encoders.efficientnet import PaddedConv
-from napari_tinysam.model.integers import InputQuantization, with_integers
+from napari_tinysam.model.integers import InputQuantization
+from napari_tinysam.model.quantized import with_integers
 from papers.kernels import integer_share, multiplications
 from tinysam_training.data.labelled_image import ImageEntry
 from tinysam_training.quantize import products

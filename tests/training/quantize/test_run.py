@@ -13,7 +13,8 @@ import torch
 from napari_tinysam import Prompts
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import SegmentAnything
-from napari_tinysam.model.integers import is_quantized, with_integers
+from napari_tinysam.model.integers import is_quantized
+from napari_tinysam.model.quantized import with_integers
 from official_models import random_values
 from papers import compare_quantization as comparison
 from tinysam_training.data.labelled_image import ImageEntry, LabelledImage

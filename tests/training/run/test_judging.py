@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_tinysam.model import ImageFeatures
-from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from napari_tinysam.objects import maps as object_maps
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.learning.decoding import Decoded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.targets import (
     known_share,
     object_boxes,

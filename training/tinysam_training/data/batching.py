@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from napari_tinysam.model import ImageFeatures
-from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
+from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.batches import Batch, choose_objects, make_batch
 from tinysam_training.data.intensities import change_intensities
 from tinysam_training.data.labelled_image import ImageStore, LabelledImage

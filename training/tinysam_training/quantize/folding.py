@@ -13,7 +13,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.models.tiny_vit import Attention, ConvNorm, NormMlp
+from timm.models.tiny_vit import Attention, NormMlp
 from torch import nn
 
 from napari_tinysam.model.encoders.efficientnet import EfficientNetEncoder
@@ -40,15 +40,13 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     copied = copy.deepcopy(model).eval()
     copied.quantization = None
     encoder, head = copied.image_encoder, copied.object_head
+    for part in (encoder, head):
+        if part is not None:
+            _fold_neighbours(part)
     if isinstance(encoder, EfficientNetEncoder):
-        _fold_efficient_net(encoder)
-        if head is not None:
-            _fold_neighbours(head)
-        return copied
+        _fold_sums(encoder)
     for module in encoder.modules():
-        if isinstance(module, ConvNorm):
-            _fold_batch_norm(module.bn, module.conv)
-        elif isinstance(module, Attention):
+        if isinstance(module, Attention):
             _fold_layer_norm(module.norm, module.qkv)
         elif isinstance(module, NormMlp):
             assert isinstance(module.norm, nn.LayerNorm)
@@ -56,13 +54,11 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     return copied
 
 
-def _fold_efficient_net(encoder: EfficientNetEncoder) -> None:
-    """Fold the norms behind convolutions, and those behind sums of two convolutions.
+def _fold_sums(encoder: EfficientNetEncoder) -> None:
+    """Fold the norms behind sums of two convolutions.
 
-    Doubling an image's sides is linear, and keeps what is the same everywhere: a norm behind it may
-    as well come before it.
+    Doubling an image's sides is linear and keeps constants, so a norm behind it may come before it.
     """
-    _fold_neighbours(encoder)
     sums: list[tuple[Any, Any, Any]] = [
         (encoder.neck[0], encoder.from_32, encoder.from_16)
     ]

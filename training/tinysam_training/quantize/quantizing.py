@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from napari_tinysam.errors import DataError
-from napari_tinysam.model.fast.encoder import has_graph
 from napari_tinysam.model.integers import (
     InputQuantization,
     LayerQuantization,
@@ -143,7 +142,7 @@ def collected(
     ValueError
         If the model has another encoder.
     """
-    if not has_graph(model):
+    if not model.encoder_kind.graph:
         raise ValueError(
             "Only models with a TinyViT or EfficientNet encoder can be quantized."
         )

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_tinysam.model.integers import with_integers
+from napari_tinysam.model.quantized import with_integers
 from tinysam_training.quantize.quantizing import (
     INTEGERS,
     collected,

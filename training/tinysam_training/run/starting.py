@@ -15,8 +15,7 @@ from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference.runtime.torch_runtime import computes_bfloat16
 from napari_tinysam.model import (
-    EFFICIENTNET_CONFIGS,
-    TINY_VIT_CONFIGS,
+    ENCODERS,
     DetailedMaskDecoder,
     EfficientNetEncoder,
     MaskRefiner,
@@ -210,7 +209,7 @@ def _give_head(model: SegmentAnything, details: bool | None) -> None:
         details = has_details(model.architecture) if own is None else own.detailed
     if own is not None and own.detailed == details:
         return
-    if model.architecture in EFFICIENTNET_CONFIGS and own is not None:
+    if model.encoder_kind.has_pyramid and own is not None:
         return  # it always sees them
     if details and not has_details(model.architecture):
         raise DataError(
@@ -235,7 +234,7 @@ def _take_head(head: ObjectHead, other: ObjectHead) -> None:
 
 def has_details(architecture: Architecture) -> bool:
     """Whether an encoder has finer features than its embedding for the object head to see."""
-    return architecture in TINY_VIT_CONFIGS or architecture in EFFICIENTNET_CONFIGS
+    return bool(ENCODERS[architecture].detail_channels)
 
 
 def thresholds_of(start: str) -> dict[str, str]:

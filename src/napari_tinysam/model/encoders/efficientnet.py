@@ -12,6 +12,7 @@ No published checkpoint has this architecture, and official code does not know i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -20,7 +21,13 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.models import efficientnet
 from torch import Tensor, nn
 
-from napari_tinysam.model.object_head import ImageFeatures
+from napari_tinysam.model.encoders.kind import (
+    EMBED_DIM,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    EncoderKind,
+    ImageFeatures,
+)
 
 #: How the body wants its input: (x − 127) / 128 for values of 0–255.
 INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
@@ -86,21 +93,13 @@ class EfficientNetEncoder(nn.Module):
 
     Parameters
     ----------
-    image_size : int
-        Side of the square input, in pixels. Only a declaration: any size that is a multiple of 32
-        is accepted.
-    out_channels : int
-        Channels of the embedding.
-    config : EfficientNetConfig, optional
+    config : EfficientNetConfig
         Which body.
+    image_size : int
+        Side of the square input, in pixels. Only a declaration: any multiple of 32 is accepted.
     """
 
-    def __init__(
-        self,
-        image_size: int = 1024,
-        out_channels: int = 256,
-        config: EfficientNetConfig = EFFICIENTNET_CONFIGS["efficientnet_lite0"],
-    ) -> None:
+    def __init__(self, config: EfficientNetConfig, image_size: int) -> None:
         super().__init__()
         self.img_size = image_size  # the name under which segment-anything looks for it
         self.detail_channels = DETAIL_CHANNELS
@@ -112,18 +111,18 @@ class EfficientNetEncoder(nn.Module):
             if isinstance(module, Conv2dSame):
                 module.__class__ = PaddedConv  # a subclass without state of its own
         at_2, at_4, at_8, at_16, at_32 = config.widths
-        self.from_32 = nn.Conv2d(at_32, out_channels, 1)
-        self.from_16 = nn.Conv2d(at_16, out_channels, 1)
+        self.from_32 = nn.Conv2d(at_32, EMBED_DIM, 1)
+        self.from_16 = nn.Conv2d(at_16, EMBED_DIM, 1)
         self.neck = nn.Sequential(
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(EMBED_DIM),
             nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
+            nn.Conv2d(EMBED_DIM, EMBED_DIM, 3, padding=1, bias=False),
+            LayerNorm2d(EMBED_DIM),
         )
         self.pyramid = nn.ModuleList(
             _Level(coarse, fine, width, convolutions)
             for coarse, fine, width, convolutions in zip(
-                (out_channels, *DETAIL_CHANNELS[:-1]),
+                (EMBED_DIM, *DETAIL_CHANNELS[:-1]),
                 (at_8, at_4, at_2),
                 DETAIL_CHANNELS,
                 (2, 2, 1),  # at stride 2 there are most pixels
@@ -142,7 +141,7 @@ class EfficientNetEncoder(nn.Module):
         Returns
         -------
         Tensor
-            (B, out_channels, H / 16, W / 16).
+            (B, 256, H / 16, W / 16).
         """
         return self._embedding(self._stages(image))
 
@@ -169,8 +168,6 @@ class EfficientNetEncoder(nn.Module):
 
     def _stages(self, image: Tensor) -> list[Tensor]:
         """Run the body: features at strides 2, 4, 8, 16 and 32."""
-        from napari_tinysam.model.sam import PIXEL_MEAN, PIXEL_STD
-
         gain = image.new_tensor(PIXEL_STD).view(-1, 1, 1) / INPUT_SCALE
         shift = image.new_tensor(PIXEL_MEAN).view(-1, 1, 1) - INPUT_MEAN
         stages: list[Tensor] = self.efficientnet(image * gain + shift / INPUT_SCALE)
@@ -209,3 +206,24 @@ class _Level(nn.Module):
 def doubled(x: Tensor) -> Tensor:
     """Make (B, C, h, w) twice as high and wide, bilinearly, pixel centres kept in place."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+KINDS = {
+    name: EncoderKind(
+        build=partial(EfficientNetEncoder, config),
+        # What the pyramid reads.
+        widths={
+            f"image_encoder.{layer}.weight": (1, width)
+            for layer, width in zip(
+                (*(f"pyramid.{i}.from_fine" for i in (2, 1, 0)), "from_16", "from_32"),
+                config.widths,
+                strict=True,
+            )
+        },
+        detail_channels=DETAIL_CHANNELS,
+        multiple=32,
+        any_size=True,
+        epsilons={"image_encoder.efficientnet.": 1e-3},  # TensorFlow's
+    )
+    for name, config in EFFICIENTNET_CONFIGS.items()
+}

@@ -7,13 +7,14 @@ SAM's convolutional neck, as in MobileSAM (Zhang et al., 2023) and TinySAM (Shu 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 
-from napari_tinysam.model.object_head import ImageFeatures
+from napari_tinysam.model.encoders.kind import EMBED_DIM, EncoderKind, ImageFeatures
 
 NUM_CLASSES = 1000  # the unused ImageNet head that official checkpoints carry
 
@@ -87,21 +88,13 @@ class TinyVitEncoder(nn.Module):
 
     Parameters
     ----------
+    config : TinyVitConfig
+        Sizes of the body.
     image_size : int
-        Side of the square input, in pixels. Only a declaration: the body accepts any size that is
-        a multiple of 16.
-    out_channels : int
-        Channels of the embedding.
-    config : TinyVitConfig, optional
-        Sizes of the body; those of TinySAM if left out.
+        Side of the square input, in pixels. Only a declaration: any multiple of 16 is accepted.
     """
 
-    def __init__(
-        self,
-        image_size: int = 1024,
-        out_channels: int = 256,
-        config: TinyVitConfig = TINY_VIT_CONFIGS["tiny_vit"],
-    ) -> None:
+    def __init__(self, config: TinyVitConfig, image_size: int) -> None:
         super().__init__()
         self.img_size = image_size  # the name under which segment-anything looks for it
         # The class itself, never timm.create_model: importing `tinysam` or `mobile_sam`
@@ -128,10 +121,10 @@ class TinyVitEncoder(nn.Module):
                 )
         width = config.embed_dims[-1]
         self.neck = nn.Sequential(
-            nn.Conv2d(width, out_channels, kernel_size=1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
+            nn.Conv2d(width, EMBED_DIM, kernel_size=1, bias=False),
+            LayerNorm2d(EMBED_DIM),
+            nn.Conv2d(EMBED_DIM, EMBED_DIM, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(EMBED_DIM),
         )
         # Never used, only carried, so that an official checkpoint is saved back whole.
         self.norm_head = nn.LayerNorm(width)
@@ -157,7 +150,7 @@ class TinyVitEncoder(nn.Module):
         Returns
         -------
         Tensor
-            (B, out_channels, H / 16, W / 16).
+            (B, 256, H / 16, W / 16).
         """
         return self.with_details(image).embedding
 
@@ -179,5 +172,27 @@ class TinyVitEncoder(nn.Module):
         for stage in self.body.stages:
             features = stage(features)
             stages.append(features)
-        # (B, width, H/16, W/16) → (B, out_channels, H/16, W/16)
+        # (B, width, H/16, W/16) → (B, 256, H/16, W/16)
         return ImageFeatures(self.neck(features), (stages[1], stages[0]))
+
+
+KINDS = {
+    name: EncoderKind(
+        build=partial(TinyVitEncoder, config),
+        # The width of each stage.
+        widths={
+            f"image_encoder.{layer}.c.weight": (0, width)
+            for layer, width in zip(
+                (
+                    "patch_embed.seq.2",
+                    *(f"layers.{i}.downsample.conv3" for i in range(3)),
+                ),
+                config.embed_dims,
+                strict=True,
+            )
+        },
+        detail_channels=config.detail_channels,
+        fill_buffers=TinyVitEncoder.fill_derived_buffers,
+    )
+    for name, config in TINY_VIT_CONFIGS.items()
+}

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_tinysam.model.encoders.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.encoders.kind import ImageFeatures
 from napari_tinysam.model.encoders.tiny_vit import TinyVitEncoder
 from napari_tinysam.model.integers import QuantizedLayer
-from napari_tinysam.model.object_head import ImageFeatures, ObjectHead
+from napari_tinysam.model.object_head import ObjectHead
 
 if TYPE_CHECKING:
     from napari_tinysam.model.sam import SegmentAnything
@@ -34,7 +34,7 @@ class GraphEncoder(nn.Module):
     Parameters
     ----------
     model : SegmentAnything
-        With a TinyViT or EfficientNet encoder (`has_graph`). Its modules are used, not copied.
+        With an encoder that has a graph (`EncoderKind`). Its modules are used, not copied.
     """
 
     def __init__(self, model: SegmentAnything) -> None:
@@ -68,11 +68,6 @@ class GraphEncoder(nn.Module):
         if self.head is None:
             return features, None
         return features, self.head(features.embedding, features.details)
-
-
-def has_graph(model: SegmentAnything) -> bool:
-    """Whether there is a `GraphEncoder` of a model: plain ViTs are large, and stay with torch."""
-    return isinstance(model.image_encoder, (TinyVitEncoder, EfficientNetEncoder))
 
 
 class RestructuredEncoder(nn.Module):

@@ -24,8 +24,8 @@ from napari_tinysam.model.integers import (
     along,
     to_integers,
     weight_axis,
-    with_integers,
 )
+from napari_tinysam.model.quantized import with_integers
 from official_models import random_values
 from papers.kernels import integer_share, multiplications
 from tinysam_training.quantize.folding import folded

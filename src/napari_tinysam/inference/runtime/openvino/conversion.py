@@ -16,16 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
-from napari_tinysam.model.encoders.efficientnet import EfficientNetEncoder
+from napari_tinysam.model.encoders.kind import EMBED_DIM, STRIDE
 from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
-from napari_tinysam.model.fast.encoder import GraphEncoder, has_graph
-from napari_tinysam.model.integers import (
-    QuantizedLayer,
-    is_quantized,
-    with_integers,
-)
+from napari_tinysam.model.fast.encoder import GraphEncoder
+from napari_tinysam.model.integers import QuantizedLayer, is_quantized
 from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
-from napari_tinysam.model.sam import EMBED_DIM, STRIDE
+from napari_tinysam.model.quantized import with_integers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +75,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
         megabytes of weights. Or if it is to be computed with integers and is not quantized.
     """
-    if not has_graph(model):
+    if not model.encoder_kind.graph:
         raise RuntimeError("only models with a TinyViT or EfficientNet encoder can be")
     if integers:
         if not is_quantized(model.quantization):
@@ -90,9 +86,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     side = model.image_size
     with torch.no_grad():
         # Tracing computes the example, and convolutions are the same for any size.
-        traced = (
-            _EXAMPLE if isinstance(model.image_encoder, EfficientNetEncoder) else side
-        )
+        traced = _EXAMPLE if model.encoder_kind.any_size else side
         _write(
             _EncoderGraph(model, decoder),
             {
@@ -386,9 +380,7 @@ class _UpscalerGraph(nn.Module):
 
 def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:
     """Random details at strides 8 and 4, to trace with."""
-    encoder = model.image_encoder
-    assert isinstance(encoder, EfficientNetEncoder)
-    first, second, *_ = encoder.detail_channels
+    first, second, *_ = model.encoder_kind.detail_channels
     return (
         torch.randn(1, first, 2 * cells, 2 * cells),
         torch.randn(1, second, 4 * cells, 4 * cells),

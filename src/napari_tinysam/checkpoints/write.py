@@ -1,0 +1,106 @@
+"""Models to files of weights, which appear under their name only when they are whole."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.checkpoints.identify import UNUSED
+from napari_tinysam.checkpoints.integers import is_folded, put_together
+from napari_tinysam.checkpoints.read import is_finite
+from napari_tinysam.checkpoints.sniff import DENSE_PROMPTS, EIGHT_BITS
+from napari_tinysam.errors import CheckpointError, sentence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_tinysam.model import SegmentAnything
+
+#: How names of files end that are still being written.
+UNFINISHED = ".part"
+
+
+def write_model(
+    model: SegmentAnything,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Write a model under the official tensor names; see `checkpoints.save`.
+
+    A quantized model keeps its 8 bits in a .safetensors file, and becomes floats in others.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from napari_tinysam.model import to_official
+
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise CheckpointError(
+            f"Weights are saved as .safetensors or .pth, not as {path.name!r}."
+        )
+    small = bool(model.quantization) and path.suffix == ".safetensors"
+    dtype = torch.float16 if half or small else torch.float32
+    weights = {
+        name: _portable(tensor, dtype, name)
+        for name, tensor in to_official(model.state_dict()).items()
+    }
+    if small:
+        exact = to_official(model.state_dict())
+        weights |= put_together(model)
+        weights = {
+            name: tensor
+            for name, tensor in weights.items()
+            if not UNUSED.match(name) and not (name in exact and is_folded(name, exact))
+        }
+    try:
+        with replacing(path) as temporary:
+            if path.suffix == ".safetensors":
+                mode = temporary.stat().st_mode
+                notes = {key: str(value) for key, value in (metadata or {}).items()}
+                for note, holds in (
+                    (DENSE_PROMPTS, model.dense_prompts),
+                    (EIGHT_BITS, small),
+                ):
+                    notes.pop(note, None)
+                    if holds:
+                        notes[note] = "true"
+                save_file(weights, str(temporary), {"format": "pt", **notes})
+                temporary.chmod(mode)  # safetensors lets only the owner read its files
+            else:
+                torch.save(weights, temporary)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        what = f"The model cannot be saved as {path}"
+        raise CheckpointError(sentence(error, what)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` that takes its place if nothing is raised."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _portable(tensor: Tensor, dtype: Any, name: str) -> Tensor:
+    """On the CPU, contiguous, floats as `dtype`."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+        if not is_finite(tensor):
+            raise CheckpointError(
+                f"The model is not saved: {name} holds values that are not numbers or too large "
+                "for this precision."
+            )
+    return tensor.contiguous()
