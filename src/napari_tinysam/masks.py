@@ -118,6 +118,11 @@ class BoxedMask:
         inside = 0 <= row < height and 0 <= column < width
         return inside and bool(self.mask[row, column])
 
+    def lies_in(self, region: npt.NDArray[np.bool_]) -> bool:
+        """Whether more than half of the mask lies in a region of the image, (H, W)."""
+        inside = int(np.count_nonzero(self.mask & region[self.slices]))
+        return 2 * inside > self.area
+
     def shared_area(self, other: BoxedMask) -> int:
         """Pixels that this mask and another of the same image have in common."""
         (ya, xa), (yb, xb) = self.slices, other.slices

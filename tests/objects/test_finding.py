@@ -7,9 +7,9 @@ import pytest
 
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy, object_overlaps
+from napari_tinysam.objects.confirmation import confirmed
 from napari_tinysam.objects.finding import (
     ObjectSettings,
-    confirmed,
     object_regions,
     segment_objects,
 )

@@ -20,7 +20,7 @@ import numpy as np
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Segmentation
-from napari_tinysam.everything.guided import instances_of
+from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
@@ -94,7 +94,7 @@ def _compared(
     embeddings = [embedding for embedding, _ in encoded]
     objects = evenly_spaced(instances_of(image.labels[0]), _OBJECTS)
     points = np.array([each.point for each in objects], np.float32)[:, np.newaxis]
-    boxes = np.array([each.box for each in objects], np.float32)
+    boxes = np.array([each.mask.box for each in objects], np.float32)
     agreements, seconds = [], np.zeros(2)
     for prompts in (Prompts(points=points), Prompts(boxes=boxes)):
         answers = []

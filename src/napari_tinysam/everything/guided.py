@@ -1,19 +1,27 @@
-"""Guided search: the object head says where objects are, the decoder draws them.
+"""Guided search: the object head finds the objects, the decoder outlines them.
 
-A blind grid asks everywhere. The object head has seen the whole image already: its segmentation
-gives one prompt an object, the decoder's answer a better outline and a score. Where the answer is
-another object than the one that was meant, the head's own segmentation stays; and where the head
-sees foreground that nothing explains, points of the grid ask what is there.
+A grid of points prompts everywhere. The object head has already seen the whole image: its
+segmentation gives one prompt for each instance, and the decoder returns a better outline and a
+score. If the decoder returns another object than the prompted one, the head's own outline is kept.
+Points of a grid are prompted only where the head sees foreground that no proposal covers.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.everything.instances import (
+    Guide,
+    Instance,
+    InstanceAnswer,
+    answers_to,
+    best_answer,
+    instances_of,
+)
 from napari_tinysam.everything.lattice import centred_lattice
 from napari_tinysam.everything.proposals import Proposal
 from napari_tinysam.everything.search import (
@@ -21,11 +29,8 @@ from napari_tinysam.everything.search import (
     SearchSettings,
     decoded_points,
 )
-from napari_tinysam.labels import object_masks
-from napari_tinysam.masks import BoxedMask, stability_scores
-from napari_tinysam.metrics import boxed_iou
-from napari_tinysam.objects.finding import ObjectSettings, confirmed, segment_objects
-from napari_tinysam.prompts import Prompts
+from napari_tinysam.objects.confirmation import confirmed
+from napari_tinysam.objects.finding import ObjectSettings, segment_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,19 +39,13 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-
-#: What an object of the head's is prompted with.
-Guide = Literal["point", "box", "point_and_box"]
+    from napari_tinysam.masks import BoxedMask
 
 #: Prompts that are decoded between two reports of progress.
 _REPORT_EVERY = 16
 
-#: The head's word counts so many times as much as the decoder's: a fit of the true IoU on training
-#: images gave 0.97 to 0.55.
-_HEAD_COUNTS = 2.0
-
-#: Points of the grid ask about foreground with nothing that is explained within so many pixels of
-#: the model's frame to all sides: nearer, it is the rim of that.
+#: Distance of grid points to explained pixels on all sides, in pixels of the model's frame: closer
+#: foreground is the rim of something known.
 _RIM = 8.0
 
 
@@ -59,20 +58,18 @@ class GuidedSettings:
     objects : ObjectSettings
         How the head's maps become objects.
     guides : tuple of {"point", "box", "point_and_box"}
-        The prompts that each object gets: the pixel deepest inside, its box, or both at once. The
-        best answer counts.
+        The prompts for each instance: the pixel deepest inside, its box, or both at once. The best
+        answer is used.
     agreement : float
-        IoU with the head's object below which an answer is taken for another object, and the
-        head's own outline is kept.
+        IoU with the instance below which an answer counts as another object, and the instance's
+        own outline is kept.
     trust : float
-        Among the answers to an object's prompts the one with the largest score · agreement^trust
-        is taken.
+        The answer with the largest score · agreement^trust is the best one.
     fill : bool
-        Whether points of the grid are decoded where the head sees foreground that nothing
-        explains.
+        Whether grid points are decoded where the head sees foreground that no proposal covers.
     fill_worth : float
-        0–1, what the scores of such finds are multiplied with: the head saw no object there, so
-        they may have to be surer than others, or be shown only where a user lowers the confidence.
+        0–1, factor for the scores of such finds. The head saw no object there, so a value below 1
+        shows only the surest of them, or those that a user asks for with a lower confidence.
     """
 
     objects: ObjectSettings = field(default_factory=ObjectSettings)
@@ -92,56 +89,8 @@ class GuidedSettings:
                 raise ValueError(f"{name} lies between 0 and 1.")
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """An object as the head sees it.
-
-    Attributes
-    ----------
-    label : int
-        In the head's segmentation.
-    mask : BoxedMask
-    point : (float, float)
-        The pixel deepest inside, x and y.
-    confirmed : float
-        0–1, how well the head's maps agree with it.
-    """
-
-    label: int
-    mask: BoxedMask
-    point: tuple[float, float]
-    confirmed: float = 1.0
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """x0, y0, x1, y1 of the first and last pixels."""
-        return self.mask.box
-
-
-def instances_of(
-    labels: npt.NDArray[np.int32], confirmed: npt.NDArray[np.float64] | None = None
-) -> list[Instance]:
-    """List the objects of a segmentation.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, (H, W)
-    confirmed : ndarray of float64, (N + 1,), optional
-        From `napari_tinysam.objects.finding.confirmed`.
-    """
-    return [
-        Instance(
-            label,
-            mask,
-            mask.deepest,
-            1.0 if confirmed is None else float(confirmed[label]),
-        )
-        for label, mask in object_masks(labels)
-    ]
-
-
 class GuidedSearch:
-    """A guided search that is on its way; iterating decodes.
+    """A guided search; iterating over it decodes.
 
     Parameters
     ----------
@@ -153,14 +102,14 @@ class GuidedSearch:
     grid : SearchSettings, optional
         Thresholds and density of the grid that fills in.
     where : ndarray of bool, (H, W), optional
-        Where prompts may lie; objects of the head's that lie mostly elsewhere are left out.
+        Where prompts may lie; instances that lie mostly elsewhere are left out.
 
     Attributes
     ----------
     territories : ndarray of int32, (H, W)
         The head's segmentation, once the iteration has begun.
     proposals : list of Proposal
-        What was found so far.
+        Found so far.
     report : SearchReport
 
     Raises
@@ -187,10 +136,10 @@ class GuidedSearch:
         self.report = SearchReport()
         self.territories = np.zeros(embedding.original_size, np.int32)
         self.proposals: list[Proposal] = []
-        self._elsewhere: list[Instance] = []  # objects that are not wanted
+        self._elsewhere: list[Instance] = []  # outside `where`
 
     def __iter__(self) -> Iterator[list[Proposal]]:
-        """Decode batch after batch; gives what each of them found."""
+        """Decode batch by batch; yields what each batch found."""
         begun = time.perf_counter()
         maps = self.predictor.object_maps(self.embedding)
         assert maps is not None, "checked before: there is an object head"
@@ -200,7 +149,7 @@ class GuidedSearch:
         sure = confirmed(self.territories, maps, upscaler)
         instances = []
         for instance in instances_of(self.territories, sure):
-            if self.where is None or mostly_inside(instance.mask, self.where):
+            if self.where is None or instance.mask.lies_in(self.where):
                 instances.append(instance)
             else:
                 self._elsewhere.append(instance)
@@ -229,16 +178,19 @@ class GuidedSearch:
                 yield new
 
     def _answers(self, instances: list[Instance]) -> list[Proposal]:
-        """Prompt some objects; for each the best answer, or the head's own outline."""
-        answers: list[list[Answer]] = [[] for _ in instances]
+        """Prompt some instances; returns the best answer or the own outline of each."""
+        answers: list[list[InstanceAnswer]] = [[] for _ in instances]
         for guide in self.settings.guides:
             found = answers_to(
                 self.predictor, self.embedding, instances, guide, self.report
             )
             for own, more in zip(answers, found, strict=True):
                 own += more
+        given = self.settings
         chosen = [
-            best_answer(instance, own, self.settings)
+            best_answer(
+                instance, own, trust=given.trust, least_agreement=given.agreement
+            )
             for instance, own in zip(instances, answers, strict=True)
         ]
         self.report.found += len(chosen)
@@ -255,7 +207,7 @@ def fill(
     report: SearchReport,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[list[Proposal]]:
-    """Ask at points of the grid that lie in foreground which nothing explains.
+    """Decode grid points in foreground that nothing known explains.
 
     Parameters
     ----------
@@ -264,19 +216,19 @@ def fill(
     seen : ndarray of float32, (H, W)
         The head's probability of foreground.
     explained : sequence of BoxedMask
-        What is known already.
+        Known objects.
     settings : GuidedSettings
     grid : SearchSettings
         Thresholds and density of the grid.
     report : SearchReport
-        Is told.
+        Is updated.
     where : ndarray of bool, (H, W), optional
         Where points may lie.
 
     Yields
     ------
     list of Proposal
-        What a batch of points found.
+        Found by a batch of points.
     """
     size = embedding.original_size
     free = np.ones(size, bool)
@@ -288,7 +240,7 @@ def fill(
     lattice = centred_lattice(size, grid.points_per_side)
     report.points += len(lattice.all)
     rim = int(np.ceil(_RIM * max(size) / embedding.frame_size))
-    # In two rounds, as in the hierarchical search: what the first finds spares the second.
+    # In two rounds, as in the hierarchical search: finds of the first save points of the second.
     for points in (lattice.coarse, lattice.dense):
         x, y = points.astype(np.intp).T
         asked = points[wanted[y, x]]
@@ -300,9 +252,9 @@ def fill(
                 predictor, embedding, asked[start : start + _REPORT_EVERY], grid, report
             )
             new = [
-                _worth_of_seen(proposal, seen, settings)
+                _rescored(proposal, seen, settings)
                 for proposal in map(Proposal.of_candidate, candidates)
-                if proposal.area and mostly_inside(proposal.mask, free)
+                if proposal.area and proposal.mask.lies_in(free)
             ]
             found += new
             yield new
@@ -313,8 +265,8 @@ def fill(
 def _surrounded(
     points: npt.NDArray[np.float64], free: npt.NDArray[np.bool_], rim: int
 ) -> npt.NDArray[np.bool_]:
-    """Whether (P, 2) points, x and y, have nothing but free pixels, so many to all sides."""
-    # Only around the points: distances of all pixels of a large image take seconds.
+    """Whether (P, 2) points, x and y, have free pixels only up to `rim` pixels to all sides."""
+    # Only around the points: a distance transform of a large image takes seconds.
     squares = (
         free[max(y - rim, 0) : y + rim + 1, max(x - rim, 0) : x + rim + 1]
         for x, y in points.astype(np.intp).tolist()
@@ -322,117 +274,14 @@ def _surrounded(
     return np.fromiter((square.all() for square in squares), bool, len(points))
 
 
-def _worth_of_seen(
+def _rescored(
     proposal: Proposal, seen: npt.NDArray[np.float32], settings: GuidedSettings
 ) -> Proposal:
-    """Score a find of the grid by the head's foreground in it and the decoder: both must be sure.
+    """Score a find of the grid by the decoder and the head's foreground in it: both must be sure.
 
-    The head saw no object there; of what else lies in its foreground, on training images next to
-    nothing was one.
+    The head saw no object there, and on training images hardly any of such finds was one.
     """
     mask = proposal.mask
     inside = float(seen[mask.slices][mask.mask].mean())
     sure = inside * min(max(proposal.score, 0.0), 1.0)
     return replace(proposal, score=settings.fill_worth * sure)
-
-
-def _worth(head: float, decoder: float) -> float:
-    """Weigh what the head and the decoder say of an object, each 0–1."""
-    word = _HEAD_COUNTS * head + min(max(decoder, 0.0), 1.0)
-    return word / (_HEAD_COUNTS + 1)
-
-
-def mostly_inside(mask: BoxedMask, where: npt.NDArray[np.bool_]) -> bool:
-    """Whether more than half of a mask lies in a region, (H, W) bool."""
-    return 2 * int(np.count_nonzero(mask.mask & where[mask.slices])) > mask.area
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """One of the decoder's masks for an object of the head's.
-
-    Attributes
-    ----------
-    mask : BoxedMask
-    score, stability : float
-    agreement : float
-        IoU with the head's object.
-    """
-
-    mask: BoxedMask
-    score: float
-    stability: float
-    agreement: float
-
-
-def answers_to(
-    predictor: Predictor,
-    embedding: Embedding,
-    instances: Sequence[Instance],
-    guide: Guide,
-    report: SearchReport,
-) -> list[list[Answer]]:
-    """Prompt objects of the head's.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    embedding : Embedding
-    instances : sequence of Instance
-    guide : str
-        What with.
-    report : SearchReport
-        Is told.
-
-    Returns
-    -------
-    list of list of Answer
-        Three for each object.
-    """
-    begun = time.perf_counter()
-    masks = predictor.predict(embedding, _prompts(instances, guide), exact=False)
-    report.decoded += len(instances)
-    report.spent("decode", begun)
-    begun = time.perf_counter()
-    height, width = embedding.upscaler.valid_size
-    stable = stability_scores(masks.logits[:, :, :height, :width])
-    found = []
-    for row, instance in enumerate(instances):
-        own = []
-        for number, score in enumerate(masks.scores[row].tolist()):
-            mask = masks.boxed(row, number).without_specks()
-            agreement = boxed_iou(mask, instance.mask) if mask.area else 0.0
-            own.append(Answer(mask, score, float(stable[row, number]), agreement))
-        found.append(own)
-    report.spent("filter", begun)
-    return found
-
-
-def best_answer(
-    instance: Instance, answers: Sequence[Answer], settings: GuidedSettings
-) -> Proposal:
-    """Choose among answers by score and agreement; the head's outline where none agrees.
-
-    Parameters
-    ----------
-    instance : Instance
-    answers : sequence of Answer
-        At least one.
-    settings : GuidedSettings
-    """
-    best = max(answers, key=lambda a: max(a.score, 0.0) * a.agreement**settings.trust)
-    point, label = instance.point, instance.label
-    expected = max(answer.score * answer.agreement for answer in answers)
-    worth = _worth(instance.confirmed, expected)
-    if best.mask.area and best.agreement >= settings.agreement:
-        return Proposal(best.mask, worth, point, "prompt", best.stability, label)
-    return Proposal(instance.mask, worth, point, "head", 1.0, label)
-
-
-def _prompts(instances: Sequence[Instance], guide: Guide) -> Prompts:
-    points = np.array([each.point for each in instances], np.float32)[:, np.newaxis]
-    boxes = np.array([each.box for each in instances], np.float32)
-    return Prompts(
-        points=points if guide != "box" else None,
-        boxes=boxes if guide != "point" else None,
-    )

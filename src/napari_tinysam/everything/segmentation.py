@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_tinysam.everything.guided import GuidedSearch, instances_of, mostly_inside
+from napari_tinysam.everything.guided import GuidedSearch
+from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.everything.labelling import Labelling, label_proposals
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.search import Search, SearchReport
@@ -168,7 +169,7 @@ class Segmentation:
         self._head = [
             Proposal(each.mask, 1.0, each.point, "head", 1.0, each.label)
             for each in instances_of(labels)
-            if self.where is None or mostly_inside(each.mask, self.where)
+            if self.where is None or each.mask.lies_in(self.where)
         ]
         self.report.found = len(self._head)
         yield Progress(self._head, 1, 1)

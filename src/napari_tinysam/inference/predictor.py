@@ -15,7 +15,8 @@ from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
-from napari_tinysam.objects.finding import mean_confirmation, object_regions, usual_side
+from napari_tinysam.objects.confirmation import mean_confirmation
+from napari_tinysam.objects.finding import object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
 from napari_tinysam.prompts import LOGITS_SIZE, Prompts
 

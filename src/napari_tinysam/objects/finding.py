@@ -1,8 +1,8 @@
 """Object maps to labels: every object of an image at once, without any prompt.
 
-The object head says for every place how probably it is foreground, how far it is from the centre of
-its object and from the boundary of it. A watershed gives every peak of the latter its basin, and
-basins that no clear saddle parts are one object. The maps are those of micro-sam's automatic
+At each place the object head predicts the probability of foreground and the distances to the centre
+and to the boundary of the object. A watershed gives each peak of the boundary distance a basin, and
+basins without a clear saddle between them are merged. The maps are those of micro-sam's automatic
 instance segmentation (Archit et al., Nature Methods 2025).
 """
 
@@ -15,15 +15,14 @@ import numpy as np
 
 from napari_tinysam.labels import renumbered
 from napari_tinysam.masks import Upscaler
-from napari_tinysam.objects.maps import boundary_distance, centre_distance
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Pixels of the model's frame along a side of one pixel that the watershed works on.
+#: Side of one pixel of the watershed, in pixels of the model's frame.
 _STEP = 2
 
-#: Pixels of the frame along a side of what settings call a value, however fine the maps are.
+#: Side of what the settings call a value, in pixels of the frame, however fine the maps are.
 _VALUE = 4
 
 
@@ -34,21 +33,20 @@ class ObjectSettings:
     Parameters
     ----------
     foreground_threshold : float
-        Least probability of foreground; higher values draw objects smaller, and fewer.
+        Least probability of foreground; higher values give smaller and fewer objects.
     seed_height : float
-        Objects are peaks of the distance to the boundary that rise at least so high above the
-        saddle to the next higher one (h-maxima; Soille, Morphological Image Analysis, section
-        6.3.4). Lower values separate touching objects better; higher ones keep one object with
-        several thick parts in one piece.
+        Least height of a peak of the boundary distance above the saddle to the next higher peak
+        (h-maxima; Soille, Morphological Image Analysis, section 6.3.4). Lower values separate
+        touching objects better; higher ones keep an object with several thick parts in one piece.
     least_depth : float
-        Peaks lie at least so high themselves.
+        Least height of a peak itself.
     smoothing : float
-        Width (σ) of the Gaussian that the distance is smoothed with, in values of 4 pixels of the
-        frame; 0 for none. More removes stray peaks, and joins small neighbours.
+        Width (σ) of the Gaussian that smooths the distance, in values of 4 pixels of the frame; 0
+        for none. More smoothing removes stray peaks and joins small neighbours.
     minimum_area : float
         Least area of an object, in values of 16 square pixels of the frame.
     minimum_share : float
-        Least area of an object, as share of the median object's in the image.
+        Least area of an object, as a share of the median area in the image.
     """
 
     foreground_threshold: float = 0.5
@@ -102,7 +100,7 @@ def segment_objects(
     maps = np.asarray(maps, np.float32)
     size = _working_size(upscaler)
     to_working = Upscaler(upscaler.input_size, size, upscaler.frame_size)
-    # Working pixels in 4 pixels of the frame.
+    # Pixels of the watershed in 4 pixels of the frame.
     scale = [
         _VALUE * inside / frame
         for inside, frame in zip(size, upscaler.input_size, strict=True)
@@ -116,77 +114,8 @@ def segment_objects(
     return _upscaled(labels, upscaler.full(maps[0]) >= threshold)
 
 
-def confirmed(
-    labels: npt.NDArray[np.int32],
-    maps: npt.NDArray[np.float32],
-    upscaler: Upscaler,
-) -> npt.NDArray[np.float64]:
-    """Say how well the maps agree with objects that were made of them.
-
-    Objects whose maps contradict them, because they are two, or a part of one, or nothing, can be
-    told so: on training images this goes with the true IoU (correlation 0.6 within a set).
-
-    Parameters
-    ----------
-    labels : numpy.ndarray
-        (H, W) int32, of `segment_objects` with the other arguments.
-    maps, upscaler
-        As there.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N + 1,) float64 in 0–1 for each label; 1 for the background, place 0.
-    """
-    regions = np.zeros(maps.shape[1:], np.int32)
-    # Pixels of the image in which the centres of the maps' values lie.
-    centres = (np.arange(len(regions)) + 0.5) * (upscaler.frame_size / len(regions))
-    rows, columns = (
-        (centres * outer / inner).astype(np.intp)
-        for outer, inner in zip(labels.shape, upscaler.input_size, strict=True)
-    )
-    rows, columns = rows[rows < labels.shape[0]], columns[columns < labels.shape[1]]
-    regions[: len(rows), : len(columns)] = labels[np.ix_(rows, columns)]
-    found = np.zeros(int(labels.max(initial=0)) + 1)
-    some = confirmation(regions, maps)
-    found[: len(some)] = some
-    return found
-
-
-def confirmation(
-    regions: npt.NDArray[np.int32], maps: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Say how well the maps agree with objects at their own resolution.
-
-    Parameters
-    ----------
-    regions : numpy.ndarray
-        (h, w) int32: objects 1…N, 0 where there is none.
-    maps : numpy.ndarray
-        (3, h, w) float in 0–1: foreground, centre distance, boundary distance.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N + 1,) in 0–1 for each object: mean foreground, times 1 minus the mean difference between
-        both distances and those that the object has. 1 for the background, place 0.
-    """
-    inside = regions > 0
-    numbers = regions[inside]
-    count = int(regions.max(initial=0)) + 1
-    area = np.maximum(np.bincount(numbers, minlength=count), 1)
-    off = sum(
-        np.abs(said - true(regions) / 255.0)[inside] / 2
-        for said, true in ((maps[1], centre_distance), (maps[2], boundary_distance))
-    )
-    foreground = np.bincount(numbers, maps[0][inside], count) / area
-    found = foreground * (1 - np.bincount(numbers, off, count) / area)
-    found[0] = 1.0
-    return np.asarray(found)
-
-
 def usual_side(regions: npt.NDArray[np.integer]) -> float:
-    """Side of the object in which a place of the foreground lies, on average; 0 where none is.
+    """Average side of the object around a foreground pixel; 0 without objects.
 
     Parameters
     ----------
@@ -195,20 +124,10 @@ def usual_side(regions: npt.NDArray[np.integer]) -> float:
     Returns
     -------
     float
-        In pixels of `regions`: the root of the mean area, large objects counting as much more as
-        they are larger.
+        In pixels of `regions`: the root of the mean area, with each object weighted by its area.
     """
     areas = np.bincount(regions.ravel())[1:].astype(np.float64)
     return float(np.sqrt((areas**2).sum() / max(areas.sum(), 1.0)))
-
-
-def mean_confirmation(
-    regions: npt.NDArray[np.int32], maps: npt.NDArray[np.float32]
-) -> float:
-    """Mean over objects of how well maps confirm them, see `confirmation`; 0 without objects."""
-    found = confirmation(regions, maps)[1:]
-    there = np.bincount(regions.ravel(), minlength=len(found) + 1)[1:] > 0
-    return float(found[there].mean()) if there.any() else 0.0
 
 
 def object_regions(
@@ -221,10 +140,11 @@ def object_regions(
     Parameters
     ----------
     maps : numpy.ndarray
-        (3, h, w) float in 0–1, as for `segment_objects`, but with values of 4 pixels of the frame:
-        finer ones are reduced before (`napari_tinysam.objects.maps.means_of_squares`).
+        (3, h, w) float in 0–1, as for `segment_objects`, but with values of 4 pixels of the frame.
+        Reduce finer maps first (`napari_tinysam.objects.maps.means_of_squares`).
     valid : numpy.ndarray of bool, (h, w), or (int, int)
-        Where the image is, or height and width of its part at the top left; the rest is padding.
+        Where the image is, or the height and width of the image at the top left; the rest is
+        padding.
     settings : ObjectSettings, optional
         Thresholds.
 
@@ -247,9 +167,9 @@ def object_regions(
 
 
 def _working_size(upscaler: Upscaler) -> tuple[int, int]:
-    """Size of the watershed's image: half the frame's resolution, or the image's if that is less.
+    """Size of the watershed: half the resolution of the frame, or that of the image if it is less.
 
-    Borders are made smooth afterwards, so a finer one would only be slower.
+    Borders are smoothed afterwards, so a finer watershed would only be slower.
     """
     height, width = (
         min(outer, -(-inner // _STEP))
@@ -266,7 +186,7 @@ def _grow(
     scale: list[float],
     settings: ObjectSettings,
 ) -> npt.NDArray[np.int32]:
-    """Foreground to objects: (h, w) labels, with gaps in their numbers."""
+    """Turn foreground into objects: (h, w) labels, with gaps in their numbers."""
     from scipy import ndimage as ndi
     from skimage.morphology import local_maxima
     from skimage.segmentation import watershed
@@ -280,7 +200,7 @@ def _grow(
     around = np.ones((3, 3), bool)
     tops = local_maxima(depth, connectivity=2) & foreground
     peaks, count = ndi.label(tops, around)
-    # Pieces of foreground without a peak are objects too, if unclear ones.
+    # Pieces of foreground without a peak are objects too, though unclear ones.
     pieces, number = ndi.label(foreground, around)
     has_peak = np.zeros(number + 1, bool)
     has_peak[pieces[tops]] = True
@@ -295,10 +215,10 @@ def _merged(
     depth: npt.NDArray[np.float32],
     settings: ObjectSettings,
 ) -> npt.NDArray[np.int32]:
-    """Join basins of peaks that do not rise high enough above the saddle to a higher one.
+    """Merge basins whose peak does not rise high enough above the saddle to a higher peak.
 
-    Saddles are taken from the highest down, as in Kruskal's algorithm: where two groups of basins
-    meet, the lower one's highest peak has its height there.
+    Saddles are visited from the highest down, as in Kruskal's algorithm. Where two groups of basins
+    meet, that saddle decides the height of the lower group's highest peak.
     """
     count = int(basins.max()) + 1
     top = np.zeros(count, np.float32)
@@ -328,7 +248,7 @@ def _merged(
 def _saddles(
     basins: npt.NDArray[np.integer], depth: npt.NDArray[np.float32], count: int
 ) -> list[tuple[float, int, int]]:
-    """Depth of the highest pass between each two basins that touch, the deepest first."""
+    """(depth, basin, basin) of the highest pass between basins that touch, the deepest first."""
     keys, heights = [], []
     height, width = basins.shape
     for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -352,7 +272,7 @@ def _saddles(
 def _without_small(
     labels: npt.NDArray[np.int32], scale: float, settings: ObjectSettings
 ) -> npt.NDArray[np.int32]:
-    """Drop small objects and number the others from 1; `scale` is pixels in a map's value."""
+    """Drop small objects and number the rest from 1; `scale` is the pixels in a value."""
     areas = np.bincount(labels.ravel())
     areas[0] = 0
     there = areas > 0
@@ -369,10 +289,10 @@ def _without_small(
 def _upscaled(
     labels: npt.NDArray[np.int32], foreground: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int32]:
-    """Labels at the size of `foreground`, inside it, with smooth borders.
+    """Upscale labels to the size of `foreground`, inside it, with smooth borders.
 
-    Each pixel goes to the object with the largest share of the softened labels around it, so that
-    borders between objects do not show the pixels of the coarser image.
+    Each pixel goes to the object with the largest share of the softened labels around it. So
+    borders between objects do not show the coarser pixels.
     """
     from scipy import ndimage as ndi
 
@@ -413,6 +333,6 @@ def _linear_weights(source: int, target: int) -> npt.NDArray[np.float32]:
 
 
 def _reading(part: slice, source: int, target: int) -> slice:
-    """Target pixels whose centres lie in a part of the source."""
+    """Target pixels with their centre in a part of the source."""
     scale = target / source
     return slice(int(np.ceil(part.start * scale)), int(np.floor(part.stop * scale)))

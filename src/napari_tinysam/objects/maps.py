@@ -1,7 +1,7 @@
-"""Object maps of given objects: where they, their centres and their boundaries are.
+"""Object maps of given objects: foreground, distance to the centre, distance to the boundary.
 
-What the object head learns to predict, and what its predictions are compared with; and its maps at
-the resolution of the decoder's logits, where they are finer.
+The object head learns to predict them, and its predictions are compared with them. Finer maps are
+reduced to the resolution of the decoder's logits here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def means_of_squares(
     values: npt.NDArray[np.float32], side: int = LOGITS_SIZE
 ) -> npt.NDArray[np.float32]:
-    """Reduce maps by a whole factor: each new value is the mean of a square of old ones.
+    """Reduce maps by a whole factor: each new value is the mean of a square of old values.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def means_of_squares(
     Returns
     -------
     ndarray of float32, (..., side, side)
-        The very same array if it has that size already.
+        The same array if it already has that size.
 
     Raises
     ------
@@ -41,7 +41,9 @@ def means_of_squares(
     """
     factor, rest = divmod(values.shape[-1], side)
     if rest or not factor or values.shape[-2] != values.shape[-1]:
-        raise ValueError(f"Maps of {values.shape} have no means of {side} × {side}.")
+        raise ValueError(
+            f"Maps of shape {values.shape} cannot be reduced to {side} × {side}."
+        )
     if factor == 1:
         return values
     # (..., m, m) → (..., side, factor, side, factor)
@@ -50,7 +52,7 @@ def means_of_squares(
 
 
 def inner_pixels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Pixels of objects that no side shares with another object or the background.
+    """Pixels of objects without a neighbour (of four) in another object or the background.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def inner_pixels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
 
 
 def boundary_distance(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Distance of every pixel to the boundary of its object, as share of the largest in it.
+    """Distance of each pixel to the boundary of its object, as a share of the largest one there.
 
     Parameters
     ----------
@@ -96,10 +98,10 @@ def boundary_distance(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def centre_distance(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Distance of every pixel to the centre of its object, as share of the largest in it.
+    """Distance of each pixel to the centre of its object, as a share of the largest one there.
 
-    The centre is the centroid, or the object's pixel nearest to it where the centroid lies outside
-    (a ring, a crescent).
+    The centre is the pixel of the object nearest to its centroid, which may lie outside (a ring, a
+    crescent).
 
     Parameters
     ----------
@@ -117,13 +119,13 @@ def centre_distance(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     numbers = labels[ys, xs]
     areas = np.bincount(numbers)
     area = areas[numbers].astype(np.float64)
-    # Times the area: whole numbers only, so that pixels that are equally near do tie.
+    # Times the area: with whole numbers, pixels that are equally near do tie.
     dy = area * ys - np.bincount(numbers, ys)[numbers]
     dx = area * xs - np.bincount(numbers, xs)[numbers]
     off_centroid = dy**2 + dx**2
     least = np.full(len(areas), np.inf)
     np.minimum.at(least, numbers, off_centroid)
-    # The first of several nearest pixels, in reading order: the last one written stays.
+    # Reversed, so that of several nearest pixels the first in reading order is written last.
     nearest = np.flatnonzero(off_centroid == least[numbers])[::-1]
     centre = np.zeros(len(areas), np.intp)
     centre[numbers[nearest]] = nearest

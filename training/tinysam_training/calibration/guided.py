@@ -14,14 +14,15 @@ from napari_tinysam.everything import (
     SearchSettings,
     label_proposals,
 )
-from napari_tinysam.everything.guided import (
+from napari_tinysam.everything.guided import fill
+from napari_tinysam.everything.instances import (
     Guide,
     answers_to,
     best_answer,
-    fill,
     instances_of,
 )
-from napari_tinysam.objects.finding import ObjectSettings, confirmed, segment_objects
+from napari_tinysam.objects.confirmation import confirmed
+from napari_tinysam.objects.finding import ObjectSettings, segment_objects
 from tinysam_training.calibration.image import (
     WORTH,
     CalibrationImage,
@@ -259,5 +260,8 @@ def _members(one: CalibrationImage, settings: GuidedSettings) -> list[Proposal]:
     members = []
     for number, instance in enumerate(one.instances):
         answers = [a for guide in settings.guides for a in one.answers[guide][number]]
-        members.append(best_answer(instance, answers, settings))
+        best = best_answer(
+            instance, answers, trust=settings.trust, least_agreement=settings.agreement
+        )
+        members.append(best)
     return members

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.everything.guided import Answer, Guide, Instance
+    from napari_tinysam.everything.instances import Guide, Instance, InstanceAnswer
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import Upscaler
@@ -68,7 +68,7 @@ class CalibrationImage:
     maps: npt.NDArray[np.float32] | None
     territories: npt.NDArray[np.int32]
     instances: list[Instance] = field(default_factory=list)
-    answers: dict[Guide, list[list[Answer]]] = field(default_factory=dict)
+    answers: dict[Guide, list[list[InstanceAnswer]]] = field(default_factory=dict)
     filled: list[Proposal] = field(default_factory=list)
     grid: GridAnswers | None = None
 

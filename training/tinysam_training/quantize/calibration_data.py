@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import DataError
-from napari_tinysam.everything.guided import instances_of
+from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.everything.lattice import centred_lattice
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import Prompts
@@ -98,7 +98,7 @@ def _prompts(labels: npt.NDArray[np.int32]) -> list[Prompts]:
         lattice = centred_lattice(size, points_per_side=2).all
         return [Prompts(points=lattice.astype(np.float32)[:, np.newaxis])]
     points = np.array([each.point for each in objects], np.float32)
-    boxes = np.array([each.box for each in objects], np.float32)
+    boxes = np.array([each.mask.box for each in objects], np.float32)
     return [Prompts(points=points[:, np.newaxis]), Prompts(boxes=boxes)]
 
 
