@@ -31,6 +31,7 @@ from segment_anything.modeling import Sam
 
 from napari_tinysam import Prompts, checkpoints, load_model
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.resize import resize_longest_side
 from tinysam_training.synthetic import entries
@@ -251,8 +252,8 @@ def on_images(
     usual: Usual, predictor: Predictor, folder: Path, count: int
 ) -> list[Row]:
     """Guided search and the official generator on real images, mean seconds of one."""
-    from tinysam_training.commands.pipeline import evenly_spaced
     from tinysam_training.data import find_pairs
+    from tinysam_training.data.spacing import evenly_spaced
 
     own = Thresholds.from_notes(predictor.notes)
     generator, before, now, prompts = usual.generator(), [], [], []
@@ -320,12 +321,8 @@ def in_the_window(model: str) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Make a Markdown table."""
-    lines = [
-        "| work | usual | ours | ratio | target | |",
-        "|---|---|---|---|---|---|",
-        *(f"| {' | '.join(row.cells())} |" for row in rows),
-    ]
-    return "\n".join(lines)
+    header = ("work", "usual", "ours", "ratio", "target", "")
+    return markdown_table(header, [row.cells() for row in rows])
 
 
 def machine(predictor: Predictor) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_tinysam import checkpoints, load_model
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.model.fast.decoder import RestructuredDecoder
 from napari_tinysam.model.fast.encoder import RestructuredEncoder
 
@@ -158,20 +159,31 @@ def main() -> None:
     rates = {precision: best_rate(precision) for precision in set(precisions.values())}
     copied = copy_rate()
     tokens = (runtime.image_size // 16) ** 2 * 256 * 4
-    lines = [
-        "| work | GFLOP | precision | at the machine's best | measured | share |",
-        "|---|---|---|---|---|---|",
-    ]
+    header = (
+        "work",
+        "GFLOP",
+        "precision",
+        "at the machine's best",
+        "measured",
+        "share",
+    )
+    rows = []
     for work, precision in precisions.items():
         least = counted[work] / rates[precision]
-        lines.append(
-            f"| {work} | {counted[work] / 1e9:.2f} | {precision} | {1000 * least:.1f} ms "
-            f"| {1000 * taken[work]:.1f} ms | {least / taken[work]:.0%} |"
+        rows.append(
+            (
+                work,
+                f"{counted[work] / 1e9:.2f}",
+                precision,
+                f"{1000 * least:.1f} ms",
+                f"{1000 * taken[work]:.1f} ms",
+                f"{least / taken[work]:.0%}",
+            )
         )
     best = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {key}" for key, rate in rates.items())
     moved = PASSES * tokens
     sys.stdout.write(
-        "\n".join(lines) + f"\n\nThe machine: {best}; copying {copied / 1e9:.1f} GB/s. "
+        f"{markdown_table(header, rows)}\n\nThe machine: {best}; copying {copied / 1e9:.1f} GB/s. "
         f"A prompt moves some {moved / 1e6:.0f} MB of image tokens: "
         f"{1000 * moved / copied:.1f} ms where they are in no cache.\n"
     )

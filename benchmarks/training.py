@@ -26,6 +26,7 @@ import torch
 from benchmarks.limits import COLUMNS, DEPTH, ROWS
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.model import Architecture
 from tinysam_training.data.batching import Sources, WindowBatches
 from tinysam_training.learning.objective import Objective
@@ -179,12 +180,8 @@ def measured(
 
 def table(rows: list[Row], best: float) -> str:
     """Markdown."""
-    lines = [
-        "| work | ms | windows / s | GFLOP | of the machine's best |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join(row.cells(best))} |" for row in rows]
-    return "\n".join(lines)
+    header = ("work", "ms", "windows / s", "GFLOP", "of the machine's best")
+    return markdown_table(header, [row.cells(best) for row in rows])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,8 +22,9 @@ from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle
 from papers.published_figures import publish
 from tinysam_training.calibration import calibrate
-from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.data import find_pairs
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
     EvaluationSettings,

@@ -26,9 +26,11 @@ import torch
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
-from tinysam_training.commands.pipeline import evenly_spaced, read_source, run_recipe
+from tinysam_training.commands.pipeline import read_source, run_recipe
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after
 from tinysam_training.evaluation.evaluate import evaluate
 from tinysam_training.evaluation.report import means
@@ -192,17 +194,15 @@ def write_tables(out: Path) -> None:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(found)
-    lines = [
-        f"| | seeds | {' | '.join(ROWS.values())} |",
-        f"|---|---|{'---|' * len(ROWS)}",
-    ]
+    rows = []
     for row, title in MEASURES.items():
         runs = [one for one in found if one["row"] == row]
         if runs:
             cells = [_mean_and_spread([run[name] for run in runs]) for name in ROWS]
-            lines.append(f"| {title} | {len(runs)} | {' | '.join(cells)} |")
-    with replacing(out / "ablation.md") as table:
-        table.write(("\n".join(lines) + "\n").encode())
+            rows.append([title, len(runs), *cells])
+    with replacing(out / "ablation.md") as file:
+        table = markdown_table(("", "seeds", *ROWS.values()), rows)
+        file.write(f"{table}\n".encode())
 
 
 def _mean_and_spread(values: Sequence[float | None]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Mode, Segmentation
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
@@ -121,10 +122,11 @@ def compare_modes(
 
 def table(results: Sequence[ModeResult]) -> str:
     """Make a Markdown table with a row for each set and mode."""
-    lines = [
-        "| set | mode | mSA | AP50 | mean IoU | objects (true) | prompts | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        *("set", "mode", "mSA", "AP50", "mean IoU"),
+        *("objects (true)", "prompts", "seconds"),
+    )
+    rows = []
     sets = list(dict.fromkeys(result.dataset for result in results))
     modes = list(dict.fromkeys(result.mode for result in results))
     for name in [*sets, ""] if len(sets) > 1 else sets:
@@ -139,8 +141,8 @@ def table(results: Sequence[ModeResult]) -> str:
                 f"{_mean(some, 'decoded'):.0f}",
                 f"{_mean(some, 'seconds'):.2f}",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _mean(results: Sequence[ModeResult], key: str) -> float:

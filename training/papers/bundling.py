@@ -18,6 +18,7 @@ from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from papers.published_figures import published
 
 CARD = "MODEL_CARD.md"
@@ -74,18 +75,15 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
     checkpoints.save(loaded.model, path, notes, half=True)
     content = path.read_bytes()
     versions = ", ".join(f"{k} {v}" for k, v in described["versions"].items())
-    table = "\n".join(
-        [
-            "| | |",
-            "|---|---|",
-            f"| sha256 | `{hashlib.sha256(content).hexdigest()}` |",
-            f"| size | {len(content):,} bytes, float16 |",
-            f"| recipe | `{described['recipe']}`, seed {described['seed']} |",
-            f"| steps | {int(steps):,} of the {int(float(reached['step'])):,} that were run |",
-            f"| data's fingerprint | `{described['data']}` |",
-            f"| made with | {versions} |",
-        ]
-    )
+    rows = {
+        "sha256": f"`{hashlib.sha256(content).hexdigest()}`",
+        "size": f"{len(content):,} bytes, float16",
+        "recipe": f"`{described['recipe']}`, seed {described['seed']}",
+        "steps": f"{int(steps):,} of the {int(float(reached['step'])):,} that were run",
+        "data's fingerprint": f"`{described['data']}`",
+        "made with": versions,
+    }
+    table = markdown_table(("", ""), rows.items())
     with replacing(folder / CARD) as file:
         file.write(published(card, {"file": table}).encode())
     return path

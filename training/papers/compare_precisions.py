@@ -22,10 +22,12 @@ from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts
-from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.spacing import evenly_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,10 +150,11 @@ def _msa(image: LabelledImage, predictor: Predictor, embedding: Embedding) -> fl
 
 def table(results: Sequence[PrecisionResult]) -> str:
     """Make a Markdown table with a row for each set and one for all images."""
-    lines = [
-        "| set | images | IoU, click | IoU, box | mSA | encode, ms | a prompt, ms |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        *("set", "images", "IoU, click", "IoU, box", "mSA"),
+        *("encode, ms", "a prompt, ms"),
+    )
+    rows = []
     names = list(dict.fromkeys(result.dataset for result in results))
     for name in [*names, ""]:
         some = [r for r in results if name in ("", r.dataset)]
@@ -165,8 +168,8 @@ def table(results: Sequence[PrecisionResult]) -> str:
                 for key in ("encode_seconds", "prompt_seconds")
             ),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _mean(results: Sequence[PrecisionResult], key: str) -> npt.NDArray[np.float64]:

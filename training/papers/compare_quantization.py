@@ -24,6 +24,7 @@ import numpy as np
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
@@ -155,17 +156,18 @@ def timed(predictors: Mapping[str, Predictor]) -> dict[str, dict[str, float]]:
 
 def table(ways: Mapping[str, Mapping[str, float]]) -> str:
     """Make a Markdown table."""
-    lines = [
-        "| way | MB | encode, ms | a prompt, ms | box IoU | IoU, click | mSA, head | AP50, head |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        *("way", "MB", "encode, ms", "a prompt, ms"),
+        *("box IoU", "IoU, click", "mSA, head", "AP50, head"),
+    )
+    rows = []
     for way, found in ways.items():
         cells = [way, f"{found['size']:.1f}"]
         for what in ("encode", "prompt"):
             cells.append(f"{1000 * found[what]:.1f}" if what in found else "simulated")
         cells += [f"{found[name]:.4f}" for name in FIGURES]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _report(what: str, done: int, total: int) -> None:

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune
-from tinysam_training.commands.pipeline import evenly_spaced
 from tinysam_training.data import check_data, find_pairs
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.before_after import ROWS, judged_settings
 from tinysam_training.evaluation.evaluate import evaluate
 from tinysam_training.evaluation.report import means
@@ -118,7 +120,7 @@ def compare_ways(
             rows.append(row)
             (out / f"{name}-{way}.json").write_text(json.dumps(row), "utf-8")
             _write_tables(out)
-            say(_line(row))
+            say(" | ".join(_cells(row)))
     return rows
 
 
@@ -131,8 +133,8 @@ def _judged(
     return {name: figures.get(name) for name in ROWS}
 
 
-def _line(row: dict[str, object]) -> str:
-    return " | ".join(_cell(row.get(column)) for column in COLUMNS)
+def _cells(row: dict[str, object]) -> list[str]:
+    return [_cell(row.get(column)) for column in COLUMNS]
 
 
 def _cell(value: object) -> str:
@@ -155,9 +157,9 @@ def _write_tables(out: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    header = [" | ".join(COLUMNS), "|".join("---" for _ in COLUMNS)]
-    lines = [f"| {line} |" for line in (*header, *map(_line, rows))]
-    (out / "ways.md").write_text("\n".join(lines) + "\n", "utf-8")
+    table = markdown_table(COLUMNS, map(_cells, rows))
+    with replacing(out / "ways.md") as file:
+        file.write(f"{table}\n".encode())
 
 
 def _peak_megabytes() -> int | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import DataError, TinySAMError
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,14 +56,11 @@ def sets_table(evaluation: Mapping[str, Any]) -> str:
         given for what users meet first, one click.
     """
     names = _measured(evaluation, tuple(_COLUMNS))
-    lines = [
-        f"| set | images | objects | {' | '.join(_COLUMNS[name] for name in names)} |",
-        f"|---|---|---|{'---|' * len(names)}",
-    ]
-    for name, block in evaluation["sets"].items():
-        lines.append(f"| {name} | {_cells(block, names)} |")
-    lines.append(f"| all images | {_cells(evaluation, names)} |")
-    return "\n".join(lines)
+    blocks = {**evaluation["sets"], "all images": evaluation}
+    return markdown_table(
+        ("set", "images", "objects", *(_COLUMNS[name] for name in names)),
+        [(title, *_cells(block, names)) for title, block in blocks.items()],
+    )
 
 
 def summary_table(evaluation: Mapping[str, Any]) -> str:
@@ -71,12 +69,11 @@ def summary_table(evaluation: Mapping[str, Any]) -> str:
     names = _measured(evaluation, wanted)
     if set(_AUTOMATIC) <= set(names):
         names = names[:-1]  # few columns: one of the head is enough then
-    heads = " | ".join(_COLUMNS[name] for name in names)
-    lines = [f"| held-out images | {heads} |", f"|---|{'---|' * len(names)}"]
-    for name, block in evaluation["sets"].items():
-        cells = " | ".join(_figure(block.get(key)) for key in names)
-        lines.append(f"| {name} ({block['images']}) | {cells} |")
-    return "\n".join(lines)
+    rows = [
+        (f"{title} ({block['images']})", *(_figure(block.get(name)) for name in names))
+        for title, block in evaluation["sets"].items()
+    ]
+    return markdown_table(("held-out images", *(_COLUMNS[n] for n in names)), rows)
 
 
 def _measured(evaluation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,7 +84,7 @@ def _measured(evaluation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[st
     return tuple(name for name in names if name not in without)
 
 
-def _cells(block: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _cells(block: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     figures = []
     for name in names:
         text = _figure(block.get(name))
@@ -95,7 +92,7 @@ def _cells(block: Mapping[str, Any], names: tuple[str, ...]) -> str:
         if name == "click1_iou" and interval:
             text += f" ({_figure(interval[0])}–{_figure(interval[1])})"
         figures.append(text)
-    return " | ".join([str(block["images"]), str(block["objects"]), *figures])
+    return [str(block["images"]), str(block["objects"]), *figures]
 
 
 def _figure(value: float | None) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.tables import markdown_table
 from papers.careless_prompts import (
     LOOSE,
     NEAR_BORDER,
@@ -63,17 +64,22 @@ class Robustness:
     def table(self) -> str:
         """Return two Markdown tables."""
         names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50", "head_msa")
-        lines = [
-            "| synthetic sheet | IoU box | 1 click | 3 clicks | mSA | AP50 | mSA, head |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for sheet, found in self.by_sheet.items():
-            cells = " | ".join(_cell(found.get(name)) for name in names)
-            lines.append(f"| {sheet} | {cells} |")
-        lines += ["", "| prompts | figure |", "|---|---|"]
-        for name, text in _PROMPT_ROWS.items():
-            lines.append(f"| {text} | {_cell(self.prompts.get(name))} |")
-        return "\n".join(lines)
+        titles = ("IoU box", "1 click", "3 clicks", "mSA", "AP50", "mSA, head")
+        sheets = markdown_table(
+            ("synthetic sheet", *titles),
+            [
+                (sheet, *(_cell(found.get(name)) for name in names))
+                for sheet, found in self.by_sheet.items()
+            ],
+        )
+        prompts = markdown_table(
+            ("prompts", "figure"),
+            [
+                (text, _cell(self.prompts.get(key)))
+                for key, text in _PROMPT_ROWS.items()
+            ],
+        )
+        return f"{sheets}\n\n{prompts}"
 
 
 _PROMPT_ROWS = {

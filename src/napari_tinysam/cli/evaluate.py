@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_tinysam.cli.running import Running
 from napari_tinysam.errors import (
     DataError,
@@ -195,18 +193,19 @@ def _entries(request: Request, note: Callable[[str], None]) -> list[ImageEntry]:
         note(finding.text)
     if len(findings) > 3:
         note(f"{len(findings) - 3} more files were left out.")
-    return found if request.images is None else _evenly_spaced(found, request.images)
+    return found if request.images is None else _some_of_each_set(found, request.images)
 
 
-def _evenly_spaced(entries: list[ImageEntry], count: int) -> list[ImageEntry]:
+def _some_of_each_set(entries: list[ImageEntry], count: int) -> list[ImageEntry]:
     """At most `count` images of each set."""
+    from tinysam_training.data.spacing import evenly_spaced
+
     sets: dict[str, list[ImageEntry]] = {}
     for entry in entries:
         sets.setdefault(entry.dataset, []).append(entry)
     chosen = []
     for some in sets.values():
-        places = np.linspace(0, len(some) - 1, min(count, len(some)))
-        chosen += [some[i] for i in places.round().astype(int)]
+        chosen += evenly_spaced(some, count)
     return chosen
 
 

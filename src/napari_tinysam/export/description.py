@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_tinysam.files.tables import markdown_table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -241,13 +243,17 @@ class Description:
         ]
         for graph in ("encoder", "decoder"):
             names = " and ".join(n for n in self.files if n.startswith(graph))
-            lines += ["", f"## {names}", "", *_table("input", self.inputs(graph))]
-            lines += ["", *_table("output", self.outputs(graph))]
+            lines += ["", f"## {names}", "", _table("input", self.inputs(graph))]
+            lines += ["", _table("output", self.outputs(graph))]
         lines += ["", "## Good to know", ""]
         lines += [f"- {sentence}" for sentence in self._remarks()]
         if self.notes:
-            lines += ["", "## The model", "", "| | |", "|---|---|"]
-            lines += [f"| {k} | {_cell(v)} |" for k, v in self.notes.items()]
+            lines += [
+                "",
+                "## The model",
+                "",
+                markdown_table(("", ""), self.notes.items()),
+            ]
         return "\n".join(lines) + "\n"
 
     def _remarks(self) -> list[str]:
@@ -285,14 +291,9 @@ class Description:
         return found
 
 
-def _table(kind: str, ports: list[Port]) -> list[str]:
-    rows = [f"| {kind} | shape | type | |", "|---|---|---|---|"]
+def _table(kind: str, ports: list[Port]) -> str:
+    rows = []
     for each in ports:
         shape = f"({', '.join(map(str, each.shape))}{',' * (len(each.shape) == 1)})"
-        rows.append(f"| `{each.name}` | {shape} | {each.dtype} | {each.meaning} |")
-    return rows
-
-
-def _cell(text: str) -> str:
-    """Text that fits into a table's cell."""
-    return " ".join(text.replace("|", "\\|").split())
+        rows.append((f"`{each.name}`", shape, each.dtype, each.meaning))
+    return markdown_table((kind, "shape", "type", ""), rows)

@@ -19,11 +19,11 @@ from napari_tinysam.errors import DataError
 from tinysam_training.commands import pipeline
 from tinysam_training.commands.pipeline import (
     FLIPS,
-    evenly_spaced,
     read_dataset,
     read_source,
     run_recipe,
 )
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.recipe import (
     DataSource,
@@ -313,6 +313,7 @@ def test_a_limit_takes_evenly_spaced_images(data: Path) -> None:
     numbers: Any = list(range(10))
     assert evenly_spaced(numbers, 3) == [0, 4, 9]
     assert evenly_spaced(numbers, 20) == numbers
+    assert evenly_spaced([], 3) == evenly_spaced(numbers, 0) == []
     found = read_source(DataSource(path="discs", limit=2), data)
     assert [entry.name[-5:] for entry in found] == ["disc0", "disc2"]
 

@@ -20,8 +20,9 @@ from default_model.on_gpu.other_machine import gather_wheels
 from default_model.state import RefusedError
 from napari_tinysam import checkpoints
 from napari_tinysam.files.atomic import unfinished
-from tinysam_training.commands.pipeline import evenly_spaced, read_source
+from tinysam_training.commands.pipeline import read_source
 from tinysam_training.data.packed import QUALITY, PackedImage, write_packed
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.recipe import recipe_from
 from tinysam_training.run.starting import starting_model, thresholds_of
 

@@ -43,7 +43,8 @@ from napari_tinysam.inference.load import load_model
 from tinysam_training.calibration import grid as calibrate_grid
 from tinysam_training.calibration import guided as calibrate_guided
 from tinysam_training.calibration.image import CalibrationImage, GridAnswers
-from tinysam_training.commands.pipeline import evenly_spaced, images_of_folders
+from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.spacing import evenly_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

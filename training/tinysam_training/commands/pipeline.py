@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from napari_tinysam import checkpoints
@@ -26,6 +25,7 @@ from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data.findings import FoundEntries, findings_of
 from tinysam_training.data.fingerprints import combined
 from tinysam_training.data.packed import find_packed
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.learning.objective import Objective
 from tinysam_training.run.exporting import whole_model
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.recipe import DataSource, Recipe
 
-_Item = TypeVar("_Item")
 
 #: Turns whose embeddings a teacher's cache holds where flips are wanted.
 FLIPS = ("identity", "mirrored", "upside_down", "half_turn")
@@ -122,14 +121,6 @@ def images_of_folders(
         for folder in folders
         for entry in evenly_spaced(find_pairs(folder, split), limit)
     ]
-
-
-def evenly_spaced(entries: Sequence[_Item], count: int) -> list[_Item]:
-    """Choose at most so many of a list."""
-    if not len(entries):
-        return []
-    places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
-    return [entries[i] for i in places.round().astype(int)]
 
 
 def _listed(source: DataSource, root: Path) -> list[ImageEntry]:

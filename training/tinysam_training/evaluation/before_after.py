@@ -6,8 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from napari_tinysam.files.tables import markdown_table
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
     EvaluationSettings,
@@ -66,15 +66,12 @@ class Comparison:
 
     def table(self) -> str:
         """Return lines of text for people, which are also a Markdown table, and the caveat."""
-        lines = [
-            f"| {len(self.after.results)} held-out images | before | after |",
-            "|---|---|---|",
-        ]
-        for name, (first, second) in self.figures.items():
-            lines.append(f"| {ROWS[name]} | {_cell(first)} | {_cell(second)} |")
-        if self.caveat:
-            lines += ["", self.caveat]
-        return "\n".join(lines)
+        header = (f"{len(self.after.results)} held-out images", "before", "after")
+        table = markdown_table(
+            header,
+            [(ROWS[n], *map(_cell, values)) for n, values in self.figures.items()],
+        )
+        return f"{table}\n\n{self.caveat}" if self.caveat else table
 
 
 def judged_settings(
@@ -139,10 +136,7 @@ def draw_comparison(comparison: Comparison, entries: Sequence[ImageEntry]) -> by
         (entry, first, second) for entry, first, second in pairs if second.prompted
     ]
     # The first, the last and one between: neighbours in a series look alike.
-    places = (
-        np.linspace(0, len(shown) - 1, min(_IMAGES, len(shown))).round().astype(int)
-    )
-    shown = [shown[i] for i in places]
+    shown = evenly_spaced(shown, _IMAGES)
     figure = Figure(figsize=(12, 3.2 * max(1, len(shown))), layout="constrained")
     rows = figure.subplots(max(1, len(shown)), 4, squeeze=False)
     for axes in rows.flat:

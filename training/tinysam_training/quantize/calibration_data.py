@@ -16,7 +16,7 @@ from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.everything.lattice import centred_lattice
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import Prompts
-from tinysam_training.commands.pipeline import evenly_spaced
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.quantize.simulation import PlainRuntime
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from napari_tinysam.metrics import mean_segmentation_accuracy
 from napari_tinysam.model import ImageFeatures
 from napari_tinysam.objects.finding import segment_objects
 from tinysam_training.data.batches import Batch, make_batch
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
@@ -78,8 +79,7 @@ class Judge:
         self._device = device
         self._objects = objects
         self._features = features
-        spaced = np.linspace(0, len(images) - 1, min(limit, len(images)))
-        self.numbers = sorted({int(number) for number in spaced.round()})
+        self.numbers = evenly_spaced(range(len(images)), limit)
 
     def __call__(self, model: SegmentAnything) -> dict[str, float]:
         """Judge a model.
