@@ -1,9 +1,12 @@
-"""What the README says is run as it stands."""
+"""What the README and the documentation say is run as it stands."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,12 +23,15 @@ from napari_tinysam.cli import main as cli
 from napari_tinysam.cli import quantize as cli_quantize
 from napari_tinysam.cli import training as cli_training
 from napari_tinysam.inference import load
+from napari_tinysam.ui.canvas.keys import KEYS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_python_example_segments_an_image(
@@ -36,7 +42,7 @@ def test_the_python_example_segments_an_image(
     (code,) = (block for block in blocks("python") if "load_model" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 16
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "python.md", "exec"), names)
     image, labels = names["image"], names["labels"]
     assert isinstance(image, np.ndarray)
     assert isinstance(labels, np.ndarray)
@@ -49,9 +55,8 @@ def test_the_python_example_segments_an_image(
 
 def commands() -> list[str]:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
-    return [
-        line.partition("#")[0] for line in lines if line.startswith("napari-tinysam ")
-    ]
+    found = [line.partition("#")[0].strip() for line in lines]
+    return sorted({line for line in found if line.startswith("napari-tinysam ")})
 
 
 @pytest.mark.parametrize("command", commands())
@@ -84,7 +89,34 @@ def test_the_commands_are_understood(
     assert exit_.value.code == 0
 
 
-def test_there_are_commands_in_the_readme() -> None:
+def test_there_are_commands_in_the_documents() -> None:
     assert {shlex.split(line)[1] for line in commands()} >= {
-        *("segment", "models", "demo"),
+        *("segment", "auto", "finetune", "evaluate", "quantize", "export"),
     }
+
+
+def test_the_page_of_keys_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "keys.md").read_text("utf-8").replace("Delete", "Del")
+    written = re.split(
+        r", | or ", " or ".join(re.findall(r"^\| ([^|]+) \|", page, re.M))
+    )
+    assert {action.label for action in KEYS} <= set(written)
+
+
+def test_links_of_the_documents_lead_to_files() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for path in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / path).is_file(), f"{page.name}: {path}"
+
+
+def test_the_package_index_gets_absolute_links(tmp_path: Path) -> None:
+    (tmp_path / "script").mkdir()
+    for name in ("README.md", "script/absolute-links"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    script = [sys.executable, str(tmp_path / "script" / "absolute-links")]
+    subprocess.run([*script, "https://github.com/OWNER/NAME", "v0.5.0"], check=True)
+    text = (tmp_path / "README.md").read_text("utf-8")
+    pictures = "https://github.com/OWNER/NAME/raw/v0.5.0/docs/images"
+    assert f"]({pictures}/annotate.png)" in text
+    assert "](https://github.com/OWNER/NAME/blob/v0.5.0/CONTRIBUTING.md)" in text
+    assert not re.findall(r"\]\((?!https:)", text)

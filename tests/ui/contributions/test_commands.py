@@ -92,9 +92,11 @@ def test_entries_that_users_are_told_of_are_in_the_menus(
     (record,) = notification_manager.records
     told = [record.message.removesuffix(".").partition(": ")[2]]
     told += re.findall(r"\w+ → [^.*]+", " ".join(_BY_STATUS.values()))
-    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
-    menus = "(?:File|Layers|Plugins) → "
-    told += re.findall(rf"\*({menus}[^*]+)\*", readme)
+    root = Path(__file__).parents[3]
+    for page in (root / "README.md", *(root / "docs").glob("*.md")):
+        told += re.findall(
+            r"\*((?:File|Layers|Plugins) → [^*]+)\*", page.read_text("utf-8")
+        )
     told = [" ".join(path.split()) for path in told if "Install/" not in path]
     assert len(told) >= 5
     assert not set(told) - there
