@@ -150,13 +150,13 @@ def test_a_connection_that_breaks_off_leaves_nothing_and_the_next_try_works(
 
 def test_what_a_killed_process_left_is_removed(server: Server, folder: Path) -> None:
     folder.mkdir(parents=True)
-    abandoned = folder / "mobile_sam.pt.0123abcd.part"
+    abandoned = folder / ".tinysam-0123abcd.unfinished"
     abandoned.write_bytes(b"half")
     os.utime(abandoned, (0, 0))
-    running = folder / "sam_vit_b_01ec64.pth.4567cdef.part"
+    running = folder / ".tinysam-4567cdef.unfinished"
     running.write_bytes(b"another process is at it")
     fetch("mobile_sam")
-    assert names(folder) == ["mobile_sam.pt", running.name]
+    assert names(folder) == [running.name, "mobile_sam.pt"]
 
 
 class Cancelled(Exception):
@@ -239,7 +239,7 @@ def test_where_no_hash_is_published_other_content_is_deleted(
         fetch("tinysam")
     message = str(caught.value)
     assert "cannot be used and was deleted: tinysam_42.3.pth is a" in message
-    assert ".part" not in message
+    assert ".unfinished" not in message
     assert names(folder) == []
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_tinysam.checkpoints.read import read_model
 from napari_tinysam.checkpoints.registry import ENVIRONMENT_VARIABLE, Checkpoint
 from napari_tinysam.checkpoints.sniff import describe
-from napari_tinysam.checkpoints.write import UNFINISHED, replacing
 from napari_tinysam.errors import CheckpointError, sentence
+from napari_tinysam.files.atomic import remove_abandoned, unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +56,8 @@ def download(
     meter = _Meter(progress, checkpoint.size or 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        with replacing(path) as temporary:
+        remove_abandoned(folder, _ABANDONED_AFTER)
+        with unfinished(path) as temporary:
             _transfer(checkpoint, url, temporary, meter)
             _check_download(checkpoint, url, temporary, path)
     except OSError as error:
@@ -179,17 +177,9 @@ def _check_download(
         raise CheckpointError(
             f"What {url} delivered cannot be used and was deleted: {reason}"
         ) from error
-    with replacing(_memory(path)) as memory:
+    with unfinished(_memory(path)) as memory:
         record = {"url": url, "sha256": sha256, "size": temporary.stat().st_size}
         memory.write_text(json.dumps(record, indent=1), "utf-8")
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what downloads left behind that were killed."""
-    for path in folder.glob(f"*{UNFINISHED}"):
-        with suppress(OSError):  # another process was quicker, or still has it open
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
-                path.unlink()
 
 
 class _Meter:

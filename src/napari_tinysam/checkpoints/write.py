@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.checkpoints.identify import UNUSED
@@ -13,6 +10,7 @@ from napari_tinysam.checkpoints.integers import is_folded, put_together
 from napari_tinysam.checkpoints.read import is_finite
 from napari_tinysam.checkpoints.sniff import DENSE_PROMPTS, EIGHT_BITS
 from napari_tinysam.errors import CheckpointError, sentence
+from napari_tinysam.files.atomic import unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tinysam.model import SegmentAnything
-
-#: How names of files end that are still being written.
-UNFINISHED = ".part"
 
 
 def write_model(
@@ -61,8 +56,9 @@ def write_model(
             if not UNUSED.match(name) and not (name in exact and is_folded(name, exact))
         }
     try:
-        with replacing(path) as temporary:
+        with unfinished(path) as temporary:
             if path.suffix == ".safetensors":
+                temporary.touch()
                 mode = temporary.stat().st_mode
                 notes = {key: str(value) for key, value in (metadata or {}).items()}
                 for note, holds in (
@@ -79,18 +75,6 @@ def write_model(
     except (OSError, RuntimeError, SafetensorError) as error:
         what = f"The model cannot be saved as {path}"
         raise CheckpointError(sentence(error, what)) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` that takes its place if nothing is raised."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
-    try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _portable(tensor: Tensor, dtype: Any, name: str) -> Tensor:
