@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tinysam import Prompts
-from napari_tinysam.prompts import IGNORED, LOGITS_SIZE
+from napari_tinysam.frame import LOGITS
+from napari_tinysam.prompts import IGNORED
 
 quick = settings(deadline=None, max_examples=60)
 
-MASK = np.zeros((LOGITS_SIZE, LOGITS_SIZE))
+MASK = np.zeros((LOGITS, LOGITS))
 coordinates = st.floats(-1e4, 1e4, width=32)
 
 
@@ -31,7 +32,7 @@ def test_one_object_may_leave_its_axis_out() -> None:
     assert box.boxes.tolist() == [[1, 2, 3, 4]]
     mask = Prompts(masks=MASK)
     assert mask.masks is not None
-    assert mask.masks.shape == (1, LOGITS_SIZE, LOGITS_SIZE)
+    assert mask.masks.shape == (1, LOGITS, LOGITS)
     assert Prompts(points=[(1, 2), (3, 4)], labels=[1, 0]).labels.tolist() == [[1, 0]]
 
 
@@ -66,7 +67,7 @@ def test_counts_and_kinds_of_mixed_objects(data: st.DataObject) -> None:
     points = np.full((number, 4, 2), np.nan)  # fillers may hold anything
     labels = np.full((number, 4), IGNORED)
     boxes = np.full((number, 4), np.nan)
-    masks = np.full((number, LOGITS_SIZE, LOGITS_SIZE), np.nan)
+    masks = np.full((number, LOGITS, LOGITS), np.nan)
     for row, (count, has_box, has_mask) in enumerate(kinds):
         places = data.draw(st.permutations(range(4)))[:count]
         points[row, places], labels[row, places] = 5, 1

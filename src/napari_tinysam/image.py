@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.frame import MAX_CHANNELS
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -25,9 +27,6 @@ _STRETCH_PART = 4_000_000
 
 #: And at once where they are looked up.
 _TABLE_PART = 100_000
-
-#: A first axis up to this long, shorter than the others, is read as channels.
-_MAX_CHANNELS = 16
 
 Channels = int | Sequence[int]
 
@@ -180,9 +179,9 @@ def _channel_axis(shape: tuple[int, ...], wanted: int | None) -> int | None:
     first, last = shape[0], shape[-1]
     if last in (3, 4):
         return 2
-    if first <= _MAX_CHANNELS and first < min(shape[1:]):
+    if first <= MAX_CHANNELS and first < min(shape[1:]):
         return 0
-    if last <= _MAX_CHANNELS and last < min(shape[:2]):
+    if last <= MAX_CHANNELS and last < min(shape[:2]):
         return 2
     raise ValueError(
         f"Which axis of the shape {shape} holds the channels is not clear. "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_tinysam.prompts import LOGITS_SIZE
+from napari_tinysam.frame import FRAME, LOGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +168,7 @@ def stability_scores(
 
 
 def upscale_weights(
-    input_size: int, original_size: int, frame_size: int, source: int = LOGITS_SIZE
+    input_size: int, original_size: int, frame_size: int, source: int = LOGITS
 ) -> npt.NDArray[np.float32]:
     """One axis of SAM's mask post-processing as a matrix.
 
@@ -240,7 +240,7 @@ class Upscaler:
 
     input_size: tuple[int, int]
     original_size: tuple[int, int]
-    frame_size: int = 1024
+    frame_size: int = FRAME
 
     def __post_init__(self) -> None:
         weights = [
@@ -260,7 +260,7 @@ class Upscaler:
     @property
     def valid_size(self) -> tuple[int, int]:
         """Rows and columns of the low-resolution logits that lie on the image."""
-        scale = LOGITS_SIZE / self.frame_size
+        scale = LOGITS / self.frame_size
         height, width = self.input_size
         return max(1, int(np.ceil(height * scale))), max(1, int(np.ceil(width * scale)))
 
@@ -271,7 +271,7 @@ class Upscaler:
         """
         wy, wx = self.weights
         source = logits.shape[-1]
-        if source != LOGITS_SIZE:
+        if source != LOGITS:
             wy, wx = (
                 upscale_weights(inner, outer, self.frame_size, source)
                 for inner, outer in zip(

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.frame import LOGITS
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 #: Labels of points: on the object, beside it, and an entry that only fills up the row.
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
-
-#: Height and width of mask prompts and of predicted logits (Segment Anything).
-LOGITS_SIZE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class Prompts:
     def __post_init__(self) -> None:
         points = _rows(self.points, 3, "points", (2,))
         boxes = _rows(self.boxes, 2, "boxes", (4,))
-        masks = _rows(self.masks, 3, "masks", (LOGITS_SIZE, LOGITS_SIZE))
+        masks = _rows(self.masks, 3, "masks", (LOGITS, LOGITS))
         labels = _labels(self.labels, points)
         counts = {len(rows) for rows in (points, boxes, masks) if rows is not None}
         if not counts:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_tinysam.frame import FRAME
 from tinysam_training.data.labelled_image import LabelledImage
-from tinysam_training.learning.frame import FRAME
 from tinysam_training.synthetic import synthetic_image
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field
 
 from napari_tinysam.errors import DataError, sentence
+from napari_tinysam.frame import FRAME
 from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.learning.prompt_settings import PromptSettings
 
@@ -353,10 +354,10 @@ class Recipe:
                         f"A zoom is two scales, the smaller one first, not {stage.zoom}."
                     )
             for side, count, weight in stage.windows:
-                if side % 32 or not 32 <= side <= 1024 or count < 1 or not weight > 0:
+                if side % 32 or not 32 <= side <= FRAME or count < 1 or not weight > 0:
                     raise DataError(
                         f"Windows of {side} pixels, {count} a batch, weight {weight}: "
-                        "sides are multiples of 32 up to 1024, counts and weights "
+                        f"sides are multiples of 32 up to {FRAME}, counts and weights "
                         "positive."
                     )
 

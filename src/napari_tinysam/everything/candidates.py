@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import LOGITS
 from napari_tinysam.masks import MASK_THRESHOLD, STABILITY_OFFSET, BoxedMask, Upscaler
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def upscaled_above(
         In the smallest rectangle that holds them.
     """
     raised = logits - np.float32(threshold)
-    whole = np.full((256, 256), np.float32(-1e4))
+    whole = np.full((LOGITS, LOGITS), np.float32(-1e4))
     height, width = logits.shape
     whole[y0 : y0 + height, x0 : x0 + width] = raised
     return upscaler.boxed(whole)

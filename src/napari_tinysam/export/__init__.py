@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from napari_tinysam.errors import TinySAMError, sentence
 from napari_tinysam.files.atomic import filling
+from napari_tinysam.frame import CELL, EMBED_DIM
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _write(
     logits = side // 4
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     prompts: dict[str, Tensor] = {
-        "embedding": torch.randn(1, 256, side // 16, side // 16),
+        "embedding": torch.randn(1, EMBED_DIM, side // CELL, side // CELL),
         "points": torch.rand(2, 4, 2) * side,
         # With all kinds of points, so that nothing seems to be constant.
         "labels": torch.tensor([[1, 0, 2, 3], [1, -1, 2, 3]]),

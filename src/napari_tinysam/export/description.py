@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_tinysam.files.tables import markdown_table
+from napari_tinysam.frame import CELL, EMBED_DIM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,10 +183,10 @@ class Description:
 
     @property
     def _embedding(self) -> Port:
-        cells = self.frame_size // 16
+        cells = self.frame_size // CELL
         return Port(
             "embedding",
-            (1, 256, cells, cells),
+            (1, EMBED_DIM, cells, cells),
             "float32",
             "What the encoder knows of the image; for any number of decodings.",
         )

@@ -21,7 +21,7 @@ from napari_tinysam.dense_prompts import (
     SURE,
     first_guess,
 )
-from napari_tinysam.model.encoders.kind import STRIDE
+from napari_tinysam.frame import CELL
 from napari_tinysam.model.fast.decoder import (
     DensePrompt,
     RestructuredDecoder,
@@ -133,7 +133,7 @@ class DecoderGraph(nn.Module):
         # With dense prompts there is a mask prompt for every object.
         kind = RestructuredDecoder if model.dense_prompts else _OptionalMasks
         self.decoder = kind(model)
-        self.cells = frame_size // STRIDE
+        self.cells = frame_size // CELL
         encoder: Any = model.prompt_encoder
         self.positions: Any = encoder.pe_layer
         self.image_size = model.image_size

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.quiet import MAX_PIXELS, read_quietly
+from napari_tinysam.frame import MAX_CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +35,6 @@ _TRUSTED = frozenset(("BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
 _PLAIN_COLOURS = frozenset(
     ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK", "CFA", "LINEAR_RAW")
 )
-
-# A last axis up to this long, shorter than the others, is read as channels.
-_MAX_CHANNELS = 16
 
 
 #: An index for each axis of a stack, None for all of it.
@@ -318,7 +316,7 @@ def _deep_ppm(path: Path) -> bool:
 def _guessed_axes(shape: tuple[int, ...]) -> str:
     """Axes of an array that does not name them; few, or three or four, last are channels."""
     last, others = (shape[-1], shape[-3:-1]) if len(shape) > 2 else (0, ())
-    if last in (3, 4) or (0 < last <= _MAX_CHANNELS and last < min(others)):
+    if last in (3, 4) or (0 < last <= MAX_CHANNELS and last < min(others)):
         return "Q" * (len(shape) - 3) + "YXS"
     return "Q" * (len(shape) - 2) + "YX"[max(0, 2 - len(shape)) :]
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
+from napari_tinysam.frame import LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
 from napari_tinysam.objects.confirmation import mean_confirmation
 from napari_tinysam.objects.finding import object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
-from napari_tinysam.prompts import LOGITS_SIZE, Prompts
+from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -174,7 +175,7 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
-        logits = np.empty((len(prompts), 3, LOGITS_SIZE, LOGITS_SIZE), np.float32)
+        logits = np.empty((len(prompts), 3, LOGITS, LOGITS), np.float32)
         scores = np.empty((len(prompts), 3), np.float32)
         for rows, group in _alike(prompts):
             points, boxes = group.points, group.boxes
@@ -217,7 +218,7 @@ class Predictor:
                 objects = np.broadcast_to(objects, (count, *objects.shape))
             masks = draw_prompts(
                 np,
-                (LOGITS_SIZE, LOGITS_SIZE),
+                (LOGITS, LOGITS),
                 points=points,
                 labels=labels,
                 boxes=boxes,

@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
+from napari_tinysam.frame import CELL, EMBED_DIM, FRAME
 from napari_tinysam.model.encoders import ENCODERS
 from napari_tinysam.model.encoders.kind import (
-    EMBED_DIM,
     PIXEL_MEAN,
     PIXEL_STD,
-    STRIDE,
     EncoderKind,
     ImageFeatures,
 )
@@ -82,7 +81,7 @@ class SegmentAnything(nn.Module):
     def __init__(
         self,
         architecture: Architecture = "tiny_vit",
-        image_size: int = 1024,
+        image_size: int = FRAME,
         *,
         object_head: bool = False,
         details: bool = False,
@@ -96,7 +95,7 @@ class SegmentAnything(nn.Module):
         self.architecture: Architecture = architecture
         self.image_size = image_size
         self.image_encoder = self.encoder_kind.build(image_size)
-        grid = image_size // STRIDE
+        grid = image_size // CELL
         self.prompt_encoder = PromptEncoder(
             embed_dim=EMBED_DIM,
             image_embedding_size=(grid, grid),
@@ -114,7 +113,7 @@ class SegmentAnything(nn.Module):
     @staticmethod
     def uninitialized(
         architecture: Architecture = "tiny_vit",
-        image_size: int = 1024,
+        image_size: int = FRAME,
         *,
         object_head: bool = False,
         details: bool = False,
@@ -162,7 +161,7 @@ class SegmentAnything(nn.Module):
     @property
     def sees_halves(self) -> bool:
         """Whether its object maps of an image of half the size are as fine as masks are."""
-        return self.object_head is not None and self.map_stride == STRIDE // 8
+        return self.object_head is not None and self.map_stride == CELL // 8
 
     def new_object_head(self, details: bool = False) -> ObjectHead | FineObjectHead:
         """Make an object head that fits the encoder, with new weights; it is not assigned.

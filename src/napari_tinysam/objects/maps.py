@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
-from napari_tinysam.prompts import LOGITS_SIZE
+from napari_tinysam.frame import LOGITS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
 def means_of_squares(
-    values: npt.NDArray[np.float32], side: int = LOGITS_SIZE
+    values: npt.NDArray[np.float32], side: int = LOGITS
 ) -> npt.NDArray[np.float32]:
     """Reduce maps by a whole factor: each new value is the mean of a square of old values.
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
+from napari_tinysam.frame import CELL, FRAME
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.data import ImageStore, batching
 from tinysam_training.data.augmentation import Augmentation
@@ -31,7 +32,6 @@ from tinysam_training.data.batching import (
 from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PooledImage, PoolWindows
 from tinysam_training.data.windows import frame_window
-from tinysam_training.learning.frame import CELL, FRAME
 from tinysam_training.recipe import Stage
 from tinysam_training.run.loop import Request
 from training.small_runs import RECIPE, discs

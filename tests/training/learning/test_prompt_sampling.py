@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 from scipy import stats
 from torch import Tensor
 
-from tinysam_training.learning.frame import LOGIT
+from napari_tinysam.frame import LOGIT
 from tinysam_training.learning.losses import object_region
 from tinysam_training.learning.prompt_sampling import (
     MASK_PROMPT_LIMIT,

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_tinysam.frame import LOGIT
 from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from napari_tinysam.objects import maps as object_maps
 from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.learning.decoding import Decoded
-from tinysam_training.learning.frame import LOGIT
 from tinysam_training.run import judging
 from tinysam_training.run.judging import Judge, middle
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_tinysam.frame import CELL, FRAME, LOGIT
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.targets import (
     known_share,
@@ -18,7 +19,6 @@ from tinysam_training.data.targets import (
     visible_objects,
 )
 from tinysam_training.data.windows import size_balanced
-from tinysam_training.learning.frame import CELL, FRAME, LOGIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

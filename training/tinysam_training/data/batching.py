@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from napari_tinysam.frame import CELL, FRAME, LOGIT
 from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.batches import Batch, choose_objects, make_batch
@@ -21,7 +22,6 @@ from tinysam_training.data.labelled_image import ImageStore, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PooledImage
 from tinysam_training.data.targets import KNOWN_AROUND, object_boxes, object_targets
 from tinysam_training.data.windows import frame_window, size_balanced
-from tinysam_training.learning.frame import CELL, FRAME, LOGIT
 from tinysam_training.learning.objective import TrainingBatch
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.errors import DataError, sentence
+from napari_tinysam.frame import FRAME
 from tinysam_training.data.findings import Finding, findings_of
 from tinysam_training.data.report import DataReport, ImageFacts
-from tinysam_training.learning.frame import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import FRAME
 from tinysam_training.data.fingerprints import combined
-from tinysam_training.learning.frame import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

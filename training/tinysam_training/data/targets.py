@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
-from tinysam_training.learning.frame import LOGIT
+from napari_tinysam.frame import LOGIT
 
 if TYPE_CHECKING:
     import numpy.typing as npt

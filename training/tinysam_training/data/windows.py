@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import CELL, FRAME
 from napari_tinysam.inference.resize import resize_longest_side
-from tinysam_training.learning.frame import CELL, FRAME
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -25,6 +25,7 @@ from zarr.codecs import Crc32cCodec
 
 from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.atomic import remove_abandoned, unfinished
+from napari_tinysam.frame import CELL, EMBED_DIM, FRAME
 from tinysam_training.data.batching import TURNS
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 PREPROCESSING = 1
 
 #: Space that the embedding of one image takes: 2.1 MB for (256, 64, 64) float16.
-EMBEDDING_BYTES = 256 * 64 * 64 * 2
+EMBEDDING_BYTES = EMBED_DIM * (FRAME // CELL) ** 2 * 2
 
 _KEY = re.compile(r"[0-9a-f]{40}")
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_tinysam.frame import LOGITS
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import boxed_iou
-from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
+from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -226,9 +227,7 @@ def _simulate(
     empty = np.zeros((0, 0), bool)
     last = [BoxedMask(empty, 0, 0, mask.shape) for mask in truth]
     first = last
-    previous = np.zeros(
-        (count if feed_back else 0, LOGITS_SIZE, LOGITS_SIZE), np.float32
-    )
+    previous = np.zeros((count if feed_back else 0, LOGITS, LOGITS), np.float32)
     for turn in range(clicks):
         asked = []
         for row, true in enumerate(truth):

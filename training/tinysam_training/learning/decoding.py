@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from napari_tinysam.frame import CELL
 from napari_tinysam.model import (
     ImageFeatures,
     projected_details,
     refined,
     upscaled,
 )
-from tinysam_training.learning.frame import CELL
 
 if TYPE_CHECKING:
     from segment_anything.modeling.transformer import Attention

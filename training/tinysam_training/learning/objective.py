@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from napari_tinysam.frame import CELL, LOGIT
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.learning import losses
 from tinysam_training.learning.decoding import Decoded, decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
-from tinysam_training.learning.frame import CELL, LOGIT
 from tinysam_training.learning.lora import add_low_rank
 from tinysam_training.learning.prompt_sampling import (
     draw_rounds,

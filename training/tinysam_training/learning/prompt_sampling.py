@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from tinysam_training.learning.frame import LOGIT
+from napari_tinysam.frame import LOGIT
 from tinysam_training.learning.losses import actual_iou, object_region
 from tinysam_training.learning.prompts import ABSENT, NEGATIVE, POSITIVE, Prompts
 from tinysam_training.learning.region_sampling import chance, sample_in

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from tinysam_training.learning.frame import LOGIT
+from napari_tinysam.frame import LOGIT
 
 if TYPE_CHECKING:
     from torch import Tensor

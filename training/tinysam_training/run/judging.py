@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage as ndi
 
+from napari_tinysam.frame import FRAME, LOGIT
 from napari_tinysam.inference.resize import resized_size
 from napari_tinysam.masks import Upscaler
 from napari_tinysam.metrics import mean_segmentation_accuracy
@@ -23,7 +24,6 @@ from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
-from tinysam_training.learning.frame import FRAME, LOGIT
 from tinysam_training.learning.losses import actual_iou
 from tinysam_training.learning.prompts import Prompts
 

@@ -13,6 +13,7 @@ from torch import nn
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
+from napari_tinysam.frame import FRAME
 from napari_tinysam.inference.runtime.torch_runtime import computes_bfloat16
 from napari_tinysam.model import (
     ENCODERS,
@@ -266,7 +267,7 @@ def new_model(
     *,
     object_head: bool = True,
     details: bool | None = None,
-    image_size: int = 1024,
+    image_size: int = FRAME,
 ) -> SegmentAnything:
     """Make a model with random weights, begun so that prompts find their place at once.
 

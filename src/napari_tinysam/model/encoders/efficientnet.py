@@ -21,8 +21,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.models import efficientnet
 from torch import Tensor, nn
 
+from napari_tinysam.frame import EMBED_DIM
 from napari_tinysam.model.encoders.kind import (
-    EMBED_DIM,
     PIXEL_MEAN,
     PIXEL_STD,
     EncoderKind,

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from napari_tinysam.frame import CELL
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 #: Statistics of ImageNet, in the range 0–255: every encoder gets (x − mean) / std.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-
-#: Channels of the embedding, and pixels of the frame along a side of one of its cells.
-EMBED_DIM = 256
-STRIDE = 16
 
 
 class ImageFeatures(NamedTuple):
@@ -63,7 +61,7 @@ class EncoderKind:
     build: Callable[[int], nn.Module]
     widths: Mapping[str, tuple[int, int]]
     detail_channels: tuple[int, ...] = ()
-    multiple: int = STRIDE
+    multiple: int = CELL
     graph: bool = True
     any_size: bool = False
     epsilons: Mapping[str, float] = field(default_factory=dict)

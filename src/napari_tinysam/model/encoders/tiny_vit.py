@@ -14,7 +14,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 
-from napari_tinysam.model.encoders.kind import EMBED_DIM, EncoderKind, ImageFeatures
+from napari_tinysam.frame import EMBED_DIM
+from napari_tinysam.model.encoders.kind import EncoderKind, ImageFeatures
 
 NUM_CLASSES = 1000  # the unused ImageNet head that official checkpoints carry
 

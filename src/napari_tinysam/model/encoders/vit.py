@@ -7,7 +7,8 @@ from functools import partial
 from segment_anything.modeling import ImageEncoderViT
 from torch import nn
 
-from napari_tinysam.model.encoders.kind import EMBED_DIM, STRIDE, EncoderKind
+from napari_tinysam.frame import CELL, EMBED_DIM
+from napari_tinysam.model.encoders.kind import EncoderKind
 
 #: Width, blocks, heads and blocks with global attention (segment-anything, ``build_sam.py``).
 _SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
@@ -26,7 +27,7 @@ def _build(architecture: str, image_size: int) -> nn.Module:
         mlp_ratio=4,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         num_heads=heads,
-        patch_size=STRIDE,
+        patch_size=CELL,
         qkv_bias=True,
         use_rel_pos=True,
         global_attn_indexes=global_attention,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import FRAME
 from napari_tinysam.ui.state.parts import can_be_finer
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Outcome:
     kept: npt.NDArray[np.intp]
     coverage: float
     side: int
-    frame: int = 1024
+    frame: int = FRAME
 
     @classmethod
     def of(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.prompts import IGNORED, LOGITS_SIZE, NEGATIVE, POSITIVE, Prompts
+from napari_tinysam.frame import LOGITS
+from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,7 +232,7 @@ def to_prompts(drafts: Sequence[ObjectDraft], embedding: Embedding) -> Prompts:
             boxes[i] = box
     masks = None
     if any(draft.edited is not None for draft in drafts):
-        masks = np.full((len(rows), LOGITS_SIZE, LOGITS_SIZE), np.nan, np.float32)
+        masks = np.full((len(rows), LOGITS, LOGITS), np.nan, np.float32)
         for i, draft in enumerate(drafts):
             if draft.edited is not None:
                 masks[i] = mask_prompt(draft.edited.mask, embedding)

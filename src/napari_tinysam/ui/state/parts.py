@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.ui.state.planes import MODEL_SIDE, Contrast, Plane
+from napari_tinysam.frame import FRAME
+from napari_tinysam.ui.state.planes import Contrast, Plane
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,7 +93,7 @@ def embed_part(
                 length * level.shape[axis] / full[axis]
                 for length, axis in zip(size, plane.axes, strict=True)
             )
-            >= MODEL_SIDE
+            >= FRAME
         )
         cut: list[int | slice] = []
         for axis, part in enumerate(plane.cut(rows, columns)):

@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import TinySAMError
+from napari_tinysam.frame import FRAME, MAX_CHANNELS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.components import Dims
     from napari.layers import Image, Layer
-
-#: Longest side that the model looks at: finer pyramid levels would only be scaled down again.
-MODEL_SIDE = 1024
-
-#: Plain arrays with a short axis, shown as a stack, often have channels there.
-_MAX_CHANNELS = 16
 
 #: How files label axes that certainly are channels, and that certainly are not.
 _CHANNELS = ("c", "channel", "channels", "ch")
@@ -204,7 +199,7 @@ def plane_reader(layer: Image, plane: Plane) -> Callable[[], Any]:
 def _level(layer: Image, plane: Plane) -> int:
     """Which level of a pyramid to read: the coarsest that is not too coarse."""
     sides = [max(level.shape[a] for a in plane.axes) for level in layer.data]
-    enough = [i for i, side in enumerate(sides) if side >= MODEL_SIDE]
+    enough = [i for i, side in enumerate(sides) if side >= FRAME]
     return enough[-1] if enough else 0
 
 
@@ -220,7 +215,7 @@ def possible_channel_axis(layer: Image) -> int | None:
     short = [
         axis
         for axis in range(layer.ndim - 2)
-        if 1 < shape[axis] <= _MAX_CHANNELS and labels[axis] not in _NOT_CHANNELS
+        if 1 < shape[axis] <= MAX_CHANNELS and labels[axis] not in _NOT_CHANNELS
     ]
     # The axis before the rows, as microscopes' files are ordered.
     return short[-1] if short else None

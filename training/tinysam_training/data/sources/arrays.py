@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import DataError, sentence
+from napari_tinysam.frame import MAX_CHANNELS
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import array_fingerprint, combined
 from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from napari_tinysam.image import Channels
 
-
-#: An axis without a name, up to this long, can be channels.
-MAX_CHANNELS = 16
 
 #: Between the name of a stack and the numbers of one of its planes.
 PLANE = "/plane "

@@ -19,11 +19,11 @@ import numpy as np
 from napari_tinysam.errors import DataError, FileError, SelectionError, sentence
 from napari_tinysam.files.planes import read_plane
 from napari_tinysam.files.stacks import UNKNOWN_AXES, Stack, open_stack
+from napari_tinysam.frame import MAX_CHANNELS
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
 from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.sources.arrays import (
-    MAX_CHANNELS,
     PLANE,
     image_axes,
     plane_name,

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_tinysam.frame import CELL, EMBED_DIM
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
-from napari_tinysam.model.encoders.kind import EMBED_DIM, STRIDE
 from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
 from napari_tinysam.model.fast.encoder import GraphEncoder
 from napari_tinysam.model.integers import QuantizedLayer, is_quantized
@@ -272,7 +272,7 @@ def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, A
     """Learnt vectors of points and boxes, and the projected positions of the frame."""
     encoder: Any = model.prompt_encoder
     kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
-    cells = model.image_size // STRIDE
+    cells = model.image_size // CELL
     return {
         "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
         "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),

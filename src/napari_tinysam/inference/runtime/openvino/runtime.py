@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import DamagedModelError
+from napari_tinysam.frame import CELL
 from napari_tinysam.inference.runtime.openvino.store import discard
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
@@ -186,7 +187,7 @@ class OpenVinoRuntime:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         tokens = self._tokens.tokens(count, points, labels, boxes)
-        cells = self.image_size // 16
+        cells = self.image_size // CELL
         shared: list[Any] = [*features.shared, self._placed]
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
