@@ -25,7 +25,7 @@ from napari_tinysam.model.fast.encoder import RestructuredEncoder
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.openvino.runtime import (
-        Encoded,
+        OpenVinoFeatures,
         OpenVinoRuntime,
     )
     from napari_tinysam.model import SegmentAnything, TinyVitEncoder
@@ -125,7 +125,7 @@ def measured(runtime: OpenVinoRuntime) -> dict[str, float]:
     side = runtime.image_size
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (side, side, 3), np.uint8)
-    features: Encoded = runtime.encode(rgb)
+    features: OpenVinoFeatures = runtime.encode(rgb)
     given: dict[str, Any] = {
         "points": np.full((1, 1, 2), side / 2, np.float32),
         "labels": np.ones((1, 1), np.int32),

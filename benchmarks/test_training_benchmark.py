@@ -18,7 +18,7 @@ from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune_r
 from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
 from tinysam_training.data.labelled_image import ImageEntry
 from tinysam_training.recipe import Recipe, Stage
-from tinysam_training.run.loop import Request, Training
+from tinysam_training.run.loop import BatchRequest, Training
 from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_augmented_windows(
     stage = Stage(windows=((side, count, 1.0),), objects=0)
     recipe = Recipe(steps=1, stages=(stage,))
     batches = WindowBatches(Sources.even(images), recipe, device=device)
-    batch = timed(benchmark, lambda: batches[Request(0, 0)], device, windows=count)
+    batch = timed(benchmark, lambda: batches[BatchRequest(0, 0)], device, windows=count)
     assert batch.windows.image.shape == (count, 3, side, side)
 
 
@@ -234,7 +234,7 @@ def test_batch(
         batches = FrameBatches(
             sources, ("identity",), lambda _: frame, recipe, own=True
         )
-    batch = timed(benchmark, lambda: batches[Request(0, 0)], windows=COUNT)
+    batch = timed(benchmark, lambda: batches[BatchRequest(0, 0)], windows=COUNT)
     assert len(batch.windows) == COUNT
 
 

@@ -32,7 +32,7 @@ from tinysam_training.data.batching import Sources, WindowBatches
 from tinysam_training.learning.objective import Objective
 from tinysam_training.recipe import ModelSettings, Recipe, Stage
 from tinysam_training.run.folder import RunFolder
-from tinysam_training.run.loop import Request, Training
+from tinysam_training.run.loop import BatchRequest, Training
 from tinysam_training.run.starting import Hardware, launched, new_model
 from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
@@ -148,7 +148,7 @@ def measured(
         Row(
             f"{architecture}: batches with {OBJECTS} objects",
             windows,
-            seconds(lambda: batches[Request(next(numbers), 1)], rounds, device),
+            seconds(lambda: batches[BatchRequest(next(numbers), 1)], rounds, device),
         )
     ]
     with tempfile.TemporaryDirectory() as folder:  # nothing is written by a step
@@ -157,7 +157,7 @@ def measured(
         for number, work in enumerate(("object head", f"{OBJECTS} prompts a window")):
             # The same batch each time, so that what is counted is what is timed.
             ready: Iterator[TrainingBatch] = itertools.repeat(
-                batches[Request(0, number)]
+                batches[BatchRequest(0, number)]
             )
             run.recipe = replace(recipe, stages=(recipe.stages[number],))
             with FlopCounterMode(

@@ -71,7 +71,9 @@ def test_the_commands_are_understood(
     # What they do with such words is tested elsewhere, and takes minutes.
     monkeypatch.setattr(cli_training, "finetune", lambda request, note: "")
     monkeypatch.setattr(
-        cli_evaluate, "evaluate_model", lambda *_, **__: cli_evaluate.Outcome("")
+        cli_evaluate,
+        "evaluate_model",
+        lambda *_, **__: cli_evaluate.EvaluationOutcome(""),
     )
     monkeypatch.setattr(batch, "segment_files", lambda *_, **__: iter(()))
     monkeypatch.setattr(cli_quantize, "quantize", lambda request, note: "")

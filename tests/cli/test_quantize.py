@@ -15,7 +15,7 @@ from command import Run, run_command
 from napari_tinysam import checkpoints
 from napari_tinysam.cli import quantize as cli_quantize
 from tinysam_training.quantize import products
-from tinysam_training.quantize.search import SearchSettings
+from tinysam_training.quantize.search import ScaleSearch
 from training.small_runs import write_pairs, write_start
 
 
@@ -34,7 +34,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(products, "_KEPT", 100_000)  # some gigabytes less
     whole = cli_quantize.quantize
-    few = SearchSettings(candidates=3, rounds=1, coarse=2)
+    few = ScaleSearch(candidates=3, rounds=1, coarse=2)
     monkeypatch.setattr(
         cli_quantize, "quantize", lambda request, note: whole(request, note, few)
     )

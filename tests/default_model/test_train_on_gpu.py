@@ -10,7 +10,7 @@ import pytest
 from default_model.on_gpu.__main__ import main
 from default_model.on_gpu.delivery import PART, PARTS, deliver, put_together
 from default_model.on_gpu.packing import (
-    Packing,
+    PackOrder,
     _leave_out,
     _Set,
     gpu_recipe,
@@ -61,7 +61,7 @@ def test_a_gpu_gets_larger_batches_and_the_same_stages() -> None:
     assert recipe.optimizer.learning_rate == 2e-3
 
 
-def packing(tmp_path: Path, **changes: Any) -> Packing:
+def packing(tmp_path: Path, **changes: Any) -> PackOrder:
     write_pairs(tmp_path / "data" / "discs" / "train", 4)
     start = write_start(tmp_path / "start.safetensors")
     content = {
@@ -77,7 +77,7 @@ def packing(tmp_path: Path, **changes: Any) -> Packing:
         "wheels": "none",
         **changes,
     }
-    return Packing(**values)
+    return PackOrder(**values)
 
 
 def test_images_lose_a_little_and_some_are_left_out_where_there_is_no_room(

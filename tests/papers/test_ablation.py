@@ -14,7 +14,7 @@ from napari_tinysam.errors import DataError
 from papers import ablation
 from papers.ablation import MEASURES, row_recipe, run_ablation, write_tables
 from tinysam_training.recipe import LossSettings, Stage, TeacherSettings
-from tinysam_training.run.loop import Outcome
+from tinysam_training.run.loop import TrainingOutcome
 from training.small_runs import RECIPE
 
 WHOLE = replace(
@@ -52,14 +52,14 @@ def test_runs_that_are_there_are_not_repeated(
 ) -> None:
     done: list[tuple[str, int, bool]] = []
 
-    def run(recipe: Any, data: Path, out: Path, **options: Any) -> Outcome:
+    def run(recipe: Any, data: Path, out: Path, **options: Any) -> TrainingOutcome:
         assert recipe.teacher.cache == str((tmp_path / "teacher").resolve())
         done.append((recipe.name, recipe.seed, options["resume"]))
         if len(done) == 3:
             out.mkdir(parents=True)  # before the first checkpoint
             raise KeyboardInterrupt
         out.mkdir(exist_ok=True)
-        return Outcome(6, 60.0, True, {}, {})
+        return TrainingOutcome(6, 60.0, True, {}, {})
 
     figures = dict.fromkeys(ablation.ROWS, 0.5)
     monkeypatch.setattr(ablation, "run_recipe", run)

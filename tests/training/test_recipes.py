@@ -30,7 +30,7 @@ from tinysam_training.recipe import (
     recipe_from,
 )
 from tinysam_training.run import starting
-from tinysam_training.run.loop import Request
+from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model, starting_model
 from training.small_runs import discs
 
@@ -145,7 +145,7 @@ def test_shipped_recipes_give_a_model_and_batches(
         Sources.by_share(discs(2), [1, 2]), recipe, map_stride=model.map_stride
     )
     for number, stage in enumerate(recipe.stages):
-        batch = batches[Request(0, number)]
+        batch = batches[BatchRequest(0, number)]
         assert batch.prompted == (stage.objects > 0)
         assert len(batch.windows) in [count for _, count, _ in stage.windows]
 

@@ -36,7 +36,7 @@ from tinysam_training.quantize.quantizing import (
     roundings,
     searched,
 )
-from tinysam_training.quantize.search import SearchSettings
+from tinysam_training.quantize.search import ScaleSearch
 from tinysam_training.quantize.simulation import simulated_predictor
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ FIGURES = ("box_iou", "click1_iou", "head_msa", "head_ap50")
 _TURNS, _PROMPTS = 9, 8
 
 
-class Comparison:
+class QuantizationComparison:
     """Predictors of all ways, made when they are needed.
 
     Parameters
@@ -91,7 +91,7 @@ class Comparison:
         if self._collected is None:
             loaded = checkpoints.load(self._model)
             self._collected = collected(loaded.model, self._calibration, report=_report)
-        scheme, settings = paper_scheme(bits), SearchSettings(rounds=rounds)
+        scheme, settings = paper_scheme(bits), ScaleSearch(rounds=rounds)
         scales = searched(self._collected, scheme, settings, report=_report)
         return simulated_predictor(
             self._collected.model,
@@ -202,7 +202,7 @@ def main() -> None:
 
     try:
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
-        comparison = Comparison(
+        comparison = QuantizationComparison(
             arguments.model,
             arguments.quantized,
             calibration_images(arguments.calibration, 8),

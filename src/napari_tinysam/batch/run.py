@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.batch.jobs import Job
-    from napari_tinysam.files.planes import Plane, PlaneSeries
+    from napari_tinysam.files.planes import FilePlane, PlaneSeries
     from napari_tinysam.inference.predictor import Predictor
 
 
@@ -182,7 +182,7 @@ def _completed(job: Job, settings: BatchSettings) -> bool:
 
 
 def _write_overlay(
-    path: Path, plane: Plane, labels: npt.NDArray[np.integer[Any]]
+    path: Path, plane: FilePlane, labels: npt.NDArray[np.integer[Any]]
 ) -> None:
     from napari_tinysam.files.overlay import draw_overlay
     from napari_tinysam.image import to_rgb

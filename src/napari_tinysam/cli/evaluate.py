@@ -32,7 +32,7 @@ _HELD_OUT = "val"
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluateRequest:
     """What the command line says.
 
     Parameters
@@ -125,7 +125,7 @@ def _check_folder(folder: Path) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class EvaluationOutcome:
     """What the command has to say.
 
     Parameters
@@ -141,15 +141,15 @@ class Outcome:
 
 
 def evaluate_model(
-    request: Request,
+    request: EvaluateRequest,
     *,
     note: Callable[[str], None],
-) -> Outcome:
+) -> EvaluationOutcome:
     """Judge a model on labelled images, and write what was asked for.
 
     Parameters
     ----------
-    request : Request
+    request : EvaluateRequest
         What to do.
     note : callable
         Called with sentences for the user.
@@ -166,10 +166,10 @@ def evaluate_model(
         evaluation = _evaluate(predictor, entries, request.settings)
     if len(evaluation.results) < len(entries):
         return _interrupted(evaluation, len(entries), note)
-    return Outcome(_report(request, evaluation, entries))
+    return EvaluationOutcome(_report(request, evaluation, entries))
 
 
-def _entries(request: Request, note: Callable[[str], None]) -> list[ImageEntry]:
+def _entries(request: EvaluateRequest, note: Callable[[str], None]) -> list[ImageEntry]:
     """List the images to judge by, and say what is left out."""
     from tinysam_training.data.findings import findings_of
     from tinysam_training.data.sources.folders import find_pairs
@@ -240,16 +240,18 @@ def _evaluate(
 
 def _interrupted(
     evaluation: Evaluation, total: int, note: Callable[[str], None]
-) -> Outcome:
+) -> EvaluationOutcome:
     from tinysam_training.evaluation.report import table
 
     done = len(evaluation.results)
     images = "image" if done == 1 else "images"
     note(f"These figures are of {done} {images} of {total}; no file was written.")
-    return Outcome(table(evaluation), interrupted=True)
+    return EvaluationOutcome(table(evaluation), interrupted=True)
 
 
-def _report(request: Request, evaluation: Evaluation, entries: list[ImageEntry]) -> str:
+def _report(
+    request: EvaluateRequest, evaluation: Evaluation, entries: list[ImageEntry]
+) -> str:
     """Write the files that were asked for; return the table and where they are."""
     from tinysam_training.evaluation.pictures import write_pictures
     from tinysam_training.evaluation.report import table, write_csv, write_json

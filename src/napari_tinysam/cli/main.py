@@ -198,10 +198,10 @@ def segment(
     Labels are numbered from 1: first the boxes in their order, then the object that has points
     only. Where two objects claim a pixel, the one with the lower number has it.
     """
-    from napari_tinysam.cli.segment import Request, segment_plane
+    from napari_tinysam.cli.segment import SegmentRequest, segment_plane
 
     started = time.perf_counter()
-    source, objects = Request(
+    source, objects = SegmentRequest(
         image=image,
         output=output,
         overlay=overlay,
@@ -347,9 +347,9 @@ def evaluate(
     suffice), the error of the predicted score, mSA and AP50 of Auto-segment (the search that the
     object head guides; without one the grid of points), and mSA of the object head alone.
     """
-    from napari_tinysam.cli.evaluate import Request, evaluate_model
+    from napari_tinysam.cli.evaluate import EvaluateRequest, evaluate_model
 
-    request = Request(
+    request = EvaluateRequest(
         model=model,
         data=data,
         json=json,

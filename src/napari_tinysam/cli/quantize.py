@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tinysam_training.quantize.run import Quantized
-    from tinysam_training.quantize.search import SearchSettings
+    from tinysam_training.quantize.search import ScaleSearch
 
 #: So many of the most expensive layers are named.
 _SHOWN = 8
@@ -75,7 +75,7 @@ class QuantizeRequest:
 def quantize(
     request: QuantizeRequest,
     note: Callable[[str], None],
-    settings: SearchSettings | None = None,
+    settings: ScaleSearch | None = None,
 ) -> str:
     """Quantize a model.
 
@@ -84,7 +84,7 @@ def quantize(
     request : QuantizeRequest
     note : callable
         Called with sentences for the user.
-    settings : SearchSettings, optional
+    settings : ScaleSearch, optional
         Of the search, if not the usual.
 
     Returns
@@ -112,7 +112,7 @@ def quantize(
             f"Calibrating {loaded.name} with {len(entries)} images: "
             + ", ".join(entry.name for entry in entries)
         )
-        with _Bar() as bar:
+        with _CalibrationBar() as bar:
             made = run(
                 loaded.model, entries, settings, seed=request.seed, report=bar.report
             )
@@ -171,10 +171,10 @@ def _write_layers(made: Quantized, path: Path) -> None:
             rows.writerow([each.name, each.kind, *costs, how])
 
 
-class _Bar:
+class _CalibrationBar:
     """A progress bar on stderr, where somebody watches."""
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _CalibrationBar:
         self._bar: Any = None
         self._what = ""
         return self

@@ -29,7 +29,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Request:
+class SegmentRequest:
     """What the command line says, as text and paths.
 
     Parameters
@@ -54,7 +54,7 @@ class Request:
     plane: str | None = None
     series: int | None = None
 
-    def read(self) -> tuple[reading.Plane, list[ObjectPrompt]]:
+    def read(self) -> tuple[reading.FilePlane, list[ObjectPrompt]]:
         """Read the image and the prompts, and check all that can be checked before the model.
 
         Raises

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinysam_training.evaluation.before_after import Comparison
     from tinysam_training.evaluation.evaluate import Evaluation
     from tinysam_training.run.held_out import Split
-    from tinysam_training.run.loop import Outcome, Training
+    from tinysam_training.run.loop import Training, TrainingOutcome
 
 #: So many held-out images the table at the end is about.
 _JUDGED = 6
@@ -247,7 +247,7 @@ def _report(
     )
 
 
-def _shortness(outcome: Outcome) -> str:
+def _shortness(outcome: TrainingOutcome) -> str:
     """Return a line if the run was too short to learn anything; else nothing."""
     return f"{outcome.shortness}\n" if outcome.shortness else ""
 
@@ -367,7 +367,7 @@ def run_recipe(request: RecipeRequest, note: Callable[[str], None]) -> str:
 
 
 @dataclass
-class _Bar:
+class _TrainingBar:
     """A progress bar on stderr, and sentences above it."""
 
     note: Callable[[str], None]
@@ -403,8 +403,8 @@ class _Bar:
 
 
 @contextmanager
-def _bar(note: Callable[[str], None]) -> Iterator[_Bar]:
-    bar = _Bar(note)
+def _bar(note: Callable[[str], None]) -> Iterator[_TrainingBar]:
+    bar = _TrainingBar(note)
     try:
         yield bar
     finally:

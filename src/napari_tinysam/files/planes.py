@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class FilePlane:
     """One plane of an image file, as `Predictor.encode` takes it.
 
     Parameters
@@ -61,7 +61,7 @@ def read_plane(
     channel: Sequence[int] | None = None,
     plane: Sequence[int] | None = None,
     series: int | None = None,
-) -> Plane:
+) -> FilePlane:
     """Read one plane of a TIFF, OME-TIFF, NPY, PNG, JPEG or another common picture file.
 
     Parameters
@@ -104,7 +104,7 @@ class PlaneSeries:
     counts : tuple of int
         Their lengths.
     notes : tuple of str
-        As of `Plane`, about the file as a whole.
+        As of `FilePlane`, about the file as a whole.
     """
 
     stack: Stack
@@ -118,7 +118,7 @@ class PlaneSeries:
         """One index for each axis, of all planes in their order."""
         return [tuple(int(n) for n in index) for index in np.ndindex(*self.counts)]
 
-    def read(self, index: Sequence[int]) -> Plane:
+    def read(self, index: Sequence[int]) -> FilePlane:
         """Read one of the planes; raises as `read_plane`."""
         return _select(self.stack, self.channel, index if self.counts else None)
 
@@ -165,7 +165,7 @@ def _select(
     stack: Stack,
     channel: Sequence[int] | None,
     plane: Sequence[int] | None,
-) -> Plane:
+) -> FilePlane:
     """Read the plane that is asked for, and say what was chosen where it was not."""
     axes, shape, name = stack.axes, stack.shape, stack.path.name
     if "Y" not in axes or "X" not in axes or 0 in shape:
@@ -188,7 +188,7 @@ def _select(
         pixels = _plane_last(stack, index)
         if pixels.ndim == 3 and samples not in (3, 4) and channel is None:
             notes.extend(_channel_note(name, samples))
-        return Plane(pixels, _sample(name, samples, channel), tuple(notes))
+        return FilePlane(pixels, _sample(name, samples, channel), tuple(notes))
     if channel is None:
         notes.extend(_channel_note(name, shape[channel_axis]))
     return _read_channels(stack, index, channel_axis, channel, notes)
@@ -200,7 +200,7 @@ def _read_channels(
     axis: int,
     channel: Sequence[int] | None,
     notes: list[str],
-) -> Plane:
+) -> FilePlane:
     """Read channels that lie on an axis of their own."""
     chosen, name = list(channel or [0]), stack.path.name
     _check_channels(name, chosen, stack.shape[axis])
@@ -209,10 +209,10 @@ def _read_channels(
         index[axis] = number
         planes.append(_plane_last(stack, index))
     if len(planes) == 1:
-        return Plane(planes[0], None, tuple(notes))
+        return FilePlane(planes[0], None, tuple(notes))
     if planes[0].ndim == 3:
         raise SelectionError(f"The channels of {name} have colours; choose one.")
-    return Plane(np.stack(planes, axis=-1), list(range(len(planes))), tuple(notes))
+    return FilePlane(np.stack(planes, axis=-1), list(range(len(planes))), tuple(notes))
 
 
 def _plane_last(stack: Stack, index: list[int | None]) -> npt.NDArray[Any]:
@@ -251,7 +251,7 @@ def _plane_index(
     for value, count in zip(plane, counts, strict=True):
         if not 0 <= value < count:
             raise SelectionError(
-                f"Plane {','.join(map(str, plane))} is not in {name}, which has "
+                f"FilePlane {','.join(map(str, plane))} is not in {name}, which has "
                 f"{_sizes(counts)} planes; counting starts at 0."
             )
     return list(plane)

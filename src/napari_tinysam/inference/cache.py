@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictions import Embedding
 
 
-class EmbeddingCache:
+class RecentEmbeddings:
     """Keeps the most recently used embeddings; any thread may ask and add.
 
     Parameters

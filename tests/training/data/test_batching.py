@@ -33,7 +33,7 @@ from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PooledImage, PoolWindows
 from tinysam_training.data.windows import frame_window
 from tinysam_training.recipe import Stage
-from tinysam_training.run.loop import Request
+from tinysam_training.run.loop import BatchRequest
 from training.small_runs import RECIPE, discs
 
 if TYPE_CHECKING:
@@ -180,22 +180,26 @@ def tensors_of(features: ImageFeatures | None) -> list[torch.Tensor]:
 def test_the_same_request_is_the_same_batch() -> None:
     recipe = replace(RECIPE, augmentation=Augmentation())
     batches = WindowBatches(Sources.even(discs(2)), recipe)
-    first = batches[Request(3, 0)]
+    first = batches[BatchRequest(3, 0)]
     assert first.number == 3
-    batches[Request(4, 0)]
-    assert same(first, batches[Request(3, 0)])
+    batches[BatchRequest(4, 0)]
+    assert same(first, batches[BatchRequest(3, 0)])
     # Another dataset object, as another process has it.
-    assert same(first, WindowBatches(Sources.even(discs(2)), recipe)[Request(3, 0)])
-    assert not same(first, batches[Request(4, 0)])
+    assert same(
+        first, WindowBatches(Sources.even(discs(2)), recipe)[BatchRequest(3, 0)]
+    )
+    assert not same(first, batches[BatchRequest(4, 0)])
     seeded = WindowBatches(Sources.even(discs(2)), replace(recipe, seed=1))
-    assert not torch.equal(first.windows.image, seeded[Request(3, 0)].windows.image)
+    assert not torch.equal(
+        first.windows.image, seeded[BatchRequest(3, 0)].windows.image
+    )
 
 
 def test_a_batch_is_of_the_stage_that_is_asked_for() -> None:
     stages = (RECIPE.stages[0], Stage(windows=((96, 1, 1.0),), objects=1))
     batches = WindowBatches(Sources.even(discs(2)), replace(RECIPE, stages=stages))
-    assert batches[Request(0, 0)].windows.image.shape == (2, 3, 64, 64)
-    later = batches[Request(0, 1)].windows
+    assert batches[BatchRequest(0, 0)].windows.image.shape == (2, 3, 64, 64)
+    later = batches[BatchRequest(0, 1)].windows
     assert later.image.shape == (1, 3, 96, 96)
     assert len(later.window) <= 1
 
@@ -205,7 +209,9 @@ def test_a_stage_may_show_everything_smaller() -> None:
         stage = Stage(windows=((256, 2, 1.0),), objects=8, zoom=zoom)
         recipe = replace(RECIPE, stages=(stage,))
         batches = WindowBatches(Sources.even(discs(2)), recipe)
-        boxes = np.concatenate([batches[Request(i, 0)].windows.boxes for i in range(6)])
+        boxes = np.concatenate(
+            [batches[BatchRequest(i, 0)].windows.boxes for i in range(6)]
+        )
         return float(np.median(boxes[:, 2:] - boxes[:, :2] + 1))
 
     inference = extent(None)
@@ -260,7 +266,7 @@ def test_batches_say_what_their_windows_show(map_stride: int) -> None:
     batches = WindowBatches(Sources.even(images), recipe, map_stride=map_stride)
     objects, partly = 0, 0
     for number in range(8):
-        made = batches[Request(number, 0)]
+        made = batches[BatchRequest(number, 0)]
         assert made.prompted
         batch, pool = made.windows, pool_of(batches)
         found = pool.found
@@ -319,7 +325,7 @@ def test_without_augmentation_pixels_are_the_images() -> None:
     images = discs(2, size=1024)  # inference does not resize them
     batches = WindowBatches(Sources.even(images), RECIPE)
     assert not RECIPE.augmentation.changes_intensities
-    batch = batches[Request(0, 0)].windows
+    batch = batches[BatchRequest(0, 0)].windows
     pool = pool_of(batches)
     assert (pool.place.scale == 1).all()
     assert (pool.place.angle == 0).all()
@@ -332,7 +338,7 @@ def test_without_augmentation_pixels_are_the_images() -> None:
 
 def test_a_stage_without_objects_prompts_nothing() -> None:
     recipe = replace(RECIPE, stages=(replace(RECIPE.stages[0], objects=0),))
-    batch = WindowBatches(Sources.even(discs(2)), recipe)[Request(0, 0)]
+    batch = WindowBatches(Sources.even(discs(2)), recipe)[BatchRequest(0, 0)]
     assert not batch.prompted
     assert batch.windows.window.shape == (0,)
     assert batch.windows.window.dtype == torch.int64
@@ -351,7 +357,7 @@ def test_windows_lie_in_the_image_and_mostly_around_an_object() -> None:
     batches = WindowBatches(Sources.even([one]), recipe)
     seen, angles, mirrored = [], [], []
     for number in range(25):
-        batches[Request(number, 0)]
+        batches[BatchRequest(number, 0)]
         pool = pool_of(batches)
         place, found = pool.place, pool.found
         half = 96 / 2 / place.scale[:, None]
@@ -379,7 +385,7 @@ def test_specks_are_not_looked_for_beside_objects() -> None:
     def shown(labels: np.ndarray) -> float:
         image = LabelledImage("s", "s", rgb, labels[None])
         batches = WindowBatches(Sources.even([image]), recipe)
-        maps = [batches[Request(n, 0)].windows.maps[0, 0] for n in range(40)]
+        maps = [batches[BatchRequest(n, 0)].windows.maps[0, 0] for n in range(40)]
         small = [0 < float(plane.sum()) * 16 <= 1.5 for plane in maps]
         return float(np.mean(small))
 
@@ -391,7 +397,7 @@ def test_an_image_without_objects_gives_windows() -> None:
     image = discs(1)[0]
     empty = LabelledImage("e", "s", image.rgb, np.zeros_like(image.labels))
     recipe = replace(RECIPE, augmentation=Augmentation.full())
-    batch = WindowBatches(Sources.even([empty]), recipe)[Request(0, 0)]
+    batch = WindowBatches(Sources.even([empty]), recipe)[BatchRequest(0, 0)]
     assert batch.prompted
     assert len(batch.windows.window) == 0
     assert not batch.windows.maps[:, 0].any()
@@ -530,7 +536,7 @@ def test_embeddings_are_cut_where_the_windows_are(
     names: set[str] = set()
     for number in range(6):
         seen.clear()
-        batch = batches[Request(number, 0)]
+        batch = batches[BatchRequest(number, 0)]
         assert (batch.features is None) is not own
         assert (batch.teacher is None) is own
         given = batch.teacher
@@ -558,7 +564,7 @@ def test_maps_of_frames_have_the_stride_of_the_head() -> None:
     batches = FrameBatches(
         Sources.even(discs(1)), ("identity",), coded, RECIPE, own=False, map_stride=2
     )
-    windows = batches[Request(0, 0)].windows
+    windows = batches[BatchRequest(0, 0)].windows
     assert windows.maps.shape == (2, 3, 32, 32)
     assert windows.maps_weight.shape == (2, 1, 32, 32)
     assert windows.valid.shape == (2, 1, 16, 16)
@@ -570,5 +576,5 @@ def test_the_same_request_is_the_same_cut() -> None:
             Sources.even(discs(2)), tuple(TURNS), with_details, RECIPE, own=True
         )
 
-    assert same(make()[Request(5, 0)], make()[Request(5, 0)])
-    assert not same(make()[Request(5, 0)], make()[Request(6, 0)])
+    assert same(make()[BatchRequest(5, 0)], make()[BatchRequest(5, 0)])
+    assert not same(make()[BatchRequest(5, 0)], make()[BatchRequest(6, 0)])

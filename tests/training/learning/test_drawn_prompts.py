@@ -17,9 +17,9 @@ from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.learning.objective import Objective
-from tinysam_training.learning.prompts import Prompts as TrainingPrompts
+from tinysam_training.learning.prompts import PromptBatch
 from tinysam_training.recipe import ModelSettings, Stage
-from tinysam_training.run.loop import Request
+from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model, starting_model
 from training.small_runs import RECIPE, discs, settle, write_start
 
@@ -66,7 +66,7 @@ def test_training_draws_what_inference_draws(
     with torch.inference_mode():
         features = student.features(batch.image)
         regions = regions_of(student, features, batch.valid)
-        given = TrainingPrompts(
+        given = PromptBatch(
             torch.from_numpy(xy) / scale,
             torch.ones((1, 1), dtype=torch.int64),
             torch.from_numpy(box) / scale
@@ -95,8 +95,8 @@ def test_training_draws_what_inference_draws(
     assert agree.mean() > 0.97
 
 
-def prompts_of(count: int) -> TrainingPrompts:
-    return TrainingPrompts(
+def prompts_of(count: int) -> PromptBatch:
+    return PromptBatch(
         torch.full((count, 1, 2), 40.0),
         torch.ones((count, 1), dtype=torch.int64),
         torch.full((count, 4), torch.nan),
@@ -139,7 +139,7 @@ def test_no_region_where_the_model_has_no_head(student: SegmentAnything) -> None
 def test_what_embeds_drawn_prompts_learns_from_the_first_round(
     student: SegmentAnything,
 ) -> None:
-    batch = WindowBatches(Sources.even(discs()), RECIPE)[Request(0, 0)]
+    batch = WindowBatches(Sources.even(discs()), RECIPE)[BatchRequest(0, 0)]
     objective = Objective(student, RECIPE).train()
     layer = student.prompt_encoder.mask_downscaling[0].weight
 

@@ -31,7 +31,7 @@ from tinysam_training.recipe import (
     Recipe,
     TeacherSettings,
 )
-from tinysam_training.run.loop import Request
+from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model
 from training.small_runs import RECIPE, discs, settle
 
@@ -62,7 +62,7 @@ def partly(image: LabelledImage) -> LabelledImage:
 
 def batch_of(images: list[LabelledImage] | None = None, number: int = 0) -> Any:
     batches = WindowBatches(Sources.even(images or discs()), RECIPE)
-    return batches[Request(number, 0)]
+    return batches[BatchRequest(number, 0)]
 
 
 def model_settings(**changes: Any) -> Recipe:
@@ -142,7 +142,7 @@ def test_a_stage_without_prompts_teaches_the_head_alone(
 ) -> None:
     stage = replace(RECIPE.stages[0], objects=0)
     recipe = replace(RECIPE, stages=(stage,))
-    batch = WindowBatches(Sources.even(discs()), recipe)[Request(0, 0)]
+    batch = WindowBatches(Sources.even(discs()), recipe)[BatchRequest(0, 0)]
     assert not batch.prompted
     assert len(batch.windows.window) == 0
     objective = Objective(student, recipe).train()
@@ -163,7 +163,7 @@ def test_an_encoder_with_finer_details_learns_from_finer_maps(prompted: bool) ->
     stage = replace(RECIPE.stages[0], objects=2 if prompted else 0)
     recipe = replace(RECIPE, stages=(stage,))
     batches = WindowBatches(Sources.even(discs()), recipe, map_stride=2)
-    batch = batches[Request(0, 0)]
+    batch = batches[BatchRequest(0, 0)]
     assert batch.windows.maps.shape == (2, 3, 32, 32)
     objective = Objective(student, recipe).train()
     found = objective(batch, 1, 0)

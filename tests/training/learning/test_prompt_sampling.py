@@ -27,7 +27,7 @@ from tinysam_training.learning.prompt_sampling import (
     sloppy_boxes,
 )
 from tinysam_training.learning.prompt_settings import PromptSettings
-from tinysam_training.learning.prompts import Prompts
+from tinysam_training.learning.prompts import PromptBatch
 from tinysam_training.learning.region_sampling import sample_in
 
 SIDE = 24  # of a window, in logits
@@ -164,7 +164,7 @@ def test_an_object_that_fills_the_window_is_hit_in_its_middle() -> None:
 def test_no_global_randomness_is_used() -> None:
     targets = discs(6)
 
-    def draw() -> tuple[Prompts, Tensor | None]:
+    def draw() -> tuple[PromptBatch, Tensor | None]:
         rng = seeded(5)
         first = first_prompts(
             targets, ones(targets), frame_boxes(targets), PromptSettings(), rng
@@ -336,12 +336,12 @@ def test_boxes_are_off_by_what_the_settings_say() -> None:
     np.testing.assert_allclose(off.amin(0), [-30, -60, -30, -60], rtol=0.01)
 
 
-# --- Prompts --------------------------------------------------------------------------
+# --- Prompts -------------------------------------------------------------------------------
 
 
 def test_points_are_appended_without_gaps() -> None:
     nan = float("nan")
-    prompts = Prompts(
+    prompts = PromptBatch(
         torch.tensor([[[1.0, 2]], [[0, 0]], [[3, 4]]]),
         torch.tensor([[1], [-1], [1]]),
         torch.tensor([[nan] * 4, [0.0, 0, 8, 8], [nan] * 4]),
@@ -454,10 +454,10 @@ class DiscStudent:
 
     def __init__(self, radius: float = 3.0, side: int = SIDE) -> None:
         self.radius, self.side = radius, side
-        self.asked: list[tuple[Prompts, Tensor | None, Tensor]] = []
+        self.asked: list[tuple[PromptBatch, Tensor | None, Tensor]] = []
 
     def __call__(
-        self, prompts: Prompts, masks: Tensor | None, rows: Tensor
+        self, prompts: PromptBatch, masks: Tensor | None, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         self.asked.append((prompts, masks, rows))
         steps = torch.arange(self.side)
@@ -482,7 +482,7 @@ def corrected(
     chosen: PromptSettings,
     student: DiscStudent,
     seed: int = 0,
-) -> tuple[Prompts, Tensor | None]:
+) -> tuple[PromptBatch, Tensor | None]:
     rng = seeded(seed)
     first = first_prompts(targets, ones(targets), frame_boxes(targets), chosen, rng)
     return hard_prompts(
@@ -510,7 +510,7 @@ def test_hard_points_drift_to_the_edge() -> None:
         whole = ~missed.any(2).any(1)
         assert at(torch.where(whole[:, None, None], targets > 0, missed), point).all()
         means.append(at(depth, point)[~whole].mean().item())
-        so_far = Prompts(
+        so_far = PromptBatch(
             prompts.points[:, : i + 1], prompts.labels[:, : i + 1], prompts.boxes
         )
         answers = DiscStudent(radius=5)(so_far, None, torch.arange(200))[0][:, 0]
@@ -564,7 +564,7 @@ def test_the_mask_of_the_best_score_is_corrected_or_else_of_the_best_iou() -> No
     targets = discs(40)
 
     def student(
-        prompts: Prompts, masks: Tensor | None, rows: Tensor
+        prompts: PromptBatch, masks: Tensor | None, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         left = torch.where(torch.arange(SIDE) < SIDE // 2, 1.0, -1.0)
         whole = torch.where(targets[rows] > 0, 1.0, -1.0)
@@ -621,7 +621,7 @@ def test_no_gradient_is_kept() -> None:
     student = DiscStudent()
 
     def decode(
-        prompts: Prompts, masks: Tensor | None, rows: Tensor
+        prompts: PromptBatch, masks: Tensor | None, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         logits, scores = student(prompts, masks, rows)
         assert not (logits * weight).requires_grad
@@ -671,7 +671,7 @@ def test_bfloat16_answers_are_fine() -> None:
     targets = discs(4)
 
     def decode(
-        prompts: Prompts, masks: Tensor | None, rows: Tensor
+        prompts: PromptBatch, masks: Tensor | None, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         logits, scores = DiscStudent()(prompts, masks, rows)
         return logits.bfloat16(), scores.bfloat16()

@@ -29,7 +29,7 @@ from tinysam_training.quantize.operations import operations, with_products
 from tinysam_training.quantize.products import Operation, collect
 from tinysam_training.quantize.quantizing import _origins
 from tinysam_training.quantize.run import COMPUTED, Quantized, quantize
-from tinysam_training.quantize.search import SearchSettings
+from tinysam_training.quantize.search import ScaleSearch
 from tinysam_training.quantize.simulation import as_tensor, as_tensors
 from training.small_runs import discs
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
 
 SIDE = 128
-FEW = SearchSettings(candidates=4, rounds=1, coarse=2, starts=1)
+FEW = ScaleSearch(candidates=4, rounds=1, coarse=2, starts=1)
 
 
 @pytest.fixture(scope="module")

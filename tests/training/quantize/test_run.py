@@ -29,12 +29,12 @@ from tinysam_training.quantize.quantizing import (
     searched,
 )
 from tinysam_training.quantize.run import COMPUTED, Quantized, quantize
-from tinysam_training.quantize.search import SearchSettings
+from tinysam_training.quantize.search import ScaleSearch
 from tinysam_training.quantize.sensitivity import sensitivities, task_loss
 from tinysam_training.quantize.simulation import simulated, simulated_predictor
 from training.small_runs import discs, write_pairs
 
-FEW = SearchSettings(candidates=4, rounds=1, coarse=2, starts=1)
+FEW = ScaleSearch(candidates=4, rounds=1, coarse=2, starts=1)
 SIDE = 1024
 
 
@@ -105,7 +105,7 @@ def test_expected_costs_are_those_that_are_measured(shown: Collected) -> None:
 
 def test_more_bits_cost_less_and_searching_pays(shown: Collected) -> None:
     losses = {}
-    for bits, settings in ((4, FEW), (8, FEW), (4, SearchSettings(rounds=0))):
+    for bits, settings in ((4, FEW), (8, FEW), (4, ScaleSearch(rounds=0))):
         scheme = paper_scheme(bits)
         made = roundings(shown, scheme, searched(shown, scheme, settings))
         losses[bits, settings.rounds] = task_loss(
@@ -117,20 +117,20 @@ def test_more_bits_cost_less_and_searching_pays(shown: Collected) -> None:
 
 def test_every_operation_is_rounded(shown: Collected) -> None:
     scheme = paper_scheme(8)
-    names = set(searched(shown, scheme, SearchSettings(rounds=0)))
+    names = set(searched(shown, scheme, ScaleSearch(rounds=0)))
     assert any(name.endswith(".attn.mix") for name in names)
     assert any(name.startswith("mask_decoder.output_upscaling") for name in names)
     assert "mask_decoder.drawing" in names
     assert "prompt_encoder.mask_downscaling.0" in names
     assert names == {operation.name for operation in shown.operations}
-    without = set(searched(shown, INTEGERS, SearchSettings(rounds=0)))
+    without = set(searched(shown, INTEGERS, ScaleSearch(rounds=0)))
     assert without < names
     assert not any(name.endswith((".mix", ".scores", ".drawing")) for name in without)
 
 
 def test_a_simulation_is_judged_like_any_model(shown: Collected) -> None:
     fine = paper_scheme(16)
-    made = roundings(shown, fine, searched(shown, fine, SearchSettings(rounds=0)))
+    made = roundings(shown, fine, searched(shown, fine, ScaleSearch(rounds=0)))
     exact = simulated_predictor(shown.model, {}, name="exact")
     rounded = simulated_predictor(shown.model, made, name="W16A16")
     assert "simulated" in rounded.runtime_name

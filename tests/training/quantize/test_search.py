@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tinysam_training.quantize.products import Product
 from tinysam_training.quantize.quantizers import AfterGelu, AfterSoftmax, Uniform
-from tinysam_training.quantize.search import Operand, Scales, SearchSettings, search
+from tinysam_training.quantize.search import Operand, Scales, ScaleSearch, search
 
-FEW = SearchSettings(candidates=12)
+FEW = ScaleSearch(candidates=12)
 
 
 def sample(
@@ -53,7 +53,7 @@ def test_never_worse_than_min_and_max_and_never_growing(
     first = "head" if granularity == "head" else "layer"
     operands = Operand(Uniform(bits), first), Operand(Uniform(bits), granularity)  # type: ignore[arg-type]
     products = [sample(heads=heads, batch=2 if heads > 1 else 1)]
-    settings = SearchSettings(candidates=12, weighted=weighted)
+    settings = ScaleSearch(candidates=12, weighted=weighted)
     found = search(products, *operands, settings)
     assert all(
         after <= before * (1 + 1e-9)
@@ -74,14 +74,14 @@ def test_never_worse_than_min_and_max_and_never_growing(
 def test_without_rounds_it_is_min_and_max() -> None:
     one = sample()
     operands = Operand(Uniform(8)), Operand(Uniform(8), "channel")
-    found = search([one], *operands, SearchSettings(rounds=0))
+    found = search([one], *operands, ScaleSearch(rounds=0))
     assert len(found.errors) == 1
     assert float(found.first) == pytest.approx(float(one.first.abs().max()) / 127.5)
     largest = one.second.abs().amax(dim=(0, 1, 2))
     assert torch.allclose(found.second, largest / 127.5)
 
 
-def brute_force(one: Product, bits: int, settings: SearchSettings) -> float:
+def brute_force(one: Product, bits: int, settings: ScaleSearch) -> float:
     """Try every pair of scales of a layer with few channels; the best that there is."""
     steps = 2 ** (bits - 1)
     shares = torch.linspace(*settings.bounds, settings.candidates).tolist()
@@ -111,7 +111,7 @@ def brute_force(one: Product, bits: int, settings: SearchSettings) -> float:
 
 def test_two_layers_get_what_brute_force_finds() -> None:
     """Two linear layers, calibrated with the original's values between them."""
-    every = SearchSettings(
+    every = ScaleSearch(
         candidates=30, rounds=1, coarse=30, coarse_bounds=(0.01, 1.2), starts=1
     )
     for seed in range(3):
@@ -120,16 +120,16 @@ def test_two_layers_get_what_brute_force_finds() -> None:
 
 def test_turns_come_near_to_brute_force() -> None:
     """They may end beside the best pair; or at a better one, with scales between those tried."""
-    turns = SearchSettings(candidates=30, rounds=3)
+    turns = ScaleSearch(candidates=30, rounds=3)
     gaps = [gap for seed in range(6) for gap in gaps_of_two_layers(seed, turns)]
     assert sum(gaps) / len(gaps) <= 0.05
     # From min and max alone they come less near.
-    alone = SearchSettings(candidates=30, rounds=3, coarse=0)
+    alone = ScaleSearch(candidates=30, rounds=3, coarse=0)
     others = [gap for seed in range(6) for gap in gaps_of_two_layers(seed, alone)]
     assert sum(gaps) < sum(others)
 
 
-def gaps_of_two_layers(seed: int, settings: SearchSettings) -> list[float]:
+def gaps_of_two_layers(seed: int, settings: ScaleSearch) -> list[float]:
     """How much of what brute force gains over min and max a search does not, for each layer."""
     torch.manual_seed(seed)
     weights = torch.randn(6, 8), torch.randn(8, 3)
@@ -144,7 +144,7 @@ def gaps_of_two_layers(seed: int, settings: SearchSettings) -> list[float]:
         )
         for bits in (4, 8):
             operands = Operand(Uniform(bits)), Operand(Uniform(bits), "channel")
-            start = search([one], *operands, SearchSettings(rounds=0)).errors[0]
+            start = search([one], *operands, ScaleSearch(rounds=0)).errors[0]
             found = search([one], *operands, settings)
             best = brute_force(one, bits, settings)
             assert best < start
@@ -156,9 +156,9 @@ def test_each_step_is_the_best_of_its_candidates() -> None:
     """One turn, restated: weights for the input's min and max, then the input for those."""
     one = sample(inner=3, columns=2)
     operands = Operand(Uniform(4)), Operand(Uniform(4))
-    settings = SearchSettings(candidates=15, rounds=1, coarse=0)
+    settings = ScaleSearch(candidates=15, rounds=1, coarse=0)
     found = search([one], *operands, settings)
-    starts = search([one], *operands, SearchSettings(rounds=0))
+    starts = search([one], *operands, ScaleSearch(rounds=0))
 
     def total(a: float, b: float) -> float:
         def rounded(x: torch.Tensor, step: float) -> torch.Tensor:
@@ -188,7 +188,7 @@ def test_gradients_decide_what_counts() -> None:
     plain = search(
         [Product(first, second, gradient)],
         *operands,
-        SearchSettings(candidates=12, weighted=False),
+        ScaleSearch(candidates=12, weighted=False),
     )
     assert float(found.second) < 0.3 * float(plain.second)
 
@@ -219,7 +219,7 @@ def test_products_of_several_sizes_share_their_scales() -> None:
     operands = Operand(Uniform(6)), Operand(Uniform(6))
     found: Scales = search(parts, *operands, FEW)
     largest = max(float(part.first.abs().max()) for part in parts)
-    start = search(parts, *operands, SearchSettings(rounds=0))
+    start = search(parts, *operands, ScaleSearch(rounds=0))
     assert float(start.first) == pytest.approx(largest / 31.5)
     total = sum(
         float(

@@ -14,7 +14,7 @@ from napari_tinysam.everything import (
     label_proposals,
 )
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.ui.session.advice import Outcome, advice
+from napari_tinysam.ui.session.advice import AutoOutcome, advice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,11 +28,11 @@ def outcome(
     kept: int,
     side: int = 1024,
     coverage: float | None = None,
-) -> Outcome:
+) -> AutoOutcome:
     """Candidates by their diameters in the frame, the kept ones first."""
     if coverage is None:
         coverage = sum(np.pi * d**2 / 4 for d in diameters[:kept]) / 1024**2
-    return Outcome(
+    return AutoOutcome(
         np.array(scores), np.array(diameters), np.arange(kept), coverage, side
     )
 
@@ -51,7 +51,7 @@ def outcome(
         outcome([600, 620], [0.9, 0.9], 2, 512),  # large, and found
     ],
 )
-def test_nothing_is_said_of_what_went_well(well: Outcome) -> None:
+def test_nothing_is_said_of_what_went_well(well: AutoOutcome) -> None:
     assert advice(well) is None
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_said_of_what_went_well(well: Outcome) -> None:
     ],
 )
 def test_what_went_poorly_gets_the_step_that_helps(
-    poor: Outcome, words: list[str]
+    poor: AutoOutcome, words: list[str]
 ) -> None:
     said = advice(poor)
     assert said is not None
@@ -97,7 +97,7 @@ def test_sizes_are_those_that_the_model_saw_and_coverage_that_of_the_region() ->
     proposals = Proposals([Proposal(mask, 0.9, (20, 20))], shape)
     where = np.zeros(shape, bool)
     where[:100, :100] = True
-    found = Outcome.of(proposals, labels, [0], where, side=100, frame=1024)
+    found = AutoOutcome.of(proposals, labels, [0], where, side=100, frame=1024)
     assert found.coverage == pytest.approx(0.06)
     assert found.diameters == pytest.approx([2 * np.sqrt(600 / np.pi) * 10.24])
     assert found.scores.tolist() == [0.9]
@@ -118,7 +118,7 @@ def said_of(predictor: Predictor, image: npt.NDArray[np.generic]) -> str | None:
     shown = label_proposals(proposals, segmentation.settings)
     where = np.ones(image.shape, bool)
     return advice(
-        Outcome.of(
+        AutoOutcome.of(
             proposals, shown.labels, shown.numbers, where, max(image.shape), 1024
         )
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from default_model.beginning import fitting_start, plain_recipe
 from default_model.code_copy import REPOSITORY
 from default_model.on_gpu.collecting import collect
-from default_model.on_gpu.packing import Packing, gpu_recipe, prepare
+from default_model.on_gpu.packing import PackOrder, gpu_recipe, prepare
 from default_model.on_gpu.rehearsal import rehearse, small_recipe
 from napari_tinysam.errors import TinySAMError
 from tinysam_training.recipe import find_recipe
@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _prepared(asked: argparse.Namespace) -> str:
     content = plain_recipe(asked.recipe)
-    packing = Packing(
+    packing = PackOrder(
         gpu_recipe(content, asked.minutes),
         asked.data or REPOSITORY,
         asked.output,

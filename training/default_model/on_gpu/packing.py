@@ -43,7 +43,7 @@ _SPARE = 2**18
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackOrder:
     """What is to be packed.
 
     Attributes
@@ -112,7 +112,7 @@ def gpu_recipe(content: Mapping[str, Any], minutes: float) -> dict[str, Any]:
     }
 
 
-def prepare(asked: Packing, say: Say) -> str:
+def prepare(asked: PackOrder, say: Say) -> str:
     """Pack, and return the command to run.
 
     Raises
@@ -133,7 +133,7 @@ def prepare(asked: Packing, say: Say) -> str:
     return COMMAND.format(pack=asked.folder.name)
 
 
-def _fill(pack: Path, asked: Packing, recipe: Recipe, say: Say) -> None:
+def _fill(pack: Path, asked: PackOrder, recipe: Recipe, say: Say) -> None:
     (pack / "sets").mkdir(parents=True)
     gather_wheels(asked.wheels, pack / "wheels")
     _pack_code(pack / "code.tar.xz")
@@ -203,7 +203,7 @@ def _pack_code(path: Path) -> None:
                 archive.add(file, str(file.relative_to(REPOSITORY)))
 
 
-def _pack_start(asked: Packing, recipe: Recipe, path: Path) -> None:
+def _pack_start(asked: PackOrder, recipe: Recipe, path: Path) -> None:
     settings = recipe.model
     torch.manual_seed(recipe.seed)
     start = asked.start or settings.start

@@ -11,7 +11,7 @@ from typing import Any
 
 from default_model.on_gpu.collecting import collect
 from default_model.on_gpu.other_machine import blocker
-from default_model.on_gpu.packing import Packing, prepare
+from default_model.on_gpu.packing import PackOrder, prepare
 from default_model.state import RefusedError
 
 Say = Callable[[str], None]
@@ -49,12 +49,12 @@ def small_recipe(content: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
     }
 
 
-def rehearse(asked: Packing, folder: Path, say: Say) -> str:
+def rehearse(asked: PackOrder, folder: Path, say: Say) -> str:
     """Do everything here that is done there.
 
     Parameters
     ----------
-    asked : Packing
+    asked : PackOrder
         Small.
     folder : Path
         For what comes back, and the run that it is put together to.

@@ -43,7 +43,7 @@ from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.held_out import CHOOSING
 from tinysam_training.run.judging import Judge
-from tinysam_training.run.loop import Outcome, Training
+from tinysam_training.run.loop import Training, TrainingOutcome
 from tinysam_training.run.starting import launched, starting_model, thresholds_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Finetuned:
     ----------
     before, after : SegmentAnything
         The start and the best model, on the CPU, in eval mode.
-    outcome : Outcome
+    outcome : TrainingOutcome
         Of the training.
     better : bool
         Whether any model was better than the start on the images that choose. If not, nothing was
@@ -109,7 +109,7 @@ class Finetuned:
 
     before: SegmentAnything
     after: SegmentAnything
-    outcome: Outcome
+    outcome: TrainingOutcome
     better: bool
     recipe: Recipe
 

@@ -31,7 +31,7 @@ from tinysam_training.learning.objective import Objective
 from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.judging import Judge
-from tinysam_training.run.loop import Outcome, Training
+from tinysam_training.run.loop import Training, TrainingOutcome
 from tinysam_training.run.starting import (
     Hardware,
     launched,
@@ -223,7 +223,7 @@ def run_recipe(
     on_message: Callable[[str], None] = lambda message: None,
     on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Outcome:
+) -> TrainingOutcome:
     """Do what a recipe says, or go on with it.
 
     Parameters

@@ -1,6 +1,6 @@
 """Where batches come from: augmented windows, or windows of frames whose embedding is known.
 
-Both are made from a `Request` and the seed alone, in whatever process.
+Both are made from a `BatchRequest` and the seed alone, in whatever process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tinysam_training.data.augmentation import Augmentation
     from tinysam_training.recipe import Recipe, Stage
-    from tinysam_training.run.loop import Request
+    from tinysam_training.run.loop import BatchRequest
 
 #: How often a window lies around an object rather than anywhere.
 AROUND_OBJECT = 0.7
@@ -147,7 +147,7 @@ class WindowBatches(Dataset[TrainingBatch]):
         self.map_stride = map_stride
         self._chances = [_chances(image.boxes) for image in self.pool.images]
 
-    def __getitem__(self, request: Request) -> TrainingBatch:
+    def __getitem__(self, request: BatchRequest) -> TrainingBatch:
         """Make the batch that is asked for, on the pool's device."""
         recipe = self.recipe
         stage = recipe.stages[request.stage]
@@ -403,7 +403,7 @@ class FrameBatches(Dataset[TrainingBatch]):
         self.own = own
         self.map_stride = map_stride
 
-    def __getitem__(self, request: Request) -> TrainingBatch:
+    def __getitem__(self, request: BatchRequest) -> TrainingBatch:
         """Make the batch that is asked for."""
         recipe = self.recipe
         stage = recipe.stages[request.stage]

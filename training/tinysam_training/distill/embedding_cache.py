@@ -50,7 +50,7 @@ _ABANDONED_AFTER = 600.0
 _HALF_LIMIT = torch.finfo(torch.float16).max
 
 
-class Embedder(Protocol):
+class FrameEmbedder(Protocol):
     """What `EmbeddingCache.precompute` needs of a `Teacher`."""
 
     @property
@@ -200,7 +200,7 @@ class EmbeddingCache:
     def precompute(
         self,
         images: ImageStore | Sequence[LabelledImage],
-        teacher: Embedder,
+        teacher: FrameEmbedder,
         turns: Sequence[str] = ("identity",),
         *,
         batch: int = 1,

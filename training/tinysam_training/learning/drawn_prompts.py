@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import ImageFeatures, SegmentAnything
     from tinysam_training.learning.decoding import Decoded
-    from tinysam_training.learning.prompts import Prompts
+    from tinysam_training.learning.prompts import PromptBatch
 
 
 @torch.no_grad()
@@ -88,13 +88,13 @@ class DrawnPrompts:
 
     @torch.no_grad()
     def __call__(
-        self, prompts: Prompts, masks: Tensor | None, rows: Tensor | None = None
+        self, prompts: PromptBatch, masks: Tensor | None, rows: Tensor | None = None
     ) -> Tensor:
         """Draw prompts.
 
         Parameters
         ----------
-        prompts : Prompts
+        prompts : PromptBatch
             Of n objects.
         masks : Tensor, optional
             (n, 1, h, w) logits of an earlier answer; NaN in rows without one.

@@ -28,7 +28,7 @@ from tinysam_training.learning.prompt_sampling import (
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data.batches import Batch
-    from tinysam_training.learning.prompts import Prompts
+    from tinysam_training.learning.prompts import PromptBatch
     from tinysam_training.recipe import Recipe
 
 #: Losses, as `Objective` names them.
@@ -248,7 +248,7 @@ class Objective(nn.Module):
             often = draw_rounds(len(windows.window), rounds, rng=rng)
 
             def answer(
-                prompts: Prompts, masks: Tensor | None, rows: Tensor
+                prompts: PromptBatch, masks: Tensor | None, rows: Tensor
             ) -> tuple[Tensor, Tensor]:
                 decoded = self._decode(
                     self.student, before, windows, prompts, masks, drawn, rows
@@ -281,7 +281,7 @@ class Objective(nn.Module):
         self,
         batch: TrainingBatch,
         decoded: Decoded,
-        prompts: Prompts,
+        prompts: PromptBatch,
         masks: Tensor | None,
         drawn: DrawnPrompts | None,
         valid: Tensor,
@@ -317,7 +317,7 @@ class Objective(nn.Module):
         model: SegmentAnything,
         features: ImageFeatures,
         windows: Batch,
-        prompts: Prompts,
+        prompts: PromptBatch,
         masks: Tensor | None,
         drawn: DrawnPrompts | None,
         rows: Tensor | None = None,

@@ -19,7 +19,7 @@ import torch
 
 from napari_tinysam.frame import LOGIT
 from tinysam_training.learning.losses import actual_iou, object_region
-from tinysam_training.learning.prompts import ABSENT, NEGATIVE, POSITIVE, Prompts
+from tinysam_training.learning.prompts import ABSENT, NEGATIVE, POSITIVE, PromptBatch
 from tinysam_training.learning.region_sampling import chance, sample_in
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class Decode(Protocol):
     """The student, as `hard_prompts` calls it."""
 
     def __call__(
-        self, prompts: Prompts, masks: Tensor | None, rows: Tensor, /
+        self, prompts: PromptBatch, masks: Tensor | None, rows: Tensor, /
     ) -> tuple[Tensor, Tensor]:
         """Answer prompts.
 
         Parameters
         ----------
-        prompts : Prompts
+        prompts : PromptBatch
             Of n objects; rows may differ in their number of points and in having a box.
         masks : Tensor, optional
             (n, 1, h, w) logits; NaN in rows without a mask prompt.
@@ -70,7 +70,7 @@ def first_prompts(
     boxes: Tensor,
     settings: PromptSettings,
     rng: torch.Generator,
-) -> Prompts:
+) -> PromptBatch:
     """Point at each object with a point, a box, or both.
 
     Parameters
@@ -87,7 +87,7 @@ def first_prompts(
 
     Returns
     -------
-    Prompts
+    PromptBatch
         One column of points, label −1 for objects that only have a box (or that are nowhere in the
         window).
     """
@@ -102,7 +102,7 @@ def first_prompts(
     )
     drawn = sloppy_boxes(boxes, targets.shape[-2:], settings, rng)
     absent = (form == 1) | points.isnan().any(1)
-    return Prompts(
+    return PromptBatch(
         points.masked_fill(absent[:, None], 0)[:, None],
         torch.where(absent, ABSENT, POSITIVE)[:, None],
         drawn.masked_fill((form == 0)[:, None], torch.nan),
@@ -236,21 +236,21 @@ def draw_rounds(count: int, max_rounds: int = 9, *, rng: torch.Generator) -> Ten
 @torch.no_grad()
 def hard_prompts(
     decode: Decode,
-    first: Prompts,
+    first: PromptBatch,
     targets: Tensor,
     valid: Tensor,
     known: Tensor,
     rounds: Tensor,
     settings: PromptSettings,
     rng: torch.Generator,
-) -> tuple[Prompts, Tensor | None]:
+) -> tuple[PromptBatch, Tensor | None]:
     """Let the student answer and correct it, as often as `rounds` says.
 
     Parameters
     ----------
     decode : callable
         The student, see `Decode`. It is asked only for objects that still need a correction.
-    first : Prompts
+    first : PromptBatch
         Of N objects.
     targets, valid, known : Tensor
         (N, h, w), as in `next_points`.
@@ -262,7 +262,7 @@ def hard_prompts(
 
     Returns
     -------
-    prompts : Prompts
+    prompts : PromptBatch
         The first ones with all corrections; in mode "replace" with the newest point alone. Boxes
         stay in both modes.
     previous : Tensor or None
@@ -311,12 +311,12 @@ def _answers(
 
 
 def _corrected(
-    prompts: Prompts,
+    prompts: PromptBatch,
     rows: Tensor,
     points: Tensor,
     labels: Tensor,
     settings: PromptSettings,
-) -> Prompts:
+) -> PromptBatch:
     """Add the points of some rows, or put them in place of those before."""
     if settings.mode == "replace":
         emptied = prompts.labels.index_fill(0, rows, ABSENT)

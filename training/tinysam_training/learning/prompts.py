@@ -15,7 +15,7 @@ POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
 
 
 @dataclass(frozen=True, eq=False)
-class Prompts:
+class PromptBatch:
     """Prompts of N objects, in pixels of their windows.
 
     Attributes
@@ -46,7 +46,7 @@ class Prompts:
         """(N,) int64."""
         return (self.labels != ABSENT).sum(1)
 
-    def with_point(self, points: Tensor, labels: Tensor) -> Prompts:
+    def with_point(self, points: Tensor, labels: Tensor) -> PromptBatch:
         """Give every object one more point.
 
         Parameters
@@ -65,7 +65,7 @@ class Prompts:
         absent = (labels == ABSENT)[..., None]
         return replace(self, points=points.masked_fill(absent, 0), labels=labels)
 
-    def take(self, rows: Tensor) -> Prompts:
+    def take(self, rows: Tensor) -> PromptBatch:
         """Prompts of some objects.
 
         Parameters
@@ -73,9 +73,9 @@ class Prompts:
         rows : Tensor
             (n,) int64.
         """
-        return Prompts(self.points[rows], self.labels[rows], self.boxes[rows])
+        return PromptBatch(self.points[rows], self.labels[rows], self.boxes[rows])
 
-    def trimmed(self) -> Prompts:
+    def trimmed(self) -> PromptBatch:
         """Leave out the columns in which no object has a point."""
         used = int(self.point_count.max()) if len(self) else 0
         return replace(self, points=self.points[:, :used], labels=self.labels[:, :used])

@@ -25,7 +25,7 @@ from tinysam_training.quantize.folding import folded
 from tinysam_training.quantize.operations import MatMul, Origins, with_products
 from tinysam_training.quantize.products import Operation, collect
 from tinysam_training.quantize.quantizers import AfterGelu, AfterSoftmax, Uniform
-from tinysam_training.quantize.search import Operand, Scales, SearchSettings, search
+from tinysam_training.quantize.search import Operand, Scales, ScaleSearch, search
 from tinysam_training.quantize.simulation import Rounding
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _origins(model: SegmentAnything) -> dict[str, Origin]:
 def searched(
     found: Collected,
     scheme: Scheme,
-    settings: SearchSettings | None = None,
+    settings: ScaleSearch | None = None,
     *,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Scales]:
@@ -187,7 +187,7 @@ def searched(
     ----------
     found : Collected
     scheme : Scheme
-    settings : SearchSettings, optional
+    settings : ScaleSearch, optional
     report : callable
 
     Returns

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data.labelled_image import ImageEntry
-    from tinysam_training.quantize.search import SearchSettings
+    from tinysam_training.quantize.search import ScaleSearch
 
 #: Parts of the model that are computed with integers. The decoder is not: a prompt's time goes into
 #: many small steps and products of activations, and its softmaxes over 4,096 places have no integer
@@ -64,7 +64,7 @@ class Quantized:
 def quantize(
     model: SegmentAnything,
     entries: Sequence[ImageEntry],
-    settings: SearchSettings | None = None,
+    settings: ScaleSearch | None = None,
     *,
     seed: int = 0,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -77,7 +77,7 @@ def quantize(
         On the CPU, with a TinyViT or EfficientNet encoder; it is not changed.
     entries : sequence of ImageEntry
         What it is calibrated with; eight images are enough.
-    settings : SearchSettings, optional
+    settings : ScaleSearch, optional
     seed : int
     report : callable
         Called with what is being done, how much of it is, and how much there is.

@@ -31,7 +31,7 @@ Granularity = Literal["layer", "channel", "head"]
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class ScaleSearch:
     """How scales are searched.
 
     Attributes
@@ -127,7 +127,7 @@ def search(
     products: Sequence[Product],
     first: Operand,
     second: Operand,
-    settings: SearchSettings | None = None,
+    settings: ScaleSearch | None = None,
 ) -> Scales:
     """Search the scales of an operation.
 
@@ -136,13 +136,13 @@ def search(
     products : sequence of Product
         Samples of it.
     first, second : Operand
-    settings : SearchSettings, optional
+    settings : ScaleSearch, optional
 
     Returns
     -------
     Scales
     """
-    settings = settings or SearchSettings()
+    settings = settings or ScaleSearch()
     problem = _Problem(products, first, second, settings.weighted)
     ranges = [
         _range(first, [p.first for p in products]),

@@ -25,7 +25,7 @@ from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.learning.losses import actual_iou
-from tinysam_training.learning.prompts import Prompts
+from tinysam_training.learning.prompts import PromptBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +185,7 @@ def _figures(
         chosen, best = [], []
         for start in range(0, count, _BATCH):
             rows = slice(start, start + _BATCH)
-            prompts = Prompts(points[rows], labels[rows], boxes[rows])
+            prompts = PromptBatch(points[rows], labels[rows], boxes[rows])
             which = torch.arange(count, device=embedding.device)[rows]
             masks = None
             if drawn is not None:

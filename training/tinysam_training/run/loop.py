@@ -54,7 +54,7 @@ PATIENCE = 20
 
 
 @dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """A batch that is asked for.
 
     Attributes
@@ -70,7 +70,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended.
 
     Attributes
@@ -125,7 +125,7 @@ class Training:
     objective : Objective
         On the CPU.
     batches : Dataset
-        Gives a `TrainingBatch` for a `Request`.
+        Gives a `TrainingBatch` for a `BatchRequest`.
     recipe : Recipe
     folder : RunFolder
         Where log, checkpoints and curves go.
@@ -216,7 +216,7 @@ class Training:
         *,
         max_minutes: float | None = None,
         on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
-    ) -> Outcome:
+    ) -> TrainingOutcome:
         """Train until the budget is used up, or for so many minutes.
 
         Parameters
@@ -229,7 +229,7 @@ class Training:
 
         Returns
         -------
-        Outcome
+        TrainingOutcome
 
         Raises
         ------
@@ -280,7 +280,7 @@ class Training:
         self.save()
         self.folder.draw_curves()
         steps, seconds = self._timed
-        return Outcome(
+        return TrainingOutcome(
             self.steps,
             self.seconds,
             self.finished,
@@ -388,14 +388,14 @@ class Training:
         """Batches a step that this process does."""
         return math.ceil(self.recipe.optimizer.accumulate / self.fabric.world_size)
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self) -> Iterator[BatchRequest]:
         accumulate = self._share()
         world, rank = self.fabric.world_size, self.fabric.global_rank
         step = self.steps
         while True:
             stage = stage_at(self.progress, self.recipe.stages)
             for i in range(accumulate):
-                yield Request((step * accumulate + i) * world + rank, stage)
+                yield BatchRequest((step * accumulate + i) * world + rank, stage)
             step += 1
 
     def _made(self) -> Iterator[TrainingBatch]:

@@ -24,7 +24,7 @@ _CPU_BATCH = 2
 _GPU_BATCH = 64
 
 
-class Encoded(NamedTuple):
+class TorchFeatures(NamedTuple):
     """What this runtime knows of an image.
 
     Attributes
@@ -135,7 +135,7 @@ class TorchRuntime:
         self.dense_prompts = model.dense_prompts
         self._placed: dict[tuple[int, int], torch.Tensor] = {}  # by shape
 
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> TorchFeatures:
         """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
         with torch.inference_mode():
             # (h, w, 3) → (1, 3, h, w)
@@ -154,7 +154,7 @@ class TorchRuntime:
             embedding = features.embedding.float()
             details = [level.float() for level in features.details]
             side = self._decoder.prepare(embedding, details).halved()
-            return Encoded(embedding, side, maps)
+            return TorchFeatures(embedding, side, maps)
 
     def maps_of_half(
         self, rgb: npt.NDArray[np.uint8]
@@ -176,7 +176,7 @@ class TorchRuntime:
 
     def decode(
         self,
-        features: Encoded,
+        features: TorchFeatures,
         *,
         points: npt.NDArray[np.float32] | None,
         labels: npt.NDArray[np.int32] | None,
@@ -230,7 +230,7 @@ class TorchRuntime:
                     logits[start + wanted] = answer.float().cpu().numpy()
         return DecodedPrompts(logits, scores)
 
-    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
+    def object_maps(self, features: TorchFeatures) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
         if features.maps is None:
             return None

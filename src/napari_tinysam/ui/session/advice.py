@@ -41,7 +41,7 @@ _ANOTHER = "choose another model under Settings, or fine-tune one"
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class AutoOutcome:
     """Figures of a finished auto-segmentation.
 
     Parameters
@@ -74,7 +74,7 @@ class Outcome:
         where: npt.NDArray[np.bool_],
         side: int,
         frame: int,
-    ) -> Outcome:
+    ) -> AutoOutcome:
         """Compute them.
 
         Parameters
@@ -85,7 +85,7 @@ class Outcome:
         where : ndarray of bool, (H, W)
             The region.
         side, frame : int
-            As in `Outcome`.
+            As in `AutoOutcome`.
         """
         diameters = 2 * np.sqrt(proposals.areas / np.pi) * frame / side
         covered = np.count_nonzero((labels > 0) & where)
@@ -94,12 +94,12 @@ class Outcome:
         return cls(proposals.scores, diameters, kept, coverage, side, frame)
 
 
-def advice(outcome: Outcome) -> str | None:
+def advice(outcome: AutoOutcome) -> str | None:
     """Say what may have gone wrong and what helps; None where nothing looks wrong.
 
     Parameters
     ----------
-    outcome : Outcome
+    outcome : AutoOutcome
     """
     scores, kept = outcome.scores, outcome.kept
     finer = can_be_finer(outcome.side)
@@ -121,7 +121,7 @@ def advice(outcome: Outcome) -> str | None:
     return None
 
 
-def _little(outcome: Outcome, *, finer: bool) -> str:
+def _little(outcome: AutoOutcome, *, finer: bool) -> str:
     if outcome.side > outcome.frame and finer:
         return (
             "Found little; a plane this large hides small objects: zoom in, choose “View” and "

@@ -18,7 +18,7 @@ from napari_tinysam.errors import sentence
 from napari_tinysam.labels import object_masks
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
-from napari_tinysam.ui.session.advice import Outcome, advice
+from napari_tinysam.ui.session.advice import AutoOutcome, advice
 from napari_tinysam.ui.session.embedder import Status, StatusKind
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.coloring import PALETTE, choose_colors, painted, value_of
@@ -55,7 +55,7 @@ class Region(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class EmbeddedPlane:
     """What is segmented: all that is needed of a plane whose embedding is there."""
 
     image: Image
@@ -82,7 +82,7 @@ class AutoHost(Protocol):
         """The plane that the viewer shows."""
         ...
 
-    def auto_scene(self) -> Scene | None:
+    def auto_scene(self) -> EmbeddedPlane | None:
         """Return the shown plane once it can be decoded; None after asking for it."""
         ...
 
@@ -126,7 +126,7 @@ class AutoHost(Protocol):
 class _Run:
     """A segmentation on its way."""
 
-    scene: Scene
+    scene: EmbeddedPlane
     segmentation: Segmentation | PartSegmentation
     steps: Any
     where: npt.NDArray[np.bool_]  # the region
@@ -172,7 +172,7 @@ class _Run:
             return ""
         shown = label_proposals(proposals, settings)
         frame = self.scene.embedding.frame_size
-        outcome = Outcome.of(
+        outcome = AutoOutcome.of(
             proposals, shown.labels, shown.numbers, self.where, self.side, frame
         )
         return advice(outcome) or ""
@@ -416,7 +416,7 @@ class AutoSegmenter:
         elif run.found:
             self.layer.write(image, self._host.channel_axis, plane, run.shown)
 
-    def _is_shown(self, scene: Scene) -> bool:
+    def _is_shown(self, scene: EmbeddedPlane) -> bool:
         """Whether the plane of a scene is what the viewer shows."""
         plane = self._host.shown_plane
         return (
@@ -446,7 +446,7 @@ class AutoSegmenter:
 
     # --- a run ---------------------------------------------------------------------------
 
-    def _where(self, scene: Scene) -> tuple[int, npt.NDArray[np.bool_]] | None:
+    def _where(self, scene: EmbeddedPlane) -> tuple[int, npt.NDArray[np.bool_]] | None:
         """Pixels of the region, and where to look, (H, W) bool: what is not labelled there.
 
         None after telling the user why nowhere.
@@ -473,7 +473,7 @@ class AutoSegmenter:
         return region, where
 
     def _segmentation(
-        self, scene: Scene, where: npt.NDArray[np.bool_]
+        self, scene: EmbeddedPlane, where: npt.NDArray[np.bool_]
     ) -> tuple[Segmentation | PartSegmentation, int]:
         """Look at the plane as it was read, or read the region by itself where it shows more.
 
@@ -495,7 +495,7 @@ class AutoSegmenter:
         side = max(each.stop - each.start for each in part)
         return PartSegmentation(scene.predictor, embed, *part, where), side
 
-    def _in_view(self, scene: Scene) -> tuple[slice, slice]:
+    def _in_view(self, scene: EmbeddedPlane) -> tuple[slice, slice]:
         """Rows and columns of the plane that are on the screen."""
         image, plane = scene.image, scene.plane
         corners = np.asarray(image.corner_pixels, float)

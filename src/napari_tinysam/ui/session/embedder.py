@@ -17,7 +17,7 @@ from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.choices import read_choices
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.cache import EmbeddingCache
+    from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
@@ -174,7 +174,7 @@ class Embedder:
     notify : callable
         Called with "error" and a sentence when something failed, with "warning" when the bundled
         model stands in for the chosen one.
-    cache : EmbeddingCache
+    cache : RecentEmbeddings
         Of planes visited before.
     has_faster : callable
         Asked before a plane is embedded: whether the model is to be loaded again first.
@@ -195,7 +195,7 @@ class Embedder:
         on_status: Callable[[Status], None],
         on_ready: Callable[[], None],
         notify: Notify,
-        cache: EmbeddingCache,
+        cache: RecentEmbeddings,
         has_faster: Callable[[Predictor], bool] = has_faster,
     ) -> None:
         self._inference = inference

@@ -16,7 +16,7 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from psygnal import Signal
 
 from napari_tinysam.errors import sentence
-from napari_tinysam.inference.cache import EmbeddingCache
+from napari_tinysam.inference.cache import RecentEmbeddings
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.canvas.keys import KeyBinder
@@ -26,7 +26,7 @@ from napari_tinysam.ui.canvas.prompt_layers import Box, PromptLayers
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.canvas.user_prompts import UserPrompts, holds_prompts
 from napari_tinysam.ui.canvas.viewer_events import ViewerEvents
-from napari_tinysam.ui.session.auto import AutoSegmenter, Scene
+from napari_tinysam.ui.session.auto import AutoSegmenter, EmbeddedPlane
 from napari_tinysam.ui.session.embedder import (
     Embedder,
     LoadPredictor,
@@ -125,7 +125,7 @@ class AnnotationSession:
         self._notify = notify
         self._memory = memory_of(viewer)
         self._states = self._memory.states
-        self._cache = EmbeddingCache()
+        self._cache = RecentEmbeddings()
         self._embedder = Embedder(
             inference,
             load_predictor,
@@ -1241,7 +1241,7 @@ class AnnotationSession:
         """The plane that can be segmented; None while there is none."""
         return self._plane
 
-    def auto_scene(self) -> Scene | None:
+    def auto_scene(self) -> EmbeddedPlane | None:
         """Return the shown plane once it can be decoded; None after asking for it."""
         embedding, predictor = self._embedder.embedding, self._embedder.predictor
         image, plane = self.image, self._plane
@@ -1251,7 +1251,7 @@ class AnnotationSession:
             if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
                 self._refresh_plane(force=True)
             return None
-        return Scene(
+        return EmbeddedPlane(
             image, self._state.version, self.channel_axis, plane, predictor, embedding
         )
 

@@ -13,7 +13,7 @@ from napari_tinysam.ui.state.candidates import Candidates, predict
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_tinysam.inference.cache import EmbeddingCache
+    from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.labels import Overlap
@@ -55,7 +55,7 @@ class PendingCommits:
     ----------
     inference : Inference
         Where that is done, after what the user waits for.
-    cache : EmbeddingCache
+    cache : RecentEmbeddings
         Of planes visited before.
     on_found : callable
         Called with a commit and the masks of its drafts.
@@ -66,7 +66,7 @@ class PendingCommits:
     def __init__(
         self,
         inference: Inference,
-        cache: EmbeddingCache,
+        cache: RecentEmbeddings,
         on_found: Callable[[PendingCommit, list[Candidates]], None],
         on_failed: Callable[[PendingCommit, Exception], None],
     ) -> None:

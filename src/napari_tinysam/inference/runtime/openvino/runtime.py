@@ -43,7 +43,7 @@ _MANY = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class OpenVinoFeatures:
     """What this runtime knows of an image.
 
     Attributes
@@ -138,7 +138,7 @@ class OpenVinoRuntime:
         self._reading = threading.Lock()
         self._graph = graph
 
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> Encoded:
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> OpenVinoFeatures:
         """Embed a resized image; see `Runtime.encode`."""
         side = self.image_size
         height, width = rgb.shape[:2]
@@ -147,7 +147,7 @@ class OpenVinoRuntime:
         found = self._encoder([padded, np.array([height, width], np.int64)])
         arrays: list[Any] = [np.array(each) for each in found]
         of_decoder, of_both = self._parts
-        return Encoded(
+        return OpenVinoFeatures(
             shared=tuple(arrays[:of_decoder]),
             details=tuple(arrays[of_decoder:of_both]),
             maps=arrays[of_both] if self.has_object_head else None,
@@ -175,7 +175,7 @@ class OpenVinoRuntime:
 
     def decode(
         self,
-        features: Encoded,
+        features: OpenVinoFeatures,
         *,
         points: npt.NDArray[np.float32] | None,
         labels: npt.NDArray[np.int32] | None,
@@ -252,7 +252,7 @@ class OpenVinoRuntime:
                 self._later[name, exact] = graph
             return self._later[name, exact]
 
-    def object_maps(self, features: Encoded) -> npt.NDArray[np.float32] | None:
+    def object_maps(self, features: OpenVinoFeatures) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
         return features.maps
 
