@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_tinysam.masks import (
     BoxedMask,
     Upscaler,
-    mask_iou,
     stability_scores,
     upscale_weights,
 )
@@ -200,12 +200,26 @@ def test_a_boxed_mask_is_a_copy() -> None:
     assert boxed.area == 25
 
 
+@quick
+@given(arrays(bool, (5, 6)), arrays(bool, (5, 6)))
+def test_iou_of_boxed_masks_is_that_of_the_whole(a: np.ndarray, b: np.ndarray) -> None:
+    one, other = BoxedMask.from_full(a), BoxedMask.from_full(b)
+    union = np.count_nonzero(a | b)
+    shared = np.count_nonzero(a & b)
+    assert one.shared_area(other) == shared
+    assert one.iou(other) == (shared / union if union else 1)
+    assert one.lies_in(b) == (2 * shared > np.count_nonzero(a))
+
+
 def test_iou() -> None:
     a, b = np.zeros((2, 4, 4), bool)
-    assert mask_iou(a, b) == 1
+    assert BoxedMask.from_full(a).iou(BoxedMask.from_full(b)) == 1
     a[:2], b[1:3] = True, True
-    assert mask_iou(a, b) == pytest.approx(4 / 12)
-    assert mask_iou(a, ~a) == 0
+    one, other = BoxedMask.from_full(a), BoxedMask.from_full(b)
+    assert one.iou(other) == pytest.approx(4 / 12)
+    assert one.iou(BoxedMask.from_full(~a)) == 0
+    with pytest.raises(ValueError, match="one image"):
+        one.iou(BoxedMask.from_full(np.ones((2, 3), bool)))
 
 
 def test_specks_go_and_parts_stay() -> None:

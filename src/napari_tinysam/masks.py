@@ -134,6 +134,22 @@ class BoxedMask:
         b = other.mask[y0 - yb.start : y1 - yb.start, x0 - xb.start : x1 - xb.start]
         return int(np.count_nonzero(a & b))
 
+    def iou(self, other: BoxedMask) -> float:
+        """Intersection over union with another mask of the same image; 1 if both are empty.
+
+        Raises
+        ------
+        ValueError
+            If the images have different sizes.
+        """
+        if self.shape != other.shape:
+            raise ValueError(
+                f"Masks of one image are needed; got {self.shape} and {other.shape}."
+            )
+        shared = self.shared_area(other)
+        union = self.area + other.area - shared
+        return shared / union if union else 1.0
+
     def to_full(self) -> npt.NDArray[np.bool_]:
         """Return the mask at the size of the image, (H, W) bool."""
         full = np.zeros(self.shape, bool)
@@ -358,9 +374,3 @@ def bounding_slices(masks: Sequence[BoxedMask]) -> tuple[slice, slice]:
         slice(min(y.start for y, _ in filled), max(y.stop for y, _ in filled)),
         slice(min(x.start for _, x in filled), max(x.stop for _, x in filled)),
     )
-
-
-def mask_iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks of one shape; 1 if both are empty."""
-    union = np.count_nonzero(a | b)
-    return float(np.count_nonzero(a & b) / union) if union else 1.0

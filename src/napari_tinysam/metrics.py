@@ -1,15 +1,15 @@
-"""How good a segmentation is: objects against objects, masks against masks. numpy and scipy only.
+"""Metrics of segmentations: found objects against true ones. numpy and scipy only.
 
-Two label images are compared object by object. A found object is right at a threshold t when its
-intersection over union (IoU) with a true object is at least t, and every object counts once. The
-accuracy TP / (TP + FP + FN) is what the Data Science Bowl 2018 ranked by; Cellpose and StarDist
-call it average precision, micro-sam segmentation accuracy (SA). Its mean over the thresholds 0.50,
-0.55, … 0.95 is mSA.
+Two label images are compared object by object. A found object is right at a threshold t if its
+intersection over union (IoU) with a true object is at least t; each object is matched once. The
+accuracy TP / (TP + FP + FN) ranked the Data Science Bowl 2018; Cellpose and StarDist call it
+average precision, micro-sam segmentation accuracy (SA). Its mean over the thresholds 0.50, 0.55,
+… 0.95 is mSA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,26 +19,24 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.masks import BoxedMask
-
 #: 0.50, 0.55, … 0.95. As n / 100, so that an IoU of 11/20 equals the threshold 0.55 exactly.
 THRESHOLDS = tuple(n / 100 for n in range(50, 100, 5))
 
-#: A found object with more than this share of unknown pixels can be neither right nor wrong.
+#: A found object with more than this share of unknown pixels is not counted.
 UNKNOWN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class MatchCounts:
-    """How many objects of one image, or several, were found. Add them up to pool images.
+    """Counts of matched objects in one image or several; their sum pools images.
 
-    Every ratio is 1 where there was nothing to find and nothing was found, and 0 where only one of
-    the two is empty.
+    Each ratio is 1 if there was nothing to find and nothing was found, and 0 if only one of the two
+    is empty.
 
     Parameters
     ----------
     true_positives, false_positives, false_negatives : int
-        Objects matched, found but not there, there but not found.
+        Objects that were matched, found in vain, and missed.
     iou_sum : float
         Sum of the IoU of the matched objects.
     """
@@ -67,7 +65,7 @@ class MatchCounts:
 
     @property
     def precision(self) -> float:
-        """Share of the found objects that are there."""
+        """Share of the found objects that are true."""
         return self._share(
             self.true_positives, self.true_positives + self.false_positives
         )
@@ -101,20 +99,20 @@ class MatchCounts:
 
 
 def pooled(counts: Iterable[MatchCounts]) -> MatchCounts:
-    """Add up the objects of several images, as StarDist does: large images weigh more."""
+    """Add up the counts of several images, as StarDist does: larger images weigh more."""
     return sum(counts, MatchCounts(0, 0, 0))
 
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """Which true objects share pixels with which found ones. Made by `object_overlaps`.
+    """Pairs of a true and a found object that share pixels, from `object_overlaps`.
 
     Parameters
     ----------
     true_ids, found_ids : numpy.ndarray
-        (N,) and (M,) labels of the objects that count.
+        (N,) and (M,) labels of the objects that are counted.
     rows, columns : numpy.ndarray
-        (K,) indices into them, one pair for each two objects that share a pixel.
+        (K,) indices into them, one pair for any two objects that share a pixel.
     iou : numpy.ndarray
         (K,) float64, intersection over union of each pair.
     """
@@ -126,13 +124,13 @@ class Overlaps:
     iou: npt.NDArray[np.float64]
 
     def match(self, threshold: float) -> npt.NDArray[np.intp]:
-        """Pair as many objects as possible, each at most once, and those with most IoU.
+        """Match as many objects as possible, each at most once, with the largest sum of IoU.
 
         Parameters
         ----------
         threshold : float
-            Least IoU of a pair, above 0 and at most 1. Above 0.5 an object has one partner at
-            most; at 0.5 and below the best assignment is computed.
+            Least IoU of a pair, above 0 and at most 1. At 0.5 and below, objects can have several
+            partners; the best assignment is computed.
 
         Returns
         -------
@@ -150,7 +148,7 @@ class Overlaps:
         rivals = _with_rivals(self.rows[good]) | _with_rivals(self.columns[good])
         if not rivals.any():
             return good
-        # A pair without rivals shares no object with any other: it is in every best assignment.
+        # A pair without rivals is in every best assignment.
         rival = good[rivals]
         chosen = _assign(self.rows[rival], self.columns[rival], self.iou[rival])
         return np.sort(np.concatenate([good[~rivals], rival[chosen]]))
@@ -167,7 +165,7 @@ class Overlaps:
 
     @cached_property
     def best_iou(self) -> npt.NDArray[np.float64]:
-        """(N,) the largest IoU of each true object with a found one; 0 where there is none."""
+        """(N,) the largest IoU of each true object with a found one; 0 without one."""
         best = np.zeros(len(self.true_ids))
         np.maximum.at(best, self.rows, self.iou)
         return best
@@ -178,19 +176,16 @@ def object_overlaps(
     found: npt.ArrayLike,
     known: npt.NDArray[np.bool_] | None = None,
 ) -> Overlaps:
-    """Intersect the objects of two label images.
-
-    Takes a time proportional to the number of pixels, whatever the number of objects.
+    """Intersect the objects of two label images, in time linear in their pixels.
 
     Parameters
     ----------
     true, found : array-like
-        (H, W) integers, one number an object, 0 where there is none. Numbers may have gaps.
+        (H, W) integers, one label for each object, 0 for none. Labels may have gaps.
     known : numpy.ndarray, optional
-        (H, W) bool, where the annotation says something: for a partly annotated image its labelled
-        pixels. Found objects with more than half of their pixels elsewhere are left out, so they
-        count neither as right nor as wrong; none of them could have an IoU of 0.5 with a true
-        object that lies on known pixels.
+        (H, W) bool, the annotated pixels of a partly annotated image. Found objects with more than
+        half of their pixels elsewhere are left out: they are neither right nor wrong. None of them
+        could have an IoU of 0.5 with a true object on known pixels.
 
     Returns
     -------
@@ -247,8 +242,8 @@ def segmentation_accuracy(
 ) -> npt.NDArray[np.float64]:
     """SA of one image: TP / (TP + FP + FN) at each threshold, (T,) in 0–1.
 
-    1 where both images are empty, 0 where one is. The value at 0.5 is what Cellpose and StarDist
-    call AP50. Parameters and errors as for `object_overlaps` and `Overlaps.match`.
+    1 if both images are empty, 0 if one is. Cellpose and StarDist call the value at 0.5 AP50.
+    Parameters and errors as for `object_overlaps` and `Overlaps.match`.
     """
     overlaps = object_overlaps(true, found, known)
     return np.array([overlaps.counts(t).accuracy for t in thresholds], np.float64)
@@ -263,38 +258,8 @@ def mean_segmentation_accuracy(
     return float(segmentation_accuracy(true, found, known=known).mean())
 
 
-def boxed_iou(a: BoxedMask, b: BoxedMask) -> float:
-    """Intersection over union of two masks of one image; 1 if both are empty.
-
-    Raises
-    ------
-    ValueError
-        If they are of images of different sizes.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"Masks of one image are needed; got {a.shape} and {b.shape}.")
-    inner = [
-        slice(max(one.start, other.start), min(one.stop, other.stop))
-        for one, other in zip(a.slices, b.slices, strict=True)
-    ]
-    shared = 0
-    if all(part.start < part.stop for part in inner):
-        ours, theirs = (
-            mask.mask[
-                inner[0].start - mask.y0 : inner[0].stop - mask.y0,
-                inner[1].start - mask.x0 : inner[1].stop - mask.x0,
-            ]
-            for mask in (a, b)
-        )
-        shared = int(np.count_nonzero(ours & theirs))
-    union = a.area + b.area - shared
-    return shared / union if union else 1.0
-
-
-def clicks_to_iou(
-    curves: npt.ArrayLike, threshold: float, limit: int | None = None
-) -> npt.NDArray[np.intp]:
-    """How many clicks objects need until their mask is good ("NoC").
+def clicks_to_iou(curves: npt.ArrayLike, threshold: float) -> npt.NDArray[np.intp]:
+    """Count the clicks until the mask of each object is good ("NoC").
 
     Parameters
     ----------
@@ -302,29 +267,23 @@ def clicks_to_iou(
         (N, C) float, IoU of each object after 1, 2, … C clicks.
     threshold : float
         The IoU to reach.
-    limit : int, optional
-        Clicks that are made at most; C if left out.
 
     Returns
     -------
     numpy.ndarray
-        (N,) int. An object that is not good within the limit counts as ``limit + 1`` clicks, so
-        that a mean over objects can only get worse by a failure.
+        (N,) int. An object that C clicks do not make good counts as ``C + 1`` clicks, so a failure
+        can only make the mean worse.
 
     Raises
     ------
     ValueError
-        If there are fewer than `limit` clicks in the curves.
+        If there are no clicks.
     """
     values = np.asarray(curves, np.float64)
-    limit = values.shape[-1] if limit is None else limit
-    if values.ndim != 2 or not 1 <= limit <= values.shape[1]:
-        raise ValueError(
-            f"IoU of (N, C) clicks is needed with C at least {limit}; got shape "
-            f"{values.shape}."
-        )
-    good = values[:, :limit] >= threshold
-    return np.where(good.any(axis=1), good.argmax(axis=1) + 1, limit + 1)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"IoU of (N, C) clicks is needed; got shape {values.shape}.")
+    good = values >= threshold
+    return np.where(good.any(axis=1), good.argmax(axis=1) + 1, values.shape[1] + 1)
 
 
 def bootstrap_interval(
@@ -333,59 +292,54 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-    statistic: Callable[..., npt.NDArray[np.float64]] = np.mean,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron and Tibshirani, 1993, chapter 13).
 
     Parameters
     ----------
     values : array-like
-        (N,) finite, one an image: objects of one image are alike, so they are not resampled.
+        (N,) finite, one for each image: objects of one image are alike, so they are not resampled.
     confidence : float
         Share of resampled means inside the interval.
     resamples : int
         How often N values are drawn with replacement.
     seed : int
         The same values and seed give the same interval.
-    statistic : callable
-        In place of the mean: called with an array and ``axis=1``.
 
     Returns
     -------
     (float, float)
-        Lower and upper end; both the value itself where there is only one.
+        Lower and upper end; both are the value itself if there is only one.
 
     Raises
     ------
     ValueError
         If there are no values, or one is not finite.
     """
+    from scipy.stats import bootstrap
+
     sample = np.asarray(values, np.float64).ravel()
     if not sample.size or not np.isfinite(sample).all():
         raise ValueError("A bootstrap needs at least one value, and finite ones.")
-    rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            statistic(sample[rng.integers(0, sample.size, (rows, sample.size))], axis=1)
-            for rows in _parts(resamples, sample.size)
-        ]
-    )
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _parts(resamples: int, size: int) -> list[int]:
-    """Rows to draw at once: a few million numbers, however many values there are."""
-    rows = max(1, min(resamples, 4_000_000 // size))
-    full, rest = divmod(resamples, rows)
-    return [rows] * full + [rest] * (rest > 0)
+    if sample.size == 1:
+        return float(sample[0]), float(sample[0])
+    found = bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=resamples,
+        # A few million numbers at once, however many values there are.
+        batch=max(1, min(resamples, 4_000_000 // sample.size)),
+        confidence_level=confidence,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def _compact(
     labels: npt.ArrayLike, name: str
 ) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.intp]]:
-    """Ids in use, (N,), and the labels renumbered 1…N in their order."""
+    """Return the ids in use, (N,), and the labels renumbered 1…N in their order."""
     array = np.asarray(labels)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
@@ -396,7 +350,7 @@ def _compact(
     if array.min() < 0:
         raise ValueError(f"Labels are not negative; {name} has {array.min()}.")
     top = int(array.max())
-    if top > 4 * array.size + 1000:  # a table of all numbers would be the larger part
+    if top > 4 * array.size + 1000:  # too large for a table
         ids, inverse = np.unique(array, return_inverse=True)
         first = 0 if ids[0] == 0 else 1
         return ids[ids > 0], inverse.reshape(array.shape).astype(np.intp) + first
@@ -411,7 +365,7 @@ def _mostly_known(
     areas: npt.NDArray[np.intp],
     known: npt.NDArray[np.bool_] | None,
 ) -> npt.NDArray[np.bool_]:
-    """(M,) which found objects count."""
+    """(M,) whether each found object is counted."""
     if known is None:
         return np.ones(len(areas) - 1, bool)
     if np.size(known) != found.size:
@@ -422,9 +376,7 @@ def _mostly_known(
 
 
 def _with_rivals(objects: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """(K,) whether the object of a pair is in another pair too."""
-    if not objects.size:
-        return np.zeros(0, bool)
+    """(K,) whether the object of each pair is in another pair too."""
     return np.asarray(np.bincount(objects)[objects] > 1)
 
 
@@ -433,13 +385,13 @@ def _assign(
     columns: npt.NDArray[np.intp],
     iou: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.intp]:
-    """Choose as many pairs as possible that share no object, those with most IoU."""
+    """Choose as many pairs as possible that share no object, with the largest sum of IoU."""
     from scipy.optimize import linear_sum_assignment
 
     row_ids, row_places = np.unique(rows, return_inverse=True)
     column_ids, column_places = np.unique(columns, return_inverse=True)
     size = len(row_ids), len(column_ids)
-    # One more pair is worth more than all the IoU that it could cost.
+    # One more pair outweighs all the IoU that it could cost.
     value = np.zeros(size)
     value[row_places, column_places] = 1 + iou / (min(size) + 1)
     pair = np.full(size, -1, np.intp)

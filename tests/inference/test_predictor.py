@@ -21,7 +21,6 @@ from analytic_runtime import DISK, SCORES, AnalyticRuntime, analytic_predictor
 from napari_tinysam import Embedding, Predictor, Prompts
 from napari_tinysam.image import to_rgb
 from napari_tinysam.inference.resize import resize_longest_side
-from napari_tinysam.masks import mask_iou
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 
 if TYPE_CHECKING:
@@ -272,7 +271,7 @@ def test_logits_of_a_prediction_are_a_prompt(
     first = predictor.predict(embedding, Prompts(boxes=(20, 10, 60, 40)))
     logits = first.logits[:, int(first.best[0])]
     second = predictor.predict(embedding, Prompts(masks=logits))
-    assert mask_iou(first.boxed().to_full(), second.boxed().to_full()) > 0.99
+    assert first.boxed().iou(second.boxed()) > 0.99
 
 
 # ------------------------------------------------------------ embeddings, threads

@@ -116,11 +116,10 @@ class Painter:
 
 @pytest.fixture
 def judged_by_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_tinysam.metrics import boxed_iou
     from tinysam_training.evaluation.simulated_user import Answer
 
     def judged(found: Any, truth: Any, drop_specks: bool = True) -> Answer:
-        iou = np.array([boxed_iou(a, b) for a, b in zip(found, truth, strict=True)])
+        iou = np.array([a.iou(b) for a, b in zip(found, truth, strict=True)])
         return Answer(list(found), iou, iou, iou)
 
     monkeypatch.setattr(careless, "judged", judged)

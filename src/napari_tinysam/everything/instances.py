@@ -11,7 +11,6 @@ import numpy as np
 from napari_tinysam.everything.proposals import Proposal
 from napari_tinysam.labels import object_masks
 from napari_tinysam.masks import BoxedMask, stability_scores
-from napari_tinysam.metrics import boxed_iou
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def answers_to(
         own = []
         for number, score in enumerate(masks.scores[row].tolist()):
             mask = masks.boxed(row, number).without_specks()
-            agreement = boxed_iou(mask, instance.mask) if mask.area else 0.0
+            agreement = mask.iou(instance.mask) if mask.area else 0.0
             stability = float(stable[row, number])
             own.append(InstanceAnswer(mask, score, stability, agreement))
         found.append(own)

@@ -24,7 +24,7 @@ from napari_tinysam.everything import (
     segment_everything,
 )
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.masks import mask_iou
+from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 from tinysam_training.data import ImageEntry, LabelledImage
@@ -126,7 +126,7 @@ def test_boxes_and_their_scores() -> None:
     ):
         true = np.zeros((SIZE, SIZE), bool)
         true[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = True
-        ious.append(mask_iou(true, mask.to_full()))
+        ious.append(BoxedMask.from_full(true).iou(mask))
     assert min(ious) > 0.8
     assert result.figures["box_iou"] == pytest.approx(np.mean(ious))
     assert result.objects == 4

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor, Prompts
 from napari_tinysam.inference.runtime import DecodedPrompts
-from napari_tinysam.masks import BoxedMask, mask_iou
+from napari_tinysam.masks import BoxedMask
 from tinysam_training.evaluation.simulated_user import (
     BATCH,
     answer_boxes,
@@ -124,14 +124,14 @@ def test_clicks_go_to_the_model_as_the_plugin_sends_them() -> None:
     # The model scores its three masks alike every time, the first of them best.
     assert np.allclose(trace.scores, 0.9)
     first = [
-        mask_iou(disc(60 / 3.2, xy), mask.to_full())
+        BoxedMask.from_full(disc(60 / 3.2, xy)).iou(mask)
         for xy, mask in zip(((80, 100), (240, 100)), truth, strict=True)
     ]
     assert trace.iou[:, 0] == pytest.approx(first, abs=0.03)
     assert trace.iou[0, 1] > trace.iou[0, 0]
     for masks, turn in ((trace.first, 0), (trace.last, 2)):
         for row in (0, 1):
-            iou = mask_iou(masks[row].to_full(), truth[row].to_full())
+            iou = masks[row].iou(truth[row])
             assert iou == pytest.approx(trace.iou[row, turn])
 
 

@@ -18,8 +18,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_tinysam.frame import LOGITS
-from napari_tinysam.masks import BoxedMask
-from napari_tinysam.metrics import boxed_iou
+from napari_tinysam.masks import BoxedMask, bounding_slices
 from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE, Prompts
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def judged(
             boxed = found.boxed(row, candidate)
             if drop_specks:
                 boxed = boxed.without_specks()
-            iou[row, candidate] = boxed_iou(boxed, true)
+            iou[row, candidate] = boxed.iou(true)
             if candidate == found.best[row]:
                 masks.append(boxed)
     rows = np.arange(len(truth))
@@ -278,7 +277,7 @@ def next_click(
     (int, int, int) or None
         x, y in pixels of the image, and 1 (missed) or 0 (too much); None where nothing is wrong.
     """
-    window = _around(true, found)
+    window = bounding_slices((true, found))
     ours, theirs = (_cut(mask, window) for mask in (true, found))
     best: tuple[float, int, int, int] | None = None
     for wrong, label in ((ours & ~theirs, POSITIVE), (theirs & ~ours, NEGATIVE)):
@@ -299,18 +298,6 @@ def next_click(
                 label,
             )
     return None if best is None else best[1:]
-
-
-def _around(a: BoxedMask, b: BoxedMask) -> tuple[slice, slice]:
-    """Smallest part of the image that holds both masks."""
-    filled = [mask.slices for mask in (a, b) if mask.mask.size]
-    rows, columns = (
-        slice(min(p[axis].start for p in filled), max(p[axis].stop for p in filled))
-        if filled
-        else slice(0, 0)
-        for axis in (0, 1)
-    )
-    return rows, columns
 
 
 def _cut(mask: BoxedMask, window: tuple[slice, slice]) -> npt.NDArray[np.bool_]:
