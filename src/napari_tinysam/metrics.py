@@ -283,7 +283,8 @@ def clicks_to_iou(curves: npt.ArrayLike, threshold: float) -> npt.NDArray[np.int
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"IoU of (N, C) clicks is needed; got shape {values.shape}.")
     good = values >= threshold
-    return np.where(good.any(axis=1), good.argmax(axis=1) + 1, values.shape[1] + 1)
+    never = values.shape[1] + 1
+    return np.asarray(np.where(good.any(axis=1), good.argmax(axis=1) + 1, never))
 
 
 def bootstrap_interval(
