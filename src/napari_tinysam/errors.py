@@ -80,11 +80,18 @@ def is_about_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(what: str = "") -> Iterator[None]:
-    """Turn what files, devices and bad values raise into a `TinySAMError`; see `sentence`."""
+def explained(what: str = "", *, defects: bool = True) -> Iterator[None]:
+    """Turn what files, devices and bad values raise into a `TinySAMError`; see `sentence`.
+
+    With ``defects=False`` a RuntimeError or TypeError passes, unless it is about memory: after a
+    long computation its traceback helps.
+    """
     try:
         yield
     except TinySAMError:
         raise
     except (MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        is_defect = isinstance(error, (RuntimeError, TypeError))
+        if is_defect and not defects and not is_about_memory(error):
+            raise
         raise TinySAMError(sentence(error, what)) from error

@@ -313,11 +313,11 @@ def test_images_may_be_called_like_labels_of_nothing(tmp_path: Path) -> None:
     assert sorted(p.name for p in batch.find_images([str(tmp_path)]).images) == names
 
 
-def test_files_that_are_passed_over_are_named(run: Callable[..., Run]) -> None:
+def test_files_that_are_skipped_are_named(run: Callable[..., Run]) -> None:
     iio.imwrite("images/a_label.tif", np.ones((128, 128), np.uint16))
     done = run("images", "-o", "out")
     assert "3 files segmented" in done.out
-    assert "1 file passed over" in done.err
+    assert "1 file skipped" in done.err
     assert "a_label.tif" in done.err
 
 

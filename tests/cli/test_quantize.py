@@ -13,8 +13,8 @@ import pytest
 
 from command import Run, run_command
 from napari_tinysam import checkpoints
-from napari_tinysam.cli import quantize as cli_quantize
 from tinysam_training.quantize import products
+from tinysam_training.quantize import run as quantizing
 from tinysam_training.quantize.search import ScaleSearch
 from training.small_runs import write_pairs, write_start
 
@@ -33,10 +33,9 @@ def run(
     """Run the command in an empty folder, with a search of few candidates."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(products, "_KEPT", 100_000)  # some gigabytes less
-    whole = cli_quantize.quantize
     few = ScaleSearch(candidates=3, rounds=1, coarse=2)
     monkeypatch.setattr(
-        cli_quantize, "quantize", lambda request, note: whole(request, note, few)
+        quantizing, "quantize", partial(quantizing.quantize, settings=few)
     )
 
     return partial(run_command, capsys, "quantize")

@@ -1,117 +1,163 @@
-"""The work behind ``napari-tinysam evaluate``: a model, labelled images, figures."""
+"""``napari-tinysam evaluate``: how good a model is on labelled images."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from napari_tinysam.cli.running import Running
-from napari_tinysam.errors import (
-    DataError,
-    FileError,
-    TinySAMError,
-    UsageError,
-    explained,
+import typer
+
+from napari_tinysam.cli import protocols
+from napari_tinysam.cli.console import counted, note, progress_bar
+from napari_tinysam.cli.loading import find_images, load_predictor
+from napari_tinysam.cli.options import (
+    DeviceOption,
+    ModelArgument,
+    PartlyAnnotatedOption,
+    PrecisionOption,
+    ThreadsOption,
 )
-from napari_tinysam.files import writing
+from napari_tinysam.errors import FileError, TinySAMError, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluation.evaluate import Evaluation, EvaluationSettings
 
-#: The part of a split set that is meant for judging models.
-_HELD_OUT = "val"
 
+def evaluate(
+    context: typer.Context,
+    model: ModelArgument,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of images and their labels; with --protocol coco or lvis a JSON file "
+            "of annotations.",
+            show_default=False,
+        ),
+    ],
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the figures as JSON."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Also write curves, example images and the figures of each image.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="train, val or test. Without it: val if DATA is split, else all images.",
+        ),
+    ] = None,
+    objects: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Objects of an image that get prompts; 0: all."
+        ),
+    ] = 8,
+    clicks: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Clicks on each object.")
+    ] = 9,
+    images: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="At most so many images of each set."),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    partly_annotated: PartlyAnnotatedOption = False,
+    automatic: Annotated[
+        bool,
+        typer.Option(
+            "--automatic/--no-automatic",
+            help="Also segment each image without prompts, as Auto-segment does; it takes longest. "
+            "The object head alone is always judged.",
+        ),
+    ] = True,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure as papers do instead. coco, lvis: mask AP with the boxes of a detector "
+            "as prompts. points: mean IoU of all masks at 1 to --clicks points.",
+        ),
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For coco and lvis: the boxes, a JSON file in COCO's result format.",
+        ),
+    ] = None,
+    image_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For coco and lvis: the images. Without it: the folder of DATA.",
+        ),
+    ] = None,
+) -> None:
+    """Measure how good MODEL is on the labelled images in DATA.
 
-@dataclass(frozen=True)
-class EvaluateRequest:
-    """What the command line says.
-
-    Parameters
-    ----------
-    model : str
-        A registry name or a file.
-    data : Path
-        A folder of labelled images.
-    json, output : Path or None
-        A file for the figures, and a folder for pictures and the figures of each image.
-    split : str or None
-        Which part of the data; None: the held-out one where there is one, else all.
-    objects : int
-        Objects an image that get prompts; 0 for all.
-    clicks : int
-        Clicks on each.
-    images : int or None
-        At most so many images of each set, evenly spaced.
-    running : Running
-        How the model runs.
-    partly_annotated : bool
-        Whether a pixel without label may belong to an object.
-    automatic : bool
-        Whether images are also segmented without prompts, as Auto-segment does.
+    Prompts come from the labels: the box around an object, a click at its deepest pixel, and
+    further clicks where the mask is wrong. Figures are means over images, with 95 % intervals: IoU
+    for a box, for a careless box, for one click (also of the best of the three masks) and for
+    three, the clicks needed for an IoU of 0.85 (one more than made if they do not suffice), the
+    error of the predicted score, mSA and AP50 of Auto-segment (guided by the object head; without
+    one the grid of points), and mSA of the object head alone.
     """
+    from tinysam_training.evaluation.evaluate import EvaluationSettings
 
-    model: str
-    data: Path
-    json: Path | None = None
-    output: Path | None = None
-    split: str | None = None
-    objects: int = 8
-    clicks: int = 9
-    images: int | None = None
-    running: Running = field(default_factory=Running)
-    partly_annotated: bool = False
-    automatic: bool = True
-
-    def check(self) -> None:
-        """Check all that can be checked before the slow part.
-
-        Raises
-        ------
-        UsageError
-            If a number makes no sense.
-        TinySAMError
-            If an output cannot be written, or something to draw with is missing.
-        """
-        if self.objects < 0:
-            raise UsageError("--objects is 0 (all objects) or more.")
-        if self.clicks < 1:
-            raise UsageError("--clicks is 1 or more.")
-        if self.images is not None and self.images < 1:
-            raise UsageError("--images is 1 or more.")
-        if self.json is not None:
-            writing.check_output(self.json, (".json",))
-        if self.output is not None:
-            _check_folder(self.output)
-        if self.output is not None and importlib.util.find_spec("matplotlib") is None:
-            raise TinySAMError(
-                "Pictures need matplotlib, which is not installed: pip install "
-                '"napari-tinysam[train]", or leave out --output.'
-            )
-
-    @property
-    def settings(self) -> EvaluationSettings:
-        """What is measured."""
-        from tinysam_training.evaluation.evaluate import EvaluationSettings
-
-        return EvaluationSettings(
-            objects=self.objects,
-            clicks=self.clicks,
-            automatic=self.automatic,
-            keep_masks=self.output is not None,
-        )
+    given = {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    protocols.check_options(protocol, given - {"model", "data"})
+    _check_outputs(json, output)
+    load = partial(load_predictor, model, device, precision, threads)
+    interrupted = False
+    with explained():
+        if detections is not None and protocol is not None:
+            images_of = data.parent if image_folder is None else image_folder
+            text = protocols.by_boxes(load, data, detections, images_of, protocol, json)
+        else:
+            entries = _entries(data, split, images, not partly_annotated)
+            if protocol is not None:
+                text = protocols.by_points(load, entries, clicks, json)
+            else:
+                settings = EvaluationSettings(
+                    objects=objects,
+                    clicks=clicks,
+                    automatic=automatic,
+                    keep_masks=output is not None,
+                )
+                evaluation = _evaluated(load(images=len(entries)), entries, settings)
+                interrupted = len(evaluation.results) < len(entries)
+                text = _report(evaluation, entries, json, output)
+    typer.echo(text)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that is not there and cannot be made; raises `FileError`."""
+def _check_outputs(json: Path | None, folder: Path | None) -> None:
+    """Refuse what cannot be written, before the slow part; raises `FileError`."""
+    from napari_tinysam.files.writing import check_output
+
+    if json is not None:
+        check_output(json, (".json",))
+    if folder is None:
+        return
     try:
         existing = folder.resolve()
         while not existing.exists():
@@ -121,151 +167,77 @@ def _check_folder(folder: Path) -> None:
     if not existing.is_dir():
         raise FileError(f"{existing} is a file; --output names a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise FileError(f"The folder {existing} may not be written to by you.")
+        raise FileError(f"You may not write to the folder {existing}.")
 
 
-@dataclass(frozen=True, eq=False)
-class EvaluationOutcome:
-    """What the command has to say.
-
-    Parameters
-    ----------
-    text : str
-        For stdout.
-    interrupted : bool
-        Whether Ctrl+C ended it, after some of the images.
-    """
-
-    text: str
-    interrupted: bool = False
-
-
-def evaluate_model(
-    request: EvaluateRequest,
-    *,
-    note: Callable[[str], None],
-) -> EvaluationOutcome:
-    """Judge a model on labelled images, and write what was asked for.
-
-    Parameters
-    ----------
-    request : EvaluateRequest
-        What to do.
-    note : callable
-        Called with sentences for the user.
-
-    Raises
-    ------
-    TinySAMError
-        If model, images or outputs cannot be had.
-    """
-    request.check()
-    entries = _entries(request, note)
-    with explained():
-        predictor = request.running.load(request.model, len(entries))
-        evaluation = _evaluate(predictor, entries, request.settings)
-    if len(evaluation.results) < len(entries):
-        return _interrupted(evaluation, len(entries), note)
-    return EvaluationOutcome(_report(request, evaluation, entries))
-
-
-def _entries(request: EvaluateRequest, note: Callable[[str], None]) -> list[ImageEntry]:
-    """List the images to judge by, and say what is left out."""
-    from tinysam_training.data.findings import findings_of
-    from tinysam_training.data.sources.folders import find_pairs
-
-    complete = not request.partly_annotated
-    found: list[ImageEntry] = []
-    with explained():
-        if request.split is None:
-            with suppress(
-                DataError
-            ):  # not split; the next one says what cannot be read
-                found = find_pairs(request.data, _HELD_OUT, complete)
-        if not found:
-            found = find_pairs(request.data, request.split, complete)
-    findings = findings_of(found)
-    if not found:
-        raise TinySAMError(
-            findings[0].text if findings else f"{request.data} holds no images."
-        )
-    for finding in findings[:3]:
-        note(finding.text)
-    if len(findings) > 3:
-        note(f"{len(findings) - 3} more files were left out.")
-    return found if request.images is None else _some_of_each_set(found, request.images)
-
-
-def _some_of_each_set(entries: list[ImageEntry], count: int) -> list[ImageEntry]:
-    """At most `count` images of each set."""
+def _entries(
+    data: Path, split: str | None, images: int | None, complete: bool
+) -> list[ImageEntry]:
+    """List the images to judge by, and report those that are left out."""
     from tinysam_training.data.spacing import evenly_spaced
 
+    found = find_images(data, split, "val", complete)
+    texts = [finding.text for finding in found.findings]
+    if not found:
+        raise TinySAMError(texts[0] if texts else f"{data} holds no images.")
+    for text in texts[:3]:
+        note(text)
+    if len(texts) > 3:
+        note(f"{len(texts) - 3} more files were left out.")
     sets: dict[str, list[ImageEntry]] = {}
-    for entry in entries:
+    for entry in found:
         sets.setdefault(entry.dataset, []).append(entry)
-    chosen = []
-    for some in sets.values():
-        chosen += evenly_spaced(some, count)
-    return chosen
+    return [
+        entry
+        for some in sets.values()
+        for entry in evenly_spaced(some, images or len(some))
+    ]
 
 
-def _evaluate(
+def _evaluated(
     predictor: Predictor, entries: list[ImageEntry], settings: EvaluationSettings
 ) -> Evaluation:
     """Results of all images, or after Ctrl+C of those before it."""
-    from tqdm import tqdm
-
     from tinysam_training.evaluation.evaluate import Evaluation, evaluate_images
 
     results = []
-    bar = tqdm(
-        evaluate_images(predictor, entries, settings),
-        total=len(entries),
-        unit="image",
-        file=sys.stderr,
-        disable=None,  # where nobody watches
-        leave=False,
-    )
-    try:
-        for result in bar:
-            results.append(result)
-    except KeyboardInterrupt:
-        if not results:
-            raise
-    finally:
-        bar.close()
+    found = evaluate_images(predictor, entries, settings)
+    with progress_bar(iterable=found, total=len(entries), unit="image") as bar:
+        try:
+            for result in bar:
+                results.append(result)
+        except KeyboardInterrupt:
+            if not results:
+                raise
     name, runtime = predictor.name, predictor.runtime_name
     return Evaluation(name, runtime, settings, tuple(results))
 
 
-def _interrupted(
-    evaluation: Evaluation, total: int, note: Callable[[str], None]
-) -> EvaluationOutcome:
-    from tinysam_training.evaluation.report import table
-
-    done = len(evaluation.results)
-    images = "image" if done == 1 else "images"
-    note(f"These figures are of {done} {images} of {total}; no file was written.")
-    return EvaluationOutcome(table(evaluation), interrupted=True)
-
-
 def _report(
-    request: EvaluateRequest, evaluation: Evaluation, entries: list[ImageEntry]
+    evaluation: Evaluation,
+    entries: list[ImageEntry],
+    json: Path | None,
+    folder: Path | None,
 ) -> str:
     """Write the files that were asked for; return the table and where they are."""
     from tinysam_training.evaluation.pictures import write_pictures
     from tinysam_training.evaluation.report import table, write_csv, write_json
 
+    done = len(evaluation.results)
+    if done < len(entries):
+        note(
+            f"These figures are of {counted(done, 'image')} of {len(entries)}; no file was written."
+        )
+        return table(evaluation)
     lines = [f"{evaluation.model}, {evaluation.runtime}", table(evaluation)]
-    with explained():
-        if request.json is not None:
-            write_json(request.json, evaluation)
-            lines.append(f"{request.json}: these figures and more")
-        if request.output is not None:
-            request.output.mkdir(parents=True, exist_ok=True)
-            write_json(request.output / "evaluation.json", evaluation)
-            write_csv(request.output / "images.csv", evaluation)
-            names = write_pictures(request.output, evaluation, entries)
-            files = ", ".join(["evaluation.json", "images.csv", *names])
-            lines.append(f"{request.output}: {files}")
+    if json is not None:
+        write_json(json, evaluation)
+        lines.append(f"{json}: these figures and more")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "evaluation.json", evaluation)
+        write_csv(folder / "images.csv", evaluation)
+        names = write_pictures(folder, evaluation, entries)
+        files = ", ".join(["evaluation.json", "images.csv", *names])
+        lines.append(f"{folder}: {files}")
     return "\n".join(lines)

@@ -7,55 +7,44 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tinysam.cli.options import download_progress, note
+from napari_tinysam.cli.console import download_progress, note
+from napari_tinysam.cli.options import ModelArgument
 from napari_tinysam.errors import UsageError, explained
 
 if TYPE_CHECKING:
     from napari_tinysam.checkpoints import LoadedCheckpoint
 
-#: What a file says about itself that is for this plugin alone, or said elsewhere.
+#: Notes of a checkpoint that only this plugin needs, or that the files say elsewhere.
 _OWN_NOTES = frozenset({"dense_prompts", "eight_bits", "everything", "format"})
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A model (see 'napari-tinysam models') or a checkpoint file.",
-        show_default=False,
-    ),
-]
-FolderOption = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FOLDER",
-        help="Where the files go: a new folder, or an empty one.",
-        show_default=False,
-    ),
-]
-FormatOption = Annotated[
-    str, typer.Option("--format", metavar="NAME", help="onnx or openvino.")
-]
-IntegersOption = Annotated[
-    bool,
-    typer.Option(
-        "--int8",
-        help="Keep the 8-bit integers of a quantized model: a quarter of the size.",
-    ),
-]
 
 
 def export(
     model: ModelArgument,
-    output: FolderOption,
-    format: FormatOption = "onnx",
-    int8: IntegersOption = False,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where the files go: a new folder, or an empty one.",
+            show_default=False,
+        ),
+    ],
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="onnx or openvino.")
+    ] = "onnx",
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Keep the 8-bit integers of a quantized model: a quarter of the size.",
+        ),
+    ] = False,
 ) -> None:
-    """Write MODEL as an encoder and a decoder that other programs run, without this plugin.
+    """Write MODEL as files that other programs run.
 
-    The folder gets both, a page that says what goes in and out, and the same for programs.
-    docs/export.md has examples.
+    They need neither this plugin nor torch. The folder gets an encoder, a decoder, a page that
+    describes their inputs and outputs, and the same for programs. docs/export.md has examples.
     """
     from napari_tinysam.checkpoints import load
     from napari_tinysam.export import FORMATS, check_folder, check_packages
@@ -76,7 +65,7 @@ def export(
 
 
 def _notes(loaded: LoadedCheckpoint) -> dict[str, str]:
-    """Say what the files tell about their model."""
+    """Describe the model in the files: its name, fingerprint, licence and history."""
     from napari_tinysam.checkpoints import REGISTRY
 
     notes = {"name": loaded.name, "fingerprint": loaded.fingerprint}

@@ -1,50 +1,67 @@
-"""What several commands share: options that mean the same, and how they talk to the user."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_MODEL = "A model (see 'napari-tinysam models') or a checkpoint file."
 
-ModelOption = Annotated[
-    str,
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)
+]
+ModelOption = Annotated[str, typer.Option(metavar="NAME|FILE", help=_MODEL)]
+ModelOutputOption = Annotated[
+    Path,
     typer.Option(
-        metavar="NAME|FILE",
-        help="A model (see 'napari-tinysam models') or a checkpoint file.",
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The model to write, .safetensors. An existing file is replaced.",
+        show_default=False,
     ),
 ]
 DeviceOption = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
 ]
-
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="On a CPU: auto, f32, bf16 or, for quantized models, int8. auto takes the fastest on "
+        "this computer.",
+    ),
+]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="On a CPU; 0 takes as many as are fastest."),
+]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C",
+        help="Which channel, from 0. The model sees two or three (2,0,1) as red, green and blue. "
+        "Without it: colours, or the first channel.",
+    ),
+]
 SeriesOption = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=0,
-        help="Which image of a file that holds several (series, frames), from 0; else the first.",
+        help="Which image of a file that holds several (series, frames), from 0. Without it: the "
+        "first.",
     ),
 ]
-
-
-def note(message: str) -> None:
-    """Say a sentence on stderr."""
-    typer.echo(" ".join(message.split()), err=True)
-
-
-def download_progress() -> Callable[[int, int], None] | None:
-    """Return what shows the progress of a download, for somebody who watches."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        percent = f" {100 * done // total} %" if total else ""
-        end = "\n" if 0 < total <= done else ""
-        text = f"\rDownloading: {done / 1e6:.0f} MB{percent}{end}"
-        typer.echo(text, nl=False, err=True)
-
-    return show
+PartlyAnnotatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--partly-annotated",
+        help="Pixels without a label may belong to objects that nobody drew.",
+    ),
+]
+SeedOption = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Of all random choices.")
+]

@@ -1,4 +1,4 @@
-"""Points and boxes of the command line: text to coordinates, coordinates to objects. numpy only."""
+"""Points and boxes of the command line: from text to coordinates to the prompts of objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class ObjectPrompt:
-    """What was said about one object, in pixels of the image.
+    """The prompts of one object, in pixels of the image.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def check_inside(
 def group(
     positive: Sequence[Point], negative: Sequence[Point], boxes: Sequence[Box]
 ) -> list[ObjectPrompt]:
-    """Say which point belongs to which object.
+    """Decide which point belongs to which object.
 
     Each box is an object. All points belong to one box if there is just one. With several boxes, a
     point belongs to the smallest box that contains it, and the points in no box make one further
@@ -182,7 +182,7 @@ def _with_point(prompt: ObjectPrompt, point: Point, sign: int) -> ObjectPrompt:
 
 
 def to_prompts(objects: Sequence[ObjectPrompt]) -> Prompts:
-    """Return the objects as one batch, rows of unequal length filled up."""
+    """Return the objects as one batch; short rows of points are padded."""
     longest = max(len(o.positive) + len(o.negative) for o in objects)
     points = np.zeros((len(objects), longest, 2), np.float32)
     labels = np.full((len(objects), longest), IGNORED, np.int32)

@@ -1,121 +1,83 @@
-"""The work behind ``napari-tinysam quantize``."""
+"""``napari-tinysam quantize``: a smaller and faster model with 8-bit integers."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from napari_tinysam.cli.training import explained
-from napari_tinysam.errors import TinySAMError, UsageError
-from napari_tinysam.files import writing
-from napari_tinysam.files.atomic import replacing
+import typer
+
+from napari_tinysam.cli.console import PartsBar, say
+from napari_tinysam.cli.options import ModelArgument, SeedOption
+from napari_tinysam.errors import TinySAMError, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tinysam_training.quantize.run import Quantized
-    from tinysam_training.quantize.search import ScaleSearch
 
 #: So many of the most expensive layers are named.
 _SHOWN = 8
 
 
-@dataclass(frozen=True)
-class QuantizeRequest:
-    """What the command line says.
-
-    Parameters
-    ----------
-    model : str
-        A registry name or a file.
-    data : list of Path
-        Folders of images.
-    output : Path
-        The model to write; ``.safetensors`` is added if it is not there.
-    images : int
-        So many are used.
-    seed : int
-        Of all random choices.
-    layers : Path, optional
-        A table of all layers to write, CSV.
-    """
-
-    model: str
-    data: list[Path]
-    output: Path
-    images: int = 8
-    seed: int = 0
-    layers: Path | None = None
-
-    def checked_output(self) -> Path:
-        """Check what can be checked before the slow part, and name the file.
-
-        Raises
-        ------
-        UsageError, TinySAMError
-            If a value makes no sense, or the output cannot be written.
-        """
-        if self.images < 1:
-            raise UsageError("--images is 1 or more.")
-        if self.seed < 0:
-            raise UsageError("--seed is 0 or more.")
-        output = self.output
-        if output.suffix != ".safetensors":
-            output = output.with_name(output.name + ".safetensors")
-        writing.check_output(output, (".safetensors",))
-        if self.layers is not None:
-            writing.check_output(self.layers, (".csv",))
-        return output
-
-
 def quantize(
-    request: QuantizeRequest,
-    note: Callable[[str], None],
-    settings: ScaleSearch | None = None,
-) -> str:
-    """Quantize a model.
+    model: ModelArgument,
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...",
+            help="Folders of images of the kinds that the model is for, with labels or without.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The model to write.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many images are used.")
+    ] = 8,
+    seed: SeedOption = 0,
+    layers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Also write a table of all layers: what each costs, and how it is computed.",
+        ),
+    ] = None,
+) -> None:
+    """Make MODEL smaller and faster with 8-bit integers.
 
-    Parameters
-    ----------
-    request : QuantizeRequest
-    note : callable
-        Called with sentences for the user.
-    settings : ScaleSearch, optional
-        Of the search, if not the usual.
-
-    Returns
-    -------
-    str
-        Where the model is, and what it costs.
-
-    Raises
-    ------
-    TinySAMError
-        If data or model cannot be used, or memory or disk space ends.
+    A few images of DATA calibrate it. The file has a quarter of the size, and is used like any
+    other model. Whether its integers are faster on a computer without a GPU is measured there at
+    first use.
     """
-    output = request.checked_output()
     from napari_tinysam import checkpoints
+    from napari_tinysam.files.writing import check_output
     from tinysam_training.data.fingerprints import combined
+    from tinysam_training.quantize import run
     from tinysam_training.quantize.calibration_images import calibration_images
-    from tinysam_training.quantize.run import quantize as run
 
-    with explained():
-        entries = calibration_images(request.data, request.images)
-        loaded = checkpoints.load(request.model)
+    if output.suffix != ".safetensors":
+        output = output.with_name(output.name + ".safetensors")
+    check_output(output, (".safetensors",))
+    if layers is not None:
+        check_output(layers, (".csv",))
+    with explained(defects=False):
+        entries = calibration_images(data, images)
+        loaded = checkpoints.load(model)
         if loaded.model.quantization is not None:
             raise TinySAMError(f"{loaded.name} is quantized already.")
-        note(
+        say(
             f"Calibrating {loaded.name} with {len(entries)} images: "
             + ", ".join(entry.name for entry in entries)
         )
-        with _CalibrationBar() as bar:
-            made = run(
-                loaded.model, entries, settings, seed=request.seed, report=bar.report
-            )
+        with PartsBar() as bar:
+            made = run.quantize(loaded.model, entries, seed=seed, report=bar.report)
         notes = {
             **loaded.notes,
             "made_by": "napari-tinysam quantize",
@@ -123,19 +85,19 @@ def quantize(
             "calibration_data": combined(*(entry.fingerprint for entry in entries)),
         }
         checkpoints.save(made.model, output, notes)
-        if request.layers is not None:
-            _write_layers(made, request.layers)
-    size = output.stat().st_size / sum(
-        tensor.numel() * 4 for tensor in loaded.model.state_dict().values()
-    )
-    return _summary(output, size, made)
+        if layers is not None:
+            _write_layers(made, layers)
+    floats = sum(tensor.numel() * 4 for tensor in loaded.model.state_dict().values())
+    typer.echo(_summary(output, floats, made))
 
 
-def _summary(output: Path, share: float, made: Quantized) -> str:
+def _summary(output: Path, floats: int, made: Quantized) -> str:
+    """Describe the file and the most expensive layers; `floats` is bytes in 32 bits."""
     layers = made.model.quantization or {}
     integers = sum(layer.input is not None for layer in layers.values())
+    size = output.stat().st_size
     lines = [
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {share:.0%} of the model in 32 bits; "
+        f"{output}: {size / 1e6:.1f} MB, {size / floats:.0%} of the model in 32 bits; "
         f"{made.seconds / 60:.1f} minutes with {made.images} images",
         f"{integers} of {len(layers)} layers are computed with integers; difference of the answers "
         f"on these images (KL): {made.loss:.2g}",
@@ -156,6 +118,11 @@ def _summary(output: Path, share: float, made: Quantized) -> str:
 
 def _write_layers(made: Quantized, path: Path) -> None:
     """Write what each layer costs and how it is computed, the most expensive first."""
+    import csv
+    import io
+
+    from napari_tinysam.files.atomic import replacing
+
     layers = made.model.quantization or {}
     with (
         replacing(path) as file,
@@ -169,28 +136,3 @@ def _write_layers(made: Quantized, path: Path) -> None:
             how = "integers" if layers[each.name].input is not None else "floats"
             costs = (f"{each.before:.3g}", f"{each.after:.3g}")
             rows.writerow([each.name, each.kind, *costs, how])
-
-
-class _CalibrationBar:
-    """A progress bar on stderr, where somebody watches."""
-
-    def __enter__(self) -> _CalibrationBar:
-        self._bar: Any = None
-        self._what = ""
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def report(self, what: str, done: int, total: int) -> None:
-        """Show how far a part is."""
-        from tqdm import tqdm
-
-        if what != self._what:
-            self.__exit__()
-            self._what = what
-            self._bar = tqdm(
-                total=total, desc=what, file=sys.stderr, disable=None, leave=False
-            )
-        self._bar.update(done - self._bar.n)

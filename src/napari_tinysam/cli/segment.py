@@ -1,26 +1,31 @@
-"""The work behind ``napari-tinysam segment`` and ``demo``: one plane, its objects, two files."""
+"""``napari-tinysam segment``: the objects at points and in boxes of one plane, as labels."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
-from napari_tinysam.cli import prompts as cli_prompts
-from napari_tinysam.cli.running import Running
+from napari_tinysam.cli.console import counted, note
+from napari_tinysam.cli.loading import load_predictor
+from napari_tinysam.cli.options import (
+    ChannelOption,
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    SeriesOption,
+    ThreadsOption,
+)
 from napari_tinysam.errors import SelectionError, UsageError, explained
-from napari_tinysam.files import planes as reading
-from napari_tinysam.files import writing
-from napari_tinysam.labels import draw_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    import numpy as np
     import numpy.typing as npt
 
-    from napari_tinysam.cli.prompts import Box, ObjectPrompt, Point
+    from napari_tinysam.cli.prompts import ObjectPrompt
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
@@ -28,75 +33,114 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
-@dataclass(frozen=True)
-class SegmentRequest:
-    """What the command line says, as text and paths.
+def segment(
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGE",
+            help="TIFF, OME-TIFF, NPY, PNG or JPEG.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Labels to write: .tif, .png or .npy. An existing file is replaced.",
+            show_default=False,
+        ),
+    ],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="x,y", help="A pixel on the object. Repeatable."),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option(metavar="x,y", help="A pixel beside the object. Repeatable."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="x0,y0,x1,y1", help="A box around one object. Repeatable."
+        ),
+    ] = None,
+    model: ModelOption = "default",
+    channel: ChannelOption = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Which plane of a stack, from 0; one number for each of its axes (3,0). "
+            "Without it: the first.",
+        ),
+    ] = None,
+    series: SeriesOption = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write a PNG of the image, outlines and prompts."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Write the objects at points and in boxes of IMAGE as labels.
 
-    Parameters
-    ----------
-    image, output, overlay : Path
-        What to read, and where labels and (not always) a picture go.
-    point, negative, box : sequence of str
-        Prompts.
-    channel, plane : str or None
-        Which part of the file.
-    series : int or None
-        Which image of it.
+    Coordinates are pixels: x to the right, y down, the centre of the first pixel is 0,0.
+
+    Without boxes, all points are about one object. Each box is an object of its own. With one box,
+    all points refine its object. With several boxes, a point refines the smallest box that contains
+    it, and the points outside all boxes make one further object.
+
+    Labels are numbered from 1: first the boxes in their order, then the object that has points
+    only. Where two objects claim a pixel, the one with the lower number has it.
     """
+    from napari_tinysam.cli import prompts
+    from napari_tinysam.files.planes import read_plane
+    from napari_tinysam.files.writing import write_labels
 
-    image: Path
-    output: Path
-    overlay: Path | None = None
-    point: Sequence[str] = ()
-    negative: Sequence[str] = ()
-    box: Sequence[str] = ()
-    channel: str | None = None
-    plane: str | None = None
-    series: int | None = None
+    started = time.perf_counter()
+    points = [prompts.parse_point(text) for text in point or ()]
+    negatives = [prompts.parse_point(text) for text in negative or ()]
+    boxes = [prompts.parse_box(text) for text in box or ()]
+    prompts.group(points, negatives, boxes)  # complain before the slow part
+    selection = {
+        name: None if text is None else prompts.parse_indices(text)
+        for name, text in (("channel", channel), ("plane", plane))
+    }
+    _check_outputs(image, output, overlay)
+    try:
+        source = read_plane(image, series=series, **selection)
+    except SelectionError as error:
+        raise UsageError(str(error)) from error
+    boxes = prompts.check_inside([*points, *negatives], boxes, source.size)
+    objects = prompts.group(points, negatives, boxes)
+    for remark in source.notes:
+        note(remark)
+    with explained():
+        predictor = load_predictor(model, device, precision, threads)
+        result = segment_objects(predictor, source.pixels, objects, **source.options)
+    write_labels(output, result.labels)
+    if overlay is not None:
+        result.write_overlay(overlay, source.pixels, **source.options)
+    typer.echo(result.summary(output, time.perf_counter() - started))
+    for warning in result.warnings:
+        note(warning)
 
-    def read(self) -> tuple[reading.FilePlane, list[ObjectPrompt]]:
-        """Read the image and the prompts, and check all that can be checked before the model.
 
-        Raises
-        ------
-        UsageError
-            If the prompts, the selection or the outputs make no sense for this image.
-        TinySAMError
-            If the image cannot be read.
-        """
-        try:
-            points, negatives, boxes = self._prompts()
-            channel, plane = (
-                None if text is None else cli_prompts.parse_indices(text)
-                for text in (self.channel, self.plane)
-            )
-            self._check_outputs()
-            source = reading.read_plane(
-                self.image, channel=channel, plane=plane, series=self.series
-            )
-            boxes = cli_prompts.check_inside([*points, *negatives], boxes, source.size)
-            return source, cli_prompts.group(points, negatives, boxes)
-        except SelectionError as error:
-            raise UsageError(str(error)) from error
+def _check_outputs(image: Path, output: Path, overlay: Path | None) -> None:
+    from napari_tinysam.files.writing import LABEL_SUFFIXES, check_output
 
-    def _prompts(self) -> tuple[list[Point], list[Point], list[Box]]:
-        points = [cli_prompts.parse_point(text) for text in self.point]
-        negatives = [cli_prompts.parse_point(text) for text in self.negative]
-        boxes = [cli_prompts.parse_box(text) for text in self.box]
-        cli_prompts.group(points, negatives, boxes)  # complain before the slow part
-        return points, negatives, boxes
-
-    def _check_outputs(self) -> None:
-        writing.check_output(self.output, writing.LABEL_SUFFIXES)
-        outputs = [self.output]
-        if self.overlay is not None:
-            writing.check_output(self.overlay, (".png",))
-            outputs.append(self.overlay)
-        resolved = [path.resolve() for path in outputs]
-        if any(_same_file(self.image, path) for path in resolved):
-            raise UsageError(f"The output would replace the image {self.image} itself.")
-        if len(resolved) == 2 and _same_file(*resolved):
+    check_output(output, LABEL_SUFFIXES)
+    if overlay is not None:
+        check_output(overlay, (".png",))
+        if _same_file(output, overlay):
             raise UsageError("Labels and overlay need a file each.")
+    if any(path and _same_file(image, path) for path in (output, overlay)):
+        raise UsageError(f"The output would replace the image {image} itself.")
 
 
 def _same_file(a: Path, b: Path) -> bool:
@@ -106,6 +150,9 @@ def _same_file(a: Path, b: Path) -> bool:
         return False
 
 
+# --------------------------------------------------------- what segment and demo share
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Labels of one plane and how they were made.
@@ -113,13 +160,13 @@ class Result:
     Parameters
     ----------
     labels : numpy.ndarray
-        (Y, X) uint16 or uint32; object number 1 is the first of `objects`.
+        (Y, X) uint16 or uint32; label 1 is the first of `objects`.
     scores : list of float
         The IoU that the model predicts for each mask.
     objects : list of ObjectPrompt
-        What was asked.
+        The prompts.
     model : str
-        What answered, for messages.
+        Model and runtime, for messages.
     """
 
     labels: npt.NDArray[np.uint16 | np.uint32]
@@ -130,24 +177,24 @@ class Result:
     @property
     def areas(self) -> npt.NDArray[np.intp]:
         """(N,) pixels of each object in the labels."""
+        import numpy as np
+
         return np.bincount(self.labels.ravel(), minlength=len(self.objects) + 1)[1:]
 
-    def summary(self, name: str, seconds: float) -> str:
+    def summary(self, path: Path, seconds: float) -> str:
         """Return a line about all objects and one about each.
 
         Parameters
         ----------
-        name : str
-            What was written.
+        path : Path
+            The file of the labels.
         seconds : float
-            How long it took.
+            The time it took.
         """
         height, width = self.labels.shape
-        found = np.count_nonzero(self.areas)
-        noun = "object" if found == 1 else "objects"
+        found = counted(int((self.areas > 0).sum()), "object")
         lines = [
-            f"{name}: {found} {noun}, {width} × {height} pixels, {self.model}, "
-            f"{seconds:.1f} s",
+            f"{path}: {found}, {width} × {height} pixels, {self.model}, {seconds:.1f} s",
             "label  area (pixels)  score",
         ]
         for number, row in enumerate(zip(self.areas, self.scores, strict=True), 1):
@@ -164,14 +211,10 @@ class Result:
             if not area
         ]
 
-    def write_labels(self, path: Path) -> None:
-        """Write the labels; raises `FileError` where that is not possible."""
-        writing.write_labels(path, self.labels)
-
     def write_overlay(
-        self, path: Path, pixels: npt.NDArray[Any], options: dict[str, Any]
+        self, path: Path, pixels: npt.NDArray[Any], **options: Any
     ) -> None:
-        """Write the image with the result drawn over it.
+        """Write the image with outlines and prompts drawn over it.
 
         Parameters
         ----------
@@ -179,54 +222,43 @@ class Result:
             A PNG file.
         pixels : numpy.ndarray
             The image.
-        options : dict
-            Keyword arguments of `to_rgb` for it.
+        **options
+            Of `to_rgb`.
 
         Raises
         ------
-        TinySAMError
+        FileError
             If the file cannot be written.
         """
+        from napari_tinysam.cli.prompts import to_prompts
         from napari_tinysam.files.overlay import draw_overlay
+        from napari_tinysam.files.writing import write_picture
         from napari_tinysam.image import to_rgb
 
-        prompts = cli_prompts.to_prompts(self.objects)
-        picture = draw_overlay(to_rgb(pixels, **options), self.labels, prompts)
-        writing.write_picture(path, picture)
+        rgb = to_rgb(pixels, **options)
+        write_picture(path, draw_overlay(rgb, self.labels, to_prompts(self.objects)))
 
 
-def segment_plane(
+def segment_objects(
+    predictor: Predictor,
     pixels: npt.NDArray[Any],
-    options: dict[str, Any],
     objects: list[ObjectPrompt],
-    *,
-    model: str,
-    running: Running | None = None,
+    **options: Any,
 ) -> Result:
-    """Load a model, encode a plane, decode its objects.
+    """Encode a plane and decode its objects.
 
     Parameters
     ----------
+    predictor : Predictor
     pixels : numpy.ndarray
         The image.
-    options : dict
-        Keyword arguments of `to_rgb` for it.
     objects : list of ObjectPrompt
         What to segment, in pixels of the image.
-    model : str
-        As in `napari_tinysam.load_model`.
-    running : Running, optional
-        How it runs.
-
-    Raises
-    ------
-    TinySAMError
-        If the model cannot be had, or the image is none for it.
+    **options
+        Of `to_rgb`.
     """
-    with explained():
-        predictor = (running or Running()).load(model)
-        embedding = predictor.encode(pixels, **options)
-        labels, scores = _labels(predictor, embedding, objects)
+    embedding = predictor.encode(pixels, **options)
+    labels, scores = _labels(predictor, embedding, objects)
     name = f"model {predictor.name}, {predictor.runtime_name}"
     return Result(labels, scores, objects, name)
 
@@ -235,11 +267,16 @@ def _labels(
     predictor: Predictor, embedding: Embedding, objects: list[ObjectPrompt]
 ) -> tuple[npt.NDArray[np.uint16 | np.uint32], list[float]]:
     """(Y, X) labels from 1 in the order of the objects, and their scores."""
+    import numpy as np
+
+    from napari_tinysam.cli.prompts import to_prompts
+    from napari_tinysam.labels import draw_mask
+
     dtype = np.uint16 if len(objects) <= np.iinfo(np.uint16).max else np.uint32
     labels = np.zeros(embedding.original_size, dtype)
     scores: list[float] = []
     for start in range(0, len(objects), _BATCH):
-        prompts = cli_prompts.to_prompts(objects[start : start + _BATCH])
+        prompts = to_prompts(objects[start : start + _BATCH])
         masks = predictor.predict(embedding, prompts)
         for row, candidate in enumerate(masks.best):
             boxed = masks.boxed(row, int(candidate)).without_specks()

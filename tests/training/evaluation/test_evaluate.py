@@ -1,21 +1,18 @@
-"""Evaluation of models whose masks are known, its report, its pictures, its command."""
+"""Evaluation of models whose masks are known, its report, its pictures."""
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from analytic_runtime import AnalyticRuntime
 from napari_tinysam import Predictor
-from napari_tinysam.cli.main import main
 from napari_tinysam.errors import DataError
 from napari_tinysam.everything import (
     LabelSettings,
@@ -28,7 +25,6 @@ from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 from tinysam_training.data import ImageEntry, LabelledImage
-from tinysam_training.evaluation import evaluate as evaluation_module
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
     EvaluationSettings,
@@ -400,158 +396,3 @@ def test_point_curve_is_a_mean_over_masks() -> None:
     assert figures["points2_oracle"] == found.oracle[1]
     with pytest.raises(DataError, match="no objects"):
         point_curve(predictor(), [entry(empty)], 2)
-
-
-# ------------------------------------------------------------ the command
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    for dataset, parts in (("one", ("train", "val")), ("two", ("val",))):
-        for part in parts:
-            folder = tmp_path / "data" / dataset / part
-            folder.mkdir(parents=True)
-            for n in range(3):
-                Image.new("L", (SIZE, SIZE), 40 * n).save(folder / f"{n}.png")
-                Image.fromarray(LABELS.astype(np.uint16)).save(
-                    folder / f"{n}_label.png"
-                )
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = predictor(ideal_maps(LABELS), QUICK)
-    monkeypatch.setattr(
-        "napari_tinysam.inference.load.load_model", lambda *_, **__: found
-    )
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["evaluate", "geometry", *map(str, arguments)])
-    return int(ended.value.code or 0)
-
-
-@pytest.mark.usefixtures("known_model")
-def test_the_command_writes_what_was_asked_for(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    figures, folder = tmp_path / "figures.json", tmp_path / "new" / "folder"
-    code = run(data, "--json", figures, "-o", folder, "--clicks", 3, "--images", 2)
-    printed = capsys.readouterr()
-    assert code == 0, printed.err
-    content = json.loads(figures.read_text())
-    assert content["images"] == 4
-    assert list(content["sets"]) == ["one", "two"]
-    assert content["head_ap50"] == 1
-    assert content["automatic"] == "guided"
-    assert content["ap50"] is not None
-    assert "mSA, head" in printed.out
-    assert "mSA and AP50: Auto-segment" in printed.out
-    assert str(figures) in printed.out
-    assert printed.err == ""
-    files = {path.name for path in folder.iterdir()}
-    assert files == {
-        "evaluation.json",
-        "images.csv",
-        "iou_over_clicks.png",
-        "accuracy_over_thresholds.png",
-        "score_calibration.png",
-        "contact_sheet.png",
-        "contact_sheet_one.png",
-        "contact_sheet_two.png",
-    }
-    names = (folder / "images.csv").read_text()
-    assert "one/val/0" in names
-    assert "train" not in names
-    for name in files:
-        if name.endswith(".png"):
-            with Image.open(folder / name) as picture:
-                assert np.asarray(picture.convert("L")).std() > 5
-
-
-@pytest.mark.usefixtures("known_model")
-def test_the_command_uses_all_images_where_nothing_is_held_out(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    figures = data.parent / "figures.json"
-    for where in ([data / "one" / "train"], [data, "--split", "train"]):
-        quick = ("--clicks", 1, "--objects", 1, "--no-automatic")
-        assert run(*where, *quick, "--json", figures) == 0
-        content = json.loads(figures.read_text())
-        assert content["images"] == 3
-        assert content["automatic"] is content["msa"] is None
-        assert content["head_msa"] > 0.8
-    assert "Auto-segment" not in capsys.readouterr().out
-    assert run(data, "--split", "test") == 1
-    assert "test" in capsys.readouterr().err
-
-
-def test_ctrl_c_keeps_what_was_measured_and_writes_nothing(
-    data: Path,
-    tmp_path: Path,
-    known_model: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    measured = evaluation_module.evaluate_image
-    left = 2
-
-    def interrupted(*arguments: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return measured(*arguments)
-
-    monkeypatch.setattr(evaluation_module, "evaluate_image", interrupted)
-    figures = tmp_path / "figures.json"
-    code = run(data, "--clicks", 1, "--json", figures, "-o", tmp_path / "folder")
-    printed = capsys.readouterr()
-    assert code == 130
-    assert "2 images of 6; no file was written" in printed.err
-    assert "one" in printed.out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
-    assert (
-        run(data, "--clicks", 1) == 130
-    )  # at the first image: there is nothing to say
-    printed = capsys.readouterr()
-    assert printed.err.split() == ["Stopped."]
-    assert printed.out == ""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["missing"], 1, "is not a folder"),
-        (["data", "--objects", "-1"], 2, "--objects"),
-        (["data", "--clicks", "0"], 2, "--clicks"),
-        (["data", "--images", "0"], 2, "--images"),
-        (["data", "--json", "figures.txt"], 1, r"\.json"),
-        (["data", "--json", "nowhere/figures.json"], 1, "does not exist"),
-        (["data", "-o", "data/one/val/0.png"], 1, "is a file"),
-    ],
-)
-def test_mistakes_are_sentences(
-    arguments: list[str],
-    code: int,
-    words: str,
-    data: Path,
-    known_model: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(data.parent)
-    assert run(*arguments) == code
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert len(printed.err.splitlines()) == 1
-    assert re.search(words, printed.err)
-
-
-def test_a_model_that_does_not_exist(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(data) == 1
-    assert "geometry" in capsys.readouterr().err

@@ -1,9 +1,8 @@
 """Thresholds of everything mode for a model, measured on labelled images and stored with it.
 
-Run as ``python -m tinysam_training.calibration.calibrate MODEL DATA -o OUT.safetensors``. Predicted
-IoU, stability and the height of logits mean something else in every model: a filter at SAM's 0.88
-leaves nothing of a model whose scores end at 0.8. Use images that the model was trained on, or any
-others, but not those that it is judged by.
+The work behind ``napari-tinysam calibrate``. Predicted IoU, stability and the height of logits mean
+something else in every model: a filter at SAM's 0.88 leaves nothing of a model whose scores end at
+0.8. Use images that the model was trained on, or any others, but not those that it is judged by.
 
 The order, each step with the results of those before:
 
@@ -23,15 +22,12 @@ The whole grid takes much longer than all else, so 3, 5 and 6 may do with fewer 
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam import checkpoints
-from napari_tinysam.errors import DataError, TinySAMError
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything import (
     GuidedSettings,
     LabelSettings,
@@ -39,11 +35,9 @@ from napari_tinysam.everything import (
     Thresholds,
 )
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.inference.load import load_model
 from tinysam_training.calibration import grid as calibrate_grid
 from tinysam_training.calibration import guided as calibrate_guided
 from tinysam_training.calibration.image import CalibrationImage, GridAnswers
-from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 
 if TYPE_CHECKING:
@@ -135,42 +129,6 @@ def calibrate(
     return Calibration(Thresholds(search, guided, labels, guided_labels), figures)
 
 
-# ------------------------------------------------------------------------ command line
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--images", type=int, default=6, help="of each folder")
-    parser.add_argument("--points-per-side", type=int, default=32, help="of the grid")
-    parser.add_argument(
-        "--grid-images",
-        type=int,
-        default=2,
-        help="of each folder, asked with the whole grid",
-    )
-    arguments = parser.parse_args()
-    try:
-        entries = images_of_folders(arguments.data, arguments.split, arguments.images)
-        predictor = load_model(arguments.model, convert=_say)
-        found = calibrate(
-            predictor,
-            entries,
-            points_per_side=arguments.points_per_side,
-            grid_images=arguments.grid_images * len(arguments.data),
-            progress=lambda done, total: _say(f"{done} of {total} images"),
-        )
-        write(arguments.model, arguments.output, found)
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
-    _say(json.dumps(found.figures, indent=1))
-    _say(found.thresholds.to_note())
-
-
 def write(model: str, path: Path, found: Calibration) -> None:
     """Write a model again with its thresholds; weights and precision stay as they are.
 
@@ -186,11 +144,3 @@ def write(model: str, path: Path, found: Calibration) -> None:
     notes: dict[str, Any] = {**source.notes, NOTE: found.thresholds.to_note()}
     notes.pop("format", None)
     checkpoints.save(source.model, path, notes, half=checkpoints.is_half(source.path))
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-
-
-if __name__ == "__main__":
-    main()

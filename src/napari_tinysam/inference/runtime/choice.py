@@ -178,7 +178,7 @@ def prepare_in_background(
             return False
     except (CheckpointError, OSError):  # gone since it was loaded
         return False
-    command = [sys.executable, "-m", "napari_tinysam.inference.runtime.prepare"]
+    command = [sys.executable, "-m", "napari_tinysam", "prepare", "--"]
     quiet: dict[str, Any] = dict.fromkeys(
         ("stdin", "stdout", "stderr"), subprocess.DEVNULL
     )

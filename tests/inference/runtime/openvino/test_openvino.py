@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from command import run_command
 from efficient_models import efficient_model, in_half_precision
 from napari_tinysam import Predictor, Prompts, checkpoints, load_model
 from napari_tinysam.errors import DamagedModelError
-from napari_tinysam.inference.runtime import prepare
 from napari_tinysam.inference.runtime.choice import (
     is_prepared,
     needs_preparing,
@@ -608,7 +609,10 @@ def test_the_end_of_the_preparation_is_told(
 
 
 def test_a_conversion_that_fails_is_not_tried_at_every_start(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def convert(*_: object, **__: object) -> None:
         raise MemoryError
@@ -620,12 +624,12 @@ def test_a_conversion_that_fails_is_not_tried_at_every_start(
     monkeypatch.setattr(
         "napari_tinysam.inference.runtime.openvino.conversion.convert", convert
     )
-    monkeypatch.setattr("sys.argv", ["prepare", str(path)])
     lowered: list[int] = []  # never this process, for all tests that follow
     monkeypatch.setattr("os.nice", lowered.append, raising=False)
     assert prepare_in_background(path, f"{fingerprint}/cpu")
-    with pytest.raises(SystemExit, match=r"cannot be converted.*MemoryError"):
-        prepare.main()
+    done = run_command(capsys, "prepare", path)
+    assert done.code == 1
+    assert re.search(r"cannot be converted.*MemoryError", done.err)
     assert lowered == [10]
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
     assert not needs_preparing(path, "cpu")  # it stays as it is
@@ -637,23 +641,6 @@ def test_a_conversion_that_fails_is_not_tried_at_every_start(
     os.utime(note, (month_ago, month_ago))
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     assert len(started) == 2
-
-
-def test_preparing_refuses_in_a_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "napari_tinysam.inference.runtime.prepare"]
-    path = tmp_path / "weights.safetensors"
-    path.write_text("no weights")
-    for given, sentence in (
-        ([str(path)], "is a text file, not a file of weights"),
-        (["nowhere"], "no model and no file called 'nowhere'"),
-        ([], "One argument is needed"),
-    ):
-        done = subprocess.run(
-            [*command, *given], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1
-        assert sentence in done.stderr
-        assert "Traceback" not in done.stderr
 
 
 def test_maps_of_an_image_of_half_the_size(tmp_path: Path) -> None:

@@ -1,0 +1,201 @@
+"""``napari-tinysam finetune``: a model for a lab's own images."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_tinysam.cli.console import TrainingBar, say
+from napari_tinysam.cli.options import (
+    DeviceOption,
+    ModelOption,
+    ModelOutputOption,
+    PartlyAnnotatedOption,
+    SeedOption,
+)
+from napari_tinysam.errors import (
+    DataError,
+    FileError,
+    TinySAMError,
+    UsageError,
+    explained,
+)
+
+if TYPE_CHECKING:
+    from tinysam_training.data import DataReport, FoundEntries
+    from tinysam_training.evaluation.evaluate import Evaluation
+    from tinysam_training.run.held_out import Split
+
+#: The table at the end is about so many held-out images.
+_JUDGED = 6
+
+#: Minutes that are kept back for the picture and the files in the end.
+_MINUTES_TO_WRITE = 0.15
+
+_WAYS = ("auto", "frozen", "lora", "whole")
+
+
+def finetune(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of images and their labels (cells.tif and cells_label.tif, or images/ "
+            "and labels/).",
+            show_default=False,
+        ),
+    ],
+    output: ModelOutputOption,
+    model: ModelOption = "default",
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images to judge on. Without it: those in DATA/val and DATA/test (with both, val "
+            "chooses the best model and the table is about test), or a fifth of DATA.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float,
+        typer.Option(metavar="M", help="For everything, from reading to the table."),
+    ] = 10.0,
+    partly_annotated: PartlyAnnotatedOption = False,
+    way: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="frozen (the encoder stays as it is), lora or whole; auto is lora.",
+        ),
+    ] = "auto",
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+) -> None:
+    """Adapt a model to the annotated images in DATA.
+
+    Ten images and ten minutes are enough. The images are checked first. Some are held out, and the
+    table at the end compares the model before and after on those. Every better model is written at
+    once, so an interruption loses nothing.
+    """
+    from napari_tinysam.files.atomic import replacing
+    from napari_tinysam.inference.load import load_model
+    from tinysam_training.commands import finetune as training
+    from tinysam_training.evaluation import before_after
+
+    begun = time.monotonic()
+    if way not in _WAYS:
+        raise UsageError(f"--way is one of {', '.join(_WAYS)}, not {way}.")
+    if not 0 < minutes < math.inf:
+        raise UsageError("--minutes is more than 0.")
+    check_model_output(output)
+    with explained(defects=False):
+        report, split = _read(data, held_out, not partly_annotated, seed)
+        judged = split.reported[:_JUDGED]
+
+        def judge(model: str | Path) -> Evaluation:
+            return before_after.judge(load_model(model, device=device), judged)
+
+        # Judging the start first tells how long judging the result will take on this machine.
+        say("Judging the start.")
+        judging = time.monotonic()
+        before = judge(model)
+        reserve = (time.monotonic() - judging) / 60 + _MINUTES_TO_WRITE
+        left = max(minutes - (time.monotonic() - begun) / 60, 0.1)
+        with TrainingBar() as bar:
+            try:
+                result = training.finetune(
+                    split.train,
+                    split.choosing,
+                    output,
+                    training.FinetuneSettings(
+                        model=model,
+                        way=training.DEFAULT_WAY if way == "auto" else way,  # type: ignore[arg-type]
+                        minutes=left,
+                        device=device,
+                        seed=seed,
+                    ),
+                    fingerprint=report.fingerprint,
+                    reserve=min(reserve, 0.5 * left),
+                    on_message=bar.say,
+                    on_step=bar.step,
+                )
+            except KeyboardInterrupt:
+                if bar.training is not None and bar.training.best.get("step"):
+                    bar.say(f"The best model so far is in {output}.")
+                raise
+        shortness = result.outcome.shortness
+        if not result.better:
+            raise TinySAMError(
+                "No model was better than the start on the held-out images, so none was "
+                f"written. {shortness or 'More images, or more --minutes, may help.'}"
+            )
+        say("Judging the result.")
+        comparison = before_after.Comparison(before, judge(output), split.caveat)
+        folder = training.run_folder_of(output)
+        table = comparison.table()
+        with replacing(folder / "before_after.md") as file:
+            file.write(f"{table}\n".encode())
+        with replacing(folder / "before_after.png") as file:
+            file.write(before_after.draw_comparison(comparison, judged))
+    lines = [
+        f"{output}: {result.outcome.steps} steps, best after "
+        f"{result.outcome.best['step']:.0f}, {(time.monotonic() - begun) / 60:.1f} minutes in all",
+        *([shortness] if shortness else []),
+        f"\n{table}\n",
+        f"{folder / 'before_after.png'}: pictures, and beside it the curves",
+        f"Use it: napari-tinysam segment IMAGE --model {output} …, or choose the file in the "
+        "dock's settings.",
+    ]
+    typer.echo("\n".join(lines))
+
+
+def check_model_output(path: Path) -> None:
+    """Refuse a file that no model can be written to, before the slow part.
+
+    Raises
+    ------
+    FileError
+        If it does not end in .safetensors, or cannot be written.
+    """
+    from napari_tinysam.files.writing import check_output
+
+    check_output(path, (".safetensors",))
+    # What writes weights looks at the suffix as it is.
+    if path.suffix != ".safetensors":
+        raise FileError(f"{path} should end in .safetensors.")
+
+
+def _read(
+    data: Path, held_out: Path | None, complete: bool, seed: int
+) -> tuple[DataReport, Split]:
+    """Find and check the images, and decide what each is for."""
+    from tinysam_training.data import FoundEntries, check_data, find_pairs
+    from tinysam_training.run.held_out import split_images
+
+    def part(name: str) -> FoundEntries:
+        # No such sub-folder. Any other trouble shows with the training images.
+        with suppress(DataError):
+            return find_pairs(data, name, complete)
+        return FoundEntries()
+
+    val = part("val")
+    test = part("test") if held_out is None else find_pairs(held_out, None, complete)
+    is_split = bool(val) or (bool(test) and held_out is None)
+    train = find_pairs(data, "train" if is_split else None, complete)
+    report = check_data(train, val + test)
+    say(report.text())
+    if report.refused:
+        raise TinySAMError(report.refused)
+    chosen = {id(entry) for entry in val}
+    split = split_images(
+        report.usable_train,
+        [entry for entry in report.usable_val if id(entry) in chosen],
+        [entry for entry in report.usable_val if id(entry) not in chosen],
+        seed,
+    )
+    say(split.text())
+    return report, split

@@ -1,0 +1,176 @@
+"""``napari-tinysam evaluate --protocol``: figures as the papers of the field measure them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.cli.console import PartsBar, columns
+from napari_tinysam.cli.loading import MANY_IMAGES
+from napari_tinysam.errors import TinySAMError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_tinysam.inference.predictor import Predictor
+    from tinysam_training.data.labelled_image import ImageEntry
+
+_ALL = frozenset({"device", "json", "precision", "protocol", "threads"})
+_BOXES = _ALL | {"detections", "image_folder"}
+
+#: The options of `evaluate` that each protocol knows.
+_OPTIONS = {
+    "coco": _BOXES,
+    "lvis": _BOXES,
+    "points": _ALL | {"clicks", "images", "partly_annotated", "split"},
+}
+
+#: The headings of boxes' figures.
+_HEADINGS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "small",
+    "ap_medium": "medium",
+    "ap_large": "large",
+    "ap_rare": "rare",
+    "ap_common": "common",
+    "ap_frequent": "frequent",
+}
+
+
+def check_options(protocol: str | None, given: Iterable[str]) -> None:
+    """Refuse options that mean nothing for a protocol.
+
+    Parameters
+    ----------
+    protocol : str or None
+        None: without one.
+    given : iterable of str
+        Names of the options on the command line.
+
+    Raises
+    ------
+    UsageError
+        If there is no such protocol, an option would be ignored, or one is missing.
+    """
+    if protocol is None:
+        if wrong := {"detections", "image_folder"}.intersection(given):
+            raise UsageError(f"{_flag(min(wrong))} needs --protocol coco or lvis.")
+    elif protocol not in _OPTIONS:
+        raise UsageError(f"--protocol is coco, lvis or points, not {protocol!r}.")
+    elif wrong := set(given) - _OPTIONS[protocol]:
+        raise UsageError(
+            f"{_flag(min(wrong))} means nothing with --protocol {protocol}."
+        )
+    elif protocol != "points" and "detections" not in given:
+        raise UsageError(
+            f"--protocol {protocol} needs --detections: a detector's boxes, in COCO's result "
+            "format."
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def by_boxes(
+    load: Callable[..., Predictor],
+    annotations: Path,
+    detections: Path,
+    images: Path,
+    protocol: str,
+    path: Path | None,
+) -> str:
+    """Prompt with the boxes of a detector, and measure COCO or LVIS mask AP.
+
+    Parameters
+    ----------
+    load : callable
+        Loads the model for so many ``images``.
+    annotations, detections, images : Path
+        As for `tinysam_training.evaluation.box_protocol.box_ap`.
+    protocol : {"coco", "lvis"}
+    path : Path or None
+        A file for the figures.
+
+    Returns
+    -------
+    str
+        Lines for people.
+    """
+    if importlib.util.find_spec("pycocotools") is None:
+        raise TinySAMError(
+            "COCO and LVIS figures need pycocotools, which is not installed: pip install "
+            '"napari-tinysam[train]".'
+        )
+    from tinysam_training.evaluation.box_protocol import box_ap
+
+    predictor = load(images=MANY_IMAGES)
+    with PartsBar() as bar:
+        figures = box_ap(
+            predictor,
+            annotations,
+            images,
+            detections,
+            rules="lvis" if protocol == "lvis" else "coco",
+            progress=partial(bar.report, "Images"),
+        )
+    rows = [
+        [heading for name, heading in _HEADINGS.items() if name in figures],
+        [_cell(figures[name]) for name in _HEADINGS if name in figures],
+    ]
+    return _report(protocol, predictor, figures, rows, path)
+
+
+def by_points(
+    load: Callable[..., Predictor],
+    entries: Sequence[ImageEntry],
+    points: int,
+    path: Path | None,
+) -> str:
+    """Measure the mean IoU of all masks at 1 to so many points; otherwise as `by_boxes`."""
+    from tinysam_training.evaluation.point_protocol import point_curve
+
+    predictor = load(images=len(entries))
+    with PartsBar() as bar:
+        curve = point_curve(
+            predictor, entries, points, progress=partial(bar.report, "Images")
+        )
+    rows = [
+        ["points", *map(str, range(1, points + 1))],
+        ["IoU", *map(_cell, curve.iou)],
+        ["best of 3", *map(_cell, curve.oracle)],
+    ]
+    return _report("points", predictor, curve.figures(), rows, path)
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _report(
+    protocol: str,
+    predictor: Predictor,
+    figures: Mapping[str, float | None],
+    rows: Sequence[Sequence[str]],
+    path: Path | None,
+) -> str:
+    """Write the figures as JSON if there is a path; return lines for people."""
+    from napari_tinysam.files.atomic import replacing
+
+    lines = [f"{predictor.name}, {predictor.runtime_name}", columns(rows)]
+    if path is not None:
+        content: dict[str, Any] = {
+            "protocol": protocol,
+            "model": predictor.name,
+            "runtime": predictor.runtime_name,
+            **figures,
+        }
+        with replacing(path) as file:
+            file.write(f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+        lines.append(f"{path}: these figures")
+    return "\n".join(lines)
