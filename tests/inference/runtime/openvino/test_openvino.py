@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -629,14 +628,15 @@ def test_a_conversion_that_fails_is_not_tried_at_every_start(
     assert prepare_in_background(path, f"{fingerprint}/cpu")
     done = run_command(capsys, "prepare", path)
     assert done.code == 1
-    assert re.search(r"cannot be converted.*MemoryError", done.err)
+    assert "cannot be converted" in done.err
+    assert "not enough memory" in done.err
     assert lowered == [10]
     assert not prepare_in_background(path, f"{fingerprint}/cpu")
     assert not needs_preparing(path, "cpu")  # it stays as it is
     note = store.folder_of(fingerprint).with_name(
         store.folder_of(fingerprint).name + ".failed"
     )
-    assert "MemoryError" in note.read_text()
+    assert "not enough memory" in note.read_text()
     month_ago = note.stat().st_mtime - 30 * 24 * 3600
     os.utime(note, (month_ago, month_ago))
     assert prepare_in_background(path, f"{fingerprint}/cpu")
