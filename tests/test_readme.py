@@ -110,6 +110,15 @@ def test_links_of_the_documents_lead_to_files() -> None:
             assert (page.parent / path).is_file(), f"{page.name}: {path}"
 
 
+def test_files_that_developers_are_told_of_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = [ROOT, ROOT / "src" / "napari_tinysam", ROOT / "training"]
+    rooms.append(ROOT / "training" / "tinysam_training")
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]*)*(?:\.py|/))`", text)
+    assert len(named) > 25
+    assert not [n for n in named if not any((room / n).exists() for room in rooms)]
+
+
 def test_the_package_index_gets_absolute_links(tmp_path: Path) -> None:
     (tmp_path / "script").mkdir()
     for name in ("README.md", "script/absolute-links"):
