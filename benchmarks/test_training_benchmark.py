@@ -15,10 +15,12 @@ import pytest
 
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune_recipe
-from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
-from tinysam_training.data.labelled_image import ImageEntry
+from tinysam_training.data.frame_batches import FrameBatches
+from tinysam_training.data.sampling import BatchRequest, Sources
+from tinysam_training.data.window_batches import WindowBatches
+from tinysam_training.labelled_image import ImageEntry
 from tinysam_training.recipe import Recipe, Stage
-from tinysam_training.run.loop import BatchRequest, Training
+from tinysam_training.run.loop import Training
 from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.labelled_image import LabelledImage
 
 SIDE, COUNT, OBJECTS = 224, 4, 4
 ROUNDS = 3

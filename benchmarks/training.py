@@ -28,19 +28,20 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.model import Architecture
-from tinysam_training.data.batching import Sources, WindowBatches
+from tinysam_training.data.sampling import BatchRequest, Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.learning.objective import Objective
 from tinysam_training.recipe import ModelSettings, Recipe, Stage
 from tinysam_training.run.folder import RunFolder
-from tinysam_training.run.loop import BatchRequest, Training
+from tinysam_training.run.loop import Training
 from tinysam_training.run.starting import Hardware, launched, new_model
 from tinysam_training.synthetic import SYNTHETIC_KINDS, synthetic_image
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from tinysam_training.data.labelled_image import LabelledImage
-    from tinysam_training.learning.objective import TrainingBatch
+    from tinysam_training.data.batches import TrainingBatch
+    from tinysam_training.labelled_image import LabelledImage
 
 ARCHITECTURES = ("efficientnet_lite0", "tiny_vit")
 

@@ -15,7 +15,7 @@ from papers import robustness, robustness_sheets
 from papers.careless_prompts import careless_prompts, negative_clicks
 from papers.robustness import Robustness, judge_robustness, write_report
 from papers.robustness_sheets import sheets
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.labelled_image import LabelledImage
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from napari_tinysam import checkpoints
 from napari_tinysam.everything.thresholds import NOTE
-from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.data.batching import Sources, WindowBatches
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.data.sampling import Sources
+from tinysam_training.data.window_batches import WindowBatches
+from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.learning.objective import Objective
 from tinysam_training.recipe import (
+    Augmentation,
     ModelSettings,
     OptimizerSettings,
     Recipe,
@@ -29,7 +31,8 @@ from tinysam_training.run.loop import Training
 from tinysam_training.run.starting import Hardware, launched, new_model
 
 if TYPE_CHECKING:
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
+    from tinysam_training.data.batches import TrainingBatch
     from tinysam_training.run.starting import Precision
 
 RECIPE = Recipe(
@@ -168,3 +171,33 @@ def shortened(make: Callable[..., Recipe], steps: int = 2) -> Callable[..., Reci
         return replace(recipe, stages=RECIPE.stages, steps=steps, minutes=0.0)
 
     return small
+
+
+@st.composite
+def rectangles(draw: st.DrawFn) -> LabelledImage:
+    """Random rectangles in two layers of an image of any shape."""
+    height, width = draw(st.integers(5, 40)), draw(st.integers(5, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = np.zeros((2, height, width), np.int32)
+    for layer in labels:
+        for label in (1, 2):
+            y, x = rng.integers(height), rng.integers(width)
+            layer[y : y + 6, x : x + 9] = label
+    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return LabelledImage.from_arrays("a", "b", pixels, labels)
+
+
+def same(one: TrainingBatch, two: TrainingBatch) -> bool:
+    return (
+        one.number == two.number
+        and all(
+            torch.equal(getattr(one.windows, f.name), getattr(two.windows, f.name))
+            for f in fields(one.windows)
+        )
+        and (one.features is None) is (two.features is None)
+        and all(map(torch.equal, tensors_of(one.features), tensors_of(two.features)))
+    )
+
+
+def tensors_of(features: ImageFeatures | None) -> list[torch.Tensor]:
+    return [] if features is None else [features.embedding, *features.details]

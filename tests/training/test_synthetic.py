@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from tinysam_training.data.labelled_image import ImageStore
+from tinysam_training.labelled_image import ImageStore
 from tinysam_training.synthetic import (
     SYNTHETIC_KINDS,
     SyntheticSource,

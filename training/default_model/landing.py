@@ -22,8 +22,8 @@ from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle
 from papers.published_figures import publish
 from tinysam_training.calibration import calibrate
-from tinysam_training.commands.pipeline import images_of_folders
 from tinysam_training.data import find_pairs
+from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
@@ -35,7 +35,7 @@ from tinysam_training.evaluation.report import write_csv, write_json
 from tinysam_training.recipe import load_recipe
 
 if TYPE_CHECKING:
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 Say = Callable[[str], None]
 

@@ -29,7 +29,8 @@ from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
-from tinysam_training.commands.pipeline import read_source, run_recipe
+from tinysam_training.commands.pipeline import run_recipe
+from tinysam_training.data.dataset import read_source
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after
 from tinysam_training.evaluation.evaluate import evaluate
@@ -38,7 +39,7 @@ from tinysam_training.recipe import load_recipe
 from tinysam_training.run.starting import Hardware
 
 if TYPE_CHECKING:
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
     from tinysam_training.recipe import Recipe
 
 #: The rows of the table: each has what the rows above it have. The paper's table 3 has a baseline,

@@ -23,14 +23,14 @@ from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
-from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.dataset import images_of_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 #: In the order of the table.
 MODES: tuple[Mode, ...] = ("dense", "hierarchical", "head", "guided")

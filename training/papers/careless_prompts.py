@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.labelled_image import LabelledImage
 
     BoolArray = npt.NDArray[np.bool_]
 

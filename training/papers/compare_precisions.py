@@ -26,7 +26,7 @@ from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts
-from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.inference.runtime.protocol import Precision
-    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 #: Objects of an image that are asked for.
 _OBJECTS = 16

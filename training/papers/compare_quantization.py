@@ -26,7 +26,7 @@ from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
-from tinysam_training.commands.pipeline import images_of_folders
+from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 REAL = ("f32", "bf16", "int8")
 

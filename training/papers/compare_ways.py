@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 #: The start itself, as if it were a way.
 BEFORE = "before"

@@ -28,10 +28,10 @@ from papers.careless_prompts import (
     negative_clicks,
 )
 from papers.robustness_sheets import Sheet, sheets
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.evaluation.pictures import draw_contact_sheet
 from tinysam_training.evaluation.report import means
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
     import numpy.typing as npt

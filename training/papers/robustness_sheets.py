@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_tinysam.frame import FRAME
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.synthetic import synthetic_image
 
 if TYPE_CHECKING:

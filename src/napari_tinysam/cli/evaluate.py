@@ -23,8 +23,8 @@ from napari_tinysam.errors import FileError, TinySAMError, explained
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluation.evaluate import Evaluation, EvaluationSettings
+    from tinysam_training.labelled_image import ImageEntry
 
 
 def evaluate(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 _ALL = frozenset({"device", "json", "precision", "protocol", "threads"})
 _BOXES = _ALL | {"detections", "image_folder"}

@@ -23,7 +23,7 @@ from napari_tinysam.everything.thresholds import NOTE
 from papers.automatic_modes import compare_modes, table
 from tinysam_training.calibration import guided as calibrate_guided
 from tinysam_training.calibration.calibrate import Calibration, calibrate, write
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 from training.small_runs import write_start
 
 #: Around points of the first round of a grid of 16 a side, whose other points are 64 apart.

@@ -31,7 +31,8 @@ from tinysam_training.commands.finetune import (
     run_folder_of,
 )
 from tinysam_training.data import ImageEntry, ImageStore, find_pairs
-from tinysam_training.data.batching import TURNS, EmbeddedFrame, turned
+from tinysam_training.data.frame_batches import EmbeddedFrame
+from tinysam_training.data.turns import TURNS, turned
 from tinysam_training.run.starting import new_model
 from training.small_runs import (
     FallingJudge,

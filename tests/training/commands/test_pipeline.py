@@ -17,12 +17,8 @@ import torch
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from tinysam_training.commands import pipeline
-from tinysam_training.commands.pipeline import (
-    FLIPS,
-    read_dataset,
-    read_source,
-    run_recipe,
-)
+from tinysam_training.commands.pipeline import FLIPS, run_recipe
+from tinysam_training.data.dataset import read_dataset, read_source
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.recipe import (

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tinysam_training.data.batches import Batch, make_batch
-from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.targets import (
     known,
     means,
@@ -18,6 +17,7 @@ from tinysam_training.data.targets import (
     valid,
 )
 from tinysam_training.data.windows import Window, frame_window, whole_frame
+from tinysam_training.labelled_image import LabelledImage
 
 MEAN = np.array([123.675, 116.28, 103.53])[:, None, None]
 STD = np.array([58.395, 57.12, 57.375])[:, None, None]

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinysam_training.data.augmentation import Augmentation
 from tinysam_training.data.intensities import change_intensities
+from tinysam_training.recipe import Augmentation
 
 NONE = Augmentation.none()
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from napari_tinysam.errors import DataError
-from tinysam_training.commands.pipeline import read_source
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.data.dataset import read_source
 from tinysam_training.data.packed import (
     Encoding,
     PackedImage,
@@ -18,6 +17,7 @@ from tinysam_training.data.packed import (
     read_packed,
     write_packed,
 )
+from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.recipe import DataSource
 from training.small_runs import discs
 

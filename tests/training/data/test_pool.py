@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from napari_tinysam.errors import DataError
 from tinysam_training.data import ImageStore
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.pool import ImagePool, Place, PoolWindows
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 
 def image_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.targets import (
     known,
     object_boxes,
@@ -15,6 +14,7 @@ from tinysam_training.data.targets import (
     visible_objects,
 )
 from tinysam_training.data.windows import Window, whole_frame
+from tinysam_training.labelled_image import LabelledImage
 
 
 def window_of(

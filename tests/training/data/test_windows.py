@@ -7,13 +7,13 @@ import pytest
 from scipy import ndimage as ndi
 
 from napari_tinysam.inference.resize import resize_longest_side
-from tinysam_training.data.labelled_image import LabelledImage
 from tinysam_training.data.windows import (
     Window,
     frame_window,
     size_balanced,
     whole_frame,
 )
+from tinysam_training.labelled_image import LabelledImage
 
 #: Difference in intensity between one label and the next.
 STEP = 40

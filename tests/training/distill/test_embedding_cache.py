@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from zarr.storage import LocalStore
 
 from napari_tinysam.errors import DataError
-from tinysam_training.data.batching import TURNS, EmbeddedFrame
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.data.frame_batches import EmbeddedFrame
+from tinysam_training.data.turns import TURNS
 from tinysam_training.distill import embedding_cache
 from tinysam_training.distill.embedding_cache import EMBEDDING_BYTES, EmbeddingCache
+from tinysam_training.labelled_image import LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

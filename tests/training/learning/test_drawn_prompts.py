@@ -12,14 +12,14 @@ import torch
 from napari_tinysam import Predictor, Prompts
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from tinysam_training.data.batches import make_batch
-from tinysam_training.data.batching import Sources, WindowBatches
+from tinysam_training.data.sampling import BatchRequest, Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.learning.objective import Objective
-from tinysam_training.learning.prompts import PromptBatch
+from tinysam_training.learning.prompt_batch import PromptBatch
 from tinysam_training.recipe import ModelSettings, Stage
-from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model, starting_model
 from training.small_runs import RECIPE, discs, settle, write_start
 

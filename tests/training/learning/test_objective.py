@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from tinysam_training.data.batches import make_batch
-from tinysam_training.data.batching import Sources, WindowBatches
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.data.batches import TrainingBatch, make_batch
+from tinysam_training.data.sampling import BatchRequest, Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.data.windows import Window
+from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.learning import losses
 from tinysam_training.learning.decoding import Decoded, decode
 from tinysam_training.learning.objective import (
     FIGURES,
     LOSSES,
     Objective,
-    TrainingBatch,
     parameter_groups,
     valid_cells,
     weights_by_name,
@@ -31,7 +31,6 @@ from tinysam_training.recipe import (
     Recipe,
     TeacherSettings,
 )
-from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model
 from training.small_runs import RECIPE, discs, settle
 

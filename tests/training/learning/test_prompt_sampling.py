@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_tinysam.frame import LOGIT
 from tinysam_training.learning.losses import object_region
+from tinysam_training.learning.prompt_batch import PromptBatch
 from tinysam_training.learning.prompt_sampling import (
     MASK_PROMPT_LIMIT,
     SHORTEST_SIDE,
@@ -26,9 +27,8 @@ from tinysam_training.learning.prompt_sampling import (
     next_points,
     sloppy_boxes,
 )
-from tinysam_training.learning.prompt_settings import PromptSettings
-from tinysam_training.learning.prompts import PromptBatch
 from tinysam_training.learning.region_sampling import sample_in
+from tinysam_training.recipe import PromptSettings
 
 SIDE = 24  # of a window, in logits
 PAPER = PromptSettings.paper()
@@ -336,7 +336,7 @@ def test_boxes_are_off_by_what_the_settings_say() -> None:
     np.testing.assert_allclose(off.amin(0), [-30, -60, -30, -60], rtol=0.01)
 
 
-# --- Prompts -------------------------------------------------------------------------------
+# --- prompt batches -----------------------------------------------------------------------
 
 
 def test_points_are_appended_without_gaps() -> None:
@@ -364,10 +364,10 @@ def test_points_are_appended_without_gaps() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"centred": 1.5}, "centred is a probability"),
-        ({"box_jitter": -1}, "box_jitter must not be negative"),
+        ({"centred": 1.5}, "centred\n.*less than or equal to 1"),
+        ({"box_jitter": -1}, "box_jitter\n.*greater than or equal to 0"),
         ({"point": 0, "box": 0, "box_with_point": 0}, "must be above 0"),
-        ({"mode": "both"}, "mode is one of append, replace"),
+        ({"mode": "both"}, "mode\n.*'append' or 'replace'"),
     ],
 )
 def test_settings_out_of_range_are_refused(

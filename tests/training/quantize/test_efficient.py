@@ -21,7 +21,7 @@ from napari_tinysam.model.encoders.efficientnet import PaddedConv
 from napari_tinysam.model.integers import InputQuantization
 from napari_tinysam.model.quantized import with_integers
 from papers.kernels import integer_share, multiplications
-from tinysam_training.data.labelled_image import ImageEntry
+from tinysam_training.labelled_image import ImageEntry
 from tinysam_training.quantize import products
 from tinysam_training.quantize.calibration_data import Seen
 from tinysam_training.quantize.folding import folded

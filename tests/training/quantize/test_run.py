@@ -17,7 +17,7 @@ from napari_tinysam.model.integers import is_quantized
 from napari_tinysam.model.quantized import with_integers
 from official_models import random_values
 from papers import compare_quantization as comparison
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.quantize import products
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (

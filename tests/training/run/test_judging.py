@@ -15,7 +15,7 @@ from napari_tinysam.frame import LOGIT
 from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from napari_tinysam.objects import maps as object_maps
-from tinysam_training.data.labelled_image import LabelledImage
+from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.learning.decoding import Decoded
 from tinysam_training.run import judging
 from tinysam_training.run.judging import Judge, middle

@@ -19,8 +19,12 @@ import torch
 
 from napari_tinysam.errors import CheckpointError, DataError, TinySAMError
 from napari_tinysam.model import SegmentAnything
-from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.recipe import ModelSettings, OptimizerSettings, Stage
+from tinysam_training.recipe import (
+    Augmentation,
+    ModelSettings,
+    OptimizerSettings,
+    Stage,
+)
 from tinysam_training.run.loop import (
     PATIENCE,
     TOO_FEW,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tinysam_training.data.batching import Sources, WindowBatches
+from tinysam_training.data.sampling import Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.learning.objective import Objective
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.loop import Training

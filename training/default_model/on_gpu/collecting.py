@@ -10,13 +10,13 @@ import torch
 
 from default_model.on_gpu.delivery import put_together
 from napari_tinysam import checkpoints
-from tinysam_training.commands.pipeline import read_source
 from tinysam_training.data import ImageStore
+from tinysam_training.data.dataset import read_source
 from tinysam_training.recipe import load_recipe
 from tinysam_training.run.judging import Judge
 
 if TYPE_CHECKING:
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 Say = Callable[[str], None]
 

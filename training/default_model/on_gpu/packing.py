@@ -20,7 +20,7 @@ from default_model.on_gpu.other_machine import gather_wheels
 from default_model.state import RefusedError
 from napari_tinysam import checkpoints
 from napari_tinysam.files.atomic import unfinished
-from tinysam_training.commands.pipeline import read_source
+from tinysam_training.data.dataset import read_source
 from tinysam_training.data.packed import QUALITY, PackedImage, write_packed
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.recipe import recipe_from

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import Upscaler
-    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.labelled_image import LabelledImage
 
 #: A change of mSA that is not worth another setting than the default one.
 WORTH = 0.002

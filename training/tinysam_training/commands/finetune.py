@@ -19,22 +19,18 @@ from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import ImageFeatures
 from tinysam_training.data import ImageStore
-from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.data.batching import (
-    TURNS,
-    EmbeddedFrame,
-    FrameBatches,
-    Sources,
-    WindowBatches,
-    turned,
-)
+from tinysam_training.data.frame_batches import EmbeddedFrame, FrameBatches
+from tinysam_training.data.sampling import Sources
+from tinysam_training.data.turns import TURNS, turned
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.objective import Objective
-from tinysam_training.learning.prompt_settings import PromptSettings
 from tinysam_training.recipe import (
+    Augmentation,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
+    PromptSettings,
     Recipe,
     Stage,
     ValidationSettings,
@@ -48,7 +44,7 @@ from tinysam_training.run.starting import launched, starting_model, thresholds_o
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 Way = Literal["frozen", "lora", "whole"]
 

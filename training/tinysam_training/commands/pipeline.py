@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,18 +14,12 @@ from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import DetailedMaskDecoder
 from tinysam_training.data import (
-    DataReport,
     ImageStore,
-    check_data,
-    find_coco,
-    find_pairs,
-    find_sa1b,
 )
-from tinysam_training.data.batching import FrameBatches, Sources, WindowBatches
-from tinysam_training.data.findings import FoundEntries, findings_of
-from tinysam_training.data.fingerprints import combined
-from tinysam_training.data.packed import find_packed
-from tinysam_training.data.spacing import evenly_spaced
+from tinysam_training.data.dataset import read_dataset
+from tinysam_training.data.frame_batches import FrameBatches
+from tinysam_training.data.sampling import Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.learning.objective import Objective
 from tinysam_training.run.exporting import whole_model
@@ -38,177 +32,15 @@ from tinysam_training.run.starting import (
     starting_model,
     thresholds_of,
 )
-from tinysam_training.synthetic import entries as synthetic_entries
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import ImageEntry
-    from tinysam_training.recipe import DataSource, Recipe
-
+    from tinysam_training.recipe import Recipe
 
 #: Turns whose embeddings a teacher's cache holds where flips are wanted.
 FLIPS = ("identity", "mirrored", "upside_down", "half_turn")
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """What a recipe's sources hold.
-
-    Attributes
-    ----------
-    train, validation : list of ImageEntry
-    shares : list of float
-        How often each image of `train` is drawn, relative to the others.
-    report : DataReport
-        Of the real images.
-    fingerprint : str
-    """
-
-    train: list[ImageEntry]
-    validation: list[ImageEntry]
-    shares: list[float]
-    report: DataReport
-    fingerprint: str
-
-    def text(self) -> str:
-        """Return the report, and how many images are drawn instead of read."""
-        made = len(self.train) - len(self.report.usable_train)
-        drawn = [f"Synthetic images: {made:,}."] if made else []
-        return "\n".join([self.report.text(), *drawn])
-
-
-def read_source(source: DataSource, root: Path) -> list[ImageEntry]:
-    """List the images of a source.
-
-    Parameters
-    ----------
-    source : DataSource
-    root : Path
-        What its path is relative to.
-
-    Raises
-    ------
-    DataError
-        If there is no such folder or file, or it cannot be read.
-    """
-    found = _listed(source, root)
-    if source.limit:
-        found = FoundEntries(evenly_spaced(found, source.limit), findings_of(found))
-    return found
-
-
-def images_of_folders(
-    folders: Sequence[Path], split: str, limit: int
-) -> list[ImageEntry]:
-    """List at most so many labelled images of each folder, evenly spaced.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-    split : str
-        "train", "val", …: a sub-folder of each, where there is one.
-    limit : int
-
-    Raises
-    ------
-    DataError
-        If there is no such folder, or it cannot be read.
-    """
-    return [
-        entry
-        for folder in folders
-        for entry in evenly_spaced(find_pairs(folder, split), limit)
-    ]
-
-
-def _listed(source: DataSource, root: Path) -> list[ImageEntry]:
-    path = root / source.path
-    complete: dict[str, Any] = {}
-    if source.complete is not None:
-        complete["complete"] = source.complete
-    if source.kind == "synthetic":
-        try:
-            made = synthetic_entries(
-                source.count, source.seed, source.kinds or None, source.size
-            )
-            made[0].read()  # tells sizes that no image can be drawn in
-        except ValueError as error:
-            raise DataError(str(error)) from error
-        return list(made)
-    if source.kind == "sa1b":
-        return find_sa1b(path, **complete)
-    if source.kind == "coco":
-        return find_coco(path, root / source.images, **complete)
-    if source.kind == "packed":
-        return find_packed(path, source.complete)
-    return find_pairs(path, source.split or None, **complete)
-
-
-def read_dataset(
-    recipe: Recipe,
-    root: Path,
-    progress: Callable[[int, int], None] | None = None,
-    on_message: Callable[[str], None] = lambda message: None,
-) -> Dataset:
-    """Find and check all images of a recipe.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    root : Path
-        The data root that the sources' paths are relative to.
-    progress : callable, optional
-        Called with images checked and their number.
-    on_message : callable
-        Called with the report, also if training is refused then.
-
-    Raises
-    ------
-    DataError
-        If training must be refused.
-    """
-    if not recipe.data:
-        raise DataError(f"The recipe {recipe.name!r} names no data.")
-    real = FoundEntries()
-    made: list[ImageEntry] = []
-    shares: dict[int, float] = {}
-    for source in recipe.data:
-        found = read_source(source, root)
-        if not found:
-            reasons = [f" {finding.text}" for finding in findings_of(found)[:1]]
-            place = root / source.path
-            raise DataError(
-                f"There are no labelled images in {place}.{''.join(reasons)}"
-            )
-        for entry in found:
-            shares[id(entry)] = source.share / len(found)
-        if source.kind == "synthetic":  # right by construction, so not looked at
-            made += found
-        else:
-            real += found
-    validation = FoundEntries()
-    for source in recipe.validation:
-        validation += read_source(source, root)
-    report = check_data(real, validation, progress=progress)
-    if made and not real:  # nothing real to train on, which is what was asked for
-        kept = tuple(one for one in report.findings if one.severity != "fatal")
-        report = replace(report, findings=kept)
-    usable = [*report.usable_train, *made]
-    dataset = Dataset(
-        usable,
-        list(report.usable_val),
-        [shares[id(entry)] for entry in usable],
-        report,
-        combined([report.fingerprint], [entry.fingerprint for entry in made])
-        if made
-        else report.fingerprint,
-    )
-    on_message(dataset.text())
-    if report.refused:
-        raise DataError(report.refused)
-    return dataset
 
 
 def run_recipe(

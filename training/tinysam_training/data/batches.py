@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_tinysam.frame import CELL, FRAME, LOGIT
+from napari_tinysam.model import ImageFeatures
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
 from tinysam_training.data.targets import (
     known_share,
@@ -73,6 +74,49 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """A batch, and what is known about its windows beyond their pixels.
+
+    Attributes
+    ----------
+    windows : Batch
+        Pixels, labels and objects.
+    number : int
+        Of the batch in the run; seeds its prompts.
+    features : ImageFeatures, optional
+        The student's own, where its encoder is frozen and was run before.
+    teacher : Tensor, optional
+        (B, 256, g, g), the teacher's embedding.
+    prompted : bool
+        Whether its stage prompts objects; otherwise the object head alone learns.
+    """
+
+    windows: Batch
+    number: int
+    features: ImageFeatures | None = None
+    teacher: Tensor | None = None
+    prompted: bool = True
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """Move the tensors."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, torch.float32)
+
+        features, teacher = self.features, self.teacher
+        if features is not None:
+            details = tuple(map(moved, features.details))
+            features = ImageFeatures(moved(features.embedding), details)
+        return TrainingBatch(
+            self.windows.to(device),
+            self.number,
+            features,
+            None if teacher is None else moved(teacher),
+            self.prompted,
+        )
 
 
 def make_batch(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 #: Objects of fewer pixels are specks.
 SPECK_PIXELS = 10

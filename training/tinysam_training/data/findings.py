@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, cast
 
-from tinysam_training.data.labelled_image import ImageEntry
+from tinysam_training.labelled_image import ImageEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

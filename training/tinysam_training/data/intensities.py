@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from tinysam_training.data.augmentation import Augmentation
+    from tinysam_training.recipe import Augmentation
 
 #: Mean intensity below which an image is taken for one with a dark background.
 _DARK = 0.35

@@ -23,7 +23,7 @@ from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.quiet import read_quietly
 from tinysam_training.data.findings import FoundEntries
 from tinysam_training.data.fingerprints import combined
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 #: Without loss as WebP; or nearly, at `QUALITY`: gray images as WebP, which has 0.6 to 0.9 of the
 #: size of JPEG at the same error, and coloured ones as JPEG with colours at full resolution.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from tinysam_training.data.findings import Finding, Severity
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 #: How many findings of a kind the text names.
 EXAMPLES = 3

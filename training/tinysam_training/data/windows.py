@@ -16,7 +16,7 @@ from napari_tinysam.inference.resize import resize_longest_side
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.labelled_image import LabelledImage
 
 
 @dataclass(frozen=True, eq=False)

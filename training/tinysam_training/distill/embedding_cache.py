@@ -26,15 +26,15 @@ from zarr.codecs import Crc32cCodec
 from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.atomic import remove_abandoned, unfinished
 from napari_tinysam.frame import CELL, EMBED_DIM, FRAME
-from tinysam_training.data.batching import TURNS
+from tinysam_training.data.turns import TURNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from tinysam_training.data.batching import EmbeddedFrame
-    from tinysam_training.data.labelled_image import ImageStore, LabelledImage
+    from tinysam_training.data.frame_batches import EmbeddedFrame
+    from tinysam_training.labelled_image import ImageStore, LabelledImage
 
 #: To be raised with every change to how an image becomes the teacher's input.
 PREPROCESSING = 1
@@ -101,7 +101,7 @@ class EmbeddingCache:
         rgb : ndarray
             (H, W, 3) uint8, the image before it is turned.
         turn : str
-            Which of `tinysam_training.data.batching.TURNS` is done to it.
+            Which of `tinysam_training.data.turns.TURNS` is done to it.
         teacher : str
             `Teacher.fingerprint`.
 
@@ -217,7 +217,7 @@ class EmbeddingCache:
         teacher : Teacher
             With its encoder.
         turns : sequence of str
-            Keys of `tinysam_training.data.batching.TURNS`; each image is embedded in all of them.
+            Keys of `tinysam_training.data.turns.TURNS`; each image is embedded in all of them.
         batch : int
             How many images go through the encoder, and are held in memory, at once.
         progress : callable, optional

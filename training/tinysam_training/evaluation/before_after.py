@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluation.evaluate import ImageResult
+    from tinysam_training.labelled_image import ImageEntry
 
 #: Rows of the table: what each figure is called. "Automatic" is what Auto-segment gives, "head" the
 #: object head alone.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 #: Clicks are counted until the mask has this IoU, in percent.
 GOOD = (80, 85, 90)

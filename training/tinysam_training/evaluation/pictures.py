@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.masks import BoxedMask
-    from tinysam_training.data.labelled_image import ImageEntry
     from tinysam_training.evaluation.evaluate import Evaluation, ImageResult, Prompted
+    from tinysam_training.labelled_image import ImageEntry
 
 #: Okabe and Ito's palette (2008), apart for colour-blind readers too.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")

@@ -21,7 +21,7 @@ from tinysam_training.evaluation.simulated_user import simulate_clicks
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 
 @dataclass(frozen=True)

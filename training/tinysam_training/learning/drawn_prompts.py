@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import ImageFeatures, SegmentAnything
     from tinysam_training.learning.decoding import Decoded
-    from tinysam_training.learning.prompts import PromptBatch
+    from tinysam_training.learning.prompt_batch import PromptBatch
 
 
 @torch.no_grad()

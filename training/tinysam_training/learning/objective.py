@@ -7,7 +7,6 @@ a step are distributed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +26,8 @@ from tinysam_training.learning.prompt_sampling import (
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.batches import Batch
-    from tinysam_training.learning.prompts import PromptBatch
+    from tinysam_training.data.batches import Batch, TrainingBatch
+    from tinysam_training.learning.prompt_batch import PromptBatch
     from tinysam_training.recipe import Recipe
 
 #: Losses, as `Objective` names them.
@@ -49,49 +48,6 @@ FIGURES = ("iou_best", "iou_chosen")
 
 #: Logits of a mask prompt beyond this carry no more information.
 LOGIT_LIMIT = 32.0
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingBatch:
-    """A batch, and what is known about its windows beyond their pixels.
-
-    Attributes
-    ----------
-    windows : Batch
-        Pixels, labels and objects.
-    number : int
-        Of the batch in the run; seeds its prompts.
-    features : ImageFeatures, optional
-        The student's own, where its encoder is frozen and was run before.
-    teacher : Tensor, optional
-        (B, 256, g, g), the teacher's embedding.
-    prompted : bool
-        Whether its stage prompts objects; otherwise the object head alone learns.
-    """
-
-    windows: Batch
-    number: int
-    features: ImageFeatures | None = None
-    teacher: Tensor | None = None
-    prompted: bool = True
-
-    def to(self, device: torch.device) -> TrainingBatch:
-        """Move the tensors."""
-
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, torch.float32)
-
-        features, teacher = self.features, self.teacher
-        if features is not None:
-            details = tuple(map(moved, features.details))
-            features = ImageFeatures(moved(features.embedding), details)
-        return TrainingBatch(
-            self.windows.to(device),
-            self.number,
-            features,
-            None if teacher is None else moved(teacher),
-            self.prompted,
-        )
 
 
 class Sealed:

@@ -19,13 +19,18 @@ import torch
 
 from napari_tinysam.frame import LOGIT
 from tinysam_training.learning.losses import actual_iou, object_region
-from tinysam_training.learning.prompts import ABSENT, NEGATIVE, POSITIVE, PromptBatch
+from tinysam_training.learning.prompt_batch import (
+    ABSENT,
+    NEGATIVE,
+    POSITIVE,
+    PromptBatch,
+)
 from tinysam_training.learning.region_sampling import chance, sample_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tinysam_training.learning.prompt_settings import PromptSettings
+    from tinysam_training.recipe import PromptSettings
 
 #: Mask prompts are cut off here, so that no answer is too sure of itself to be corrected.
 MASK_PROMPT_LIMIT = 32.0

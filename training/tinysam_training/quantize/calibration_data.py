@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
 
 #: Objects of an image that are clicked, and asked for by their boxes.
 OBJECTS = 4

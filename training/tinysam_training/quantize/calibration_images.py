@@ -14,8 +14,8 @@ from napari_tinysam.errors import DataError, FileError, SelectionError
 from napari_tinysam.files.planes import read_plane
 from tinysam_training.data import find_pairs
 from tinysam_training.data.fingerprints import file_fingerprint
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.spacing import evenly_spaced
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

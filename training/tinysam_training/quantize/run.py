@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_tinysam.model import SegmentAnything
-    from tinysam_training.data.labelled_image import ImageEntry
+    from tinysam_training.labelled_image import ImageEntry
     from tinysam_training.quantize.search import ScaleSearch
 
 #: Parts of the model that are computed with integers. The decoder is not: a prompt's time goes into
@@ -88,7 +88,7 @@ def quantize(
 
     Raises
     ------
-    tinysam_training.data.labelled_image.DataError
+    tinysam_training.labelled_image.DataError
         If the images do not serve.
     ValueError
         If the model has another encoder.

@@ -25,7 +25,7 @@ from tinysam_training.data.windows import whole_frame
 from tinysam_training.learning.decoding import decode
 from tinysam_training.learning.drawn_prompts import DrawnPrompts, regions_of
 from tinysam_training.learning.losses import actual_iou
-from tinysam_training.learning.prompts import PromptBatch
+from tinysam_training.learning.prompt_batch import PromptBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data import ImageStore
-    from tinysam_training.data.labelled_image import LabelledImage
+    from tinysam_training.labelled_image import LabelledImage
 
 #: Objects decoded at once: as many as a CPU likes.
 _BATCH = 8

@@ -24,12 +24,12 @@ from napari_tinysam.errors import (
     is_about_memory,
     sentence,
 )
+from tinysam_training.data.sampling import BatchRequest
 from tinysam_training.learning.objective import (
     FIGURES,
     LOSSES,
     Objective,
     Sealed,
-    TrainingBatch,
     parameter_groups,
     weights_by_name,
 )
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from napari_tinysam.model import SegmentAnything
+    from tinysam_training.data.batches import TrainingBatch
     from tinysam_training.recipe import OptimizerSettings, Recipe, Stage
     from tinysam_training.run.folder import RunFolder
 
@@ -51,22 +52,6 @@ TOO_FEW = 50
 
 #: So many updates in a row may be skipped because their gradient is not a number.
 PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """A batch that is asked for.
-
-    Attributes
-    ----------
-    number : int
-        Of the batch in the whole run, over all processes.
-    stage : int
-        Of the recipe.
-    """
-
-    number: int
-    stage: int
 
 
 @dataclass(frozen=True)

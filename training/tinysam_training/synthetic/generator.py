@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.synthetic.kinds.adherent import phase_contrast
 from tinysam_training.synthetic.kinds.bacteria import bacteria
 from tinysam_training.synthetic.kinds.cells import cells

@@ -12,7 +12,7 @@ from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.frame import MAX_CHANNELS
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import array_fingerprint, combined
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from typing import Any
 from napari_tinysam.errors import DataError
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import ImageEntry
 from tinysam_training.data.sources.mask_layers import MAX_LAYERS
 from tinysam_training.data.sources.sa1b import image_with_masks, read_json
+from tinysam_training.labelled_image import ImageEntry
 
 
 def find_coco(

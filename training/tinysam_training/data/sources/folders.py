@@ -22,7 +22,6 @@ from napari_tinysam.files.stacks import UNKNOWN_AXES, Stack, open_stack
 from napari_tinysam.frame import MAX_CHANNELS
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.sources.arrays import (
     PLANE,
     image_axes,
@@ -45,6 +44,7 @@ from tinysam_training.data.sources.layout import (
 )
 from tinysam_training.data.sources.npz_files import npz_keys, npz_shape, read_npz
 from tinysam_training.data.sources.pairing import pair_files, stem_of
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 # How many folders deep sets are looked for.
 _DEPTH = 3

@@ -15,8 +15,8 @@ from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.files.planes import read_plane
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
 from tinysam_training.data.sources.mask_layers import MAX_LAYERS, mask_layers
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 

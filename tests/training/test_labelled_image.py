@@ -15,7 +15,7 @@ from napari_tinysam.errors import DataError
 from napari_tinysam.image import to_rgb
 from napari_tinysam.objects import maps as object_maps
 from tinysam_training.data import ImageEntry, ImageStore, LabelledImage
-from tinysam_training.data.labelled_image import relabelled
+from tinysam_training.labelled_image import relabelled
 
 ID_TYPES = st.sampled_from(
     ["u1", "u2", "<u4", ">u4", "<i8", ">i2", "<u8", "<i4", "<f4", "<f8", "?"]

@@ -1,10 +1,9 @@
-"""Batches: turned images, windows of frames, embeddings cut along their cells."""
+"""Batches of augmented windows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,167 +13,20 @@ from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
 from napari_tinysam.frame import CELL, FRAME
-from napari_tinysam.model import ImageFeatures
-from tinysam_training.data import ImageStore, batching
-from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.data.batching import (
-    TURNS,
-    EmbeddedFrame,
-    FrameBatches,
+from tinysam_training.data import ImageStore, window_batches
+from tinysam_training.data.pool import ImagePool, Place, PoolWindows
+from tinysam_training.data.sampling import (
+    BatchRequest,
     Sources,
+)
+from tinysam_training.data.window_batches import (
+    AROUND_OBJECT,
     WindowBatches,
-    balanced_weights,
     drawn_scale,
-    drawn_window,
-    placed,
-    turned,
 )
-from tinysam_training.data.labelled_image import ImageEntry, LabelledImage
-from tinysam_training.data.pool import ImagePool, Place, PooledImage, PoolWindows
-from tinysam_training.data.windows import frame_window
-from tinysam_training.recipe import Stage
-from tinysam_training.run.loop import BatchRequest
-from training.small_runs import RECIPE, discs
-
-if TYPE_CHECKING:
-    from tinysam_training.learning.objective import TrainingBatch
-
-GRID = FRAME // CELL
-
-
-@st.composite
-def images(draw: st.DrawFn) -> LabelledImage:
-    """Random rectangles in two layers of an image of any shape."""
-    height, width = draw(st.integers(5, 40)), draw(st.integers(5, 40))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    labels = np.zeros((2, height, width), np.int32)
-    for layer in labels:
-        for label in (1, 2):
-            y, x = rng.integers(height), rng.integers(width)
-            layer[y : y + 6, x : x + 9] = label
-    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return LabelledImage.from_arrays("a", "b", pixels, labels)
-
-
-# ------------------------------------------------------------------------- turning
-
-
-@pytest.mark.parametrize("turn", TURNS)
-@given(image=images())
-@settings(max_examples=15, deadline=None)
-def test_labels_and_distances_follow_the_image(turn: str, image: LabelledImage) -> None:
-    found = turned(image, turn)
-    # Where each pixel went, told by the image itself.
-    places = np.arange(image.labels[0].size, dtype=np.int64).reshape(
-        image.labels[0].shape
-    )
-    where = TURNS[turn](places)
-    assert np.array_equal(found.rgb, image.rgb.reshape(-1, 3)[where])
-    for layer, before in zip(found.labels, image.labels, strict=True):
-        assert np.array_equal(layer, before.ravel()[where])
-    for name in ("boundary_distance", "centre_distance"):
-        before = getattr(image, name)
-        assert np.array_equal(getattr(found, name), before.ravel()[where])
-    # The same as if it were computed from the turned labels (a centre between two pixels is not).
-    fresh = LabelledImage("c", "b", found.rgb, found.labels)
-    assert np.array_equal(found.boundary_distance, fresh.boundary_distance)
-    assert np.array_equal(found.boxes, fresh.boxes)
-    assert found.rgb.flags.c_contiguous
-    assert found.complete == image.complete
-
-
-def test_there_are_eight_different_turns() -> None:
-    plane = np.arange(6).reshape(2, 3)
-    found = {
-        TURNS[turn](plane).tobytes() + str(TURNS[turn](plane).shape).encode()
-        for turn in TURNS
-    }
-    assert len(found) == len(TURNS) == 8
-    kept = [turn for turn in TURNS if TURNS[turn](plane).shape == plane.shape]
-    assert kept == list(TURNS)[:4]
-
-
-def test_partly_annotated_images_stay_so() -> None:
-    image = discs(1)[0]
-    partly = LabelledImage("p", "b", image.rgb, image.labels, complete=False)
-    assert not turned(partly, "transposed").complete
-    assert turned(partly, "identity") is partly
-
-
-# ------------------------------------------------------------------------- placing
-
-
-@given(
-    images(),
-    st.sampled_from([32, 64, 224, 512, 1024]),
-    st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=100, deadline=None)
-def test_windows_lie_in_the_frame_with_an_object_in_view(
-    image: LabelledImage, side: int, seed: int
-) -> None:
-    cells = side // CELL
-    top, left = placed(image, cells, np.random.default_rng(seed))
-    assert 0 <= top <= GRID - cells
-    assert 0 <= left <= GRID - cells
-    # No more padding than there must be: the window begins where the image still fills it.
-    height, width = image.rgb.shape[:2]
-    scale = GRID / max(height, width)
-    assert top == 0 or top + cells < height * scale + 1
-    assert left == 0 or left + cells < width * scale + 1
-    centres = [
-        ((y0 + y1) / 2 * scale, (x0 + x1) / 2 * scale)
-        for _, x0, y0, x1, y1 in image.boxes
-    ]
-    assert any(
-        top - 0.5 <= y <= top + cells + 0.5 and left - 0.5 <= x <= left + cells + 0.5
-        for y, x in centres
-    )
-
-
-def test_an_image_without_objects_is_looked_at_somewhere() -> None:
-    image = discs(1)[0]
-    empty = LabelledImage("e", "b", image.rgb, np.zeros_like(image.labels))
-    top, left = placed(empty, 4, np.random.default_rng(0))
-    assert 0 <= top <= GRID - 4
-    assert 0 <= left <= GRID - 4
-
-
-# ------------------------------------------------------------------------- drawing
-
-
-def test_images_are_drawn_by_their_shares() -> None:
-    sources = Sources.by_share(discs(3), [6, 3, 1])
-    assert sources.weights.sum() == pytest.approx(1)
-    rng = np.random.default_rng(0)
-    drawn = Counter(sources.draw(rng) for _ in range(4000))
-    found = [drawn[i] / 4000 for i in range(3)]
-    assert found == pytest.approx([0.6, 0.3, 0.1], abs=0.03)
-    assert Sources.even(discs(4)).weights == pytest.approx([0.25] * 4)
-
-
-def test_windows_are_drawn_by_their_weights() -> None:
-    stage = Stage(windows=((64, 4, 3.0), (128, 1, 1.0)))
-    rng = np.random.default_rng(0)
-    drawn = Counter(drawn_window(stage, rng) for _ in range(4000))
-    assert set(drawn) == {(64, 4), (128, 1)}
-    assert drawn[64, 4] / 4000 == pytest.approx(0.75, abs=0.03)
-
-
-def same(one: TrainingBatch, two: TrainingBatch) -> bool:
-    return (
-        one.number == two.number
-        and all(
-            torch.equal(getattr(one.windows, f.name), getattr(two.windows, f.name))
-            for f in fields(one.windows)
-        )
-        and (one.features is None) is (two.features is None)
-        and all(map(torch.equal, tensors_of(one.features), tensors_of(two.features)))
-    )
-
-
-def tensors_of(features: ImageFeatures | None) -> list[torch.Tensor]:
-    return [] if features is None else [features.embedding, *features.details]
+from tinysam_training.labelled_image import ImageEntry, LabelledImage
+from tinysam_training.recipe import Augmentation, Stage
+from training.small_runs import RECIPE, discs, same
 
 
 def test_the_same_request_is_the_same_batch() -> None:
@@ -219,9 +71,6 @@ def test_a_stage_may_show_everything_smaller() -> None:
     assert extent((0.5, 0.5)) == pytest.approx(inference / 2, rel=0.2)
 
 
-# ----------------------------------------------------------------- windows of a pool
-
-
 class Watched(ImagePool):
     """A pool that remembers what it was asked for last."""
 
@@ -235,7 +84,7 @@ class Watched(ImagePool):
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "ImagePool", Watched)
+    monkeypatch.setattr(window_batches, "ImagePool", Watched)
 
 
 def pool_of(batches: WindowBatches) -> Watched:
@@ -367,7 +216,7 @@ def test_windows_lie_in_the_image_and_mostly_around_an_object() -> None:
         seen += (found.labels > 0).flatten(1).any(1).tolist()
         angles += place.angle.tolist()
         mirrored += place.mirrored.tolist()
-    assert batching.AROUND_OBJECT - 0.1 < np.mean(seen) <= 1
+    assert AROUND_OBJECT - 0.1 < np.mean(seen) <= 1
     turns = np.array(angles) / (np.pi / 2)
     whole = np.isclose(turns, np.round(turns))
     assert 0.35 < whole.mean() < 0.65
@@ -416,28 +265,6 @@ def test_images_are_read_once_and_not_kept() -> None:
     assert reads["a"] == 1
     store[0]  # nothing of it was left in the store
     assert reads["a"] == 2
-
-
-# ------------------------------------------------------------------ how often, how large
-
-
-def pooled(dataset: str, gray: bool, mean: float) -> PooledImage:
-    boxes = np.zeros((0, 5), np.int64)
-    return PooledImage(dataset, (8, 8), boxes, True, gray, mean)
-
-
-def test_rare_looks_of_a_set_are_drawn_more_often() -> None:
-    images = [pooled("a", True, 0.1)] * 100 + [pooled("a", True, 0.8)] * 4
-    images += [pooled("a", False, 0.8)] + [pooled("b", True, 0.1)] * 5
-    shares = np.array([0.7 / 105] * 105 + [0.3 / 5] * 5)
-    found = balanced_weights(shares, images)
-    assert found.sum() == pytest.approx(1)
-    assert found[:105].sum() == pytest.approx(0.7)
-    assert found[105:].sum() == pytest.approx(0.3)
-    np.testing.assert_allclose(found[105:], 0.3 / 5)
-    groups = [found[:100].sum(), found[100:104].sum(), found[104]]
-    np.testing.assert_allclose(np.array(groups) / 0.7, np.array([10, 2, 1]) / 13)
-    np.testing.assert_allclose(found[:100], found[0])
 
 
 def test_only_shares_are_balanced() -> None:
@@ -492,89 +319,3 @@ def test_objects_take_their_extent_and_mostly_fit(
     least = 0.5 * min(FRAME / max(size), 2.0) * extent
     assert shown(1.0) <= max(0.9 * side, min(least, shown(0.0))) * 1.001
     assert shown(1.0) <= shown(0.0) * 1.001
-
-
-# ---------------------------------------------------------------------- embeddings
-
-
-def with_details(frame: EmbeddedFrame) -> ImageFeatures:
-    """A batch of one; each cell's code at two, four and eight times the resolution, too."""
-    code = coded(frame)[None]
-    finer = [
-        code.repeat_interleave(n, 2).repeat_interleave(n, 3)[:, :2] for n in (2, 4, 8)
-    ]
-    return ImageFeatures(code, tuple(finer))
-
-
-def coded(frame: EmbeddedFrame) -> torch.Tensor:
-    """An embedding whose values say which image, turn and cell they are of."""
-    y, x = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
-    turn = list(TURNS).index(frame.turn)
-    planes = [y, x, torch.full_like(y, frame.image), torch.full_like(y, turn)]
-    return torch.stack(planes).half()
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_embeddings_are_cut_where_the_windows_are(
-    own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[str, int, int]] = []
-
-    def window(image: LabelledImage, side: int, top: int, left: int) -> object:
-        seen.append((image.name, top, left))
-        return frame_window(image, side, top, left)
-
-    monkeypatch.setattr(batching, "frame_window", window)
-    images = discs(3)
-    batches = FrameBatches(
-        Sources.even(images),
-        ("identity", "transposed"),
-        with_details if own else coded,
-        RECIPE,
-        own=own,
-    )
-    names: set[str] = set()
-    for number in range(6):
-        seen.clear()
-        batch = batches[BatchRequest(number, 0)]
-        assert (batch.features is None) is not own
-        assert (batch.teacher is None) is own
-        given = batch.teacher
-        if batch.features is not None:
-            given, details = batch.features
-            for n, finer in zip((2, 4, 8), details, strict=True):
-                wanted = given.repeat_interleave(n, 2).repeat_interleave(n, 3)
-                assert torch.equal(finer, wanted[:, :2])
-        assert given is not None
-        assert given.dtype == torch.float32
-        assert given.shape == (2, 4, 4, 4)
-        for cut, offset, (name, top, left) in zip(
-            given, batch.windows.offset.tolist(), seen, strict=True
-        ):
-            names.add(name)
-            assert offset == [top, left]
-            assert cut[0, :, 0].tolist() == list(range(top, top + 4))
-            assert cut[1, 0].tolist() == list(range(left, left + 4))
-            image, turn = images[int(cut[2, 0, 0])], list(TURNS)[int(cut[3, 0, 0])]
-            assert name == turned(image, turn).name
-    assert len(names) > 3  # different images, different turns
-
-
-def test_maps_of_frames_have_the_stride_of_the_head() -> None:
-    batches = FrameBatches(
-        Sources.even(discs(1)), ("identity",), coded, RECIPE, own=False, map_stride=2
-    )
-    windows = batches[BatchRequest(0, 0)].windows
-    assert windows.maps.shape == (2, 3, 32, 32)
-    assert windows.maps_weight.shape == (2, 1, 32, 32)
-    assert windows.valid.shape == (2, 1, 16, 16)
-
-
-def test_the_same_request_is_the_same_cut() -> None:
-    def make() -> FrameBatches:
-        return FrameBatches(
-            Sources.even(discs(2)), tuple(TURNS), with_details, RECIPE, own=True
-        )
-
-    assert same(make()[BatchRequest(5, 0)], make()[BatchRequest(5, 0)])
-    assert not same(make()[BatchRequest(5, 0)], make()[BatchRequest(6, 0)])

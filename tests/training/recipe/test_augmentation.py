@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 
-from tinysam_training.data.augmentation import Augmentation
+from tinysam_training.recipe import Augmentation
 
 NONE = Augmentation.none()
 
@@ -36,14 +36,6 @@ def test_settings_go_through_yaml() -> None:
 def test_settings_that_cannot_be_drawn_from_are_refused(setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         Augmentation(**setting)
-
-
-def test_levels_have_names() -> None:
-    assert Augmentation.from_level("none") == NONE
-    assert Augmentation.from_level("light") == Augmentation.light()
-    assert Augmentation.from_level("full") == Augmentation.full() == Augmentation()
-    with pytest.raises(ValueError, match="strong"):
-        Augmentation.from_level("strong")  # type: ignore[arg-type]
 
 
 def test_which_levels_change_intensities() -> None:

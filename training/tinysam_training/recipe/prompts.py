@@ -1,14 +1,17 @@
-"""How objects are pointed at in training, as recipes say it."""
+"""How objects are prompted in training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic.dataclasses import dataclass
 
-@dataclass(frozen=True)
+from tinysam_training.recipe.values import STRICT, NotNegative, Part
+
+
+@dataclass(frozen=True, config=STRICT)
 class PromptSettings:
-    """How objects are pointed at. Plain numbers and words, as in a YAML recipe.
+    """How objects are prompted.
 
     Attributes
     ----------
@@ -42,43 +45,23 @@ class PromptSettings:
         If a value is out of its range.
     """
 
-    point: float = 0.5
-    box: float = 0.25
-    box_with_point: float = 0.25
-    centred: float = 0.5
-    box_jitter: float = 0.05
-    box_jitter_pixels: float = 1.0
-    loose_boxes: float = 0.2
-    loose_share: float = 0.15
+    point: NotNegative = 0.5
+    box: NotNegative = 0.25
+    box_with_point: NotNegative = 0.25
+    centred: Part = 0.5
+    box_jitter: NotNegative = 0.05
+    box_jitter_pixels: NotNegative = 1.0
+    loose_boxes: Part = 0.2
+    loose_share: NotNegative = 0.15
     mode: Literal["append", "replace"] = "append"
     answer: Literal["score", "iou"] = "score"
-    negatives: float = 0.5
+    negatives: Part = 0.5
     negatives_by: Literal["area", "chance"] = "area"
-    mask_prompt: float = 0.5
+    mask_prompt: Part = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("centred", "loose_boxes", "negatives", "mask_prompt"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, 0 to 1.")
-        for name in (
-            "point",
-            "box",
-            "box_with_point",
-            "box_jitter",
-            "box_jitter_pixels",
-            "loose_share",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative.")
         if not self.point + self.box + self.box_with_point > 0:
-            raise ValueError("One of point, box and box_with_point must be above 0.")
-        for name, known in (
-            ("mode", ("append", "replace")),
-            ("answer", ("score", "iou")),
-            ("negatives_by", ("area", "chance")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}.")
+            raise ValueError("one of point, box and box_with_point must be above 0")
 
     @classmethod
     def paper(cls, mode: Literal["append", "replace"] = "replace") -> PromptSettings:

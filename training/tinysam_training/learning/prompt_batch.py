@@ -1,4 +1,4 @@
-"""Prompts of many objects at once, each with its own number of points, with or without a box."""
+"""Prompts of many objects as tensors: any number of points each, with or without a box."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PromptBatch:
         return replace(self, points=points.masked_fill(absent, 0), labels=labels)
 
     def take(self, rows: Tensor) -> PromptBatch:
-        """Prompts of some objects.
+        """Take the prompts of some objects.
 
         Parameters
         ----------

@@ -1,27 +1,25 @@
 """How training windows are changed at random: as a microscope, a camera or a user could.
 
 Geometry (zoom, turns, mirroring) is the same for image and labels and is drawn by
-`tinysam_training.data.batching.WindowBatches`; intensities change in the image alone, in
+`tinysam_training.data.window_batches.WindowBatches`; intensities change in the image alone, in
 `tinysam_training.data.intensities`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import fields
 
-Range = tuple[float, float]
-Level = Literal["none", "light", "full"]
+from pydantic.dataclasses import dataclass
+
+from tinysam_training.recipe.values import STRICT, Part, Range, SignedRange
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Augmentation:
     """What is changed at random, how often and how far.
 
     Probabilities are between 0 and 1; a probability of 0 switches a change off. Intensities are
-    meant on a scale from 0 (black) to 1 (white). Lists of two numbers, as YAML gives them, become
-    tuples.
+    meant on a scale from 0 (black) to 1 (white).
 
     Parameters
     ----------
@@ -72,60 +70,35 @@ class Augmentation:
 
     zoom: Range = (0.5, 2.0)
     extent: Range | None = (8.0, 400.0)
-    fit_probability: float = 0.75
-    mirror_probability: float = 0.5
-    turn_probability: float = 1.0
-    free_turn_probability: float = 0.5
+    fit_probability: Part = 0.75
+    mirror_probability: Part = 0.5
+    turn_probability: Part = 1.0
+    free_turn_probability: Part = 0.5
 
-    colour_gain_probability: float = 0.3
+    colour_gain_probability: Part = 0.3
     colour_gain: Range = (0.7, 1.3)
-    permutation_probability: float = 0.15
-    gray_probability: float = 0.25
-    tint_probability: float = 0.1
+    permutation_probability: Part = 0.15
+    gray_probability: Part = 0.25
+    tint_probability: Part = 0.1
 
-    illumination_probability: float = 0.2
+    illumination_probability: Part = 0.2
     illumination: Range = (1.1, 1.6)
-    blur_probability: float = 0.15
+    blur_probability: Part = 0.15
     blur: Range = (0.4, 1.6)
-    defocus_probability: float = 0.1
+    defocus_probability: Part = 0.1
     defocus: Range = (1.0, 3.0)
-    poisson_probability: float = 0.15
+    poisson_probability: Part = 0.15
     poisson: Range = (0.02, 0.12)
-    gaussian_probability: float = 0.2
+    gaussian_probability: Part = 0.2
     gaussian: Range = (0.01, 0.1)
 
-    gamma_probability: float = 0.4
+    gamma_probability: Part = 0.4
     gamma: Range = (0.6, 1.7)
-    gain_probability: float = 0.4
+    gain_probability: Part = 0.4
     gain: Range = (0.6, 1.5)
-    offset_probability: float = 0.3
-    offset: Range = (-0.3, 0.3)
-    inversion_probability: float = 0.12
-
-    def __post_init__(self) -> None:
-        """Make tuples of lists and refuse what cannot be drawn from."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_probability"):
-                if not 0 <= value <= 1:
-                    raise ValueError(
-                        f"{field.name} is between 0 and 1; {value} was given."
-                    )
-                continue
-            if value is None and field.name == "extent":
-                continue
-            if not isinstance(value, Sequence) or len(value) != 2:
-                raise ValueError(
-                    f"{field.name} has two numbers, the least and the largest; {value} was given."
-                )
-            low, high = float(value[0]), float(value[1])
-            least = -1.0 if field.name == "offset" else 0.0
-            if not least <= low <= high or (field.name != "offset" and low == 0.0):
-                raise ValueError(
-                    f"{field.name} has the least number first, above {least:g}; "
-                    f"{value} was given."
-                )
-            object.__setattr__(self, field.name, (low, high))
+    offset_probability: Part = 0.3
+    offset: SignedRange = (-0.3, 0.3)
+    inversion_probability: Part = 0.12
 
     @property
     def changes_intensities(self) -> bool:
@@ -180,19 +153,3 @@ class Augmentation:
     def full(cls) -> Augmentation:
         """For models that are to work on all kinds of images: the defaults."""
         return cls()
-
-    @classmethod
-    def from_level(cls, level: Level) -> Augmentation:
-        """One of `none`, `light` and `full` by its name.
-
-        Raises
-        ------
-        ValueError
-            If there is no such level.
-        """
-        levels = {"none": cls.none, "light": cls.light, "full": cls.full}
-        if level not in levels:
-            raise ValueError(
-                f"The levels of augmentation are none, light and full; {level!r} is not one."
-            )
-        return levels[level]()

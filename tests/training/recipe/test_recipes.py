@@ -11,15 +11,16 @@ import yaml
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
-from tinysam_training.data.augmentation import Augmentation
-from tinysam_training.data.batching import Sources, WindowBatches
+from tinysam_training.data.sampling import BatchRequest, Sources
+from tinysam_training.data.window_batches import WindowBatches
 from tinysam_training.learning.objective import Objective, parameter_groups
-from tinysam_training.learning.prompt_settings import PromptSettings
 from tinysam_training.recipe import (
+    Augmentation,
     DataSource,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
+    PromptSettings,
     Recipe,
     Stage,
     TeacherSettings,
@@ -30,11 +31,10 @@ from tinysam_training.recipe import (
     recipe_from,
 )
 from tinysam_training.run import starting
-from tinysam_training.run.loop import BatchRequest
 from tinysam_training.run.starting import new_model, starting_model
 from training.small_runs import discs
 
-SHIPPED = sorted((Path(__file__).parents[2] / "training").glob("*/recipes/*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "training").glob("*/recipes/*.yaml"))
 
 #: Every part differs from its default.
 FULL = Recipe(
@@ -176,20 +176,23 @@ def test_keys_that_do_not_exist_are_refused(
         ({"steps": -1}, "steps: .*greater than or equal to 0"),
         ({"minutes": float("inf")}, "minutes: .*finite"),
         ({"data": "folder"}, "data: "),
-        ({"data": [{"kind": "zip"}]}, r"data\.0\.kind: .*'folder'"),
-        ({"data": [{"share": 0}]}, r"data\.0\.share: .*greater than 0"),
-        ({"data": [{"size": [64]}]}, r"data\.0\.size"),
+        ({"data": [{"kind": "zip"}]}, r"data\[0\]\.kind: .*'folder'"),
+        ({"data": [{"share": 0}]}, r"data\[0\]\.share: .*greater than 0"),
+        ({"data": [{"size": [64]}]}, r"data\[0\]\.size"),
         ({"model": {"trained": "half"}}, r"model\.trained"),
         ({"model": {"lora_rank": 0}}, r"model\.lora_rank"),
         ({"model": None}, "model"),
         ({"losses": {"focal": -1}}, r"losses\.focal"),
         ({"losses": {"others": 1.5}}, r"losses\.others"),
-        ({"optimizer": {"betas": [0.9, 1.0]}}, r"optimizer\.betas\.1"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, r"optimizer\.betas\[1\]"),
         ({"optimizer": {"accumulate": 0}}, r"optimizer\.accumulate"),
         ({"optimizer": {"learning_rate": float("nan")}}, "learning_rate"),
-        ({"prompts": {"negatives": 2}}, "negatives is a probability"),
+        (
+            {"prompts": {"negatives": 2}},
+            r"prompts\.negatives: .*less than or equal to 1",
+        ),
         ({"augmentation": {"blur_probability": 2}}, "blur_probability"),
-        ({"stages": [{"share": 0}]}, r"stages\.0\.share"),
+        ({"stages": [{"share": 0}]}, r"stages\[0\]\.share"),
         ({"stages": []}, "has no stages"),
         ({"stages": [{"windows": [[100, 1, 1]]}]}, "multiples of 32"),
         ({"stages": [{"windows": [[1056, 1, 1]]}]}, "up to 1024"),
@@ -200,7 +203,7 @@ def test_keys_that_do_not_exist_are_refused(
             "prompts no objects",
         ),
         ({"stages": [{"zoom": [1.0, 0.5]}]}, "the smaller one first"),
-        ({"stages": [{"zoom": [0, 0.5]}]}, r"stages\.0\.zoom"),
+        ({"stages": [{"zoom": [0, 0.5]}]}, r"stages\[0\]\.zoom"),
         (
             {"stages": [{"zoom": [0.5, 1]}], "teacher": {"model": "default"}},
             "stage with a teacher has no zoom",
@@ -226,6 +229,15 @@ def test_values_that_cannot_be_are_refused_with_their_place(
     with pytest.raises(DataError, match=words) as error:
         recipe_from({"steps": 1, **content}, "mine.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_each_problem_is_a_sentence() -> None:
+    with pytest.raises(DataError) as error:
+        recipe_from({"step": 1, "losses": {"dice": -1, "iou": "?"}}, "mine.yaml")
+    said = str(error.value)
+    assert said.startswith("mine.yaml: losses.dice: Input should be")
+    assert " losses.iou: Input should be a valid number" in said
+    assert " step is not known; there are name, data" in said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""Batches of augmented windows, cut out of a pool of images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from napari_tinysam.frame import CELL, FRAME, LOGIT
+from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
+from tinysam_training.data.batches import (
+    Batch,
+    TrainingBatch,
+    choose_objects,
+)
+from tinysam_training.data.intensities import change_intensities
+from tinysam_training.data.pool import ImagePool, Place
+from tinysam_training.data.sampling import balanced_weights, drawn_window
+from tinysam_training.data.targets import KNOWN_AROUND, object_boxes, object_targets
+from tinysam_training.data.windows import size_balanced
+from tinysam_training.labelled_image import ImageStore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from tinysam_training.data.sampling import BatchRequest, Sources
+    from tinysam_training.recipe import Augmentation, Recipe
+
+#: How often a window lies around an object rather than anywhere.
+AROUND_OBJECT = 0.7
+
+#: No window lies around a smaller object, in pixels of the image, where there is a larger one: such
+#: specks are mostly slips of the annotation.
+LEAST_EXTENT = 3
+
+
+class WindowBatches(Dataset[TrainingBatch]):
+    """Batches of augmented windows, cut out of a pool of images on the training device.
+
+    Parameters
+    ----------
+    sources : Sources
+        All of them are read at once.
+    recipe : Recipe
+    device : torch.device or str
+        Where the pool is, and the batches are made.
+    map_stride : int
+        Pixels of the frame along a side of one value of the object maps.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        recipe: Recipe,
+        *,
+        device: torch.device | str = "cpu",
+        map_stride: int = LOGIT,
+    ) -> None:
+        images = sources.images
+        once = images.read_once() if isinstance(images, ImageStore) else images
+        self.pool = ImagePool(once, device)
+        self.weights = sources.weights
+        if sources.balanced:
+            self.weights = balanced_weights(self.weights, self.pool.images)
+        self.recipe = recipe
+        self.map_stride = map_stride
+        self._chances = [_chances(image.boxes) for image in self.pool.images]
+
+    def __getitem__(self, request: BatchRequest) -> TrainingBatch:
+        """Make the batch that is asked for, on the pool's device."""
+        recipe = self.recipe
+        stage = recipe.stages[request.stage]
+        rng = np.random.default_rng([recipe.seed, request.number])
+        side, count = drawn_window(stage, rng)
+        changes = recipe.augmentation
+        if stage.zoom is not None:
+            changes = replace(changes, zoom=stage.zoom)
+        place = self._placed(side, count, rng, changes)
+        found = self.pool.windows(place, side)
+        shown = [self.pool.images[i] for i in place.image]
+        values = found.rgb / 255
+        if changes.changes_intensities:
+            values = change_intensities(
+                values,
+                changes,
+                rng,
+                gray=np.array([image.gray for image in shown]),
+                mean=np.array([image.mean for image in shown]),
+                scale=place.scale,
+            )
+        inside = found.inside[:, None].float()  # (B, 1, S, S)
+        labelled = found.labels > 0
+        complete = torch.tensor(
+            [image.complete for image in shown], device=self.pool.device
+        ).view(-1, 1, 1, 1)
+
+        def known(layers: torch.Tensor) -> torch.Tensor:
+            """Where the annotation says something, in pixels."""
+            near = layers.any(1, keepdim=True).float()
+            around = F.max_pool2d(near, 2 * KNOWN_AROUND + 1, 1, KNOWN_AROUND)
+            return torch.where(complete, inside, around * inside)
+
+        maps = torch.stack(
+            [labelled[:, 0].float(), found.centre_distance, found.boundary_distance], 1
+        )
+        objects = _Objects.of(found.labels.cpu().numpy(), stage.objects, rng)
+        last = (FRAME - side) // CELL
+        offset = rng.integers(0, last, (count, 2), endpoint=True)
+        device = self.pool.device
+        batch = Batch(
+            image=_normalised(values) * inside,
+            maps=F.avg_pool2d(maps, self.map_stride),
+            maps_weight=F.avg_pool2d(known(labelled[:, :1]), self.map_stride),
+            valid=F.avg_pool2d(inside, LOGIT),
+            known=F.avg_pool2d(known(labelled), LOGIT),
+            offset=torch.from_numpy(offset).to(device),
+            window=torch.from_numpy(objects.window).to(device),
+            targets=torch.from_numpy(objects.targets).to(device),
+            boxes=torch.from_numpy(objects.boxes).to(device),
+        )
+        return TrainingBatch(batch, request.number, prompted=stage.objects > 0)
+
+    def _placed(
+        self, side: int, count: int, rng: np.random.Generator, changes: Augmentation
+    ) -> Place:
+        """Draw where windows lie: mostly around an object, as far as possible in the image."""
+        numbers = rng.choice(len(self.pool), count, p=self.weights)
+        centre, scale = np.empty((count, 2)), np.empty(count)
+        angle = rng.integers(4, size=count).astype(np.float64) * (np.pi / 2)
+        angle *= rng.random(count) < changes.turn_probability
+        free = rng.uniform(-np.pi, np.pi, count)
+        freely = rng.random(count) < changes.free_turn_probability
+        angle[freely] = free[freely]
+        mirrored = rng.random(count) < changes.mirror_probability
+        for row, number in enumerate(numbers):
+            image = self.pool.images[number]
+            size = np.array(image.size, np.float64)
+            chances = self._chances[number]
+            box = None
+            if len(chances) and rng.random() < AROUND_OBJECT:
+                box = image.boxes[rng.choice(len(chances), p=chances), 1:]
+            scale[row] = drawn_scale(image.size, box, side, changes, rng)
+            half = side / 2 / scale[row]
+            if box is None:
+                middle = rng.uniform(0, 1, 2) * size
+            else:
+                extent = np.array([box[3] - box[1], box[2] - box[0]], np.float64)
+                room = np.maximum(half - extent / 2, 0)  # for which all of it is seen
+                middle = np.array([box[1], box[0]]) + extent / 2
+                middle = middle + rng.uniform(-1, 1, 2) * room
+            low, high = np.minimum(half, size / 2), np.maximum(size - half, size / 2)
+            centre[row] = np.clip(middle, low, high)
+        return Place(numbers, centre, scale, angle, mirrored)
+
+
+def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Probabilities with which a window lies around each object; (0,) without objects."""
+    extents = (boxes[:, 3:] - boxes[:, 1:3]).max(axis=1, initial=0)
+    chosen = np.flatnonzero(extents >= LEAST_EXTENT)
+    if not len(chosen):
+        chosen = np.arange(len(boxes))
+    chances = np.zeros(len(boxes))
+    if len(boxes):
+        chances[chosen] = size_balanced(extents[chosen], boxes[chosen, 0])
+    return chances
+
+
+class _Objects(NamedTuple):
+    """Prompted objects of a batch; as of `Batch`."""
+
+    window: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls, labels: npt.NDArray[np.int32], most: int, rng: np.random.Generator
+    ) -> _Objects:
+        """Choose at most so many objects of each window, (B, L, S, S)."""
+        side = labels.shape[-1] // LOGIT
+        chosen = [choose_objects(layers, most, rng) for layers in labels if most]
+        boxes = [object_boxes(*each) for each in zip(labels, chosen, strict=False)]
+        targets = [
+            object_targets(layers, objects, box)
+            for layers, objects, box in zip(labels, chosen, boxes, strict=False)
+        ]
+        return cls(
+            np.repeat(np.arange(len(chosen)), [len(some) for some in chosen]),
+            np.concatenate([*targets, np.zeros((0, side, side), np.float32)]),
+            np.concatenate([*boxes, np.zeros((0, 4), np.float32)]),
+        )
+
+
+def _normalised(values: torch.Tensor) -> torch.Tensor:
+    """(B, 3, S, S) of 0–1 as the model normalises."""
+    mean = values.new_tensor(PIXEL_MEAN)[:, None, None]
+    deviation = values.new_tensor(PIXEL_STD)[:, None, None]
+    return (values * 255 - mean) / deviation
+
+
+def drawn_scale(
+    size: tuple[int, int],
+    box: npt.NDArray[np.int64] | None,
+    side: int,
+    settings: Augmentation,
+    rng: np.random.Generator,
+) -> float:
+    """Draw how many pixels of a window there are for a pixel of the image.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+    box : ndarray of int, (4,), optional
+        x0, y0, x1, y1 of the object around which the window lies.
+    side : int
+        Of the window, in pixels.
+    settings : Augmentation
+        `zoom` is meant relative to inference; a small image, which inference enlarges more than
+        twice, is shown from `zoom[0]` times twice its size, a large one up to `zoom[1]` times its
+        own.
+    rng : numpy Generator
+    """
+    inference = FRAME / max(size)
+    if settings.zoom == (1.0, 1.0) and settings.extent is None:
+        return inference
+    low = min(inference, 2.0) * settings.zoom[0]
+    high = max(inference, 1.0) * settings.zoom[1]
+    scale = float(np.exp(rng.uniform(np.log(low), np.log(max(low, high)))))
+    fitted = rng.random() < settings.fit_probability
+    if box is None:
+        return scale
+    extent = float(max(box[2] - box[0], box[3] - box[1]))
+    if settings.extent is not None:
+        least, largest = settings.extent
+        scale = min(max(scale, least / extent), largest / extent)
+    fits = 0.9 * side / extent
+    if scale > fits and fitted:
+        scale = max(fits, min(low, scale))
+    return scale

@@ -1,0 +1,41 @@
+"""Recipes: everything a training run does, as documented settings and YAML files.
+
+A recipe file names only what differs from the defaults here. Its values are checked before anything
+is read or built; an unknown key is an error.
+"""
+
+from tinysam_training.recipe.augmentation import Augmentation
+from tinysam_training.recipe.prompts import PromptSettings
+from tinysam_training.recipe.recipe import (
+    Recipe,
+    find_recipe,
+    load_recipe,
+    recipe_as_yaml,
+    recipe_from,
+)
+from tinysam_training.recipe.settings import (
+    DataSource,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Stage,
+    TeacherSettings,
+    ValidationSettings,
+)
+
+__all__ = [
+    "Augmentation",
+    "DataSource",
+    "LossSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "PromptSettings",
+    "Recipe",
+    "Stage",
+    "TeacherSettings",
+    "ValidationSettings",
+    "find_recipe",
+    "load_recipe",
+    "recipe_as_yaml",
+    "recipe_from",
+]
