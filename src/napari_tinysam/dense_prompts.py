@@ -1,15 +1,17 @@
 """Dense prompts: points, boxes and earlier answers drawn as one map.
 
 Segment Anything tells its decoder about points and boxes by tokens alone, and the decoder must
-learn from millions of images which place of the image a token speaks of. Its mask prompt, which
-official code fills with the logits of an earlier answer, is added to the image at the place itself.
+learn from millions of images which place of the image a token means. Its mask prompt, for which
+official code uses the logits of an earlier answer, is added to the image at the place itself.
 A model with `SegmentAnything.dense_prompts` gets every prompt both ways: as tokens, and drawn into
-the mask prompt. For a click that is the object which the object head sees there, if it sees one;
-for a box the one that fills it most.
-What is drawn is also the first guess, to which the decoder's logits are added: it corrects what it
-is shown instead of searching for it.
+the mask prompt. A click is drawn as the object that the object head sees there, if it sees one; a
+box as the object that fills it most.
+The drawing is also the first guess, to which the decoder's logits are added: the decoder corrects
+what it is shown instead of searching for it.
 
-The same code draws numpy arrays for inference and torch tensors for training.
+The same code draws numpy arrays for inference, and torch tensors for training and in exported
+graphs. A graph has no loop over points and no NaN: it calls `draw`, where flags say which objects
+have a box and a mask.
 """
 
 from __future__ import annotations
@@ -26,24 +28,27 @@ if TYPE_CHECKING:
 #: Pixels of the model's frame along a side of one logit.
 LOGIT = 4
 
-#: Logit of a place that is surely inside (or, negative, outside), and of a place that was clicked.
+#: Logit of a place that is surely inside (or, negative, outside), and of a clicked place.
 SURE, CLICKED = 8.0, 16.0
 
 #: Share of a drawn prompt in the answer; more would be harder to correct.
 GUESS = 0.5
 
-#: Around a click without anything better the logit falls with the distance, to 0 at so many pixels
-#: of the frame; nuclei have about this radius where a whole field of them is in the frame.
+#: Around a click on no object the logit falls with the distance, to 0 at so many pixels of the
+#: frame. Nuclei have about this radius when a whole field of them is in the frame.
 REACH = 96.0
 
-#: A click marks what is nearer than so many pixels of the frame.
+#: A click marks all places within so many pixels of the frame.
 MARKED = 8.0
 
-#: Within so many pixels of the frame the logit rises from the sides of a box to the inside.
+#: The logit rises from the sides of a box to its inside within so many pixels of the frame.
 EDGE = 16.0
 
-#: A box is drawn as the object in it which fills more than so much of it.
+#: A box is drawn as the object in it that fills more than this share of it.
 FILLED = 0.25
+
+#: Farther than any place, in pixels. Infinity would become NaN in the arithmetic of some runtimes.
+_FAR = 1e6
 
 
 def draw_prompts(
@@ -58,12 +63,11 @@ def draw_prompts(
 ) -> Any:
     """Draw the prompts of N objects.
 
-    What says most is drawn: an earlier answer, else the box, else what the clicks say, else nothing
-    (0). Every click marks its place on top. A box says: the object with most logits in it, as far
-    as it lies in the box, where that fills a good part of it; else its inside. Clicks say: the
-    objects under the positive ones, without what lies nearer to a negative click on the same
-    object; and around positive clicks on no object a cone, which is cut off where a negative click
-    is nearer.
+    An earlier answer comes first, else the box, else the clicks, else nothing (0). Every click
+    marks its place on top. A box is drawn as the object with most logits in it, cut by the box, if
+    that fills a good part of it; else as its inside. Clicks are drawn as the objects under the
+    positive ones, without the places nearer to a negative click on the same object; and as a cone
+    around positive clicks on no object, which ends where a negative click is nearer.
 
     Parameters
     ----------
@@ -89,31 +93,62 @@ def draw_prompts(
     """
     if xp is np and boxes is None and masks is None and _lone_clicks(points, labels):
         return _draw_lone_clicks(shape, points[:, 0], objects)
+    has_box = has_mask = None
+    if boxes is not None:
+        has_box = ~xp.isnan(boxes).any(1)
+        boxes = xp.where(has_box[:, None], boxes, 0.0)
+    if masks is not None:
+        has_mask = ~xp.isnan(masks).any(2).any(1)
+    return draw(
+        xp, shape, points, labels, boxes, has_box, masks, has_mask, objects=objects
+    )
+
+
+def draw(
+    xp: ModuleType,
+    shape: tuple[int, int],
+    points: Any,
+    labels: Any,
+    boxes: Any,
+    has_box: Any,
+    masks: Any,
+    has_mask: Any,
+    *,
+    objects: Any = None,
+) -> Any:
+    """Draw the prompts of N objects; flags say which of them have a box and a mask.
+
+    Parameters
+    ----------
+    xp, shape, points, labels, boxes, masks
+        As for `draw_prompts`, without NaN; other labels than 0 and 1 are no points.
+    has_box, has_mask : array or None
+        (N,) bool.
+    objects : array, optional
+        (N, h, w), or (1, h, w) for all rows.
+    """
     first = next(a for a in (points, boxes, masks) if a is not None)
-    where = {"device": first.device, "dtype": xp.float32}
-    ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
-    xs = (LOGIT * xp.arange(shape[1], **where) + (LOGIT - 1) / 2)[None]  # (1, w)
-    drawn = xp.zeros((len(first), *shape), **where)
+    ys, xs = _centres(xp, shape, first.device)
     clicked = points is not None and points.shape[1] > 0
     if clicked:
-        wanted, on, off = _clicks(xp, ys, xs, drawn, points, labels, objects)
-        positive = (labels == 1).any(1)[:, None, None]
-        drawn = xp.where(positive, wanted, drawn)
+        drawn, on, off = _clicks(xp, ys, xs, points, labels, objects)
+    else:
+        drawn = xp.zeros((len(first), *shape), dtype=xp.float32, device=first.device)
     if boxes is not None:
         inside = _depth(xp, ys, xs, boxes)
         if objects is not None:
             inside = _object_in(xp, inside, objects)
-        drawn = xp.where(xp.isnan(inside), drawn, inside)
+        drawn = xp.where(has_box[:, None, None], inside, drawn)
     if masks is not None:
-        drawn = xp.where(xp.isnan(masks), drawn, masks)
+        drawn = xp.where(has_mask[:, None, None], masks, drawn)
     if clicked:
-        drawn = xp.where((on < MARKED) & (on <= off), CLICKED, drawn)
-        drawn = xp.where((off < MARKED) & (off < on), -CLICKED, drawn)
-    return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
+        marks = xp.where(on <= off, CLICKED, -CLICKED)
+        drawn = xp.where(xp.minimum(on, off) < MARKED, marks, drawn)
+    return _cast(xp, drawn, xp.float32)
 
 
 def draw_boxes(xp: ModuleType, shape: tuple[int, int], boxes: Any) -> Any:
-    """Draw the boxes of N objects as such, whatever is in them.
+    """Draw the boxes of N objects as boxes, whatever is in them.
 
     Parameters
     ----------
@@ -127,45 +162,11 @@ def draw_boxes(xp: ModuleType, shape: tuple[int, int], boxes: Any) -> Any:
     Returns
     -------
     array
-        (N, h, w) float32: 0 at the sides of the box, positive inside and negative outside, as far
-        as `SURE`; 0 throughout in rows without a box.
+        (N, h, w) float32: 0 at the sides of the box, rising to `SURE` inside and falling to
+        `-SURE` outside; 0 throughout in rows without a box.
     """
-    where = {"device": boxes.device, "dtype": xp.float32}
-    ys = (LOGIT * xp.arange(shape[0], **where) + (LOGIT - 1) / 2)[:, None]  # (h, 1)
-    xs = (LOGIT * xp.arange(shape[1], **where) + (LOGIT - 1) / 2)[None]  # (1, w)
-    inside = _depth(xp, ys, xs, boxes)
-    drawn = xp.where(xp.isnan(inside), xp.zeros_like(inside), inside)
-    return drawn if drawn.dtype == xp.float32 else xp.asarray(drawn, dtype=xp.float32)
-
-
-def _depth(xp: ModuleType, ys: Any, xs: Any, boxes: Any) -> Any:
-    """(N, h, w) logits that rise from the sides of boxes to their insides; NaN without a box."""
-    x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
-    depth = xp.minimum(xp.minimum(xs - x0, x1 - xs), xp.minimum(ys - y0, y1 - ys))
-    return xp.clip(depth * (SURE / EDGE), -SURE, SURE)
-
-
-def _object_in(xp: ModuleType, inside: Any, objects: Any) -> Any:
-    """Draw the object with most logits in a box, cut by the box, where it fills enough of it.
-
-    `inside` is (N, h, w), of `_depth`, which stays where there is no such object.
-    """
-    count = len(objects)
-    # Where sides cut through a logit, it counts: none is farther from its centre than half of it.
-    within = inside >= -SURE * (LOGIT / 2) / EDGE
-    most = int(objects.max()) + 1 if objects.shape[0] else 1
-    rows = xp.arange(count, device=inside.device)[:, None, None]
-    places = xp.where(within, objects + rows * most, count * most)
-    found = xp.bincount(
-        xp.asarray(places, dtype=xp.int64).reshape(-1), minlength=count * most + 1
-    )
-    found = found[: count * most].reshape(count, most)
-    found[:, 0] = 0
-    best = found.argmax(1)
-    filled = found[xp.arange(count, device=inside.device), best]
-    enough = (filled > FILLED * within.sum((1, 2)))[:, None, None]
-    held = within & (objects == best[:, None, None])
-    return xp.where(enough & ~xp.isnan(inside), xp.where(held, SURE, -SURE), inside)
+    inside = _depth(xp, *_centres(xp, shape, boxes.device), boxes)
+    return _cast(xp, xp.where(xp.isnan(inside), 0.0, inside), xp.float32)
 
 
 def first_guess(xp: ModuleType, drawn: Any) -> Any:
@@ -187,7 +188,7 @@ def first_guess(xp: ModuleType, drawn: Any) -> Any:
 
 
 def _lone_clicks(points: Any, labels: Any) -> bool:
-    """Whether every object has one click and nothing else: under the cursor, and in a grid."""
+    """Whether every object has one click and nothing else, as under the cursor and in a grid."""
     return points is not None and points.shape[1] == 1 and bool((labels == 1).all())
 
 
@@ -196,9 +197,9 @@ def _draw_lone_clicks(
     points: npt.NDArray[Any],
     objects: npt.NDArray[np.integer] | None,
 ) -> npt.NDArray[np.float32]:
-    """Draw one positive click for each object, (N, 2): the same, in a tenth of the time.
+    """Draw one positive click for each object, (N, 2), as `draw` does in ten times the time.
 
-    Nothing but the object under a click reaches further than its cone.
+    Only the object under a click reaches further than the cone around it.
     """
     drawn = np.full((len(points), *shape), -SURE, np.float32)
     held = np.zeros(len(points), bool)
@@ -232,53 +233,88 @@ def _draw_lone_clicks(
     return drawn
 
 
-def _clicks(
-    xp: ModuleType,
-    ys: Any,
-    xs: Any,
-    nothing: Any,
-    points: Any,
-    labels: Any,
-    objects: Any,
-) -> tuple[Any, Any, Any]:
-    """Map of what clicks say; distances to the nearest positive and negative one.
+def _centres(xp: ModuleType, shape: tuple[int, int], device: Any) -> tuple[Any, Any]:
+    """(h, 1) y and (1, w) x of the centres of logits, in pixels."""
+    ys, xs = (
+        LOGIT * xp.arange(length, device=device, dtype=xp.float32) + (LOGIT - 1) / 2
+        for length in shape
+    )
+    return ys[:, None], xs[None]
 
-    All (N, h, w); `nothing` is 0 throughout.
+
+def _depth(xp: ModuleType, ys: Any, xs: Any, boxes: Any) -> Any:
+    """(N, h, w) logits that rise from the sides of boxes to their insides."""
+    x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
+    depth = xp.minimum(xp.minimum(xs - x0, x1 - xs), xp.minimum(ys - y0, y1 - ys))
+    return xp.clip(depth * (SURE / EDGE), -SURE, SURE)
+
+
+def _object_in(xp: ModuleType, inside: Any, objects: Any) -> Any:
+    """Draw the object with most logits in a box, cut by the box, if it fills enough of it.
+
+    `inside` is (N, h, w), of `_depth`, and stays where there is no such object.
     """
-    on = off = lone = nothing + xp.inf
-    held, refused = nothing > 0, nothing > 0
-    rows = xp.arange(len(nothing), device=nothing.device)
-    negatives = bool((labels == 0).any())
-    for i in range(points.shape[1]):
-        x, y = points[:, i, 0, None, None], points[:, i, 1, None, None]
-        away = xp.sqrt((xs - x) ** 2 + (ys - y) ** 2)
-        positive = (labels[:, i] == 1)[:, None, None]
-        on = xp.minimum(on, xp.where(positive, away, xp.inf))
-        if objects is None:
-            lone = on
-        else:
-            column = _index(xp, points[:, i, 0], objects.shape[2])
-            row = _index(xp, points[:, i, 1], objects.shape[1])
-            under = objects[rows, row, column][:, None, None]
-            # No region has the number −1.
-            held = held | (objects == xp.where(positive & (under > 0), under, -1))
-            alone = positive & (under == 0)
-            lone = xp.minimum(lone, xp.where(alone, away, xp.inf))
-        if negatives:  # most prompts have none
-            negative = (labels[:, i] == 0)[:, None, None]
-            off = xp.minimum(off, xp.where(negative, away, xp.inf))
-            if objects is not None:
-                refused = refused | (
-                    objects == xp.where(negative & (under > 0), under, -1)
-                )
+    # A logit that a side cuts through counts: the side is at most half a logit from its centre.
+    within = inside >= -SURE * (LOGIT / 2) / EDGE
+    counts = _counts(xp, xp.where(within, objects, 0))
+    enough = xp.amax(counts, 1) > FILLED * _cast(xp, within, xp.float32).sum((1, 2))
+    held = within & (objects == counts.argmax(1)[:, None, None])
+    return xp.where(enough[:, None, None], xp.where(held, SURE, -SURE), inside)
+
+
+def _counts(xp: ModuleType, numbers: Any) -> Any:
+    """(N, h, w) numbers of objects to (N, n): how many logits each has, none for number 0."""
+    if xp is np:
+        count = len(numbers)
+        most = int(numbers.max(initial=0)) + 1
+        placed = numbers + most * np.arange(count)[:, None, None]
+        found = np.bincount(placed.ravel(), minlength=count * most)
+        found = found.reshape(count, most)
+        found[:, 0] = 0
+        return found
+    # Graphs have no `bincount`. There are no more objects than logits.
+    flat = numbers.flatten(1)
+    zeros = xp.zeros_like(flat, dtype=xp.float32)
+    return zeros.scatter_add(
+        1, _cast(xp, flat, xp.int64), _cast(xp, flat > 0, xp.float32)
+    )
+
+
+def _clicks(
+    xp: ModuleType, ys: Any, xs: Any, points: Any, labels: Any, objects: Any
+) -> tuple[Any, Any, Any]:
+    """Map of the clicks; distances to the nearest positive and negative one. All (N, h, w)."""
+    x, y = points[..., 0, None, None], points[..., 1, None, None]
+    away = xp.sqrt((xs - x) ** 2 + (ys - y) ** 2)  # (N, P, h, w)
+    positive, negative = ((labels == i)[..., None, None] for i in (1, 0))
+    on, off = _nearest(xp, away, positive), _nearest(xp, away, negative)
+    lone, held = on, None
+    if objects is not None:
+        column = _index(xp, points[..., 0], objects.shape[2])
+        row = _index(xp, points[..., 1], objects.shape[1])
+        which = xp.arange(len(objects), device=objects.device)[:, None]
+        under = objects[which, row, column][..., None, None]
+        same = (objects[:, None] == under) & (under > 0)  # (N, P, h, w)
+        refused = (same & negative).any(1)
+        held = (same & positive).any(1) & (~refused | (on <= off))
+        lone = _nearest(xp, away, positive & (under == 0))
     cone = xp.clip(SURE * (1 - lone / REACH), -SURE, SURE)
-    if negatives:
-        held = held & (~refused | (on <= off))
-        cone = xp.where(off < lone, xp.clip(cone, -SURE, 0), cone)
-    return xp.where(held, SURE, cone), on, off
+    cone = xp.where(off < lone, xp.clip(cone, -SURE, 0), cone)
+    if held is not None:
+        cone = xp.where(held, SURE, cone)
+    return xp.where(positive.any(1), cone, 0.0), on, off
+
+
+def _nearest(xp: ModuleType, away: Any, counted: Any) -> Any:
+    """(N, P, h, w) distances to those of the nearest point that counts."""
+    return xp.amin(xp.where(counted, away, _FAR), 1)
 
 
 def _index(xp: ModuleType, pixels: Any, length: int) -> Any:
     """Index of the logits in which pixels lie."""
-    place = xp.clip(xp.floor((pixels + 0.5) / LOGIT), 0, length - 1)
-    return xp.asarray(place, dtype=xp.int64)
+    place = _cast(xp, xp.floor((pixels + 0.5) / LOGIT), xp.int64)
+    return xp.clip(place, 0, length - 1)
+
+
+def _cast(xp: ModuleType, values: Any, dtype: Any) -> Any:
+    return np.asarray(values, dtype) if xp is np else values.to(dtype)

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from export.small_exports import SIDE, small_model
 from napari_tinysam.dense_prompts import draw_prompts
-from napari_tinysam.export.graphs import DecoderGraph
+from napari_tinysam.model.fast.graphs import PromptGraph
 
 LOGITS = SIDE // 4
 
 
 @cache
-def graph() -> DecoderGraph:
-    return DecoderGraph(small_model(), SIDE).eval()
+def graph() -> PromptGraph:
+    return PromptGraph(small_model(), SIDE).eval()
 
 
 @settings(max_examples=150)

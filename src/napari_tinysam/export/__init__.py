@@ -167,8 +167,12 @@ def _write(
     import torch
 
     from napari_tinysam.export.description import Description
-    from napari_tinysam.export.graphs import DecoderGraph, EncoderGraph, detail_channels
     from napari_tinysam.model import DetailedMaskDecoder
+    from napari_tinysam.model.fast.graphs import (
+        EmbeddingGraph,
+        PromptGraph,
+        detail_channels,
+    )
     from napari_tinysam.model.quantized import in_eight_bits
 
     about = Description(
@@ -202,10 +206,10 @@ def _write(
         prompts["regions"] = torch.ones(logits, logits, dtype=torch.int32)
     graphs: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {
         "encoder": (
-            EncoderGraph(model, side),
+            EmbeddingGraph(model),
             {"image": image, "size": torch.tensor([side, side])},
         ),
-        "decoder": (DecoderGraph(model, side), prompts),
+        "decoder": (PromptGraph(model, side), prompts),
     }
     for name, (graph, example) in graphs.items():
         _write_graph(_to_onnx(graph, example, name, about), folder / name, format)

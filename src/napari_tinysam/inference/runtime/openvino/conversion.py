@@ -1,8 +1,7 @@
-"""A torch model to the graphs that OpenVINO runs. Done once a model; needs torch.
+"""A torch model to the graphs that OpenVINO runs. Done once for each model; needs torch.
 
-Three kinds of graphs: the encoder, which also prepares what all prompts share; the decoder up to
-scores and mask kernels, for any number of prompts; and the drawing of masks. The modules are those
-of `napari_tinysam.model.fast.encoder` and `napari_tinysam.model.fast.decoder`.
+The encoder, which also prepares all that prompts share; the decoder up to scores and mask kernels,
+for any number of prompts; and the upscaling of masks (`napari_tinysam.model.fast.graphs`).
 """
 
 from __future__ import annotations
@@ -17,8 +16,13 @@ from torch import Tensor, nn
 
 from napari_tinysam.frame import CELL, EMBED_DIM
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
-from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
-from napari_tinysam.model.fast.encoder import GraphEncoder
+from napari_tinysam.model.fast.decoder import RestructuredDecoder
+from napari_tinysam.model.fast.graphs import (
+    AttentionGraph,
+    ImageSideGraph,
+    MapsGraph,
+    UpscalerGraph,
+)
 from napari_tinysam.model.integers import QuantizedLayer, is_quantized
 from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
 from napari_tinysam.model.quantized import with_integers
@@ -88,7 +92,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         # Tracing computes the example, and convolutions are the same for any size.
         traced = _EXAMPLE if model.encoder_kind.any_size else side
         _write(
-            _EncoderGraph(model, decoder),
+            ImageSideGraph(model, decoder),
             {
                 "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
                 "size": torch.tensor([traced, traced]),
@@ -100,7 +104,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             half = side // 2
             traced = min(traced, half)
             _write(
-                _MapsGraph(model),
+                MapsGraph(model),
                 {
                     "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
                     "size": torch.tensor([traced, traced]),
@@ -125,10 +129,10 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             "sparse": [-1, -1, whole],
         }
         if not model.dense_prompts:  # else prompts are always drawn
-            _write(_DecoderGraph(decoder), example, shapes, folder / DECODER)
+            _write(AttentionGraph(decoder), example, shapes, folder / DECODER)
         example["masks"] = torch.randn(2, 1, 4 * cells, 4 * cells)
         shapes["masks"] = [-1, 1, -1, -1]
-        _write(_DecoderGraph(decoder), example, shapes, folder / MASKED_DECODER)
+        _write(AttentionGraph(decoder), example, shapes, folder / MASKED_DECODER)
         kernels = EMBED_DIM // 8
         example = {
             "image": torch.randn(2, cells, cells, whole),
@@ -151,7 +155,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             ):
                 example[name] = added.half()
                 shapes[name] = [1, added.shape[1], -1, -1]
-        _write(_UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
+        _write(UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
         np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {
         "image_size": side,
@@ -278,104 +282,6 @@ def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, A
         "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
         "placed": decoder.placed((cells, cells)).numpy(),
     }
-
-
-class _EncoderGraph(nn.Module):
-    """An image to all that its decoder needs.
-
-    Takes (1, S, S, 3) uint8, padded, and height and width of the image in it. Gives the parts of
-    `ImageSide`, what details add in float16, and the (3, m, m) object maps where there is a head.
-    """
-
-    def __init__(self, model: SegmentAnything, decoder: RestructuredDecoder) -> None:
-        super().__init__()
-        self.model = model
-        self.encoder = GraphEncoder(model)
-        self.decoder = decoder
-
-    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-        features, maps = self.encoder(_frame(self.model, image, size))
-        side = self.decoder.prepare(features.embedding, features.details)
-        found = [side.embedding, side.keys, side.values, side.queries]
-        found += [x for x in side.halved()[4:] if x is not None]
-        return tuple(found) if maps is None else (*found, maps[0].sigmoid())
-
-
-class _MapsGraph(nn.Module):
-    """An image to its object maps alone, as `_EncoderGraph` takes and gives them."""
-
-    def __init__(self, model: SegmentAnything) -> None:
-        super().__init__()
-        self.model = model
-        self.encoder = GraphEncoder(model)
-
-    def forward(self, image: Tensor, size: Tensor) -> Tensor:
-        _, maps = self.encoder(_frame(self.model, image, size))
-        assert maps is not None
-        found: Tensor = maps[0].sigmoid()
-        return found
-
-
-def _frame(model: SegmentAnything, image: Tensor, size: Tensor) -> Tensor:
-    """Normalise (1, S, S, 3) uint8; the padding is 0 afterwards, not before."""
-    steps = torch.arange(image.shape[1])
-    normalized = image.permute(0, 3, 1, 2).float() - model.pixel_mean
-    inside = (steps < size[0])[:, None] & (steps < size[1])[None]
-    return normalized / model.pixel_std * inside.float()
-
-
-class _DecoderGraph(nn.Module):
-    """`RestructuredDecoder.attend`; gives scores, kernels and the image's tokens."""
-
-    def __init__(self, decoder: RestructuredDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(
-        self,
-        embedding: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        queries: Tensor,
-        placed: Tensor,
-        sparse: Tensor,
-        masks: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        side = ImageSide(embedding, keys, values, queries)
-        answers = self.decoder.attend(side, sparse, masks, placed)
-        return answers.scores, answers.kernels, answers.image
-
-
-class _UpscalerGraph(nn.Module):
-    """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits.
-
-    And what details add, (4 P, 64) and (16 P, 32) float16, where the decoder reads any; where it
-    refines masks also (N, 4 g, 4 g) what was drawn and boxes, and what details add there.
-    """
-
-    def __init__(self, decoder: RestructuredDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(
-        self,
-        image: Tensor,
-        kernels: Tensor,
-        half: Tensor | None = None,
-        whole: Tensor | None = None,
-        drawn: Tensor | None = None,
-        boxes: Tensor | None = None,
-        *fine: Tensor,
-    ) -> Tensor:
-        shape = (image.shape[1], image.shape[2])
-        details = None
-        if half is not None and whole is not None:
-            details = half.float(), whole.float()
-        found = self.decoder.upscale(image.flatten(1, 2), kernels, shape, details)
-        if drawn is None or boxes is None:
-            return found
-        fine_half, fine_whole = (added.float() for added in fine)
-        return self.decoder.refine(found, drawn, boxes, (fine_half, fine_whole))
 
 
 def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:
