@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.frame import LOGIT
+
 if TYPE_CHECKING:
     from types import ModuleType
 
     import numpy.typing as npt
-
-#: Pixels of the model's frame along a side of one logit.
-LOGIT = 4
 
 #: Logit of a place that is surely inside (or, negative, outside), and of a clicked place.
 SURE, CLICKED = 8.0, 16.0

@@ -249,7 +249,7 @@ def test_a_file_put_into_the_folder_is_found_and_checked(
     folder.mkdir(parents=True)
     (folder / "mobile_sam.pt").write_bytes(CONTENT[:-1])
     assert is_available_offline("mobile_sam")
-    with pytest.raises(CheckpointError, match="delete it to download it again"):
+    with pytest.raises(CheckpointError, match="Delete it to download it again"):
         load("mobile_sam")
     hollow_file(folder / "tinysam_42.3.pth")  # nothing is remembered about it
     assert load("tinysam").path == folder / "tinysam_42.3.pth"

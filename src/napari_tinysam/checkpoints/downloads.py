@@ -20,8 +20,8 @@ Progress = Callable[[int, int], None]
 
 _CHUNK_BYTES = 1 << 18
 
-# A download that stalls ends after half a minute, so that an unfinished file which nobody has
-# written to for this long (seconds) is what a killed process left behind.
+# In seconds. A stalled download ends after half a minute, so an unfinished file that nobody has
+# written to for longer was left behind by a killed process.
 _ABANDONED_AFTER = 600.0
 
 
@@ -35,12 +35,12 @@ def download(
     checkpoint : Checkpoint
         What to download.
     url : str
-        From where.
+        Where it is.
     folder : Path
-        Where to; made if need be.
+        Where it goes; made if necessary.
     progress : callable, optional
-        Called with the bytes done and in total (0 if not known). What it raises ends the download
-        and is passed on.
+        Called with the bytes done and in total (0 if not known). An exception that it raises ends
+        the download and is passed on.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def download(
     Raises
     ------
     CheckpointError
-        If there is no network, the folder cannot be written to, or something else was delivered.
+        If there is no network, the folder cannot be written to, or the file is not the right one.
     """
     path = folder / checkpoint.filename
     meter = _Meter(progress, checkpoint.size or 0)
@@ -86,7 +86,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _memory(path: Path) -> Path:
-    """Where the hash of a download is kept whose authors publish none."""
+    """Return the file that keeps the hash of a download whose authors publish none."""
     return path.with_name(path.name + ".json")
 
 
@@ -96,19 +96,19 @@ def check_unchanged(path: Path, sha256: str, checkpoint: Checkpoint) -> None:
     Raises
     ------
     CheckpointError
-        If it is another file.
+        If they differ.
     """
     expected = checkpoint.sha256
     if expected is None:
         try:
             expected = json.loads(_memory(path).read_text("utf-8"))["sha256"]
         except (OSError, ValueError, LookupError, TypeError):
-            return  # put there by hand, or bundled
+            return  # bundled, or put there by hand
     if sha256 != expected:
         raise CheckpointError(
             f"{path} is {describe(path)}, but not the {checkpoint.title} checkpoint that was "
-            f"published or downloaded (SHA-256 {sha256[:12]}… instead of {expected[:12]}…); "
-            "delete it to download it again."
+            f"published or downloaded (SHA-256 {sha256[:12]}… instead of {expected[:12]}…). "
+            "Delete it to download it again."
         )
 
 
@@ -136,12 +136,12 @@ def _transfer(checkpoint: Checkpoint, url: str, temporary: Path, meter: _Meter) 
             f"{ENVIRONMENT_VARIABLE} names, or choose the file itself as the model."
         ) from error
     finally:
-        for response in opened:  # pooch leaves a cancelled one to the garbage collector
+        for response in opened:  # pooch leaves a cancelled one open
             response.close()
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words why a download failed."""
+    """Return in a few words why a download failed."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -160,12 +160,12 @@ def _reason(error: Exception) -> str:
 def _check_download(
     checkpoint: Checkpoint, url: str, temporary: Path, path: Path
 ) -> None:
-    """Check a download before it gets its name; remember a hash that nobody published."""
+    """Check a download before it gets its name; keep its hash where none is published."""
     sha256 = file_sha256(temporary)
     if checkpoint.sha256 is not None:
         if sha256 != checkpoint.sha256:
             raise CheckpointError(
-                f"What {url} delivered is {describe(temporary)}, but not the published file "
+                f"The file from {url} is {describe(temporary)}, but not the published one "
                 f"(SHA-256 {sha256[:12]}… instead of {checkpoint.sha256[:12]}…), and was deleted. "
                 "Try again later."
             )
@@ -175,7 +175,7 @@ def _check_download(
     except CheckpointError as error:
         reason = str(error).replace(temporary.name, checkpoint.filename)
         raise CheckpointError(
-            f"What {url} delivered cannot be used and was deleted: {reason}"
+            f"The file from {url} cannot be used and was deleted: {reason}"
         ) from error
     with unfinished(_memory(path)) as memory:
         record = {"url": url, "sha256": sha256, "size": temporary.stat().st_size}
@@ -183,17 +183,21 @@ def _check_download(
 
 
 class _Meter:
-    """Passes pooch's progress on as (bytes done, bytes in total).
+    """A progress bar for pooch that reports (bytes done, bytes in total) to a callback.
+
+    `pooch.retrieve` is not used: it would delete a wrong file before it is described, give a file
+    without a published hash its name before it is checked, and leave unmarked files behind when
+    killed.
 
     Parameters
     ----------
     report : callable or None
-        Told about progress.
+        The callback.
     expected : int
         Bytes in total, for servers that do not say; 0 if not known.
     """
 
-    total: int  # set by pooch, from the server's answer; 0 if that does not say
+    total: int  # set by pooch from the server's answer; 0 if not known
 
     def __init__(self, report: Progress | None, expected: int) -> None:
         self.total = 0
@@ -203,7 +207,7 @@ class _Meter:
         self._done = 0
 
     def update(self, count: int) -> None:
-        """Count bytes. pooch always says a whole chunk, so the last one counts too much."""
+        """Count bytes. pooch always counts a whole chunk, so the last one counts too much."""
         self._done += count
         if self._report is None:
             return
@@ -211,11 +215,11 @@ class _Meter:
         try:
             self._report(min(self._done, total) if total else self._done, total)
         except BaseException as error:
-            self.interruption = error  # the caller's own, to be passed on as it is
+            self.interruption = error  # the caller's own, passed on as it is
             raise
 
     def reset(self) -> None:
-        """Do nothing: pooch fills the bar up afterwards, which `update` stands."""
+        """Do nothing: pooch fills the bar up afterwards, and `update` caps the sum."""
 
     def close(self) -> None:
-        """Do nothing: pooch says that it is done."""
+        """Do nothing at the end."""

@@ -1,4 +1,4 @@
-"""The cache of embeddings: those of recently visited planes, in memory."""
+"""Embeddings of recently visited planes, in memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class RecentEmbeddings:
-    """Keeps the most recently used embeddings; any thread may ask and add.
+    """Keeps the most recently used embeddings; safe from any thread.
 
     Parameters
     ----------
     capacity : int
-        How many to keep. One is 23 MB: 4 MB of embedding, 6 MB of what is computed of it for all
-        prompts, 6 MB of finer features, 4 MB of object maps and their regions, and 3 MB of pixels.
-        The default keeps them all within 1.1 GB.
+        How many to keep. One is 23 MB: 4 MB for the embedding, 6 MB computed from it for all
+        prompts, 6 MB for details, 4 MB for object maps and regions, and 3 MB for pixels. The
+        default stays within 1.1 GB.
     """
 
     def __init__(self, capacity: int = 48) -> None:
@@ -42,7 +42,7 @@ class RecentEmbeddings:
             return self._entries[key]
 
     def put(self, key: Hashable, embedding: Embedding) -> None:
-        """Keep an embedding; the least recently used goes if there are too many."""
+        """Keep an embedding; remove the least recently used if there are too many."""
         with self._lock:
             self._entries[key] = embedding
             self._entries.move_to_end(key)

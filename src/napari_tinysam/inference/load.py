@@ -34,24 +34,24 @@ def load_model(
         A name of `napari_tinysam.checkpoints.REGISTRY` ("default" is bundled, others are downloaded
         once) or a checkpoint file.
     device : str
-        "auto", "cpu", "cuda", "cuda:1", "mps".
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
     runtime : {"auto", "torch", "openvino"}
-        What runs the network. "openvino" converts a model that it has never run before, which takes
-        a minute or less; "auto" takes it, without importing torch, where there is no GPU and the
-        model has been converted.
+        What runs the network. "openvino" first converts a model that it has not run before, which
+        takes up to a minute. "auto" takes OpenVINO, without importing torch, if there is no GPU
+        and the model has been converted.
     precision : {"auto", "f32", "bf16", "int8"}
-        Of OpenVINO: float32, or bfloat16 but for the decoder's attention, which "auto" takes where
-        the CPU has instructions for it; or, for quantized models, 8-bit integers in image encoder
-        and object head, which "auto" takes where they were faster at first use. PyTorch, where it
-        is what "auto" comes to, encodes in bfloat16 on devices that have instructions for it; asked
-        for by name, only with "bf16".
+        With OpenVINO: float32; or bfloat16 except for the decoder's attention, which "auto" takes
+        if the CPU has instructions for it; or, for quantized models, 8-bit integers in image
+        encoder and object head, which "auto" takes if they were faster at first use. PyTorch
+        encodes in bfloat16 with "bf16", and with "auto" if `runtime` is "auto" too and the device
+        has instructions for it.
     threads : int
-        Of the CPU, for OpenVINO; 0 for as many as it finds best.
+        Of the CPU, for OpenVINO; 0 lets it choose.
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
     convert : callable, optional
-        Lets "auto" convert a model for OpenVINO where that is the fastest: half a minute, once,
-        which some dozens of images or masks pay back. Called with a sentence before.
+        Allows "auto" to convert a model for OpenVINO where that is fastest: half a minute, once,
+        which pays off after some dozens of images or masks. Called with a sentence before.
 
     Returns
     -------
@@ -63,8 +63,7 @@ def load_model(
     napari_tinysam.checkpoints.CheckpointError
         If the file cannot be had or is not a checkpoint this project reads.
     ValueError
-        If the device or the runtime is not available, or there is no such precision, or not of this
-        model.
+        If the device or the runtime is not available, or the model has no such precision.
     """
     found = open_runtime(
         name_or_path,
@@ -75,11 +74,11 @@ def load_model(
         precision=precision,
         threads=threads,
     )
-    # Its parts import one another, which fails where two threads begin with different ones.
+    # Its modules import each other, which fails if two threads begin with different ones.
     import scipy.spatial  # noqa: F401
 
-    # Now: imports of two threads at a time keep each other waiting. No daemon: Python must not end
-    # in the middle of one.
+    # Not earlier: imports in two threads wait for each other. No daemon: Python must not end in the
+    # middle of an import.
     threading.Thread(target=_import_ahead).start()
     return Predictor(
         found.runtime, name=found.name, model_id=found.model_id, notes=found.notes
@@ -87,7 +86,7 @@ def load_model(
 
 
 def _import_ahead() -> None:
-    """Import, while the first image is encoded, what comes next: a quarter of a second."""
-    with contextlib.suppress(ImportError):  # said where it is needed
-        # The function itself: the package alone imports nothing yet.
+    """Import what is needed after encoding (a quarter of a second) while the image is encoded."""
+    with contextlib.suppress(ImportError):  # reported where it is needed
+        # The function: the package alone imports nothing yet.
         from skimage.segmentation import watershed  # noqa: F401

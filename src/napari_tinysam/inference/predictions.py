@@ -1,4 +1,4 @@
-"""One encoded image, and the candidate masks that prompts get on it: what a `Predictor` gives.
+"""What a `Predictor` returns: an encoded image, and the candidates for prompts on it.
 
 numpy only.
 """
@@ -32,12 +32,12 @@ class Embedding:
     frame_size : int
         Side of the model's frame in pixels.
     model_id : str
-        The predictor that made it, the only one that can read it.
+        Identifies the predictor that made it, the only one that can read it.
     maps : numpy.ndarray, optional
-        (3, m, m) float32, what the object head says, if there is one; m is 256 or 512.
+        (3, m, m) float32, from the object head if there is one; m is 256 or 512.
     regions : numpy.ndarray, optional
-        (256, 256) int32, the objects in these maps, for models with dense prompts: clicks on them
-        are drawn as them.
+        (256, 256) int32, the objects in these maps, for models with dense prompts: a click on an
+        object is drawn as that object.
     """
 
     features: Any
@@ -61,14 +61,14 @@ class Embedding:
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Three candidate masks for each of N objects, in the model's own order.
+    """Three candidates for each of N objects, in the model's own order.
 
     Parameters
     ----------
     logits : numpy.ndarray
         (N, 3, 256, 256) float32, over the model's frame; fit for `Prompts.masks`.
     scores : numpy.ndarray
-        (N, 3) float32, the IoU that the model predicts for its own masks.
+        (N, 3) float32, predicted IoU.
     upscaler : Upscaler
         From the embedding.
     """
@@ -110,14 +110,14 @@ class Masks:
         return self.upscaler.full(self.logits[index, candidate])
 
     def boxed(self, index: int = 0, candidate: int | None = None) -> BoxedMask:
-        """Return one mask at the size of the image, computed only where it is.
+        """Return one mask at the size of the image, computed only within its box.
 
         Parameters
         ----------
         index : int
             Which object.
         candidate : int, optional
-            Which of its three masks; the one with the highest score if left out.
+            Which of its three masks; by default the one with the highest score.
         """
         if candidate is None:
             candidate = int(self.best[index])

@@ -1,7 +1,7 @@
 """Images to embeddings, embeddings and prompts to masks. Stateless, thread-safe, no GUI.
 
-An image is encoded once (a second or so on a laptop); after that every prompt costs a fraction of
-that. Nothing here remembers anything: the embedding carries all that `Predictor.predict` needs.
+An image is encoded once (about a second on a laptop). After that every prompt takes a fraction of
+that. A predictor keeps no state: the embedding holds all that `Predictor.predict` needs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.dense_prompts import LOGIT, draw_prompts, first_guess
-from napari_tinysam.frame import LOGITS
+from napari_tinysam.dense_prompts import draw_prompts, first_guess
+from napari_tinysam.frame import LOGIT, LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.runtime import Runtime
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 
-#: Where the usual object has so many pixels of the frame along a side, the image is also seen in
-#: half of its size.
+#: If the usual object has at least so many pixels of the frame along a side, the image is also
+#: viewed at half the size.
 LARGE = 80.0
 
 #: Objects whose prompts are drawn at once, 256 KiB each.
@@ -45,9 +45,9 @@ class Predictor:
     name : str
         Registry name or file of the checkpoint, for messages.
     model_id : str
-        Identifies weights and preprocessing; embeddings of another are refused.
+        Identifies weights and preprocessing; embeddings of other models are refused.
     notes : mapping of str to str, optional
-        What the checkpoint says about itself.
+        Notes from the checkpoint file.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Predictor:
 
     @property
     def has_object_head(self) -> bool:
-        """Whether the model says where objects are without any prompt (`object_maps`)."""
+        """Whether the model predicts objects without any prompt (`object_maps`)."""
         return self._runtime.has_object_head
 
     def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
@@ -84,7 +84,7 @@ class Predictor:
         ----------
         image : array-like
             (H, W, 3) uint8 RGB goes to the model unchanged, as in Segment Anything's predictor.
-            Anything else, gray, multichannel, RGBA, 16-bit, float, dask or zarr, goes through
+            Anything else (gray, multichannel, RGBA, 16-bit, float, dask, zarr) goes through
             `napari_tinysam.image.to_rgb`.
         **to_rgb_options
             Keyword arguments of `napari_tinysam.image.to_rgb`: `channel`, `channel_axis`,
@@ -117,12 +117,12 @@ class Predictor:
     def _confirmed(
         self, rgb: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """Give the object maps that agree better with their own objects, and these.
+        """Return the object maps that agree better with their own objects, and these objects.
 
-        An encoder sees little of an object that fills much of the frame. Where objects are large,
-        it is asked once more, about the image at half the size, for a quarter of the time; whether
-        that is better, the maps tell: they say how far every pixel is from the centre and the
-        boundary of its object, which an object that is there confirms, and patches of it do not.
+        An encoder sees little of an object that fills much of the frame. If objects are large, the
+        image is also encoded at half the size, in a quarter of the time. The maps tell which of
+        the two is better: they hold the distance of every pixel to the centre and the boundary of
+        its object, which fits a whole object and does not fit pieces of it.
         """
         shown = tuple(-(-side // LOGIT) for side in rgb.shape[:2])
         valid = (shown[0], shown[1])
@@ -155,13 +155,13 @@ class Predictor:
         embedding : Embedding
             From `encode` of this predictor.
         prompts : Prompts
-            N objects, in pixels of the image. Objects may differ in their kinds and numbers of
+            N objects, in pixels of the image. Objects may have different kinds and numbers of
             prompts; each is decoded as if it were alone.
         least_score : float
-            Objects none of whose masks has a higher score are not drawn: their logits are minus
+            Objects without a candidate of a higher score are not upscaled: their logits are minus
             infinity. Saves a third of the time.
         exact : bool
-            False: the runtime may decode in half precision where that is faster, for searches that
+            False lets the runtime decode in half precision where that is faster, for searches that
             keep the best of many masks.
 
         Returns
@@ -183,7 +183,7 @@ class Predictor:
                 points = embedding.to_frame(points)
             if boxes is not None:
                 boxes = embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-            # Drawn prompts take as much memory as the answers: not of all objects at once.
+            # Drawn prompts take as much memory as masks, so not all are drawn at once.
             step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -239,7 +239,7 @@ class Predictor:
         )
         if guess is None:
             return decoded
-        # Into the array itself, and only of what was drawn: both are much of the time around it.
+        # In place, and only where there are logits: otherwise this takes noticeable time.
         for plane, logits in zip(guess, decoded.logits, strict=True):
             if logits[0, 0, 0] > -np.inf:
                 logits += plane
@@ -258,8 +258,8 @@ class Predictor:
         Returns
         -------
         numpy.ndarray or None
-            (3, m, m) float32 in 0–1 over the model's frame, m being 256 or 512; what they are, says
-            `napari_tinysam.model.object_head`. None where `has_object_head` is false.
+            (3, m, m) float32 in 0–1 over the model's frame, m being 256 or 512, as described in
+            `napari_tinysam.model.object_head`. None if `has_object_head` is false.
 
         Raises
         ------
@@ -278,10 +278,10 @@ class Predictor:
 
 
 def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
-    """Group objects that can share a batch: as many points, and a box or mask or not.
+    """Group objects that can share a batch: equal numbers of points, boxes and masks.
 
-    Filling rows up with dummy points instead would change the masks: the prompt encoder gives them
-    tokens that all others attend to.
+    Padding with dummy points instead would change the masks: the prompt encoder gives them tokens
+    that all others attend to.
     """
     kinds = np.stack(
         [prompts.point_counts, prompts.has_box, prompts.has_mask], axis=1
@@ -308,7 +308,7 @@ def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
 def _real_points(
     prompts: Prompts, rows: npt.NDArray[np.intp], count: int
 ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int32] | None]:
-    """(n, count, 2) points and (n, count) labels of `rows` without the fillers."""
+    """(n, count, 2) points and (n, count) labels of `rows` without padding."""
     if count == 0 or prompts.points is None or prompts.labels is None:
         return None, None
     real = prompts.labels[rows] != -1

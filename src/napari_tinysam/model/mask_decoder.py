@@ -1,9 +1,8 @@
 """Segment Anything's mask decoder with finer features, so that masks have sharp borders.
 
-As in SAM 2 (Ravi et al., 2024, section 4, "high-resolution features"): what the encoder's pyramid
-says at strides 8 and 4 is added to the two steps in which the decoder upscales the image's tokens.
-Masks of drawn prompts are refined at the end (`napari_tinysam.model.mask_refiner`). All else is the
-official decoder.
+As in SAM 2 (Ravi et al., 2024, section 4, "high-resolution features"), the encoder's features at
+strides 8 and 4 are added in the two steps that upscale the image's tokens. Masks of drawn prompts
+are refined at the end (`napari_tinysam.model.mask_refiner`). The rest is the official decoder.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
     """A mask decoder that also reads the encoder's finer features.
 
-    With new weights it answers as the official decoder with the same tensors: what the details add
-    begins at zero, and what the refiner adds.
+    With new weights it answers as the official decoder with the same tensors: the layers of details
+    and refiner begin at zero.
 
     Parameters
     ----------
     detail_channels : sequence of int
-        Channels of the details at strides 8 and 4; what is finer is not read.
+        Channels of the details at strides 8 and 4; finer ones are not read.
     transformer_dim : int
         Channels of the embedding.
     **kwargs
@@ -53,7 +52,7 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
         self.refiner = MaskRefiner(detail_channels)
 
     def projected(self, details: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Project details to what is added, once an image.
+        """Project details to what upscaling adds, once for each image.
 
         Parameters
         ----------
@@ -84,7 +83,7 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
         image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings
             As there.
         multimask_output : bool
-            Whether the three masks are given, or the single one.
+            Whether to return the three masks, or the single one.
         details : tuple of Tensor, optional
             From `projected`, of one image. Without them nothing is added.
         """
@@ -110,21 +109,21 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc] # not typed
         return masks[:, wanted], scores[:, wanted]
 
     def drawn(self, kernels: Tensor, pixels: Tensor) -> Tensor:
-        """Multiply (N, 4, 32) kernels by (N, 32, 16 P) pixels; for those who replace it."""
+        """Multiply (N, 4, 32) kernels by (N, 32, 16 P) pixels; replaceable, as a method."""
         return kernels @ pixels
 
 
 def projected_details(
     decoder: nn.Module, features: ImageFeatures
 ) -> tuple[Tensor, Tensor] | None:
-    """Project what a decoder adds of an image's details; None for an official decoder."""
+    """Project an image's details for a decoder; None for an official decoder."""
     if isinstance(decoder, DetailedMaskDecoder):
         return decoder.projected(features.details)
     return None
 
 
 def refines(decoder: nn.Module, dense_prompts: bool) -> bool:
-    """Whether a decoder of a model refines masks: of drawn prompts, and if it has learnt to.
+    """Whether a decoder refines masks: only with dense prompts, and if its refiner is trained.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ def refined(
     masks: Tensor | None,
     boxes: Tensor | None,
 ) -> Tensor:
-    """Add what a decoder's refiner says; nothing where there is none, or no drawn prompt.
+    """Refine masks of drawn prompts; others, and those of other decoders, stay as they are.
 
     Parameters
     ----------

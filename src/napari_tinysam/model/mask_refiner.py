@@ -1,12 +1,11 @@
-"""A last look at masks: where the image's borders are, and what the prompt said, side by side.
+"""Refines masks with the drawn prompt and the encoder's fine features.
 
-Segment Anything's decoder reads a mask prompt at stride 16, and draws its masks as products of
-kernels and features that the prompt reached at that stride: it can tell objects apart, but not move
-a border by a pixel. Here its masks, what was drawn of the prompt and the encoder's finest features
-meet at strides 8 and 4, in a few convolutions that look at nothing but the neighbourhood; they say
-what is to be added to the logits. It is the refinement of interactive segmentation (Sofiiuk et al.,
-"Reviving Iterative Training with Mask Guidance", 2022, feeds prompts as maps to a convolutional
-network), behind a transformer.
+Segment Anything's decoder reads a mask prompt at stride 16, and its masks are products of kernels
+with features that saw the prompt at that stride: it can tell objects apart, but not move a border
+by a pixel. The refiner combines masks, drawn prompt and details at strides 8 and 4 in a few local
+convolutions, and predicts what to add to the logits. This is the refinement of interactive
+segmentation (Sofiiuk et al., "Reviving Iterative Training with Mask Guidance", 2022, where prompts
+are maps for a convolutional network), after a transformer.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ _REACH = 7
 
 
 class MaskRefiner(nn.Module):
-    """Masks of drawn prompts to what is to be added to them.
+    """Predicts what to add to the masks of drawn prompts.
 
     With new weights it adds nothing.
 
     Parameters
     ----------
     detail_channels : sequence of int
-        Channels of the details at strides 8 and 4; what is finer is not read.
+        Channels of the details at strides 8 and 4; finer ones are not read.
     masks : int
-        Masks of an object.
+        Number of masks of an object.
     """
 
     def __init__(self, detail_channels: Sequence[int], masks: int = 3) -> None:
@@ -57,7 +56,7 @@ class MaskRefiner(nn.Module):
 
     @property
     def is_blank(self) -> bool:
-        """Whether all weights are zero, as of a file that knows no refiner: it cannot learn."""
+        """Whether all weights are 0, as after loading a file without a refiner: it cannot learn."""
         return not any(bool(each.any()) for each in self.parameters())
 
     def projected(self, details: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -79,18 +78,18 @@ class MaskRefiner(nn.Module):
     def forward(
         self, logits: Tensor, drawn: Tensor, boxes: Tensor, details: Sequence[Tensor]
     ) -> Tensor:
-        """Say what is to be added.
+        """Predict what to add.
 
         Parameters
         ----------
         logits : Tensor
-            (N, 3, 4 g, 4 g), of the decoder, without the first guess.
+            (N, 3, 4 g, 4 g), of the decoder, before the first guess is added.
         drawn : Tensor
             (N, 4 g, 4 g), of `napari_tinysam.dense_prompts.draw_prompts`.
         boxes : Tensor
             (N, 4 g, 4 g), of `napari_tinysam.dense_prompts.draw_boxes`.
         details : sequence of Tensor
-            Two, from `projected`, of N images or of the one that all objects are in.
+            Two, from `projected`, of N images or of the one image of all objects.
 
         Returns
         -------
@@ -107,7 +106,7 @@ class MaskRefiner(nn.Module):
 
 
 class _Block(nn.Module):
-    """Every channel with its neighbourhood, then all channels with each other; added."""
+    """A residual block: a depthwise convolution, then all channels mixed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

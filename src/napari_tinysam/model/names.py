@@ -1,10 +1,8 @@
 """Official checkpoint names ⇄ this project's module names.
 
-TinySAM and MobileSAM name the parameters of TinyViT after their own modules; timm names the same
-tensors differently and lets a downsampling layer open the next stage instead of closing its own.
-SAM ViT-B/L/H checkpoints need no renaming, and neither does what only this project's files have: an
-EfficientNet (``image_encoder.efficientnet.`` and its pyramid) and the object head
-(``object_head.``).
+TinySAM and MobileSAM name the parameters of TinyViT after their own modules. timm names the same
+tensors differently, and there a downsampling layer begins the next stage instead of ending its own.
+Nothing else is renamed: neither SAM ViT-B/L/H, nor an EfficientNet, nor the object head.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The object head: a light dense decoder on the image embedding, for microscopy.
 
-Three maps say where objects are without any prompt: foreground, distance to the object's centre and
-distance to its boundary. They speed up training, since they give the encoder a gradient at every
-pixel, and they place the prompts of guided auto-segmentation. The idea of the three maps is
-micro-sam's (Archit et al., Nature Methods 2025, "automatic instance segmentation").
+Three maps show objects without any prompt: foreground, distance to the object's centre and distance
+to its boundary. They speed up training, since they give the encoder a gradient at every pixel, and
+they place the prompts of guided auto-segmentation. The idea of the three maps is micro-sam's
+(Archit et al., Nature Methods 2025, "automatic instance segmentation").
 
-There are three kinds. The plain head sees the embedding alone, 16 pixels of the frame a cell. The
-detailed head also sees what the first two stages of a TinyViT made of the image, at strides 8 and
-4, as in a U-Net: of borders and of objects of a few cells the embedding says little. The fine head
-reads the finest level of an encoder that has a pyramid of its own, and gives its maps at stride 2.
+There are three kinds. The plain head reads the embedding alone, with cells of 16 pixels. The
+detailed head also reads the first two stages of a TinyViT, at strides 8 and 4, as in a U-Net: the
+embedding says little about borders and about objects of a few cells. The fine head reads the finest
+level of an encoder with a pyramid, and its maps have stride 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
-#: What the three maps are, in this order.
+#: The three maps, in this order.
 OBJECT_MAPS = ("foreground", "centre_distance", "boundary_distance")
 
 
@@ -84,13 +84,13 @@ class ObjectHead(nn.Module):
 class DetailedObjectHead(ObjectHead):
     """An object head that also reads the encoder's finer features.
 
-    With new weights it answers as a plain head with the same `layers`: what the details add, and
-    what the residual blocks change, begins at zero. So it can be put in the place of a trained one.
+    With new weights it answers as a plain head with the same `layers`: the layers of details and
+    the residual blocks begin at zero. So it can replace a trained plain head.
 
     Parameters
     ----------
     detail_channels : (int, int)
-        Channels of the details at strides 8 and 4: `TinyVitEncoder.detail_channels`.
+        Channels of the details at strides 8 and 4 (`EncoderKind`).
     in_channels, channels : int
         As for `ObjectHead`.
     """
@@ -140,7 +140,7 @@ class DetailedObjectHead(ObjectHead):
 
 
 class FineObjectHead(nn.Module):
-    """The finest level of a pyramid to three maps of its resolution.
+    """The finest level of a pyramid to three maps at its resolution.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class FineObjectHead(nn.Module):
         Parameters
         ----------
         embedding : Tensor
-            Not read: the pyramid carries what it says.
+            Not read: the pyramid contains it.
         details : sequence of Tensor
             As of `ImageFeatures`; the last one, (B, …, 8 g, 8 g), is read.
 
@@ -182,7 +182,7 @@ class FineObjectHead(nn.Module):
 
 
 class _Projection(nn.Module):
-    """Details to what is added to the head's own features; to nothing at first."""
+    """Details to what is added to the head's own features; 0 at first."""
 
     def __init__(self, source: int, width: int) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class _Projection(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two 3×3 convolutions whose result is added; nothing at first."""
+    """Two 3×3 convolutions whose result is added; 0 at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -26,12 +26,12 @@ def with_integers(model: SegmentAnything) -> SegmentAnything:
     Parameters
     ----------
     model : SegmentAnything
-        Its norms were folded into the layers behind them (`tinysam_training.quantize.folding`).
+        Its norms are folded into the layers after them (`tinysam_training.quantize.folding`).
 
     Returns
     -------
     SegmentAnything
-        Where layers have no `InputQuantization` they are as they were.
+        Layers without `InputQuantization` stay as they are.
     """
     copied = copy.deepcopy(model)
     for name, layer in (model.quantization or {}).items():
@@ -54,8 +54,8 @@ def in_eight_bits(model: SegmentAnything) -> SegmentAnything:
     Returns
     -------
     SegmentAnything
-        As `with_integers` gives it. Layers that compute with floats have weights of 8 bits, too:
-        they are rounded to the values that they have, so that files can keep them small.
+        As from `with_integers`. Weights of layers that compute with floats are rounded too, to the
+        values that they have, so that files keep them as 8 bits.
     """
     copied = copy.deepcopy(with_integers(model))
     for name, how in (model.quantization or {}).items():

@@ -1,8 +1,8 @@
-"""Segment Anything: image encoder, prompt encoder, mask decoder, and an object head if wanted.
+"""Segment Anything: image encoder, prompt encoder, mask decoder, and optionally an object head.
 
-Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023),
-unchanged but for this project's own architecture, whose decoder also reads finer features. TinySAM
-is trained for three masks a prompt, so the single-mask token is never returned.
+Prompt encoder and mask decoder are those of the `segment-anything` package (Kirillov et al., 2023).
+Only with an encoder that has a pyramid, this project's own, does the decoder also read details.
+TinySAM is trained for three masks for each prompt, so the single mask is never returned.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class SegmentAnything(nn.Module):
     image_size : int
         Side of the square input in pixels, 1024 for every published checkpoint.
     object_head : bool
-        Whether the model has this project's own head for finding objects without prompts. The
-        published checkpoints have none.
+        Whether the model has this project's head for finding objects without prompts. Published
+        checkpoints have none.
     details : bool
         Whether that head also reads the encoder's details (`DetailedObjectHead`). For TinyViT: a
         plain ViT has none, and the head of an EfficientNet always reads them.
@@ -60,12 +60,12 @@ class SegmentAnything(nn.Module):
     Attributes
     ----------
     object_head : ObjectHead, FineObjectHead or None
-        Maps the embedding to the three maps of `OBJECT_MAPS`. A new head can be assigned to a model
-        that has none; assigning None removes it.
+        Predicts the three maps of `OBJECT_MAPS`. A new head can be assigned to a model that has
+        none; assigning None removes it.
     dense_prompts : bool
-        Whether the model was trained to get every prompt drawn into the mask prompt too
-        (`napari_tinysam.dense_prompts`). No published checkpoint was. `decode` is the same for both
-        kinds: drawing is for those who call it.
+        Whether the model was trained with every prompt also drawn into the mask prompt
+        (`napari_tinysam.dense_prompts`). No published checkpoint was. `decode` does not draw: its
+        caller does.
     quantization : dict of str to LayerQuantization, or None
         How layers, by the names of their modules, are computed with integers where a runtime can.
         The weights of those layers have values that 8 bits hold. This module itself computes with
@@ -120,8 +120,8 @@ class SegmentAnything(nn.Module):
     ) -> SegmentAnything:
         """Build the module with unset weights, for a state dict that sets them all.
 
-        Drawing initial weights takes a second for TinyViT and many for ViT-H; loading a checkpoint
-        need not wait for that. What no state dict carries is set here.
+        Drawing initial weights takes a second for TinyViT and many for ViT-H, which loading a
+        checkpoint does not need. Buffers that no state dict carries are set here.
 
         Parameters
         ----------
@@ -150,21 +150,21 @@ class SegmentAnything(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device of the weights."""
         return self.pixel_mean.device
 
     @property
     def map_stride(self) -> int:
-        """Pixels of the frame along a side of one value of the object maps."""
+        """Side of one value of the object maps, in pixels of the frame."""
         return 2 if self.encoder_kind.has_pyramid else 4
 
     @property
     def sees_halves(self) -> bool:
-        """Whether its object maps of an image of half the size are as fine as masks are."""
+        """Whether object maps of an image of half the size are still as fine as masks."""
         return self.object_head is not None and self.map_stride == CELL // 8
 
     def new_object_head(self, details: bool = False) -> ObjectHead | FineObjectHead:
-        """Make an object head that fits the encoder, with new weights; it is not assigned.
+        """Make an object head for the encoder, with new weights, without assigning it.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class SegmentAnything(nn.Module):
         Raises
         ------
         ValueError
-            If there are no details to see.
+            If the encoder has no details.
         """
         channels = self.encoder_kind.detail_channels
         if details and not channels:
@@ -202,7 +202,7 @@ class SegmentAnything(nn.Module):
         return F.pad(normalized, (0, side - width, 0, side - height))
 
     def encode(self, image: Tensor) -> Tensor:
-        """Embed RGB images whose longest side is already that of the frame.
+        """Embed RGB images whose longer side is already that of the frame.
 
         Parameters
         ----------
@@ -237,9 +237,7 @@ class SegmentAnything(nn.Module):
         return ImageFeatures(encoder(frame))
 
     def object_maps(self, features: ImageFeatures) -> Tensor:
-        """Run the object head: (B, 3, 4g, 4g) logits, as of `ObjectHead.forward`.
-
-        Of an EfficientNet they are (B, 3, 8g, 8g).
+        """Run the object head: (B, 3, 4g, 4g) logits, or (B, 3, 8g, 8g) with a pyramid.
 
         Parameters
         ----------
@@ -265,8 +263,7 @@ class SegmentAnything(nn.Module):
         Parameters
         ----------
         embedding : Tensor
-            (1, 256, g, g), from `encode`. A smaller one than that of a whole frame is taken for the
-            frame's part at the top left.
+            (1, 256, g, g), from `encode`. A smaller one is the top left part of the frame's.
         points : Tensor, optional
             (N, P, 2), (x, y) in pixels of the model's input.
         labels : Tensor, optional
@@ -274,8 +271,8 @@ class SegmentAnything(nn.Module):
         boxes : Tensor, optional
             (N, 4), (x0, y0, x1, y1) in pixels of the model's input.
         masks : Tensor, optional
-            (N, 1, 4g, 4g) logits of an earlier prediction; of a model with dense prompts what is
-            drawn, which a decoder with finer features refines its masks by.
+            (N, 1, 4g, 4g) logits of an earlier prediction. For a model with dense prompts, the
+            drawn prompts, which a decoder with details also reads to refine its masks.
         details : tuple of Tensor, optional
             Those of `features`, where the mask decoder reads them.
 
@@ -311,7 +308,7 @@ class SegmentAnything(nn.Module):
 def _without_memory(
     architecture: Architecture, image_size: int, object_head: bool, details: bool
 ) -> SegmentAnything:
-    """Build a model of shapes only; building takes longer than copying."""
+    """Build a model of shapes only, once: building takes longer than copying."""
     with torch.device("meta"):
         return SegmentAnything(
             architecture, image_size, object_head=object_head, details=details

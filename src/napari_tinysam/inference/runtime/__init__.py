@@ -1,4 +1,4 @@
-"""What runs the network: one protocol, one implementation a runtime."""
+"""What runs the network: one protocol, and an implementation for each runtime."""
 
 from napari_tinysam.inference.runtime.protocol import DecodedPrompts, Runtime
 

@@ -1,4 +1,4 @@
-"""What this computer has, found out without importing torch."""
+"""The hardware of this computer, without importing torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 
 
 def may_have_gpu() -> bool:
-    """Whether torch might find a GPU; False only where it surely finds none.
+    """Whether torch might find a GPU; False only if it certainly finds none.
 
-    CUDA needs NVIDIA's driver, which says how many devices there are; Apple's GPUs are in all Macs
-    with Apple's processors.
+    CUDA needs NVIDIA's driver, which knows the number of devices. All Macs with Apple's processors
+    have a GPU.
     """
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
@@ -28,7 +28,7 @@ def may_have_gpu() -> bool:
 
 
 def cpu_name() -> str:
-    """Name the CPU, as well as this system can: to notice that it is another one."""
+    """Return the name of the CPU as this system gives it, to notice when it is another one."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as f:
             lines = [line.partition(":") for line in f]

@@ -1,4 +1,4 @@
-"""Points and boxes as tokens of the mask decoder, in numpy: a few vectors need no network runtime.
+"""Points and boxes as tokens of the mask decoder, in numpy.
 
 Segment Anything's prompt encoder (Kirillov et al., 2023, appendix A): random Fourier features of
 the position, plus a learnt vector of the kind of prompt.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PromptTokens:
-    """What the prompt encoder has learnt about points and boxes.
+    """The learnt vectors of the prompt encoder for points and boxes.
 
     Parameters
     ----------

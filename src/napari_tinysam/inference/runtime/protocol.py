@@ -1,4 +1,4 @@
-"""The runtime protocol: arrays in, arrays out, whatever computes in between."""
+"""What every runtime does: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from napari_tinysam.dense_prompts import draw_boxes
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: What computes; see `napari_tinysam.load_model`.
+#: Which runtime; see `napari_tinysam.load_model`.
 RuntimeName = Literal["auto", "torch", "openvino"]
 
-#: In which numbers it computes; see there.
+#: The numbers it computes with; see there.
 Precision = Literal["auto", "f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class DecodedPrompts(NamedTuple):
-    """Masks of N objects as the decoder gives them."""
+    """Masks of N objects from the decoder."""
 
     #: (N, 3, 256, 256) float32 mask logits.
     logits: npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Runtime(Protocol):
     image_size: int
     #: Whether the model predicts object maps.
     has_object_head: bool
-    #: Whether prompts are to be drawn into the mask prompt (`napari_tinysam.dense_prompts`).
+    #: Whether the model needs prompts drawn into the mask prompt (`napari_tinysam.dense_prompts`).
     dense_prompts: bool
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
@@ -51,7 +51,7 @@ class Runtime(Protocol):
         Returns
         -------
         object
-            Features in whatever form `decode` of the same runtime reads.
+            Features, in the form that `decode` of the same runtime reads.
         """
         ...
 
@@ -68,8 +68,8 @@ class Runtime(Protocol):
         Returns
         -------
         numpy.ndarray or None
-            (3, s / 4, s / 4) of the same part of the image as `object_maps`, s being `image_size`;
-            None where the model has no object head, or one whose maps are coarser.
+            (3, s / 4, s / 4), covering the same part of the image as `object_maps`; s is
+            `image_size`. None if the model has no object head, or one with coarser maps.
         """
         ...
 
@@ -97,15 +97,15 @@ class Runtime(Protocol):
         boxes : numpy.ndarray or None
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
-            (N, 256, 256) logits, 4 pixels of the frame each; where `dense_prompts`, all that is
-            drawn, by which a model with finer features refines its masks.
+            (N, 256, 256) logits, 4 pixels of the frame each; with `dense_prompts` the drawn
+            prompts, which a model with details also reads to refine its masks.
         least_scores : numpy.ndarray, optional
-            (N,). Objects none of whose three scores is above this need not be drawn, which is a
-            third of the work; their logits are minus infinity then.
+            (N,). Objects with no score above this need not be upscaled, a third of the work; their
+            logits are minus infinity then.
         exact : bool
-            Whether the decoder's attention is computed in float32 whatever the precision is. A
-            search asks a thousand prompts, keeps the best masks, and does not mind that a few of
-            them mean a neighbour in half precision; a click does.
+            Whether the decoder's attention is computed in float32 whatever the precision is. In
+            half precision a few prompts select a neighbour: acceptable in a search that keeps the
+            best masks of a thousand prompts, not for a click.
         """
         ...
 
@@ -122,7 +122,7 @@ class Runtime(Protocol):
         numpy.ndarray or None
             (3, m, m) float32 in 0–1 over the frame, m being 256 or 512, after the sigmoid:
             foreground, centre distance and boundary distance (`napari_tinysam.model.object_head`).
-            None where the model has no object head.
+            None if the model has no object head.
         """
         ...
 
@@ -132,21 +132,21 @@ def rows_to_draw(
     least: npt.NDArray[np.float32] | None,
     part: slice,
 ) -> npt.NDArray[np.intp]:
-    """Say which objects of a part of a batch are to be drawn.
+    """Return which objects of a part of a batch to upscale.
 
     Parameters
     ----------
     scores : numpy.ndarray
-        (n, 3), of the part.
+        (n, 3), those of the part.
     least : numpy.ndarray or None
         (N,) `least_scores` of the whole batch.
     part : slice
-        Which n of the N.
+        Which n of the N objects.
 
     Returns
     -------
     numpy.ndarray
-        Places within the part.
+        Their indices within the part.
     """
     if least is None:
         return np.arange(len(scores))
@@ -158,7 +158,7 @@ def drawn_planes(
     boxes: npt.NDArray[np.float32] | None,
     rows: npt.NDArray[np.intp],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Give what a refiner reads of some prompts: what was drawn, and the boxes as such.
+    """Return what a refiner reads about some prompts: the drawn prompts, and the boxes alone.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def drawn_planes(
     boxes : numpy.ndarray or None
         (N, 4), of all.
     rows : numpy.ndarray
-        (n,), which of them.
+        (n,), which of the N objects.
 
     Returns
     -------

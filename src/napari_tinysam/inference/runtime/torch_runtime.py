@@ -25,15 +25,15 @@ _GPU_BATCH = 64
 
 
 class TorchFeatures(NamedTuple):
-    """What this runtime knows of an image.
+    """An image, encoded by this runtime.
 
     Attributes
     ----------
     embedding : torch.Tensor
         (1, 256, g, g) float32; g is 64 for the whole frame.
     side : ImageSide
-        What all prompts share, computed once. What details add is float16: it is 20 MB of an image
-        in float32, and rounding it changes no pixel that is not on the border of its mask.
+        What all prompts share, computed once. What details add is float16: in float32 it is 20 MB
+        for each image, and rounding it only changes pixels on the borders of masks.
     maps : torch.Tensor or None
         (3, m, m) float32, of the object head; m is 4 g or 8 g.
     """
@@ -74,22 +74,22 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16, so that it is faster than float32 there.
+    """Whether a device has instructions for bfloat16, which make it faster than float32.
 
     Parameters
     ----------
     device : torch.device
     """
     if device.type == "cuda":
-        # Ampere and later; before, torch emulates it.
+        # Ampere and later; torch emulates it on older ones.
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":  # without them it takes four times as long
+    if device.type == "cpu":  # four times slower without them
         return "avx512_bf16" in _cpu_capabilities()
     return False
 
 
 def _cpu_capabilities() -> frozenset[str]:
-    """Names of the CPU's instructions that torch knows of, as far as it tells."""
+    """Names of the CPU's instructions, as far as torch reports them."""
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return frozenset(name for name, has in found.items() if has is True)
 
@@ -104,13 +104,12 @@ class TorchRuntime:
     device : torch.device
         Where to run.
     fast : bool
-        Whether sums may be added up in another order where that is faster: the weights of
-        convolutions, and pixels, lie with their channels last then, which saves a CPU a fifth of
-        the time, and is what GPUs want for half precision. Without it answers are as near to the
-        official code's as can be.
+        Whether sums may be computed in another order where that is faster: images and weights of
+        convolutions are channels-last then, which saves a fifth of the time on a CPU and suits
+        half precision on GPUs. Without it answers are as close as possible to the official code.
     bfloat16 : bool
         Whether images are encoded in bfloat16, where the operations allow it. Prompts are decoded
-        in float32 but for searches (`decode`'s ``exact``).
+        in float32 except for searches (``exact`` of `decode`).
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class TorchRuntime:
         fast: bool = False,
         bfloat16: bool = False,
     ) -> None:
-        # What MPS makes of another layout is not known.
+        # Other layouts are not tested on MPS.
         last = fast and device.type != "mps"
         self._layout = torch.channels_last if last else torch.contiguous_format
         self._model = model.to(device).to(memory_format=self._layout).eval()
@@ -148,7 +147,7 @@ class TorchRuntime:
                 self._device.type, torch.bfloat16, enabled=self._bfloat16
             ):
                 features = model.features(frame)
-                # At once: the details that it needs are larger than all that is kept.
+                # Now: the details that it needs are larger than everything that is kept.
                 if self.has_object_head:
                     maps = model.object_maps(features)[0].float().sigmoid()
             embedding = features.embedding.float()
@@ -194,7 +193,7 @@ class TorchRuntime:
             self._device.type, torch.bfloat16, enabled=self._bfloat16 and not exact
         )
         with torch.inference_mode():
-            if shape not in self._placed:  # not rounded: exact answers read it, too
+            if shape not in self._placed:  # not rounded: exact answers read it too
                 self._placed[shape] = self._decoder.placed(shape)
             kept = features.side.details
             details = None if kept is None else (kept[0].float(), kept[1].float())

@@ -1,12 +1,12 @@
 """EfficientNet-Lite as the image encoder, with a feature pyramid: this project's own architecture.
 
 The body is timm's (Tan and Le, ICML 2019; the Lite variants have ReLU6 and no squeeze-and-
-excitation, so that they run fast everywhere and quantize well). Its weights come from ImageNet. A
-pyramid brings what the body sees at strides 16 and 32 to Segment Anything's 256-channel embedding,
-and from there, as a U-Net does, to finer strides, which the object head and the mask decoder read:
-of borders, and of objects of a few pixels, an embedding at stride 16 says little.
+excitation, so they are fast everywhere and quantize well). Its weights come from ImageNet. A
+pyramid combines its strides 16 and 32 into Segment Anything's 256-channel embedding, and continues
+from there to finer strides, as a U-Net does. Object head and mask decoder read those, because an
+embedding at stride 16 says little about borders and about objects of a few pixels.
 
-No published checkpoint has this architecture, and official code does not know it.
+No published checkpoint has this architecture, and official code cannot load it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from napari_tinysam.model.encoders.kind import (
     ImageFeatures,
 )
 
-#: How the body wants its input: (x − 127) / 128 for values of 0–255.
+#: The body expects (x − 127) / 128, for values of 0–255.
 INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
 
 #: Channels of the pyramid at strides 8, 4 and 2.
@@ -65,12 +65,12 @@ EFFICIENTNET_CONFIGS: dict[str, EfficientNetConfig] = {
 class PaddedConv(Conv2dSame):
     """TensorFlow's "same" padding for even sizes and stride 2: one pixel more at the end.
 
-    timm computes the padding from the input's size at every call, which a tracer cannot follow; for
-    the sizes that come here it is always this.
+    timm computes the padding from the input's size at every call, which a tracer cannot follow. For
+    the sizes used here it is always the same.
     """
 
     def padded(self, x: Tensor) -> Tensor:
-        """Pad with zeros; a convolution without padding does the rest."""
+        """Pad with zeros, for a convolution without padding."""
         total = self.kernel_size[0] - 2
         before, after = total // 2, total - total // 2
         return F.pad(x, (before, after, before, after))
@@ -180,7 +180,7 @@ class EfficientNetEncoder(nn.Module):
 
 
 class _Level(nn.Module):
-    """One step down in stride: what was known, and what the body sees there."""
+    """One step to a finer stride: the coarser level, and the body's features there."""
 
     def __init__(self, coarse: int, fine: int, width: int, convolutions: int) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _Level(nn.Module):
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Make (B, C, h, w) twice as high and wide, bilinearly, pixel centres kept in place."""
+    """Double height and width of (B, C, h, w), bilinearly, with pixel centres in place."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

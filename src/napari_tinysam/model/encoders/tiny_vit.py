@@ -47,11 +47,10 @@ class TinyVitConfig:
         return self.embed_dims[1], self.embed_dims[0]
 
 
-#: The bodies of 5M ("tiny_vit", that of TinySAM and MobileSAM), 11M and 21M parameters are those of
+#: The bodies of 5M ("tiny_vit", as in TinySAM and MobileSAM), 11M and 21M parameters are those of
 #: TinyViT (Wu et al., ECCV 2022) for 224² images. "tiny_vit_2m" is this project's own, for slow
 #: computers: 1.9M parameters and a third of the operations of the 5M body. No published weights fit
-#: it. MobileSAM's code decides by their widths which bodies keep their resolution into the last
-#: stage, and does not know this one.
+#: it, and MobileSAM's code cannot load it.
 TINY_VIT_CONFIGS: dict[str, TinyVitConfig] = {
     "tiny_vit": TinyVitConfig((64, 128, 160, 320), (2, 4, 5, 10)),
     "tiny_vit_2m": TinyVitConfig((32, 64, 128, 192), (1, 2, 4, 6), (2, 2, 4, 2)),
@@ -127,7 +126,7 @@ class TinyVitEncoder(nn.Module):
             nn.Conv2d(EMBED_DIM, EMBED_DIM, kernel_size=3, padding=1, bias=False),
             LayerNorm2d(EMBED_DIM),
         )
-        # Never used, only carried, so that an official checkpoint is saved back whole.
+        # Never used, only kept, so that an official checkpoint is saved back whole.
         self.norm_head = nn.LayerNorm(width)
         self.head = nn.Linear(width, NUM_CLASSES)
         self.norm_head.requires_grad_(False)
@@ -135,7 +134,7 @@ class TinyVitEncoder(nn.Module):
         self.detail_channels = config.detail_channels
 
     def fill_derived_buffers(self) -> None:
-        """Set the buffers that follow from the architecture; no state dict carries them."""
+        """Set the buffers that follow from the architecture, which no state dict carries."""
         for module in self.modules():
             if isinstance(module, _UncachedAttention):
                 module.fill_bias_indices()
@@ -156,7 +155,7 @@ class TinyVitEncoder(nn.Module):
         return self.with_details(image).embedding
 
     def with_details(self, image: Tensor) -> ImageFeatures:
-        """Embed normalised images, and keep what the first two stages made of them.
+        """Embed normalised images, and return the output of the first two stages too.
 
         Parameters
         ----------

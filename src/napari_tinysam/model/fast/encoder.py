@@ -1,14 +1,14 @@
 """TinyViT encoder and object head, laid out for compilers of graphs: the same answers, sooner.
 
-Convolutions want channels last in memory with channels first in name, products of matrices want
-channels last in both. Going from one to the other costs nothing where it is written so that a
-compiler sees it: as one permutation, with one reader, straight to or from (B, H W, C) tokens. The
-TinyViT of timm goes by other shapes, and compilers copy the image's features a hundred times. So
-here sums are made where convolutions are, and every permutation has one reader.
+Convolutions want (B, C, H, W) with channels last in memory, products of matrices want (B, H W, C)
+tokens. A compiler makes the change free if it is one permutation with one reader, directly to or
+from tokens. timm's TinyViT goes through other shapes, and compilers copy the image's features a
+hundred times. So here sums are made in the layout of convolutions, and every permutation has one
+reader.
 
-Two more changes, exact too: the norm before an attention gives its weights to the projections, so
-that what lies beyond the image is plain zeros; and queries, keys and values are three products
-instead of one that is taken apart.
+Two more changes, also exact: the weights of the norm before an attention go into the projections,
+so that the padding beyond the image is zeros; and queries, keys and values are three products
+instead of one that is split.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class GraphEncoder(nn.Module):
-    """The encoder and the object head of a model, as compilers of graphs want them.
+    """The encoder and the object head of a model, laid out for compilers of graphs.
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ class GraphEncoder(nn.Module):
     def __init__(self, model: SegmentAnything) -> None:
         super().__init__()
         encoder, self.head = model.image_encoder, model.object_head
-        # An EfficientNet is convolutions alone, which compilers do well as they are.
+        # Encoders of convolutions alone need no other layout.
         self.encoder: Any = encoder
         if isinstance(encoder, TinyVitEncoder):
             assert self.head is None or isinstance(self.head, ObjectHead)
             self.encoder = RestructuredEncoder(encoder, self.head)
 
     def forward(self, frame: Tensor) -> tuple[ImageFeatures, Tensor | None]:
-        """Embed frames and say where objects are.
+        """Embed frames and predict where objects are.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class GraphEncoder(nn.Module):
         Returns
         -------
         features : ImageFeatures
-            With details of an encoder with a pyramid only.
+            With details only of an encoder with a pyramid.
         maps : Tensor or None
             Logits of the object head; None without one.
         """
@@ -76,7 +76,7 @@ class RestructuredEncoder(nn.Module):
     Parameters
     ----------
     encoder : TinyVitEncoder
-        Its modules are used, not copied: what it learns, this answers with.
+        Its modules are used, not copied.
     head : ObjectHead or None
     """
 
@@ -86,7 +86,7 @@ class RestructuredEncoder(nn.Module):
         self.head = head
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed frames and say where objects are.
+        """Embed frames and predict where objects are.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class RestructuredEncoder(nn.Module):
 
 
 def _sizes(x: Tensor) -> tuple[int, ...]:
-    """Shape as plain numbers, which a tracer takes for constants: a graph has one size of frame."""
+    """Shape as plain numbers, constants for a tracer: a graph has one size of frame."""
     return tuple(int(size) for size in x.shape)
 
 
@@ -143,7 +143,7 @@ def _block(block: Any, x: Tensor) -> Tensor:
     side = block.window_size
     rows, columns = -(-height // side), -(-width // side)
     beyond = (0, 0, 0, columns * side - width, 0, rows * side - height)
-    # Without the norm's weights and biases, which `_attention` applies: the padding stays 0.
+    # Without the norm's weights and biases, which `_attention` applies, so the padding stays 0.
     normed = F.layer_norm(_tokens(x), (channels,), eps=block.attn.norm.eps)
     windows = F.pad(normed.view(batch, height, width, channels), beyond)
     # (B, rows side, columns side, C) → (B rows columns, side side, C)

@@ -52,10 +52,10 @@ _TYPES = {
 }
 
 
-#: Constants of fewer numbers stay as they are: shapes, steps, a norm's epsilon.
+#: Constants with fewer numbers stay in 32 bits: shapes, steps, a norm's epsilon.
 _SMALL = 64
 
-#: Side in pixels of what an encoder that takes any size is traced with.
+#: Side in pixels of the example for encoders whose graph is the same for all sizes.
 _EXAMPLE = 64
 
 
@@ -69,15 +69,15 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     folder : Path
         An empty folder.
     integers : bool
-        Whether a quantized model is to be computed with integers, as far as its layers say so.
+        Whether layers of a quantized model that have input scales compute with integers.
 
     Raises
     ------
     OSError
         If files cannot be written.
     RuntimeError
-        If a graph cannot be converted, or the encoder is a plain ViT, with its hundreds of
-        megabytes of weights. Or if it is to be computed with integers and is not quantized.
+        If a graph cannot be converted, the encoder has no graph (plain ViTs), or `integers` is
+        asked for and the model is not quantized.
     """
     if not model.encoder_kind.graph:
         raise RuntimeError("only models with a TinyViT or EfficientNet encoder can be")
@@ -89,7 +89,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     details = isinstance(model.mask_decoder, DetailedMaskDecoder)
     side = model.image_size
     with torch.no_grad():
-        # Tracing computes the example, and convolutions are the same for any size.
+        # Tracing computes the example, so a small one is faster.
         traced = _EXAMPLE if model.encoder_kind.any_size else side
         _write(
             ImageSideGraph(model, decoder),
@@ -112,7 +112,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
                 {"image": [1, half, half, 3], "size": [2]},
                 folder / MAPS,
             )
-        # Of any size: places, prompts and tokens are dynamic.
+        # Numbers of places, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
             "embedding": torch.randn(cells**2, whole),
@@ -128,7 +128,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
             "placed": [3, half, -1],
             "sparse": [-1, -1, whole],
         }
-        if not model.dense_prompts:  # else prompts are always drawn
+        if not model.dense_prompts:  # otherwise prompts are always drawn
             _write(AttentionGraph(decoder), example, shapes, folder / DECODER)
         example["masks"] = torch.randn(2, 1, 4 * cells, 4 * cells)
         shapes["masks"] = [-1, 1, -1, -1]
@@ -177,8 +177,7 @@ def _write(
 ) -> None:
     """Trace a module and write its graph.
 
-    `openvino.convert_model` does the same in three times the time, and reports each use to its
-    makers.
+    `openvino.convert_model` takes three times as long, and reports each use to its makers.
     """
     openvino = import_openvino()
     from openvino.frontend import FrontEndManager
@@ -187,14 +186,13 @@ def _write(
     given = tuple(example.values())
     module = module.eval()
     trained = [each for each in module.parameters() if each.requires_grad]
-    module.requires_grad_(False)  # else they are no constants
+    module.requires_grad_(False)  # otherwise they are not constants
     try:
         with warnings.catch_warnings():
-            # The tracer is deprecated, and warns of shapes that it fixes; tests compare the
-            # answers.
+            # The tracer is deprecated, and warns that it fixes shapes. Tests compare the answers.
             warnings.simplefilter("ignore")
             jit: Any = torch.jit
-            # As a function: a module is traced ten times as long, for all that it has inside.
+            # A function: tracing a module takes ten times as long.
             traced = jit.trace(
                 lambda *inputs: module(*inputs), given, check_trace=False, strict=False
             )
@@ -222,7 +220,7 @@ def _rounds(module: nn.Module) -> bool:
 
 
 def _halve(graph: Any) -> None:
-    """Keep constants in 16 bits where that loses nothing: weights of a file of 16 bits are such."""
+    """Store constants in 16 bits where that is exact, as for weights from files of 16 bits."""
     openvino = import_openvino()
     from openvino import opset13
 
@@ -239,7 +237,7 @@ def _halve(graph: Any) -> None:
 
 
 def _fold_limits(graph: Any) -> None:
-    """Compute what each rounding is told: OpenVINO makes integers only where that is constant."""
+    """Fold the limits of each rounding: OpenVINO makes integers only if they are constants."""
     openvino = import_openvino()
     from openvino import opset13, passes
 
@@ -250,7 +248,7 @@ def _fold_limits(graph: Any) -> None:
         for operand in node.inputs()
     ]
     constant = [output for output in told if not _depends_on_input(output.get_node())]
-    # A graph of its own, since folding the whole one would fold the rounding of weights, too.
+    # In a graph of their own: folding the whole graph would fold the rounding of weights too.
     limits = openvino.Model([opset13.result(output) for output in constant], [])
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())
@@ -258,7 +256,7 @@ def _fold_limits(graph: Any) -> None:
 
 
 def _depends_on_input(node: Any) -> bool:
-    """Whether a node's value is not known before an image is."""
+    """Whether a node's value depends on the graph's inputs."""
     seen, ahead = set(), [node]
     while ahead:
         node = ahead.pop()
@@ -273,7 +271,7 @@ def _depends_on_input(node: Any) -> bool:
 
 
 def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, Any]:
-    """Learnt vectors of points and boxes, and the projected positions of the frame."""
+    """Return learnt vectors of points and boxes, and the frame's projected positions."""
     encoder: Any = model.prompt_encoder
     kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
     cells = model.image_size // CELL
@@ -285,7 +283,7 @@ def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, A
 
 
 def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:
-    """Random details at strides 8 and 4, to trace with."""
+    """Return random details at strides 8 and 4, for tracing."""
     first, second, *_ = model.encoder_kind.detail_channels
     return (
         torch.randn(1, first, 2 * cells, 2 * cells),

@@ -1,6 +1,6 @@
-"""The runtime of computers without a GPU: OpenVINO on a CPU, from graphs converted before.
+"""The runtime for computers without a GPU: OpenVINO on a CPU, with graphs converted before.
 
-It imports no torch. `napari_tinysam.inference.runtime.openvino.conversion` describes the graphs.
+It imports no torch. The graphs are those of `napari_tinysam.model.fast.graphs`.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.runtime.protocol import Precision
 
-#: Prompts decoded at once, by all threads or by each: what an image's tokens of more take, fits in
-#: no cache.
+#: Prompts decoded at once, by all threads or by each. The image's tokens of more prompts do not fit
+#: into the CPU's cache.
 _BATCH = 4
 
-#: From so many prompts on, each thread decodes some of its own: a decoder has 160 steps, each of
-#: which threads that share the work begin and end together.
+#: From so many prompts on, each thread decodes its own. When threads share a prompt, they wait for
+#: each other at each of the decoder's 160 steps.
 _MANY = 8
 
 
 @dataclass(frozen=True, eq=False)
 class OpenVinoFeatures:
-    """What this runtime knows of an image.
+    """An image, encoded by this runtime.
 
     Attributes
     ----------
     shared : tuple of numpy.ndarray
         (P, 256), and three of (128, P), float32: `napari_tinysam.model.fast.decoder.ImageSide`.
     details : tuple of numpy.ndarray
-        (4 P, 64), (16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of the
-        same; the last two only where masks are refined, empty where the decoder reads none.
+        (4 P, 64), (16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of
+        `ImageSide`: the last two only if masks are refined, none if the decoder reads no details.
     maps : numpy.ndarray or None
-        (3, m, m) float32, of the object head.
+        (3, m, m) float32, from the object head.
     """
 
     shared: tuple[npt.NDArray[np.float32], ...]
@@ -68,20 +68,20 @@ class OpenVinoRuntime:
     Parameters
     ----------
     folder : Path
-        Of `openvino_conversion.convert`.
+        From `conversion.convert`.
     precision : {"auto", "f32", "bf16"}
-        In which the CPU computes. In bfloat16 the encoder and the drawing of masks take half the
-        time where the CPU has instructions for it, which "auto" finds out. The decoder's attention
-        stays in float32 but for searches (`decode`'s ``exact``): in bfloat16 some clicks mean
-        another object. Graphs that compute with integers do so anyway; this is for what they do
-        not, the decoder included: beside 8-bit images its rounding changes little.
+        In bfloat16 the encoder and the upscaling of masks take half the time if the CPU has
+        instructions for it, which "auto" finds out. The decoder's attention stays in float32
+        except for searches (``exact`` of `decode`): in bfloat16 some clicks select another object.
+        In graphs with integers this applies to the rest, including the decoder, where rounding
+        changes little compared to the 8-bit encoder.
     threads : int
-        0 for as many as OpenVINO finds best.
+        0 lets OpenVINO choose.
 
     Raises
     ------
     Exception
-        If the folder is not whole or something in it is damaged: whatever NumPy and OpenVINO raise.
+        If the folder is incomplete or damaged: whatever NumPy and OpenVINO raise.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class OpenVinoRuntime:
         self.has_object_head = bool(about["object_head"])
         self.dense_prompts = bool(about["dense_prompts"])
         self._sees_halves = bool(about["halves"])
-        # How many outputs of the encoder are what decoder and upscaler read.
+        # Numbers of the encoder's outputs that decoder and upscaler read.
         of_details = 2 * bool(about["details"]) + 2 * bool(about["refines"])
         self._parts = (4, 4 + of_details)
         self._refines = bool(about["refines"])
@@ -122,18 +122,18 @@ class OpenVinoRuntime:
             return _Graph(core, folder / f"{name}.xml", options | hints)
 
         needed = ["encoder", "decoder_masked", "upscaler"]
-        if not self.dense_prompts:  # else prompts are always drawn
+        if not self.dense_prompts:  # otherwise prompts are always drawn
             needed.append("decoder")
-        # Two at a time: reading what was compiled before takes a fifth of a second for the encoder.
+        # Two at a time: reading the compiled encoder takes a fifth of a second.
         with ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs") as pool:
             graphs = dict(zip(needed, pool.map(graph, needed), strict=True))
         self._folder = folder
         self._encoder = graphs["encoder"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
-        # By name and whether it is exact, when they are needed.
+        # Read when needed; by name and whether it is exact.
         self._later: dict[tuple[str, bool], _Graph] = {}
-        # Whether a decoder that need not be exact is another one.
+        # Whether decoders that need not be exact are other graphs.
         self._rounds = precision == "bf16" and not integers
         self._reading = threading.Lock()
         self._graph = graph
@@ -193,7 +193,7 @@ class OpenVinoRuntime:
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
         graph, several = self._decoder_of(count, masks is not None, exact)
-        # As many parts for each thread, none of them larger than need be.
+        # Equally many parts for each thread, as small as possible.
         rounds = max(1, -(-count // (_BATCH * several)))
         size = max(1, -(-count // (rounds * several)))
         parts = [slice(start, start + size) for start in range(0, count, size)]
@@ -219,10 +219,10 @@ class OpenVinoRuntime:
         return DecodedPrompts(logits, scores)
 
     def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:
-        """Give the graph for so many prompts, and how many parts of them it runs at once.
+        """Return the graph for so many prompts, and how many parts it runs at once.
 
-        Which it is does not depend on the count where answers need not be exact, so that a search
-        finds the same however it divides its points.
+        If answers need not be exact the graph does not depend on the count, so that a search finds
+        the same objects however it divides its points.
 
         Raises
         ------
@@ -239,15 +239,15 @@ class OpenVinoRuntime:
         return graph, graph.at_once
 
     def _when_needed(self, name: str, *, hint: str, exact: bool) -> _Graph:
-        """Give a graph that is read when it is asked for the first time."""
+        """Return a graph that is read at its first use."""
         with self._reading:
             if (name, exact) not in self._later:
                 try:
                     graph = self._graph(name, hint=hint, exact=exact)
-                except Exception as error:  # OpenVINO raises whatever it ran into
+                except Exception as error:  # OpenVINO may raise anything
                     discard(self._folder)
                     raise DamagedModelError(
-                        "What was prepared of the model is damaged; load the model again."
+                        "The converted model is damaged; load the model again."
                     ) from error
                 self._later[name, exact] = graph
             return self._later[name, exact]
@@ -266,48 +266,48 @@ def _made_core() -> Any:
 
 
 def _core() -> Any:
-    """Give OpenVINO's core, one for as long as the process lives.
+    """Return OpenVINO's core, the same one as long as the process lives.
 
-    Its CPU plugin gives the thread that loads it a stack for signal handlers, and takes the memory
-    back when the core is destroyed: on another thread, as when a garbage collector comes by there,
-    the first is left with a stack that is no more, and the next signal, of a child process that
-    ended for instance, ends the process.
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and frees that memory
+    when the core is destroyed. If another thread destroys it, as a garbage collector may, the first
+    thread is left with a freed stack, and the next signal (of a child process that ends, for
+    example) kills the process.
     """
-    with _making_core:  # of two at once one would be destroyed
+    with _making_core:  # of two cores one would be destroyed
         return _made_core()
 
 
 class _Graph:
     """A compiled graph that any thread may call.
 
-    Compiled at once: a file that is damaged is noticed before anything depends on it.
+    Compiled immediately, so that a damaged file is noticed before anything depends on it.
     """
 
     def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
         self._compiled = core.compile_model(str(path), "CPU", options)
-        self._mine = threading.local()  # a request keeps buffers: one for each thread
+        self._mine = threading.local()  # a request has buffers: one for each thread
 
     def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
-        """Give all outputs, which the thread's next call overwrites."""
+        """Return all outputs, which the thread's next call overwrites."""
         (request,) = self._requests(1)
-        # Read where they are: what all prompts share is 16 MB.
+        # Not copied: what all prompts share is 16 MB.
         request.infer(dict(enumerate(inputs)), share_inputs=True)
         return self._outputs(request)
 
     @property
     def at_once(self) -> int:
-        """How many inputs it runs at the same time."""
+        """How many inputs it computes at the same time."""
         return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def each(
         self, inputs: Sequence[list[Any]]
     ) -> Iterator[list[npt.NDArray[np.float32]]]:
-        """Give all outputs of each of several inputs, in order, computing `at_once` at a time.
+        """Yield all outputs of each input, in order, computing `at_once` at a time.
 
-        Whoever takes them has all threads: none computes the next meanwhile. Outputs are
-        overwritten when those of another input are asked for.
+        Nothing is computed while the caller uses outputs, so it has all threads. The outputs are
+        overwritten when the caller takes the next ones.
         """
-        if len(inputs) == 1:  # nothing to wait for
+        if len(inputs) == 1:  # nothing to divide
             yield self(inputs[0])
             return
         requests = self._requests(min(self.at_once, len(inputs)))
@@ -318,7 +318,7 @@ class _Graph:
                     given = dict(enumerate(inputs[begin + number]))
                     request.start_async(given, share_inputs=True)
                     busy.append(request)
-            finally:  # they read the inputs, also where one of them cannot
+            finally:  # they read the inputs even if one fails to start
                 for request in busy:
                     request.wait()
             for request in busy:
@@ -329,7 +329,7 @@ class _Graph:
         return [request.get_output_tensor(i).data for i in range(count)]
 
     def _requests(self, count: int) -> list[Any]:
-        """Give requests that no other thread uses."""
+        """Return requests that no other thread uses."""
         mine: list[Any] = self._mine.__dict__.setdefault("requests", [])
         mine += [
             self._compiled.create_infer_request() for _ in range(count - len(mine))

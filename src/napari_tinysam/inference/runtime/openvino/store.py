@@ -1,9 +1,9 @@
-"""Converted graphs on disk: in the user's cache folder, one folder a model and version.
+"""Converted graphs on disk: in the user's cache folder, one folder for each model and version.
 
-A conversion is written beside its place and renamed once it is whole, so nobody ever sees half of
-one; two processes that start at once both convert, and the second finds the place taken. What was
-damaged afterwards is noticed by the sizes of the files, or when a graph does not load, and made
-anew. Importing this loads neither torch nor OpenVINO.
+A conversion is written beside its place and renamed when it is whole, so a partial one is never
+seen. If two processes convert at the same time, the first one's folder stays. Later damage is
+noticed by the sizes of files, or when a graph does not load; then the model is converted again.
+Importing this loads neither torch nor OpenVINO.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
 
-#: Folder of the cache, instead of the user's own.
+#: Names another folder for the cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 
-#: Changes with the graphs that `openvino_conversion` writes.
+#: Changes with the graphs that `conversion` writes.
 _FORMAT = 9
 
 _WHOLE = "whole.json"
@@ -38,16 +38,16 @@ _CHOICE = ".choice"
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
 
-#: Conversions that nothing opened for so long are removed when another is made: sixty megabytes
-#: each and more, of models that were replaced and versions that were left.
+#: Conversions that were not opened for so long are removed when another is made. They are of old
+#: models and versions, 60 MB each or more.
 _UNUSED_SECONDS = 60 * 24 * 3600
 
-#: So long a conversion that failed is not tried again by itself.
+#: A failed conversion is not tried again by itself for so long.
 _FAILURE_SECONDS = 7 * 24 * 3600
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there at all."""
+    """Whether OpenVINO is installed."""
     try:
         importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
@@ -66,14 +66,14 @@ def cache_folder() -> Path:
 
 
 def folder_of(fingerprint: str, *, integers: bool = False) -> Path:
-    """Return the place of a model's graphs.
+    """Return the folder of a model's graphs; it need not exist.
 
     Parameters
     ----------
     fingerprint : str
         Of the file of weights (`napari_tinysam.checkpoints.LoadedCheckpoint`).
     integers : bool
-        Of the graphs that compute with integers, which quantized models have beside the others.
+        Whether the graphs compute with integers. Quantized models have both kinds.
 
     Raises
     ------
@@ -102,14 +102,14 @@ def is_whole(folder: Path) -> bool:
 def ensure(
     fingerprint: str, model: Callable[[], SegmentAnything], *, integers: bool = False
 ) -> Path:
-    """Give the folder of a model's graphs; convert it if they are not there.
+    """Return the folder of a model's graphs; convert the model if they are not there.
 
     Parameters
     ----------
     fingerprint, integers
         As for `folder_of`.
     model : callable
-        Loads the model, if it is needed.
+        Loads the model; called only if it is needed.
 
     Raises
     ------
@@ -132,15 +132,15 @@ def ensure(
             sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
             (folder / _WHOLE).write_text(json.dumps(sizes), "utf-8")
         _forget_unused(place)
-    except Exception as error:  # another OpenVINO may raise whatever it ran into
+    except Exception as error:  # other versions of OpenVINO may raise anything
         what = "The model cannot be converted for OpenVINO"
         raise ConversionError(sentence(error, what)) from error
     return place
 
 
 def note_use(folder: Path) -> None:
-    """Remember that a conversion is opened now."""
-    with contextlib.suppress(OSError):  # of a cache that others only let us read
+    """Note that a conversion is opened now."""
+    with contextlib.suppress(OSError):  # the cache may be read-only
         os.utime(folder / _WHOLE)
 
 
@@ -150,14 +150,14 @@ def discard(folder: Path) -> None:
 
 
 def note_choice(fingerprint: str, cpu: str, *, integers: bool) -> None:
-    """Remember whether a quantized model is faster with integers on this CPU.
+    """Note whether a quantized model is faster with integers on this CPU.
 
     Parameters
     ----------
     fingerprint : str
         As for `folder_of`.
     cpu : str
-        Its name: several computers may share a cache.
+        Name of the CPU: several computers may share a cache.
     integers : bool
     """
     with contextlib.suppress(OSError, ConversionError):
@@ -169,7 +169,7 @@ def note_choice(fingerprint: str, cpu: str, *, integers: bool) -> None:
 
 
 def noted_choice(fingerprint: str, cpu: str) -> bool | None:
-    """Return what `note_choice` was told; None if nothing was."""
+    """Return what `note_choice` noted, or None."""
     try:
         return _choices(_choice_of(fingerprint)).get(cpu)
     except ConversionError:
@@ -190,14 +190,14 @@ def _choices(note: Path) -> dict[str, bool]:
 
 
 def note_failure(fingerprint: str, reason: str) -> None:
-    """Remember that a model could not be converted, so that it is not tried at every start.
+    """Note that a model could not be converted, so that it is not tried at every start.
 
     Parameters
     ----------
     fingerprint : str
         As for `folder_of`.
     reason : str
-        For those who look into the folder.
+        Written to the file.
     """
     with contextlib.suppress(OSError, ConversionError):
         note = _failure_of(fingerprint)
@@ -220,7 +220,7 @@ def _failure_of(fingerprint: str) -> Path:
 
 
 def _forget_unused(place: Path) -> None:
-    """Remove what nothing has opened for long, but for `place`."""
+    """Remove conversions, except `place`, that were not opened for long."""
     for note in place.parent.glob(f"*/{_WHOLE}"):
         try:
             unused = time.time() - note.stat().st_mtime

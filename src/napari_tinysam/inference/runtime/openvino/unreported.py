@@ -1,8 +1,7 @@
 """OpenVINO without its telemetry.
 
-To import `openvino` is enough for it to write an identifier into the home directory and to tell a
-web service, from a process of its own, that it was used. Nobody who clicks on cells agreed to that,
-and napari would be forked for it.
+Importing `openvino` writes an identifier into the home directory and reports the use to a web
+service, from a forked process. Users of this plugin have not agreed to that.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ _importing = threading.Lock()
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO so that it reports nothing.
+    """Import OpenVINO without its telemetry.
 
-    It looks for the package that reports when it is imported the first time, and does without where
-    there is none. If something else imported it before, that is how it stays.
+    At its first import OpenVINO looks for the telemetry package, and works without it. If something
+    else has imported OpenVINO before, nothing changes.
 
     Returns
     -------
@@ -30,7 +29,7 @@ def import_openvino() -> Any:
     Raises
     ------
     ImportError
-        It is not installed.
+        If it is not installed.
     """
     with _importing:
         hidden = "openvino" not in sys.modules and _REPORTER not in sys.modules
