@@ -251,7 +251,7 @@ def _plane_index(
     for value, count in zip(plane, counts, strict=True):
         if not 0 <= value < count:
             raise SelectionError(
-                f"FilePlane {','.join(map(str, plane))} is not in {name}, which has "
+                f"Plane {','.join(map(str, plane))} is not in {name}, which has "
                 f"{_sizes(counts)} planes; counting starts at 0."
             )
     return list(plane)
