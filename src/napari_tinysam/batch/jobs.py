@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from napari_tinysam.errors import FileError
+from napari_tinysam.files.formats import IMAGE_SUFFIXES
 from napari_tinysam.files.names import is_result
-
-#: Suffixes of the images in a folder; other files are skipped.
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".bmp", ".gif")
 
 
 class FoundImages(NamedTuple):

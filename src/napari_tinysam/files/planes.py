@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import FileError, SelectionError
+from napari_tinysam.files.formats import open_stack
+from napari_tinysam.files.formats.stack import UNKNOWN_AXES, too_large
 from napari_tinysam.files.quiet import MAX_PIXELS
-from napari_tinysam.files.stacks import UNKNOWN_AXES, open_stack, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_tinysam.files.stacks import Stack
+    from napari_tinysam.files.formats.stack import Stack
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_tinysam.errors import DataError, FileError, SelectionError, sentence
+from napari_tinysam.files.formats import open_stack
+from napari_tinysam.files.formats.stack import UNKNOWN_AXES, Stack
 from napari_tinysam.files.planes import read_plane
-from napari_tinysam.files.stacks import UNKNOWN_AXES, Stack, open_stack
 from napari_tinysam.frame import MAX_CHANNELS
 from tinysam_training.data.findings import Finding, FoundEntries
 from tinysam_training.data.fingerprints import combined, file_fingerprint

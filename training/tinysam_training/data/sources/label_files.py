@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import DataError, FileError
+from napari_tinysam.files.formats import open_stack
+from napari_tinysam.files.formats.stack import Stack
 from napari_tinysam.files.quiet import read_quietly
-from napari_tinysam.files.stacks import Stack, open_stack
 from tinysam_training.data.sources.npz_files import npz_shape, read_npz
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ import tifffile
 from PIL import Image
 
 from napari_tinysam.errors import FileError
+from napari_tinysam.files.formats import open_stack
 from napari_tinysam.files.planes import read_plane
 from napari_tinysam.files.quiet import MAX_PIXELS, read_quietly
-from napari_tinysam.files.stacks import open_stack
 from tinysam_training.data.sources.label_files import read_label_plane
 
 DTYPES = ("uint8", "uint16", "uint32", "int16", "float32", "float64")

@@ -1,0 +1,120 @@
+"""TIFF, OME-TIFF and what is built on them, by way of tifffile."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.errors import FileError
+from napari_tinysam.files.formats.stack import (
+    Index,
+    Stack,
+    check_series,
+    guessed_axes,
+    slices,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from tifffile import TiffFile, TiffPageSeries
+
+# First bytes of TIFF and BigTIFF of both byte orders.
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+# How TIFF files may store colours so that their samples are gray values, numbers or RGB.
+_PLAIN_COLOURS = frozenset(
+    ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK", "CFA", "LINEAR_RAW")
+)
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file begins like a TIFF or BigTIFF."""
+    return head.startswith(_MAGIC)
+
+
+def open_tiff(path: Path, number: int) -> Stack:
+    """Open one series of a TIFF file."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        if not tiff.series:
+            raise FileError(f"{path} holds no image.")
+        check_series(path, number, len(tiff.series))
+        series = tiff.series[number]
+        _check_colours(path, series)
+        axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
+        if set(axes) <= set("QYX"):  # written without names for its axes
+            axes = guessed_axes(shape)
+        page_axes = len(series.keyframe.axes)
+        count = _images(tiff)
+
+    def read(index: Index) -> npt.NDArray[Any]:
+        try:
+            whole = tifffile.memmap(path, series=number, mode="r")
+        except ValueError:  # compressed or tiled: not as it is in memory
+            return _read_pages(path, number, index, page_axes)
+        return np.array(whole.reshape(shape)[slices(index)])
+
+    return Stack(axes, shape, read, path, count)
+
+
+def _images(tiff: TiffFile) -> int:
+    """Count the series, without thumbnails, labels and such of a slide."""
+    sizes = [int(np.prod(series.shape)) for series in tiff.series]
+    return sum(size * 16 > max(sizes) for size in sizes)
+
+
+def _check_colours(path: Path, series: TiffPageSeries) -> None:
+    """Refuse colours whose samples are neither gray nor RGB."""
+    page = series.keyframe
+    kind = getattr(page.photometric, "name", str(page.photometric))
+    decoded = kind == "YCBCR" and "JPEG" in getattr(page.compression, "name", "")
+    if kind not in _PLAIN_COLOURS and not decoded:
+        raise FileError(
+            f"{path} stores its colours as {kind}, which is not read; save the image as gray or "
+            "RGB."
+        )
+
+
+def _read_pages(
+    path: Path, series_number: int, index: Index, page_axes: int
+) -> npt.NDArray[Any]:
+    """Decode only the page that is wanted, where the stack's axes are its pages."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[series_number]
+        shape = tuple(int(n) for n in series.shape)
+        split = len(shape) - page_axes
+        lead = [i for i in index[:split] if i is not None]
+        if len(lead) != split or np.prod(shape[:split]) != len(series.pages):
+            with _named_compression(path, series):
+                return np.asarray(series.asarray())[slices(index)]
+        number = int(np.ravel_multi_index(lead, shape[:split])) if split else 0
+        page = series.pages[number]
+        if page is None:
+            raise FileError(f"The plane is missing in {path}.")
+        with _named_compression(path, series):
+            pixels = np.asarray(page.asarray())
+    return pixels.reshape(shape[split:])[slices(index[split:])]
+
+
+@contextmanager
+def _named_compression(path: Path, series: TiffPageSeries) -> Iterator[None]:
+    """Say which compression it is where a codec is missing: the file is not damaged."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        known = ("imagecodecs", "not supported", "not available", "COMPRESSION")
+        if not any(word in str(error) for word in known):
+            raise
+        name = getattr(series.keyframe.compression, "name", "unknown")
+        raise FileError(
+            f"The compression of {path} ({name}) is not read here; save the image uncompressed, or "
+            "with LZW or deflate."
+        ) from error
