@@ -20,7 +20,7 @@ from command import Run, run_command, run_refused
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Thresholds
-from tinysam_training.commands import finetune, pipeline
+from tinysam_training.commands import finetune, train
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.evaluation import before_after
 from tinysam_training.evaluation.before_after import Comparison
@@ -51,7 +51,7 @@ def run(
     small = shortened(finetune.finetune_recipe)
     monkeypatch.setattr(finetune, "finetune_recipe", small)
     monkeypatch.setattr(finetune, "Judge", RisingJudge)
-    monkeypatch.setattr(pipeline, "Judge", RisingJudge)
+    monkeypatch.setattr(train, "Judge", RisingJudge)
 
     return partial(run_command, capsys)
 
@@ -417,7 +417,7 @@ def test_train_says_how_to_go_on_after_ctrl_c(
         on_step(Training(), {"loss": 1.0})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run_recipe", interrupted)
+    monkeypatch.setattr(train, "run_recipe", interrupted)
     done = run("train", "recipe.yaml", "--data", ".", "-o", "out")
     assert done.code == 130
     assert "--resume goes on with the run in out." in done.err

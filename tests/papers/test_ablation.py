@@ -14,7 +14,7 @@ from napari_tinysam.errors import DataError
 from papers import ablation
 from papers.ablation import MEASURES, row_recipe, run_ablation, write_tables
 from tinysam_training.recipe import LossSettings, Stage, TeacherSettings
-from tinysam_training.run.loop import TrainingOutcome
+from tinysam_training.run.outcome import TrainingOutcome
 from training.small_runs import RECIPE
 
 WHOLE = replace(

@@ -29,7 +29,7 @@ from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
-from tinysam_training.commands.pipeline import run_recipe
+from tinysam_training.commands.train import run_recipe
 from tinysam_training.data.dataset import read_source
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after

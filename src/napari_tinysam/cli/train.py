@@ -74,7 +74,7 @@ def train(
     The folder gets the recipe, the log, curves, checkpoints and the best model. --resume goes on
     with an interrupted run.
     """
-    from tinysam_training.commands.pipeline import run_recipe
+    from tinysam_training.commands.train import run_recipe
     from tinysam_training.run.starting import Hardware
 
     if max_minutes is not None and not max_minutes > 0:

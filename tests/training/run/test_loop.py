@@ -25,13 +25,10 @@ from tinysam_training.recipe import (
     OptimizerSettings,
     Stage,
 )
-from tinysam_training.run.loop import (
-    PATIENCE,
-    TOO_FEW,
-    rate_at,
-    stage_at,
-    update_average,
-)
+from tinysam_training.run.averaging import update_average
+from tinysam_training.run.loop import PATIENCE
+from tinysam_training.run.outcome import TOO_FEW
+from tinysam_training.run.schedule import rate_at, stage_at
 from training.small_runs import RECIPE, discs, training, with_steps
 
 LOSS_NAMES = ("loss", "mask", "iou", "foreground", "dice", "centre", "boundary")

@@ -13,7 +13,7 @@ import torch
 
 from default_model.on_gpu.delivery import deliver
 from napari_tinysam import checkpoints
-from tinysam_training.commands.pipeline import run_recipe
+from tinysam_training.commands.train import run_recipe
 from tinysam_training.recipe import load_recipe
 from tinysam_training.run.exporting import whole_model
 

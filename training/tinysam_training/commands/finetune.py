@@ -18,6 +18,7 @@ import torch
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import ImageFeatures
+from tinysam_training.commands.judged import judged_training
 from tinysam_training.data import ImageStore
 from tinysam_training.data.frame_batches import EmbeddedFrame, FrameBatches
 from tinysam_training.data.sampling import Sources
@@ -35,16 +36,16 @@ from tinysam_training.recipe import (
     Stage,
     ValidationSettings,
 )
-from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.held_out import CHOOSING
 from tinysam_training.run.judging import Judge
-from tinysam_training.run.loop import Training, TrainingOutcome
 from tinysam_training.run.starting import launched, starting_model, thresholds_of
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.labelled_image import ImageEntry, LabelledImage
+    from tinysam_training.run.loop import Training
+    from tinysam_training.run.outcome import TrainingOutcome
 
 Way = Literal["frozen", "lora", "whole"]
 
@@ -259,10 +260,6 @@ def finetune(
         **(metadata or {}),
     }
 
-    def export(model: SegmentAnything, figures: Mapping[str, float]) -> None:
-        found = {k: f"{v:.4f}" for k, v in figures.items()}
-        checkpoints.save(whole_model(model), output, {**notes, **found})
-
     judge = Judge(
         held,
         fabric.device,
@@ -270,14 +267,14 @@ def finetune(
         objects=recipe.judging.objects,
         features=features_of,
     )
-    training = Training(
+    training = judged_training(
         Objective(start, recipe),
         batches,
         recipe,
         folder,
         fabric,
         judge=judge,
-        export=export,
+        notes=notes,
         clock=clock,
     )
     on_message(f"Training for {recipe.minutes:.1f} minutes.")

@@ -1,9 +1,10 @@
 """The training loop, on lightning-fabric: one device or many, one process or many.
 
-What a run does is a `Recipe`; what is computed for a batch is an `Objective`; here is only the loop
-around them. Every random choice follows from the recipe's seed and the number of the batch, so a
-run that was killed goes on exactly as if it had not been (on a CPU bit by bit), and a run on R
-processes sees the windows that one process sees with R times as many accumulated batches.
+A `Recipe` says what a run does, an `Objective` computes the losses of a batch; this module is the
+loop around them, whole in one file so that it can be read from top to bottom. Every random choice
+follows from the recipe's seed and the number of the batch: a killed run goes on exactly (on a CPU
+bit by bit) as if it had not been killed, and R processes see the windows that one process sees with
+R times as many accumulated batches.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +33,10 @@ from tinysam_training.learning.objective import (
     parameter_groups,
     weights_by_name,
 )
+from tinysam_training.run.averaging import update_average
 from tinysam_training.run.interruption import Interruption
+from tinysam_training.run.outcome import TrainingOutcome
+from tinysam_training.run.schedule import rate_at, stage_at
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,61 +44,14 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.data.batches import TrainingBatch
-    from tinysam_training.recipe import OptimizerSettings, Recipe, Stage
+    from tinysam_training.recipe import Recipe, Stage
     from tinysam_training.run.folder import RunFolder
 
 #: A pause of the machine counts as at most so many seconds of the time budget.
 LONGEST_PAUSE = 60.0
 
-#: Fewer steps than this change next to nothing: the rate only warms up.
-TOO_FEW = 50
-
 #: So many updates in a row may be skipped because their gradient is not a number.
 PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    steps : int
-        Updates so far, over all parts of the run.
-    seconds : float
-        Time so far, over all parts of the run.
-    finished : bool
-        Whether the budget is used up; otherwise the run can be resumed.
-    best : dict
-        Figures of the best validation, with ``score`` and ``step``; empty before the first.
-    first : dict
-        Figures before training.
-    speed : float
-        Steps a second, without validation; 0 where no step was done.
-    """
-
-    steps: int
-    seconds: float
-    finished: bool
-    best: Mapping[str, float]
-    first: Mapping[str, float]
-    speed: float = 0.0
-
-    @property
-    def shortness(self) -> str:
-        """A sentence if there were too few steps to learn anything, with what would be enough."""
-        if self.steps >= TOO_FEW or not self.speed:
-            return ""
-        # On a slow machine ten minutes may not be enough either.
-        minutes = 10 * max(1, math.ceil(2 * TOO_FEW / (600 * self.speed)))
-        steps = float(
-            f"{60 * minutes * self.speed:.2g}"
-        )  # two digits are all that is known
-        what = "1 step is" if self.steps == 1 else f"{self.steps} steps are"
-        return (
-            f"{what} too few to learn anything; {minutes} minutes on this machine are about "
-            f"{steps:,.0f}."
-        )
 
 
 Judge = Callable[["SegmentAnything"], Mapping[str, float]]
@@ -454,9 +410,7 @@ class Training:
         return True
 
     def _save_if_possible(self) -> None:
-        if (
-            self._half_done
-        ):  # the checkpoint before this step is the last that can go on
+        if self._half_done:  # only the checkpoint before this step can go on
             return
         with suppress(Exception):  # what ended the run is what is reported
             self.save()
@@ -478,43 +432,3 @@ class Training:
 
     def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
         return {"step": self.steps, "seconds": self.seconds, **figures}
-
-
-def rate_at(progress: float, settings: OptimizerSettings) -> float:
-    """Learning rate at a share of the budget: linear warm-up, then a cosine to the floor.
-
-    Parameters
-    ----------
-    progress : float
-        0–1.
-    settings : OptimizerSettings
-    """
-    if progress < settings.warmup:
-        return settings.learning_rate * max(progress / settings.warmup, 0.01)
-    along = min((progress - settings.warmup) / max(1 - settings.warmup, 1e-9), 1.0)
-    cosine = 0.5 * (1 + math.cos(math.pi * along))
-    return settings.learning_rate * (settings.floor + (1 - settings.floor) * cosine)
-
-
-def stage_at(progress: float, stages: tuple[Stage, ...]) -> int:
-    """Which of the stages a share of the budget belongs to."""
-    total = sum(stage.share for stage in stages)
-    reached = 0.0
-    for number, stage in enumerate(stages):
-        reached += stage.share / total
-        if progress < reached - 1e-12:
-            return number
-    return len(stages) - 1
-
-
-@torch.no_grad()
-def update_average(
-    average: SegmentAnything, model: SegmentAnything, decay: float
-) -> None:
-    """Exponential moving average of parameters and of batch-norm statistics."""
-    current = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(current[name], 1 - decay)
-        else:
-            value.copy_(current[name])

@@ -16,8 +16,9 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
-from tinysam_training.commands import pipeline
-from tinysam_training.commands.pipeline import FLIPS, run_recipe
+from tinysam_training.commands import train
+from tinysam_training.commands.distill import FLIPS
+from tinysam_training.commands.train import run_recipe
 from tinysam_training.data.dataset import read_dataset, read_source
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.distill.teacher import Teacher
@@ -61,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Judge", RisingJudge)
+    monkeypatch.setattr(train, "Judge", RisingJudge)
 
 
 def small(start: Path, steps: int = 3, **changes: Any) -> Recipe:
@@ -149,7 +150,7 @@ def test_without_validation_there_is_the_last_model(
 def test_a_run_that_finds_nothing_better_has_no_best_model(
     tmp_path: Path, start: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "Judge", FallingJudge)
+    monkeypatch.setattr(train, "Judge", FallingJudge)
     outcome = run(small(start, 1), data, tmp_path)
     assert outcome.best["step"] == 0
     assert not (tmp_path / "best.safetensors").exists()

@@ -1,9 +1,9 @@
-"""Runs that a recipe describes: `train` and `distill`, from the data on disk to the best model."""
+"""Runs of a recipe, from the data on disk to the best model; with a teacher a distillation."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +12,18 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
-from napari_tinysam.model import DetailedMaskDecoder
+from tinysam_training.commands.distill import embedded_batches, load_teacher
+from tinysam_training.commands.judged import judged_training
 from tinysam_training.data import (
     ImageStore,
 )
 from tinysam_training.data.dataset import read_dataset
-from tinysam_training.data.frame_batches import FrameBatches
 from tinysam_training.data.sampling import Sources
 from tinysam_training.data.window_batches import WindowBatches
-from tinysam_training.distill.teacher import Teacher
 from tinysam_training.learning.objective import Objective
 from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.judging import Judge
-from tinysam_training.run.loop import Training, TrainingOutcome
 from tinysam_training.run.starting import (
     Hardware,
     launched,
@@ -34,13 +32,10 @@ from tinysam_training.run.starting import (
 )
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from napari_tinysam.model import SegmentAnything
+    from tinysam_training.data.frame_batches import FrameBatches
     from tinysam_training.recipe import Recipe
-
-#: Turns whose embeddings a teacher's cache holds where flips are wanted.
-FLIPS = ("identity", "mirrored", "upside_down", "half_turn")
+    from tinysam_training.run.loop import Training
+    from tinysam_training.run.outcome import TrainingOutcome
 
 
 def run_recipe(
@@ -107,20 +102,13 @@ def run_recipe(
         dense_prompts=recipe.model.dense_prompts,
         imagenet=recipe.model.imagenet,
     )
-    teacher = None
-    if recipe.teacher.model:
-        teacher = Teacher.load(recipe.teacher.model, fabric.device)
-        if isinstance(teacher.model.mask_decoder, DetailedMaskDecoder):
-            raise DataError(
-                f"{teacher.name} cannot teach: its decoder reads finer features than the "
-                "embedding, which is all that is stored. Name a TinyViT or SAM model."
-            )
+    teacher = load_teacher(recipe, fabric) if recipe.teacher.model else None
     folder.begin(resume=resume)
     images = ImageStore(dataset.train)
     sources = Sources.by_share(images, dataset.shares)
     batches: WindowBatches | FrameBatches
     if teacher is not None:
-        batches = _embedded(
+        batches = embedded_batches(
             teacher, recipe, sources, out, fabric, say, student.map_stride
         )
     else:
@@ -134,10 +122,6 @@ def run_recipe(
         **thresholds_of(recipe.model.start),
     }
 
-    def export(model: SegmentAnything, figures: Mapping[str, float]) -> None:
-        found = {k: f"{v:.4f}" for k, v in figures.items()}
-        checkpoints.save(whole_model(model), best, {**notes, **found})
-
     if ends is not None and not recipe.steps:
         recipe = replace(recipe, minutes=max((ends - clock()) / 60, 0.1))
     judge = None
@@ -148,14 +132,14 @@ def run_recipe(
             limit=recipe.judging.images,
             objects=recipe.judging.objects,
         )
-    training = Training(
+    training = judged_training(
         Objective(student, recipe, teacher.model if teacher else None),
         batches,
         recipe,
         folder,
         fabric,
         judge=judge,
-        export=export,
+        notes=notes,
         clock=clock,
     )
     if resume and training.resume():
@@ -166,29 +150,3 @@ def run_recipe(
         last = out / "last.safetensors"
         checkpoints.save(whole_model(training.average), last, notes)
     return outcome
-
-
-def _embedded(
-    teacher: Teacher,
-    recipe: Recipe,
-    sources: Sources,
-    out: Path,
-    fabric: Fabric,
-    say: Callable[[str], None],
-    map_stride: int,
-) -> FrameBatches:
-    """Give windows of frames that the teacher embedded; it needs its encoder no more then."""
-    from tinysam_training.distill.embedding_cache import EmbeddingCache  # and zarr
-
-    turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
-    cache = EmbeddingCache(out / recipe.teacher.cache)
-    say(
-        f"The teacher {teacher.name} embeds {len(sources.weights)} images in "
-        f"{len(turns)} turns; what is stored already is not embedded again."
-    )
-    frames = cache.precompute(sources.images, teacher, turns)
-    fabric.barrier()
-    teacher.drop_encoder()
-    return FrameBatches(
-        sources, turns, frames, recipe, own=False, map_stride=map_stride
-    )

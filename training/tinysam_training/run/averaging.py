@@ -1,0 +1,23 @@
+"""The average of a model over its training, which is judged and exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from napari_tinysam.model import SegmentAnything
+
+
+@torch.no_grad()
+def update_average(
+    average: SegmentAnything, model: SegmentAnything, decay: float
+) -> None:
+    """Exponential moving average of parameters and of batch-norm statistics."""
+    current = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - decay)
+        else:
+            value.copy_(current[name])
