@@ -1,7 +1,7 @@
 """Any image plane → the uint8 RGB image that the model sees. numpy only.
 
-One place decides what a channel is, how NaN is read and how contrast is chosen, so that the viewer,
-the command line and training all show the model the same picture.
+Channels, NaN and contrast are handled here alone, so the viewer, the command line and training all
+give the model the same picture.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from napari_tinysam.frame import MAX_CHANNELS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Percentiles of the plane that become black and white when no limits are given.
+#: Percentiles of the plane that become black and white without given limits.
 PERCENTILES = (0.1, 99.9)
 
-#: Percentiles are read from at most about this many pixels, on a regular lattice.
+#: Percentiles are computed from about this many pixels at most, on a regular lattice.
 _PERCENTILE_SAMPLE = 2_000_000
 
 #: Pixels whose contrast is stretched at once.
 _STRETCH_PART = 4_000_000
 
-#: And at once where they are looked up.
+#: Pixels that are looked up in a table at once.
 _TABLE_PART = 100_000
 
 Channels = int | Sequence[int]
@@ -41,28 +41,28 @@ def to_rgb(
 ) -> npt.NDArray[np.uint8]:
     """Convert one image plane to 8-bit RGB.
 
-    uint8 RGB is returned as it is and uint8 RGBA without its alpha channel. Anything else has its
-    contrast stretched: gray and single channels by themselves, RGB of other types with one stretch
-    for the three channels, so that colours keep their hue.
+    uint8 RGB is returned unchanged, and uint8 RGBA without its alpha channel. The contrast of other
+    images is stretched: gray and single channels each on their own, RGB of other types with one
+    stretch for all three channels, so that colours keep their hue.
 
     Parameters
     ----------
     image : array-like
         (Y, X), (Y, X, C) or (C, Y, X) of bool, integer or float; numpy, dask, zarr or anything that
-        `numpy.asarray` reads. Axes of length 1 beyond two are ignored. NaN counts as black, ±inf
-        as white and black, and none of them counts for the percentiles.
+        `numpy.asarray` reads. Axes of length 1 beyond two are ignored. NaN becomes black, ±inf
+        white and black; the percentiles ignore them.
     channel : int or sequence of int, optional
-        Which channel of a multichannel image to use, or two or three of them for red, green (and
-        blue), each with a contrast of its own. Without it, three or four channels on the last axis
-        are RGB(A), and the first channel of any other image is used.
+        The channel of a multichannel image to use, or two or three channels for red, green (and
+        blue), each with its own contrast. By default, three or four channels on the last axis are
+        RGB(A), and of any other image the first channel is used.
     channel_axis : int, optional
-        The axis of the channels. Without it the last axis where that has 3 or 4 entries (or is the
-        shortest), the first axis where that is the shortest of at most 16.
+        The axis of the channels. By default the last axis if it has 3 or 4 entries (or is the
+        shortest), or the first axis if it is the shortest, with at most 16 entries.
     contrast_limits : (float, float), optional
-        Values that become black and white, in place of the percentiles; for RGB and channels too.
+        Values that become black and white instead of the percentiles, also for RGB and channels.
     percentiles : (float, float)
-        Percentiles of the finite values that become black and white. Where both have the same
-        value, minimum and maximum are used; a constant plane becomes black.
+        Percentiles of the finite values that become black and white. If both have the same value,
+        minimum and maximum are used; a constant plane becomes black.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def to_rgb(
     Raises
     ------
     ValueError
-        If the image has no pixels, not one plane, or not the channel asked for.
+        If the image has no pixels, is not one plane, or lacks the channel.
     TypeError
         If its values are not numbers (or are complex).
     """
@@ -94,9 +94,9 @@ def to_eight_bits(
     contrast_limits: tuple[float, float] | None = None,
     percentiles: tuple[float, float] = PERCENTILES,
 ) -> npt.NDArray[np.uint8]:
-    """Convert one image plane as `to_rgb` does, but leave gray what is gray.
+    """Convert one image plane like `to_rgb`, but keep gray images gray.
 
-    What is made smaller afterwards, takes a third of the time so.
+    Resizing them afterwards takes a third of the time.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def as_rgb(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _as_plane(image: Any, channel_axis: int | None) -> npt.NDArray[Any]:
-    """Read the array and drop axes of length 1 until at most three are left."""
+    """Read the array and drop its axes of length 1; the axes of colours stay."""
     array = np.asarray(image)
-    known = channel_axis is not None and array.ndim == 3  # its axes have their meaning
+    known = channel_axis is not None and array.ndim == 3  # its axes are known
     while array.ndim > 2 and 1 in array.shape and not known:
         # The outermost first: a plane one pixel high keeps its own axes.
         if array.ndim == 3 and array.shape[-1] in (3, 4):
@@ -169,7 +169,7 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
 
 
 def _channel_axis(shape: tuple[int, ...], wanted: int | None) -> int | None:
-    """Which axis holds channels; None for a plane without."""
+    """Find the axis of the channels; None for a plane without channels."""
     if len(shape) == 2:
         return None
     if wanted is not None:
@@ -184,7 +184,7 @@ def _channel_axis(shape: tuple[int, ...], wanted: int | None) -> int | None:
     if last <= MAX_CHANNELS and last < min(shape[:2]):
         return 2
     raise ValueError(
-        f"Which axis of the shape {shape} holds the channels is not clear. "
+        f"It is unclear which axis of the shape {shape} holds the channels. "
         "Pass channel_axis, or one plane of a stack."
     )
 
@@ -231,7 +231,7 @@ def _stretch(
     if plane.dtype.kind in "ui" and plane.dtype.itemsize <= 2:
         _stretch_by_table(plane, low, high, stretched)
         return stretched
-    # A part at a time: the values in between take up to eight times the memory of the result.
+    # In parts: intermediate values take up to eight times the memory of the result.
     rows = max(1, _STRETCH_PART // max(1, plane[0].size))
     for first in range(0, len(plane), rows):
         part = slice(first, first + rows)
@@ -242,10 +242,10 @@ def _stretch(
 def _stretch_part(
     part: npt.NDArray[Any], low: float, high: float
 ) -> npt.NDArray[np.uint8]:
-    # float64 only where float32 could not tell neighbouring values apart
+    # float64 only if float32 could not tell neighbouring values apart.
     exact: type[np.floating[Any]]
     exact = np.float32 if part.dtype in (np.float16, np.float32) else np.float64
-    # and a quarter of everything where differences would exceed the type's range
+    # A quarter of all values if differences would exceed the range of the type.
     unit = 0.25 if high - low > float(np.finfo(exact).max) else 1.0
     low, high = low * unit, high * unit
     with np.errstate(over="ignore", invalid="ignore"):
@@ -265,21 +265,21 @@ def _stretch_by_table(
     values = np.arange(info.min, info.max + 1, dtype=np.float64)
     table = np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255))
     table = table.astype(np.uint8)
-    # So few rows at a time that the indices, of 8 bytes each, stay in a cache.
+    # Few rows at a time, so that their indices of 8 bytes each stay in a cache.
     rows = max(1, _TABLE_PART // max(1, plane[0].size))
     for first in range(0, len(plane), rows):
         part = slice(first, first + rows)
         places = plane[part]
         if info.min < 0:
             places = places.astype(np.int32) - info.min
-        # No place is beyond the table; "clip" only spares a second array.
+        # All indices are inside the table; "clip" only saves a second array.
         np.take(table, places, out=stretched[part], mode="clip")
 
 
 def _percentile_limits(
     plane: npt.NDArray[Any], percentiles: tuple[float, float]
 ) -> tuple[float, float]:
-    """Values of the percentiles; minimum and maximum where those coincide."""
+    """Values of the percentiles; minimum and maximum if those are equal."""
     step = max(1, int(np.ceil(np.sqrt(plane.size / _PERCENTILE_SAMPLE))))
     sample = plane[::step, ::step]
     if sample.dtype.kind == "f":
@@ -289,7 +289,7 @@ def _percentile_limits(
     if sample.dtype.kind in "ui" and sample.dtype.itemsize <= 2:
         low, high = _counted_percentiles(sample, percentiles)
     else:
-        # A quarter, because the difference of two values must not exceed the range of float64.
+        # A quarter, because a difference of two values may exceed the range of float64.
         quarter = sample.astype(np.float64) * 0.25
         low, high = (4.0 * float(v) for v in np.percentile(quarter, percentiles))
     if low < high:
@@ -301,11 +301,13 @@ def _percentile_limits(
 def _counted_percentiles(
     sample: npt.NDArray[Any], percentiles: tuple[float, float]
 ) -> tuple[float, float]:
-    """`numpy.percentile` of 8- and 16-bit integers, by counting them: a sixth of the time."""
+    """Compute percentiles of 8- and 16-bit integers by counting: six times faster than numpy's."""
     least = np.iinfo(sample.dtype).min
     shifted = sample if least == 0 else sample.astype(np.int32) - least
-    below = np.cumsum(np.bincount(shifted.ravel()))  # how many are at most each value
-    # Between two values of the sorted sample, as numpy's "linear" method has it.
+    below = np.cumsum(
+        np.bincount(shifted.ravel())
+    )  # number of pixels at or below each value
+    # Between two values of the sorted sample, like numpy's method "linear".
     places = np.asarray(percentiles, np.float64) / 100 * (sample.size - 1)
     if not ((places >= 0) & (places <= sample.size - 1)).all():
         raise ValueError(f"Percentiles lie between 0 and 100; got {percentiles}.")

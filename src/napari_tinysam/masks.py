@@ -1,4 +1,4 @@
-"""Mask arithmetic: logits to full size, stability, boxes and overlaps. numpy and scipy only."""
+"""Masks: from logits to full size, stability, boxes and overlaps. numpy and scipy only."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 #: A mask is where its logits exceed this (Segment Anything, ``mask_threshold``).
 MASK_THRESHOLD = 0.0
 
-#: Half the width of the band of thresholds that the stability score compares.
+#: Distance from MASK_THRESHOLD to the two thresholds that the stability score compares.
 STABILITY_OFFSET = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class BoxedMask:
-    """A mask cut out to the rectangle that holds it.
+    """A mask, cropped to a rectangle that holds it.
 
     Parameters
     ----------
     mask : numpy.ndarray
         (h, w) bool.
     y0, x0 : int
-        Where the rectangle's first pixel lies in the image.
+        The rectangle's first pixel in the image.
     shape : (int, int)
         Height and width of the image.
     """
@@ -42,7 +42,7 @@ class BoxedMask:
 
     @classmethod
     def from_full(cls, mask: npt.NDArray[np.bool_]) -> BoxedMask:
-        """Cut a mask of the whole image, (H, W) bool, to its bounding box."""
+        """Crop a mask of the whole image, (H, W) bool, to its bounding box."""
         ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         shape = (int(mask.shape[0]), int(mask.shape[1]))
         if not ys.size:
@@ -52,7 +52,7 @@ class BoxedMask:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Where the rectangle lies: ``image[boxed.slices]`` has the shape of `mask`."""
+        """The rectangle in the image: ``image[boxed.slices]`` has the shape of `mask`."""
         height, width = self.mask.shape
         return slice(self.y0, self.y0 + height), slice(self.x0, self.x0 + width)
 
@@ -91,15 +91,15 @@ class BoxedMask:
         return BoxedMask.from_full(self.mask).moved(self.y0, self.x0, self.shape)
 
     def without_specks(self, share: float = 0.1) -> BoxedMask:
-        """Return the mask without the small pieces that lie apart from it.
+        """Return the mask without small separate pieces.
 
-        Predicted masks often have a few stray pixels that nobody would draw; an object in several
+        Predicted masks often have a few stray pixels that nobody would draw. An object in several
         parts of similar size stays whole.
 
         Parameters
         ----------
         share : float
-            Pieces with less than this share of the largest one's pixels are dropped.
+            Pieces with fewer pixels than this share of the largest piece are dropped.
         """
         from scipy.ndimage import label
 
@@ -163,7 +163,7 @@ def stability_scores(
     """How little each mask depends on the threshold.
 
     IoU of the masks at ``MASK_THRESHOLD + offset`` and ``MASK_THRESHOLD - offset`` (Segment
-    Anything, ``calculate_stability_score``), here on the logits as they are given.
+    Anything, ``calculate_stability_score``), at the resolution of the given logits.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def stability_scores(
     Returns
     -------
     numpy.ndarray
-        (...,) float32 in 0–1; 0 for a mask that is empty at the lower threshold.
+        (...,) float32 in 0–1; 0 if the mask is empty at the lower threshold.
     """
     high = np.count_nonzero(logits > MASK_THRESHOLD + offset, axis=(-2, -1))
     low = np.count_nonzero(logits > MASK_THRESHOLD - offset, axis=(-2, -1))
@@ -188,9 +188,9 @@ def upscale_weights(
 ) -> npt.NDArray[np.float32]:
     """One axis of SAM's mask post-processing as a matrix.
 
-    The official order is two bilinear interpolations: 256 low-resolution logits to the model's
-    frame, cut to the part that the image covers, then to the image's own size. Both are linear and
-    separable, so along one axis they are one matrix with at most four non-zero entries a row.
+    The official code interpolates bilinearly twice: from 256 low-resolution logits to the model's
+    frame, and from the part that the image covers to the size of the image. Both steps are linear
+    and separable, so along one axis they are one matrix with at most four non-zero entries per row.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def upscale_weights(
     frame_size : int
         Side of the model's frame, in pixels (1024).
     source : int
-        How many values lie along a side of the frame.
+        Number of values along a side of the frame.
 
     Returns
     -------
@@ -219,8 +219,8 @@ def _bilinear_taps(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Two source indices and the second's weight for each target (``align_corners=False``).
 
-    Positions are computed in float32 because torch does so: the rounding moves logits of a steep
-    edge by a few 1e-4, which exact positions would not reproduce.
+    Positions are computed in float32, as in torch: its rounding moves the logits at a steep edge by
+    a few 1e-4, which exact positions would not reproduce.
     """
     scale = np.float32(source) / np.float32(target)
     position = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale
@@ -242,7 +242,7 @@ def _bilinear_matrix(source: int, target: int) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Upscaler:
-    """Low-resolution logits of one image to its full size, whole or only where it matters.
+    """Upscales the low-resolution logits of one image, as a whole or only where the mask can be.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ class Upscaler:
             for inner, outer in zip(self.input_size, self.original_size, strict=True)
         ]
         object.__setattr__(self, "_weights", tuple(weights))
-        # Searched once: for a large image that takes far longer than a mask itself.
+        # Computed once: for a large image this takes far longer than a mask.
         object.__setattr__(self, "_reach", tuple(_Reach.of(each) for each in weights))
 
     @property
@@ -283,7 +283,8 @@ class Upscaler:
     def full(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Upscale logits, (..., 256, 256), to the image: (..., H, W) float32.
 
-        Also of another number of values along the frame's side, as finer object maps have.
+        Maps with another number of values along the frame's side, such as finer object maps, work
+        too.
         """
         wy, wx = self.weights
         source = logits.shape[-1]
@@ -297,7 +298,7 @@ class Upscaler:
         return np.asarray(wy @ logits @ wx.T, np.float32)
 
     def boxed(self, logits: npt.NDArray[np.float32]) -> BoxedMask:
-        """Upscale one mask only where it can be.
+        """Upscale one mask, only where it can be.
 
         Parameters
         ----------
@@ -307,8 +308,8 @@ class Upscaler:
         Returns
         -------
         BoxedMask
-            The mask's pixels, in the smallest rectangle that holds them. A bilinear interpolation
-            is never above its taps, so rows and columns without a positive tap are left out.
+            In the smallest rectangle that holds it. A bilinear interpolation never exceeds its
+            taps, so rows and columns without a positive tap are skipped.
         """
         positive = logits > MASK_THRESHOLD
         wy, wx = self.weights
@@ -324,13 +325,13 @@ class Upscaler:
 
 
 class _Reach(NamedTuple):
-    """Which pixels along a side read which logits, by the first and the last.
+    """Which logits each pixel along a side reads, and the reverse, by the first and the last.
 
     Attributes
     ----------
     pixels : numpy.ndarray
-        (2, 256), the first and last pixel that reads each logit; of a logit that none reads the
-        first is the number of pixels and the last −1.
+        (2, 256), the first and last pixel that reads each logit. If none does, the first is the
+        number of pixels and the last −1.
     taps : numpy.ndarray
         (2, pixels), the first and last logit that each pixel reads.
     """
@@ -340,12 +341,12 @@ class _Reach(NamedTuple):
 
     @classmethod
     def of(cls, weights: npt.NDArray[np.float32]) -> _Reach:
-        """Take it from a matrix, (pixels, 256); each pixel reads something."""
+        """Read it off a matrix of weights, (pixels, 256)."""
         read = weights != 0
         return cls(_first_and_last(read.T), _first_and_last(read))
 
     def readers(self, taps: npt.NDArray[np.bool_]) -> slice | None:
-        """Pixels that read any of these logits, as one slice; None if there are none."""
+        """Pixels that read any of these logits, as one slice; None for none."""
         first, last = self.pixels[:, taps]
         if not first.size or last.max() < 0:
             return None
@@ -358,7 +359,7 @@ class _Reach(NamedTuple):
 
 
 def _first_and_last(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """(2, R) the first and last true column of each row; (columns, −1) where there is none."""
+    """(2, R) the first and last true column of each row; (columns, −1) for none."""
     columns = there.shape[1]
     first = np.where(there.any(axis=1), there.argmax(axis=1), columns)
     last = columns - 1 - there[:, ::-1].argmax(axis=1)

@@ -12,27 +12,27 @@ from napari_tinysam.frame import LOGITS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Labels of points: on the object, beside it, and an entry that only fills up the row.
+#: Labels of points: on the object, beside it, and padding of a row.
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """What the user said about N objects of one image.
+    """Prompts for N objects of one image.
 
-    Each row is one object and is decoded by itself: its result does not depend on the other rows.
+    Each row is one object. Its result does not depend on the other rows.
 
     Parameters
     ----------
     points : array-like, optional
         (N, P, 2) float, (x, y) in pixels of the image; the centre of the first pixel is (0, 0).
-        A (P, 2) array is one object.
+        A (P, 2) array is for one object.
     labels : array-like, optional
-        (N, P) int: 1 on the object, 0 beside it, −1 not a point (fills up rows of unequal length).
-        All 1 if left out.
+        (N, P) int: 1 on the object, 0 beside it, −1 no point (pads rows of unequal length).
+        All 1 by default.
     boxes : array-like, optional
         (N, 4) float, (x0, y0, x1, y1) in pixels of the image. A row of NaN is an object without a
-        box. A (4,) array is one object.
+        box. A (4,) array is for one object.
     masks : array-like, optional
         (N, 256, 256) float, logits of an earlier prediction (`Masks.logits`). A row of NaN is an
         object without a mask prompt.
@@ -40,8 +40,7 @@ class Prompts:
     Raises
     ------
     ValueError
-        If there is no prompt at all, an object has none, shapes do not fit, or values are not
-        finite.
+        If there are no prompts, an object has none, shapes do not match, or values are not finite.
     """
 
     points: npt.NDArray[np.float32] | None = None
@@ -100,7 +99,7 @@ class Prompts:
 
     @property
     def point_counts(self) -> npt.NDArray[np.intp]:
-        """(N,) how many points each object has, fillers not counted."""
+        """(N,) number of points of each object, without padding."""
         if self.labels is None:
             return np.zeros(len(self), np.intp)
         return np.asarray(np.count_nonzero(self.labels != IGNORED, axis=1), np.intp)
@@ -123,7 +122,7 @@ class Prompts:
 def _rows(
     values: Any, ndim: int, name: str, tail: tuple[int, ...]
 ) -> npt.NDArray[np.float32] | None:
-    """Float32 array of `ndim` axes ending in `tail`; one axis fewer is one object."""
+    """Convert to float32 with `ndim` axes that end in `tail`; one axis fewer is one object."""
     if values is None:
         return None
     array = np.array(values, dtype=np.float32)
@@ -159,15 +158,13 @@ def _labels(
 
 
 def _check_rows(rows: npt.NDArray[np.float32], name: str) -> None:
-    """Refuse rows, (N, M), that are neither all finite nor all NaN."""
+    """Raise if a row, (N, M), is neither all finite nor all NaN."""
     if not (np.isfinite(rows).all(axis=1) | np.isnan(rows).all(axis=1)).all():
-        raise ValueError(
-            f"{name} must be finite, or NaN throughout where there is none."
-        )
+        raise ValueError(f"{name} must be finite; a row of NaN stands for none.")
 
 
 def _ordered_boxes(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Corners sorted, so that a box dragged in any direction is the same box."""
+    """Sort the corners: a box dragged in any direction is the same box."""
     x0, y0, x1, y1 = boxes.T
     return np.stack(
         [

@@ -1,4 +1,4 @@
-"""Everything mode: masks of all objects of an image without a click."""
+"""Everything mode: all objects of an image, without a click."""
 
 from napari_tinysam.everything.candidates import Candidate, best_apart, suppressed
 from napari_tinysam.everything.guided import GuidedSearch, GuidedSettings

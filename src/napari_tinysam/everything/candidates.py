@@ -1,4 +1,4 @@
-"""Masks that were found, small enough to keep thousands of them."""
+"""Candidates of a search: masks in a form small enough to keep thousands of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-#: Rows and columns of logits that are kept around what is above the lower stability threshold, so
-#: that every pixel that can be above it is interpolated from the very same logits.
+#: Rows and columns of logits kept around those above the lower stability threshold, so that each
+#: pixel that can be above it is interpolated from the original logits.
 _MARGIN = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A mask that a prompt gave, with all that is needed to judge it again.
+    """A mask that the decoder returned for a prompt, with all that filtering it again needs.
 
     Attributes
     ----------
     logits : numpy.ndarray
-        (h, w) float32, the part of the model's 256 × 256 logits that holds the mask.
+        (h, w) float32, the part of the 256 × 256 logits that holds the mask.
     y0, x0 : int
-        Where that part begins.
+        First row and column of that part.
     score : float
         IoU that the model predicts.
     stability : float
@@ -63,24 +63,24 @@ class Candidate:
         return upscaled_above(self.logits, self.y0, self.x0, self.upscaler, threshold)
 
     def with_exact_stability(self) -> Candidate:
-        """Return it with the stability at the size of the image, as Segment Anything has it."""
+        """Return it with the stability at the size of the image, as in Segment Anything."""
         low = self._above(MASK_THRESHOLD - STABILITY_OFFSET).area
         high = self._above(MASK_THRESHOLD + STABILITY_OFFSET).area
-        # In float32, as there: thresholds may be met exactly.
+        # In float32, as there: a value may equal the threshold.
         stability = np.float32(high) / np.float32(low) if low else np.float32(0)
         return replace(self, stability=float(stability))
 
     def covers(
         self, points: npt.NDArray[np.float64], above: float
     ) -> npt.NDArray[np.bool_]:
-        """Say at which pixels the logits at the size of the image exceed a value.
+        """Whether the logits at the size of the image exceed a value at pixels.
 
         Parameters
         ----------
         points : numpy.ndarray
-            (P, 2), x and y in pixels of the image; the pixel is the whole part of each.
+            (P, 2), x and y in pixels of the image; rounded down to a pixel.
         above : float
-            In logits; not below the lower threshold of the stability score.
+            In logits, at least the lower threshold of the stability score.
 
         Returns
         -------
@@ -90,7 +90,7 @@ class Candidate:
         x, y = points.astype(np.intp).T
         rows, columns = self.upscaler.weights
         height, width = self.logits.shape
-        # A pixel reads few logits; most points read none of this part.
+        # A pixel reads few logits, and most points read none of this part.
         wy = rows[y, self.y0 : self.y0 + height]
         wx = columns[x, self.x0 : self.x0 + width]
         near = np.flatnonzero(wy.any(axis=1) & wx.any(axis=1))
@@ -98,7 +98,7 @@ class Candidate:
         values = np.einsum(
             "ph,hw,pw->p", wy[near], self.logits, wx[near], optimize=True
         )
-        # Outside the part all logits are below that; weights that do not add up to 1 read them.
+        # Logits outside the part are lower. Pixels that read them have weights with a sum below 1.
         inside = (wy[near].sum(1) > 1 - 1e-4) & (wx[near].sum(1) > 1 - 1e-4)
         found[near] = (values > above) & inside
         return found
@@ -111,21 +111,21 @@ def upscaled_above(
     upscaler: Upscaler,
     threshold: float,
 ) -> BoxedMask:
-    """Pixels of the image whose interpolated logits exceed a threshold.
+    """Return the pixels of the image whose interpolated logits exceed a threshold.
 
     Parameters
     ----------
     logits : numpy.ndarray
-        (h, w) part of the model's logits. Those around it are far below the threshold.
+        (h, w) part of the logits; those around it are far below the threshold.
     y0, x0 : int
-        Where the part begins in the 256 × 256 logits.
+        First row and column of the part in the 256 × 256 logits.
     upscaler : Upscaler
     threshold : float
 
     Returns
     -------
     BoxedMask
-        In the smallest rectangle that holds them.
+        In the smallest rectangle that holds it.
     """
     raised = logits - np.float32(threshold)
     whole = np.full((LOGITS, LOGITS), np.float32(-1e4))
@@ -146,7 +146,7 @@ def found_by(
     Parameters
     ----------
     logits : numpy.ndarray
-        (K, 256, 256) float32, over the model's frame.
+        (K, 256, 256) float32, over the frame.
     scores, stability : numpy.ndarray
         (K,).
     points : numpy.ndarray
@@ -156,7 +156,7 @@ def found_by(
     Returns
     -------
     list of Candidate
-        Of masks that are empty at the size of the image there are none.
+        Without masks that are empty at the size of the image.
     """
     found = []
     for plane, score, point, stable in zip(
@@ -185,7 +185,7 @@ def found_by(
 
 
 def _part(logits: npt.NDArray[np.float32]) -> tuple[slice, slice] | None:
-    """Rows and columns that can matter to the mask and to its stability."""
+    """Rows and columns that can affect the mask and its stability."""
     above = logits > MASK_THRESHOLD - STABILITY_OFFSET
     slices = []
     for axis in (1, 0):
@@ -209,17 +209,17 @@ def suppressed(
     boxes : numpy.ndarray
         (K, 4), x0, y0, x1, y1.
     scores : numpy.ndarray
-        (K,); of equal ones the first counts more.
+        (K,); of equal scores the first one wins.
     threshold : float
-        A box is left out if its IoU with a better one that stays is above this.
+        A box is dropped if its IoU with a better one that is kept is above this.
 
     Returns
     -------
     numpy.ndarray
-        Which stay, best first.
+        Indices of those that are kept, the best first.
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    # In float32, as there: an IoU may be the threshold itself.
+    # In float32, as there: an IoU may equal the threshold.
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
     low, high = boxes[:, :2], boxes[:, 2:]
     area = (high - low).prod(axis=1)
@@ -235,7 +235,7 @@ def suppressed(
         )
         shared = np.maximum(sides, 0).prod(axis=1)
         union = area[number] + area[after] - shared
-        # Of boxes without extent nothing is shared.
+        # Boxes without extent share nothing.
         iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
         alive[after[iou.astype(np.float64) > threshold]] = False
     return np.asarray(order[kept], np.intp)
@@ -244,7 +244,7 @@ def suppressed(
 def best_apart(
     candidates: Sequence[Candidate], threshold: float = 0.7
 ) -> list[Candidate]:
-    """Leave out candidates whose box is nearly that of a better one; best first."""
+    """Drop candidates whose box is nearly that of a better one; the best first."""
     boxes = np.array([candidate.box for candidate in candidates], np.float64)
     scores = np.array([candidate.score for candidate in candidates])
     return [candidates[k] for k in suppressed(boxes, scores, threshold)]

@@ -1,19 +1,20 @@
-"""From overlapping proposals to labels: which become objects, and who gets a pixel.
+"""From overlapping proposals to labels: which proposals become objects, and who gets a pixel.
 
-The rules, in their order:
+The rules, in this order:
 
-1. Proposals with a lower score, or a size outside the limits, are left out.
-2. Of two that are nearly the same (IoU above `LabelSettings.same`), the one with the better score
-   is kept.
-3. Nested ones exclude each other: a proposal holds another if at least `NESTED` of that one's
-   pixels lie in it. Whole and parts are compared by score, where each part counts in proportion to
-   its share of the whole's area, raised to a power that `LabelSettings.parts` sets: at 0 the whole
-   always wins, at ½ parts win if they are better than the whole all in all, at 1 every part counts
-   as much as the whole does.
-4. The rest are drawn, the best first. Pixels that are taken stay so, except that in its own
-   territory (the object head's segmentation) each proposal takes precedence. One that is left with
-   less than `1 − overlap` of its pixels is not drawn at all.
-5. Of each object the largest connected piece stays, unless all pieces are asked for.
+1. Proposals with a score below the confidence or a size outside the limits are left out.
+2. Of two proposals that are nearly the same (IoU above `LabelSettings.same`), the better one is
+   kept.
+3. Nested proposals exclude each other: a proposal holds another one if at least `NESTED` of the
+   pixels of that one lie in it. The score of the whole is compared with the sum of the scores of
+   its parts, each weighted by its share of the whole's area to a power that `LabelSettings.parts`
+   sets. At 0 the whole always wins; at ½ each part is weighted by its area; at 1 each part weighs
+   as much as the whole.
+4. The remaining proposals are drawn, the best first, and take what is free
+   (`napari_tinysam.labels`). In its own territory (the object head's segmentation) a proposal also
+   takes the pixels of others. A proposal with less than `1 − overlap` of its pixels left is
+   refused.
+5. The largest connected piece of each object is kept, unless all pieces are wanted.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything.proposals import Proposals
 
-#: A proposal is part of another if at least this share of its pixels is.
+#: A proposal is part of another one if at least this share of its pixels is.
 NESTED = 0.8
 
-#: Larger exponents would make no difference: parts count nothing then.
+#: Larger exponents make no difference: parts have no weight any more.
 _LARGEST_POWER = 64.0
 
-#: Neighbours in eight directions belong together.
+#: Eight neighbours are connected.
 _AROUND = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How proposals become labels; what the sliders of the dock set.
+    """How proposals become labels; the sliders of the dock set these values.
 
     Attributes
     ----------
@@ -51,13 +52,13 @@ class LabelSettings:
     least_area, largest_area : float
         In pixels of the image.
     overlap : float
-        0–1, the share of a proposal that better ones may take before it is left out.
+        0–1, the share of a proposal that others may cover before it is refused.
     parts : float
         0 prefers whole objects, 1 their parts.
     same : float
-        IoU above which two proposals are one.
+        IoU above which two proposals are the same object.
     connected : bool
-        Whether only the largest connected piece of an object stays.
+        Whether only the largest connected piece of an object is kept.
 
     Raises
     ------
@@ -78,19 +79,19 @@ class LabelSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies between 0 and 1.")
         if not 0 <= self.least_area <= self.largest_area:
-            raise ValueError("The least area is above the largest one.")
+            raise ValueError("The least area is above the largest area.")
 
 
 @dataclass(frozen=True, eq=False)
 class Labelling:
-    """Labels, and which proposals they are.
+    """Labels, and the proposals that they come from.
 
     Attributes
     ----------
     labels : ndarray of int32, (H, W)
-        0 is background; label k is proposal ``numbers[k - 1]``.
+        0 is background; label k comes from proposal ``numbers[k - 1]``.
     numbers : list of int
-        Of the proposals that were drawn, the best first.
+        Numbers of the proposals that were drawn, the best first.
     """
 
     labels: npt.NDArray[np.int32]
@@ -111,10 +112,9 @@ def label_proposals(
     proposals : Proposals
     settings : LabelSettings, optional
     taken : ndarray of bool, (H, W), optional
-        Pixels of objects that are there already. They count like better proposals: what they cover
-        is never drawn.
+        Pixels of existing objects. Nothing is drawn there, as if they were better proposals.
     without : frozenset of int
-        Numbers of proposals that a user rejected.
+        Numbers of rejected proposals.
 
     Returns
     -------
@@ -130,12 +130,12 @@ def chosen_proposals(
     settings: LabelSettings,
     without: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """Choose those that are drawn: rules 1 to 3.
+    """Choose the proposals to draw: rules 1 to 3.
 
     Returns
     -------
     list of int
-        The best first.
+        Their numbers, the best first.
     """
     alive = (
         (proposals.scores >= settings.confidence)
@@ -155,7 +155,7 @@ def _drop_doubles(
     shared, areas = proposals.shared, proposals.areas
     union = areas[shared.better] + areas[shared.worse] - shared.pixels
     double = np.flatnonzero(shared.pixels > same * union)
-    # Pairs are sorted by the worse one, so that the better one is decided before.
+    # Pairs are sorted by the worse proposal, so the better one is decided earlier.
     for better, worse in zip(
         shared.better[double].tolist(), shared.worse[double].tolist(), strict=True
     ):
@@ -172,15 +172,15 @@ def _drop_nested(
     areas, scores = proposals.areas, proposals.scores
     power = _LARGEST_POWER if parts <= 0 else min((1 - parts) / parts, _LARGEST_POWER)
     order = sorted(np.flatnonzero(alive).tolist(), key=lambda n: (areas[n], -n))
-    value = scores.copy()  # of a proposal, or of its parts where those are better
+    value = scores.copy()  # of a proposal, or of its parts if those are better
     of_parts = np.zeros(len(proposals))
-    for number in order:  # the smallest first: parts are settled before their whole
+    for number in order:  # the smallest first: parts are valued before their whole
         value[number] = max(scores[number], of_parts[number])
         whole = parent[number]
         if whole >= 0:
             share = min(1.0, areas[number] / areas[whole])
             of_parts[whole] += value[number] * share**power
-    covered = np.zeros(len(proposals), bool)  # chosen, or part of one that is
+    covered = np.zeros(len(proposals), bool)  # chosen, or part of a chosen one
     for number in reversed(order):  # the largest first
         whole = parent[number]
         if whole >= 0 and covered[whole]:
@@ -189,8 +189,8 @@ def _drop_nested(
             alive[number] = False
         else:
             covered[number] = True
-    # One may be held by two of which neither holds the other: only one of them was its whole. The
-    # better of what is still nested stays; those with the better score come first.
+    # Two proposals may hold a third without holding each other, and only one of them was its whole.
+    # Of pairs that are still nested, the better one is kept; the best are decided first.
     left = alive[larger] & alive[smaller]
     better = np.minimum(larger[left], smaller[left])
     worse = np.maximum(larger[left], smaller[left])
@@ -203,7 +203,7 @@ def _drop_nested(
 def _nested(
     proposals: Proposals, alive: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Pairs of proposals, the larger and the smaller one, of which the larger holds the other."""
+    """List pairs of a larger proposal and a smaller one that it holds."""
     shared, areas = proposals.shared, proposals.areas
     pairs = alive[shared.better] & alive[shared.worse]
     first, second = shared.better[pairs], shared.worse[pairs]
@@ -219,10 +219,10 @@ def _parents(
     larger: npt.NDArray[np.intp],
     smaller: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.intp]:
-    """Find the smallest proposal that holds each one; −1 where none does."""
+    """Find the smallest proposal that holds each one; −1 for none."""
     areas = proposals.areas
     parent = np.full(len(proposals), -1, np.intp)
-    # The largest are written first, so that the smallest is what stays.
+    # The largest are written first, so the smallest is kept.
     order = np.argsort(-areas[larger], kind="stable")
     parent[smaller[order]] = larger[order]
     return parent
@@ -269,7 +269,7 @@ def _connected(
 
 
 def _numbered(labels: npt.NDArray[np.int32], drawn: list[int]) -> Labelling:
-    """Leave no gaps in the numbers: an object may have lost all its pixels to territories."""
+    """Close gaps in the numbers: an object may have lost all its pixels to territories."""
     there = np.bincount(labels.ravel(), minlength=len(drawn) + 1) > 0
     if there[1:].all():
         return Labelling(labels, drawn)

@@ -1,10 +1,10 @@
-"""Point grids of hierarchical everything mode: a coarse one, and what it leaves to a dense one.
+"""Point grids of the hierarchical search: a coarse one for the first round, a dense one after it.
 
 TinySAM (arXiv 2312.13789), section 3.4: first a quarter of the points per side, then the original
-density, without the points that the first round's confident regions cover. The published code's
-dense points are not Segment Anything's grid: they lie half a cell beside it, and rounded strides
-put some on the border of the image (see `official_lattice`). The default here is the grid itself,
-in blocks of 4 × 4 of which one point belongs to the first round.
+density without the points in confident regions of the first round. The dense points of the
+published code are not Segment Anything's grid: they are half a cell off, and rounded strides put
+some on the border of the image (see `official_lattice`). The default here is Segment Anything's
+grid in blocks of 4 × 4, with one point of each block in the first round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Points of a block along one side; one in so many per side belongs to the first round.
+#: Points along the side of a block; one of them per side is in the first round.
 BLOCK = 4
 
 
@@ -28,9 +28,9 @@ class Lattice:
     Attributes
     ----------
     coarse : numpy.ndarray
-        (C, 2) float64, x and y, of the first round.
+        (C, 2) float64, x and y, points of the first round.
     dense : numpy.ndarray
-        (D, 2) float64, of the second; none of them is in the first.
+        (D, 2) float64, points of the second round; none of them is in the first.
     """
 
     coarse: npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class Lattice:
 
     @property
     def all(self) -> npt.NDArray[np.float64]:
-        """(C + D, 2), both rounds in one."""
+        """(C + D, 2), the points of both rounds."""
         return np.concatenate([self.coarse, self.dense])
 
     def inside(self, where: npt.NDArray[np.bool_]) -> Lattice:
@@ -57,17 +57,17 @@ def centred_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice
     size : (int, int)
         Height and width of the image.
     points_per_side : int
-        n, at least 1. Along a side of fewer pixels there is a point for each pixel instead.
+        n, at least 1. A side with fewer pixels than n has a point for each pixel.
 
     Returns
     -------
     Lattice
-        Of every block of 4 × 4 points one near its middle is in the first round.
+        The first round has one point near the middle of each block of 4 × 4.
 
     Raises
     ------
     ValueError
-        If there is to be no point, or the image has none.
+        If there are no points, or the image has no pixels.
     """
     _check(size, points_per_side)
     axes = [
@@ -85,7 +85,7 @@ def _counts(size: tuple[int, int], points_per_side: int) -> list[tuple[int, int]
 
 
 def _near_middles(count: int) -> npt.NDArray[np.bool_]:
-    """Which points along a side are the one near the middle of each block, (count,)."""
+    """(count,) whether a point along a side is near the middle of its block."""
     found = np.zeros(count, bool)
     for start in range(0, count, BLOCK):
         length = min(BLOCK, count - start)
@@ -96,10 +96,10 @@ def _near_middles(count: int) -> npt.NDArray[np.bool_]:
 def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattice:
     """Points of TinySAM's published code, with its rounding.
 
-    The first round is a grid of n / 4 points per side. Around each of them the second has 15 at
-    distances of −1, 0, 1 and 2 strides, where a stride is the image's side divided by n and rounded
-    down, so that the points are not evenly spaced unless n divides it; the ones at 2 are left out
-    beyond the image.
+    The first round is a grid of n / 4 points per side. Around each of them the second round has 15
+    points at distances of −1, 0, 1 and 2 strides. A stride is the side of the image divided by n,
+    rounded down, so the points are not evenly spaced unless n divides the side. Points at 2 strides
+    are dropped if they lie outside the image.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattic
     Raises
     ------
     ValueError
-        If n is below 4 or the image is smaller than n, where the published code fails or repeats
-        its points.
+        If n is below 4 or the image is smaller than n: the published code fails or repeats points
+        then.
     """
     _check(size, points_per_side)
     if points_per_side < BLOCK or min(size) < points_per_side:
@@ -136,7 +136,7 @@ def official_lattice(size: tuple[int, int], points_per_side: int = 32) -> Lattic
     return Lattice(coarse, points)
 
 
-#: x and y, in strides, of the points around one of the first round, in the published order.
+#: Offsets (x, y) in strides of the points around one of the first round, in the published order.
 _OFFSETS = [
     *((dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dx, dy) != (0, 0)),
     *((2, dy) for dy in (-1, 0, 1)),

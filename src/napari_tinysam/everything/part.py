@@ -1,7 +1,7 @@
-"""Everything in a part of an image, read by itself: at a finer scale than the whole allows.
+"""Everything mode in a part of an image, at a finer scale than the whole allows.
 
-A model looks at a frame of 1024 pixels. A plane of 3000 is shrunk to it, and an object of 12 pixels
-has 4 left; a part of 1000 keeps them all.
+The model sees a frame of 1024 pixels. A plane of 3000 pixels is shrunk to it, which leaves 4 pixels
+of an object of 12; a part of 1000 pixels keeps all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PartSegmentation:
-    """As `Segmentation`, but of a rectangle; masks lie in the whole image.
+    """A `Segmentation` of a rectangle, with masks in the whole image.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class PartSegmentation:
     embed : callable
         ``embed(predictor)`` reads and encodes the rectangle, at the first step.
     rows, columns : slice
-        The rectangle in the image; with start and stop.
+        The rectangle in the image, with start and stop.
     where : ndarray of bool, (H, W)
         Where objects are looked for, in the whole image.
     """
@@ -53,7 +53,7 @@ class PartSegmentation:
         self._inner: Segmentation | None = None
 
     def __iter__(self) -> Iterator[Progress]:
-        """Decode batch after batch. It may be left at any time."""
+        """Decode batch by batch; the caller may stop at any time."""
         embedding = self._embed(self._predictor)
         where = self._where[self._rows, self._columns]
         self._inner = Segmentation(self._predictor, embedding, where=where)
@@ -67,7 +67,7 @@ class PartSegmentation:
 
     @property
     def proposals(self) -> Proposals:
-        """What was found so far; a new object at each access."""
+        """The proposals found so far; a new object at each access."""
         inner = self._begun.proposals
         territories = None
         if inner.territories is not None:

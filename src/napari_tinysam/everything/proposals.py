@@ -1,7 +1,7 @@
-"""Proposals: masks that may become objects, and what they share with one another.
+"""Proposals: masks that may become objects, and the pixels that they share.
 
-Everything that deciding among them needs is computed once, when they are known; deciding again with
-other settings (`labelling`) is then a matter of milliseconds.
+All that a decision among them needs is computed once. Deciding again with other settings
+(`labelling`) then takes milliseconds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_tinysam.everything.candidates import Candidate
     from napari_tinysam.masks import BoxedMask
 
-#: Where a proposal came from: a point of the grid, a prompt at an object that the object head saw,
-#: or the object head's own segmentation.
+#: Source of a proposal: a point of the grid, a prompt at an instance, or the object head's own
+#: segmentation.
 Source = Literal["grid", "prompt", "head"]
 
 
@@ -32,19 +32,18 @@ class Proposal:
     Attributes
     ----------
     mask : BoxedMask
-        At the size of the image; not empty.
+        At the size of the image, not empty.
     score : float
         0–1, IoU that the model predicts for it.
     point : (float, float)
-        The prompt that gave it, x and y in pixels of the image; the deepest pixel where there was
-        none.
+        The prompt, x and y in pixels of the image; without a prompt the deepest pixel.
     source : str
         See `Source`.
     stability : float
-        0–1, see `napari_tinysam.masks.stability_scores`; 1 where it is not known.
+        0–1, see `napari_tinysam.masks.stability_scores`; 1 if unknown.
     territory : int
-        Label of the object head's segmentation that it was prompted for; 0 for none. Where two
-        proposals meet, each gets what lies in its own territory.
+        Label of the instance that was prompted, in the object head's segmentation; 0 for none.
+        Where two proposals meet, each gets the pixels in its own territory.
     """
 
     mask: BoxedMask
@@ -68,7 +67,7 @@ class Proposal:
     def of_candidate(
         cls, candidate: Candidate, *, drop_specks: bool = True
     ) -> Proposal:
-        """Make a proposal of what a search found, without stray pixels unless they are wanted."""
+        """Make a proposal of a candidate, without its stray pixels unless told otherwise."""
         mask = candidate.mask
         return cls(
             mask.without_specks() if drop_specks else mask,
@@ -89,7 +88,7 @@ class Proposals:
     shape : (int, int)
         Height and width of the image.
     territories : ndarray of int32, (H, W), optional
-        The object head's segmentation, which decides where proposals meet.
+        The object head's segmentation; it decides where proposals meet.
     """
 
     def __init__(
@@ -117,23 +116,23 @@ class Proposals:
 
     @cached_property
     def shared(self) -> Shared:
-        """What they share with one another."""
+        """The pixels that pairs of them share."""
         return Shared.of(self._members, self.boxes)
 
     def at(self, y: float, x: float, among: Sequence[int]) -> int | None:
-        """Find the proposal under a pixel: the smallest of those that hold it.
+        """Find the smallest proposal that holds a pixel.
 
         Parameters
         ----------
         y, x : float
             In pixels of the image.
         among : sequence of int
-            Numbers of the proposals in question.
+            Numbers of the proposals to look at.
 
         Returns
         -------
         int or None
-            Its number; None where there is none.
+            Its number; None for none.
         """
         numbers = np.asarray(among, np.intp)
         row, column = int(np.floor(y)), int(np.floor(x))
@@ -151,7 +150,7 @@ class Proposals:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Pairs of proposals that have pixels in common, the better one first.
+    """Pairs of proposals that share pixels, the better one first.
 
     Attributes
     ----------

@@ -21,20 +21,20 @@ def records(
     Parameters
     ----------
     proposals : iterable of Proposal
-        Which; they may overlap.
+        They may overlap.
     rle : bool
-        Whether masks are run lengths (`run_lengths`) instead of arrays of the image's size.
+        Whether masks are run lengths (`run_lengths`) instead of arrays of the size of the image.
 
     Returns
     -------
     list of dict
-        The generator's keys with its conventions. ``segmentation``: (H, W) bool or run lengths;
-        ``area``: in pixels; ``bbox``: x, y of the mask's first pixel, then the distance from there
-        to its last pixel along x and y, one less than the pixels it has there;
-        ``predicted_iou``; ``point_coords``: [[x, y]]; ``stability_score``: exact where the search's
-        lattice is "official", else that of the logits, which differs by less than 0.03;
-        ``crop_box``: x, y, width, height of the part that was searched, the whole image. And a key
-        of its own, ``found_by``: a `Source`.
+        The keys and conventions of the generator. ``segmentation``: (H, W) bool or run lengths.
+        ``area``: in pixels. ``bbox``: x, y of the mask's first pixel, then the distances to its
+        last pixel along x and y, one less than width and height. ``predicted_iou``.
+        ``point_coords``: [[x, y]]. ``stability_score``: exact if the lattice of the search is
+        "official", else that of the logits, which differs by less than 0.03. ``crop_box``: x, y,
+        width, height of the searched part, here the whole image. One key is new, ``found_by``: a
+        `Source`.
     """
     found = []
     for proposal in proposals:
@@ -66,8 +66,8 @@ def run_lengths(mask: BoxedMask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``size``: [H, W]; ``counts``: lengths of runs that are outside and inside in turn, the first
-        of them outside (perhaps 0).
+        ``size``: [H, W]. ``counts``: lengths of the runs, alternately outside and inside the mask;
+        the first run is outside and may be 0.
     """
     height, width = mask.shape
     rows, columns = np.nonzero(mask.mask.T)[::-1]  # sorted down the columns

@@ -1,15 +1,15 @@
-"""Hierarchical everything: masks of all objects of an image, from a grid of points.
+"""Hierarchical search: masks of all objects of an image, from a grid of points.
 
-TinySAM (arXiv 2312.13789), section 3.4. A coarse grid is decoded first; where its masks are sure,
-the dense grid has nothing to add, so those points are never decoded. `SearchSettings.lattice`
-chooses between the published code's points and Segment Anything's (see `lattice`).
+TinySAM (arXiv 2312.13789), section 3.4. A coarse grid is decoded first. Points of the dense grid
+inside its confident masks are skipped. `SearchSettings.lattice` chooses between the points of the
+published code and those of Segment Anything (see `lattice`).
 
-Micrographs are mostly background, of which no mask is ever sure. Where the model has an object
-head, the second round leaves out points too at which the head is sure that there is nothing
-(`SearchSettings.background`); the paper has nothing like it.
+Micrographs are mostly background, where no mask is confident. If the model has an object head, the
+second round also skips points in what the head takes for background
+(`SearchSettings.background`); this is not in the paper.
 
-The search is a generator: it says after each batch what was found and how far it is, and ends when
-its user stops asking. Results do not depend on the batch size.
+The search is a generator: it yields its finds and its progress after each batch, and the caller may
+stop at any time. Results do not depend on the batch size.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import Upscaler
 
-#: Stability at the resolution of the logits differs from that at full size by less than this;
-#: nearer to the threshold the full size decides.
+#: Largest difference between the stability at the resolution of the logits and that at full size.
+#: Closer to the threshold, the full size decides.
 _STABILITY_MARGIN = 0.03
 
 #: Prompts that are decoded between two reports of progress.
@@ -44,29 +44,28 @@ _REPORT_EVERY = 16
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How objects are searched for.
+    """Settings of a search with a grid of points.
 
     Attributes
     ----------
     points_per_side : int
         Of the dense grid.
     hierarchical : bool
-        Whether the dense grid leaves out what the coarse one was sure of. Else all points are
+        Whether the dense grid skips confident masks of the coarse one. Otherwise all points are
         decoded.
     lattice : {"centred", "official"}
-        Segment Anything's grid, or the points of TinySAM's published code; with the latter, scores
-        are filtered, and stability is computed, exactly as there. Only empty masks, which that code
-        keeps where there are no thresholds, are left out.
+        Segment Anything's grid, or the points of TinySAM's published code. With the latter, scores
+        are filtered and stability is computed exactly as there. Only empty masks, which that code
+        keeps without thresholds, are dropped.
     confident_logit : float
-        τ: a point is left out if the logit there of a mask that was found exceeds this.
+        τ: a point is skipped if the logit of a found mask exceeds this there.
     background : float
-        Points of the second round are left out, too, where the object head's foreground is below
-        this. 0 leaves none out; without an object head, and on the official lattice, there is
-        nothing to go by.
+        Points of the second round are also skipped where the object head's foreground is below
+        this; 0 skips none. Without effect on the official lattice and without an object head.
     score_threshold : float
-        Masks are kept whose predicted IoU is above this.
+        Masks are kept if their predicted IoU is above this.
     stability_threshold : float
-        And whose stability is at least this.
+        Masks are kept if their stability is at least this.
     box_overlap : float
         Of two masks whose boxes have a larger IoU, the one with the better score is kept.
     """
@@ -85,7 +84,7 @@ class SearchSettings:
             raise ValueError("At least one point per side is needed.")
         if self.lattice not in ("centred", "official"):
             raise ValueError(
-                f'There is no lattice {self.lattice!r}; "centred" or "official".'
+                f'There is no lattice {self.lattice!r}: use "centred" or "official".'
             )
 
 
@@ -98,13 +97,12 @@ class SearchReport:
     points : int
         Of the whole grid.
     decoded, skipped : int
-        Prompts that were decoded, and left out because the first round covers them or the object
-        head sees nothing there.
+        Prompts that were decoded, and that were skipped because the first round covers them or the
+        object head sees background there.
     found : int
         Masks before non-maximum suppression.
     seconds : dict
-        By stage: ``decode``, ``filter``, ``skip``, ``suppress``; of the guided search also
-        ``head``.
+        By stage: ``decode``, ``filter``, ``skip``, ``suppress``, and ``head`` in a guided search.
     """
 
     points: int = 0
@@ -126,14 +124,14 @@ class SearchReport:
 
 @dataclass(frozen=True, eq=False)
 class SearchProgress:
-    """What a search says after a batch.
+    """Progress of a search after a batch.
 
     Attributes
     ----------
     new : list of Candidate
-        Found by this batch; not compared with one another or with earlier ones yet.
+        Found by this batch; not yet compared with each other or with earlier ones.
     done, total : int
-        Prompts decoded or left out, and all.
+        Prompts that were decoded or skipped, and all prompts.
     """
 
     new: list[Candidate]
@@ -142,9 +140,9 @@ class SearchProgress:
 
 
 class Search:
-    """A search that is on its way.
+    """A search with a grid of points.
 
-    Iterating decodes; `result` is what was found so far, at any time.
+    Iterating decodes; `result` has the finds so far, at any time.
 
     Parameters
     ----------
@@ -153,7 +151,7 @@ class Search:
         Of the image, by this predictor.
     settings : SearchSettings, optional
     where : ndarray of bool, (H, W), optional
-        Where prompts may lie; elsewhere there are no points.
+        Where points may lie.
     """
 
     def __init__(
@@ -169,10 +167,10 @@ class Search:
         self.where = where
         self.report = SearchReport()
         self.candidates: list[Candidate] = []
-        self._first_round = 0  # how many of them are of the first round
+        self._first_round = 0  # how many of them the first round found
 
     def __iter__(self) -> Iterator[SearchProgress]:
-        """Decode batch after batch."""
+        """Decode batch by batch."""
         settings, report = self.settings, self.report
         size = self.embedding.original_size
         make = official_lattice if settings.lattice == "official" else centred_lattice
@@ -200,9 +198,9 @@ class Search:
 
     @property
     def result(self) -> list[Candidate]:
-        """What was found so far without near duplicates, best first."""
+        """The finds so far without near duplicates, the best first."""
         begun = time.perf_counter()
-        # Of equal scores the second round's counts more, as in the published code.
+        # Of equal scores the second round wins, as in the published code.
         early, late = (
             self.candidates[: self._first_round],
             self.candidates[self._first_round :],
@@ -231,7 +229,7 @@ def foreground_at(
     embedding: Embedding,
     points: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float32]:
-    """Probability, by the object head, that points lie in objects.
+    """Probability that points lie in objects, from the object head.
 
     Parameters
     ----------
@@ -250,7 +248,7 @@ def foreground_at(
         return np.ones(len(points), np.float32)
     x, y = points.astype(np.intp).T
     rows, columns = embedding.upscaler.weights
-    # Only at the points: the image may have a hundred million pixels.
+    # At the points only: the image may have a hundred million pixels.
     found = ((rows[y] @ means_of_squares(maps[0])) * columns[x]).sum(axis=1)
     return np.asarray(found, np.float32)
 
@@ -262,17 +260,17 @@ def decoded_points(
     settings: SearchSettings,
     report: SearchReport,
 ) -> list[Candidate]:
-    """Decode points, and keep the masks that pass the thresholds.
+    """Decode points and keep the masks that pass the thresholds.
 
     Parameters
     ----------
     predictor : Predictor
     embedding : Embedding
     points : ndarray of float64, (P, 2)
-        x and y in pixels of the image; each is a prompt of its own.
+        x and y in pixels of the image; each point is one prompt.
     settings : SearchSettings
     report : SearchReport
-        Is told.
+        Is updated.
 
     Returns
     -------
@@ -284,7 +282,7 @@ def decoded_points(
         embedding,
         prompts,
         least_score=_least(settings),
-        exact=settings.lattice == "official",  # as the published code finds them
+        exact=settings.lattice == "official",  # as in the published code
     )
     report.spent("decode", begun)
     begun = time.perf_counter()
@@ -302,7 +300,7 @@ def _good(
     upscaler: Upscaler,
     settings: SearchSettings,
 ) -> list[Candidate]:
-    """Keep masks with a good score, then stable ones; only those are looked at full size."""
+    """Keep masks by score, then by stability; only the likely ones are upscaled."""
     exact = settings.lattice == "official"
     rows, numbers = np.nonzero(scores > _least(settings))
     planes = logits[rows, numbers]
@@ -324,7 +322,7 @@ def _good(
 
 
 def _least(settings: SearchSettings) -> float:
-    """Score that masks must exceed; the published code does not look if the threshold is 0."""
+    """Score that masks must exceed; the published code ignores a threshold of 0."""
     exact = settings.lattice == "official"
     if exact and settings.score_threshold <= 0:
         return -np.inf
@@ -332,7 +330,7 @@ def _least(settings: SearchSettings) -> float:
 
 
 def _settled(candidate: Candidate, threshold: float, exact: bool) -> Candidate | None:
-    """Compare stability with the threshold, at full size where that can matter."""
+    """Compare the stability with the threshold, at full size if that can change the result."""
     if exact or abs(candidate.stability - threshold) < _STABILITY_MARGIN:
         candidate = candidate.with_exact_stability()
     return candidate if candidate.stability >= threshold else None

@@ -1,4 +1,4 @@
-"""Segment everything: one interface for the button, the command and the function."""
+"""Segment everything: one interface for the button, the command and the Python function."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
-#: How objects are found. "auto" is "guided" where the model has an object head, else
-#: "hierarchical"; "dense" decodes the whole grid; "head" decodes nothing.
+#: How objects are found. "auto" is "guided" if the model has an object head, else "hierarchical".
+#: "dense" decodes the whole grid, "head" decodes nothing.
 Mode = Literal["auto", "guided", "hierarchical", "dense", "head"]
 
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """What a segmentation says after a batch.
+    """Progress of a segmentation after a batch.
 
     Attributes
     ----------
     new : list of Proposal
-        Found by this batch, not compared with earlier ones.
+        Found by this batch, not yet compared with earlier ones.
     done, total : int
-        Prompts decoded or left out, and all that are known so far.
+        Prompts that were decoded or skipped, and all prompts known so far.
     """
 
     new: list[Proposal]
@@ -47,7 +47,7 @@ class Progress:
 
 
 class Segmentation:
-    """Everything in one image: an iteration that decodes, and what came out of it so far.
+    """Everything mode in one image: iterating decodes; results are there at any time.
 
     Parameters
     ----------
@@ -57,20 +57,20 @@ class Segmentation:
     mode : str
         See `Mode`.
     thresholds : Thresholds, optional
-        By default those of the model.
+        Those of the model by default.
     where : ndarray of bool, (H, W), optional
-        Where objects are looked for: a part of the image, or what is not segmented yet.
+        Where to look for objects: a part of the image, or what is not labelled yet.
 
     Attributes
     ----------
     mode : str
-        As it was resolved; never "auto".
+        The resolved mode, never "auto".
     report : SearchReport
 
     Raises
     ------
     ValueError
-        If there is no such mode, or the model cannot do it.
+        If the mode is unknown, or the model has no object head and the mode needs one.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Segmentation:
         self._territories: npt.NDArray[np.int32] | None = None
 
     def __iter__(self) -> Iterator[Progress]:
-        """Decode batch after batch. It may be left at any time."""
+        """Decode batch by batch; the caller may stop at any time."""
         given = self.thresholds
         if self.mode == "head":
             yield from self._by_head()
@@ -124,23 +124,23 @@ class Segmentation:
                 yield self._progress([self._proposal(each) for each in step.new])
 
     def run(self) -> Segmentation:
-        """Decode all that there is."""
+        """Decode everything."""
         for _ in self:
             pass
         return self
 
     @property
     def settings(self) -> LabelSettings:
-        """The model's own settings for labels in this mode."""
+        """The model's settings for labels in this mode."""
         given = self.thresholds
         return given.labels if isinstance(self._search, Search) else given.guided_labels
 
     @property
     def proposals(self) -> Proposals:
-        """What was found so far; a new object at each access."""
+        """The proposals found so far; a new object at each access."""
         shape = self.embedding.original_size
         if isinstance(self._search, Search):
-            # Near duplicates by box first: thousands of masks are not compared pixel by pixel.
+            # By box first: comparing thousands of masks pixel by pixel is slow.
             kept = self._search.result
             return Proposals(map(self._proposal, kept), shape)
         if isinstance(self._search, GuidedSearch):
@@ -148,11 +148,11 @@ class Segmentation:
         return Proposals(self._head, shape, self._territories)
 
     def labels(self, settings: LabelSettings | None = None) -> Labelling:
-        """Decide with the model's or with other settings, among what was found so far."""
+        """Label what was found so far, with the model's or other settings."""
         return label_proposals(self.proposals, settings or self.settings)
 
     def _proposal(self, candidate: Candidate) -> Proposal:
-        # What the published code gives has its stray pixels.
+        # The published code keeps stray pixels.
         published = self.thresholds.search.lattice == "official"
         return Proposal.of_candidate(candidate, drop_specks=not published)
 
@@ -184,34 +184,34 @@ def segment_everything(
     thresholds: Thresholds | None = None,
     **to_rgb_options: Any,
 ) -> npt.NDArray[np.int32]:
-    """Find all objects of an image, without any prompt.
+    """Segment all objects of an image, without any prompt.
 
     Parameters
     ----------
     image : array-like
         One plane, as for `Predictor.encode`.
     model : Predictor or str
-        From `napari_tinysam.load_model`, or what that takes.
+        From `napari_tinysam.load_model`, or its argument.
     mode : str
         See `Mode`.
     settings : LabelSettings, optional
-        Confidence, sizes, whole or parts; by default what suits the model.
+        Confidence, sizes, whole or parts; the model's own by default.
     thresholds : Thresholds, optional
-        Of the search; by default the model's own.
+        Of the search; the model's own by default.
     **to_rgb_options
         As for `Predictor.encode`.
 
     Returns
     -------
     ndarray of int32, (H, W)
-        Objects 1…N, the surest first; 0 where there is none.
+        Objects 1…N, those with the highest scores first; 0 is background.
 
     Raises
     ------
     ValueError, TypeError
-        If it is not an image, or the model has no object head and the mode needs one.
+        If this is not an image, or the model has no object head and the mode needs one.
     napari_tinysam.checkpoints.CheckpointError
-        If the model cannot be had.
+        If the model cannot be loaded.
     """
     from napari_tinysam.inference.load import load_model
 

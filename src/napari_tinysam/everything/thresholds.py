@@ -1,9 +1,8 @@
-"""What a model's scores and logits mean: thresholds that belong to a checkpoint.
+"""Thresholds of everything mode that belong to a checkpoint.
 
-Predicted IoU, stability and the height of logits differ from model to model; thresholds made for
-SAM ViT-H find nothing with a fine-tuned one.
-`tinysam_training.calibration.calibrate` measures them on labelled images and stores them in the
-checkpoint's notes, under `NOTE`.
+Predicted IoU, stability and the height of logits differ between models: with thresholds made for
+SAM ViT-H, a fine-tuned model finds nothing. `tinysam_training.calibration.calibrate` measures
+thresholds on labelled images and stores them in the notes of the checkpoint, under `NOTE`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from napari_tinysam.objects.finding import ObjectSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Key of the notes in a checkpoint's file.
+#: Key in the notes of a checkpoint file.
 NOTE = "everything"
 
 
@@ -31,8 +30,7 @@ class Thresholds:
     Attributes
     ----------
     search : SearchSettings
-        Its thresholds are low: what is found is kept, so that the labels' settings can be changed
-        without decoding again.
+        With low thresholds, so that the settings of the labels can change without decoding again.
     guided : GuidedSettings
     labels : LabelSettings
         For the objects of the grid.
@@ -47,14 +45,15 @@ class Thresholds:
 
     @classmethod
     def of_sam(cls) -> Thresholds:
-        """Those of Segment Anything: for checkpoints that say nothing about themselves."""
+        """Return those of Segment Anything, for checkpoints without notes."""
         return cls(labels=LabelSettings(confidence=0.88))
 
     @classmethod
     def uncalibrated(cls) -> Thresholds:
-        """Return low ones, for a model of this project's own training that was not calibrated.
+        """Return low thresholds, for a model trained with this project but not calibrated.
 
-        Its scores may end anywhere: too many proposals can be filtered, none cannot.
+        Its scores can have any level. Too many proposals can be filtered; missing ones cannot be
+        added.
         """
         return cls(
             search=SearchSettings(
@@ -71,8 +70,8 @@ class Thresholds:
         Parameters
         ----------
         notes : mapping of str to str
-            Of `napari_tinysam.checkpoints.LoadedCheckpoint`. Values that cannot be used are left
-            at their defaults: a file from elsewhere must not stop the segmentation.
+            From `napari_tinysam.checkpoints.LoadedCheckpoint`. Unusable values get their defaults,
+            because a file from elsewhere must not stop the segmentation.
         """
         makers = (notes.get("made_by", ""), notes.get("format", ""))
         ours = any(maker.startswith("napari-tinysam") for maker in makers)
@@ -91,12 +90,12 @@ class Thresholds:
         return thresholds
 
     def to_note(self) -> str:
-        """Write all of them, as `from_notes` reads it.
+        """Return all of them as a note for `from_notes`.
 
-        Also what is as by default: which defaults a reader has, depends on who made the model.
+        Defaults are included, because those of the reader depend on who made the model.
         """
         plain: dict[str, Any] = asdict(self)
-        # JSON knows no infinity; "no largest area" is the default everywhere.
+        # JSON has no infinity; "no largest area" is the default everywhere.
         for part in ("labels", "guided_labels"):
             if plain[part]["largest_area"] == float("inf"):
                 del plain[part]["largest_area"]
@@ -104,7 +103,7 @@ class Thresholds:
 
 
 def _changed(settings: Any, values: Mapping[str, Any]) -> Any:
-    """Replace those values of a dataclass that it knows and accepts."""
+    """Replace the values that a dataclass knows and accepts."""
     for key, value in values.items():
         if key not in {one.name for one in fields(settings)}:
             continue

@@ -1,4 +1,4 @@
-"""Changes of the labels layer that the user asks for, with words for what cannot be done."""
+"""Changes of the labels layer on behalf of the user, who is told what cannot be done."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class LabelEditor:
     """Writes into the labels layer of an image.
 
-    Every method that changes something returns the `LabelEdit`, already written, or None after
-    telling the user why nothing was changed.
+    Methods that change something return the written `LabelEdit`, or None after telling the user
+    why nothing changed.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class LabelEditor:
         self._outputs = outputs
         self._notify = notify
         self._on_layer_made = on_layer_made
-        #: Whether a change of labels that napari reports is ours.
+        #: Whether the plugin is the source of a change that napari reports.
         self.writing = False
 
     def commit(
@@ -64,7 +64,7 @@ class LabelEditor:
         objects: Sequence[tuple[BoxedMask, EditedObject | None]],
         overlap: Overlap,
     ) -> tuple[LabelEdit, list[int]] | None:
-        """Write objects; makes the layer if there is none.
+        """Write objects, into a new layer if there is none.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class LabelEditor:
         masks: Sequence[BoxedMask],
         overlap: Overlap,
     ) -> LabelEdit | None:
-        """Write accepted proposals; makes the layer if there is none."""
+        """Write accepted proposals, into a new layer if there is none."""
         self._make_missing(image)
         return self._write(
             image,
@@ -102,7 +102,7 @@ class LabelEditor:
         )
 
     def labelled(self, image: Image, plane: Plane) -> npt.NDArray[np.bool_] | None:
-        """Return which pixels of a plane have an id, (H, W); None where no layer fits."""
+        """Return the pixels of a plane that have an id, (H, W); None without a layer that fits."""
         try:
             found = self._outputs.plane(image, plane)
         except LabelsError:
@@ -110,7 +110,7 @@ class LabelEditor:
         return None if found is None else read_ids(*found) > 0
 
     def id_at(self, image: Image, plane: Plane, xy_plane: tuple[float, float]) -> int:
-        """Return the id at (x, y); 0 where there is none, or no layer that fits."""
+        """Return the id at (x, y); 0 for none, and without a layer that fits."""
         try:
             found = self._outputs.plane(image, plane)
         except LabelsError:
@@ -147,7 +147,7 @@ class LabelEditor:
         label: int,
         seeds: Sequence[tuple[float, float]],
     ) -> LabelEdit | None:
-        """Split an object, at the seeds if there are two or more."""
+        """Split an object, at the seeds if there are at least two."""
         return self._write(
             image,
             plane,
@@ -170,14 +170,14 @@ class LabelEditor:
         return EditedObject(label, _labels.object_mask(*found, label))
 
     def take_back(self, step: Step) -> bool:
-        """Undo what a step wrote; return whether that changed anything."""
+        """Revert what a step wrote; return whether anything changed."""
         if step.edit is None or not self._still_there(step):
             return False
         with self._ours():
             return step.edit.revert()
 
     def repeat(self, step: Step) -> bool:
-        """Write again what a step wrote; return whether that changed anything."""
+        """Apply what a step wrote again; return whether anything changed."""
         if step.edit is None or not self._still_there(step):
             return False
         with self._ours():
@@ -205,7 +205,7 @@ class LabelEditor:
         return there
 
     def _find(self, image: Image, plane: Plane) -> tuple[Labels, Plane] | None:
-        """Return the layer and its plane, or say why there is none."""
+        """Return the layer and its plane, or tell the user why there is none."""
         try:
             found = self._outputs.plane(image, plane)
         except LabelsError as error:

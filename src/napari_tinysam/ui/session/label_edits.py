@@ -1,7 +1,6 @@
-"""Reversible changes of a Labels layer: what the plugin wrote, and what the user painted.
+"""Reversible changes of a Labels layer: those of the plugin, and strokes of the user.
 
-Changes are written with `Labels.data_setitem`, which redraws only what changed and lets napari's
-own undo know.
+`Labels.data_setitem` writes them: it redraws only what changed and adds to napari's own undo.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class LabelEdit:
     y0, x0 : int
         First row and column of the rectangle.
     before, after : numpy.ndarray
-        (h, w), ids down and across the screen.
+        (h, w), ids with rows down the screen.
     """
 
     layer: Labels
@@ -49,17 +48,17 @@ class LabelEdit:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it keeps."""
+        """Bytes in memory."""
         return self.before.nbytes + self.after.nbytes
 
     def apply(self) -> bool:
-        """Write the new ids where the old ones still stand; return whether anything changed."""
+        """Write the new ids where the old ones still are; return whether anything changed."""
         return self._replace(self.before, self.after)
 
     def revert(self) -> bool:
-        """Write the old ids, but only where the new ones still stand: later painting stays.
+        """Write the old ids where the new ones still are; return whether anything changed.
 
-        After napari's own undo there is nothing left to do, and False is returned.
+        Later painting stays. After napari's own undo, nothing is left to do.
         """
         return self._replace(self.after, self.before)
 
@@ -86,10 +85,10 @@ class LabelEdit:
         indices[axes[1]] = columns + self.x0
         ids = ids[where]
         for channel in self._channels():
-            self._write_places(indices, channel, ids)
+            self._write_channel(indices, channel, ids)
 
     def _channels(self) -> range:
-        """Positions on the axis of channels to write to: objects belong to all of them."""
+        """Channels to write to: objects belong to all channels."""
         axis, data = self.plane.channel_axis, self.layer.data
         if axis is None:
             return range(1)
@@ -98,7 +97,7 @@ class LabelEdit:
             1 if strides is not None and strides[axis] == 0 else data.shape[axis]
         )
 
-    def _write_places(
+    def _write_channel(
         self,
         indices: list[npt.NDArray[np.intp]],
         channel: int,
@@ -107,11 +106,7 @@ class LabelEdit:
         if self.plane.channel_axis is not None:
             indices = list(indices)
             indices[self.plane.channel_axis] = np.full(ids.size, channel, np.intp)
-        if _takes_places(self.layer.data):
-            with self.layer.block_history():  # one step of napari's own undo
-                self.layer.data_setitem(tuple(indices), ids)
-        else:
-            _write_box(self.layer, indices, ids)
+        _write_pixels(self.layer, indices, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,23 +118,23 @@ class Stroke:
     layer : napari.layers.Labels
         The layer that was changed.
     item : sequence
-        napari's record of it: (indices, old values, new values), or its atom for boxes.
+        napari's records of it, each (indices, old values, new values) or the form for boxes.
     """
 
     layer: Labels
     item: Sequence[Any]
 
     def apply(self) -> bool:
-        """Paint again where the old values stand; return whether anything changed."""
+        """Paint again where the old values are; return whether anything changed."""
         return any(self._replace(atom, back=False) for atom in self.item)
 
     def revert(self) -> bool:
-        """Take back where the new values stand; return whether anything changed."""
+        """Take back where the new values still are; return whether anything changed."""
         return any(self._replace(atom, back=True) for atom in reversed(self.item))
 
     @property
     def nbytes(self) -> int:
-        """Bytes it keeps."""
+        """Bytes in memory."""
         return sum(
             part.nbytes
             for atom in self.item
@@ -156,11 +151,7 @@ class Stroke:
             return False
         at = tuple(np.broadcast_to(index, where.shape)[where] for index in places)
         values = np.broadcast_to(want, where.shape)[where].astype(now.dtype)
-        if _takes_places(self.layer.data):
-            with self.layer.block_history():
-                self.layer.data_setitem(at, values)
-        else:
-            _write_box(self.layer, at, values)
+        _write_pixels(self.layer, at, values)
         return True
 
 
@@ -169,7 +160,7 @@ def _flat(places: Any) -> tuple[Any, ...]:
 
 
 def _places(atom: Any) -> tuple[tuple[npt.NDArray[np.intp], ...], Any, Any]:
-    """Return indices for each axis, old and new values of one of napari's records."""
+    """Return the indices along each axis, the old and the new values of one of napari's records."""
     if len(atom) == 3:
         return tuple(np.asarray(index) for index in atom[0]), atom[1], atom[2]
     key, mask, old, new = atom
@@ -182,28 +173,29 @@ def _places(atom: Any) -> tuple[tuple[npt.NDArray[np.intp], ...], Any, Any]:
     return places, np.ravel(old), new
 
 
-def _takes_places(data: Any) -> bool:
-    """Whether an array takes single places by an index for each axis, as NumPy's do.
-
-    dask refuses them, and xarray means all combinations of them.
-    """
-    return isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr.")
-
-
-def _write_box(
+def _write_pixels(
     layer: Labels, indices: Sequence[npt.NDArray[np.intp]], ids: npt.NDArray[Any]
 ) -> None:
-    """Write places of an array that takes nothing but boxes; napari's own undo does not know."""
+    """Write ids at pixels, given by one index array for each axis, as one step of napari's undo.
+
+    dask refuses such indices and xarray takes all combinations of them: there the box around the
+    pixels is read and written, without napari's own undo.
+    """
+    data = layer.data
+    if isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr."):
+        with layer.block_history():
+            layer.data_setitem(tuple(indices), ids)
+        return
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in indices)
-    part = np.array(layer.data[box])
+    part = np.array(data[box])
     part[tuple(at - side.start for at, side in zip(indices, box, strict=True))] = ids
-    layer.data[box] = part
+    data[box] = part
     layer.refresh()
 
 
 def read_ids(
     layer: Labels, plane: Plane, y: slice = slice(None), x: slice = slice(None)
 ) -> npt.NDArray[Any]:
-    """Read a rectangle of a plane of labels, rows down the screen; a copy."""
+    """Copy a rectangle of a plane of labels, with rows down the screen."""
     ids = np.array(layer.data[plane.cut(y, x)])
     return ids.T if plane.transposed else ids

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.drafts import EditedObject
     from napari_tinysam.ui.state.planes import Plane
 
-#: Name of the layer that is made where the user chose none (the name micro-sam uses).
+#: Name of the layer that is made if the user chose none (as in micro-sam).
 COMMITTED = "committed_objects"
 
 #: Values of a labels layer on disk that are read at once.
@@ -33,7 +33,7 @@ class LabelsError(TinySAMError, ValueError):
 
 
 def _highest_id(data: Any) -> int:
-    """Largest id of an array in memory, dask's or zarr's; a zarr array is read bit by bit."""
+    """Largest id of a numpy, dask or zarr array; zarr is read in parts."""
     if not data.size:
         return 0
     if hasattr(data, "max"):
@@ -64,7 +64,7 @@ def plane_in(layer: Labels, plane: Plane) -> Plane:
     Raises
     ------
     LabelsError
-        If the layer cannot be edited, or has another size than the image.
+        If the layer cannot be edited, or its size is not that of the image.
     """
     check_writeable(layer)
     try:
@@ -84,12 +84,12 @@ def _misfit(layer: Labels, plane: Plane) -> str:
     height, width = plane.shape
     return (
         f"{layer.name} has the shape {full_shape(layer)}, which does not fit the image "
-        f"({height} × {width} pixels a plane). Choose another layer for the results."
+        f"({height} × {width} pixels per plane). Choose another layer for the results."
     )
 
 
 def id_at(layer: Labels, plane: Plane, xy_plane: tuple[float, float]) -> int:
-    """Id under (x, y) of a plane of this layer; 0 outside it."""
+    """Id at (x, y) of a plane of this layer; 0 outside it."""
     if not plane.contains(xy_plane):
         return 0
     x, y = (int(np.floor(v + 0.5)) for v in xy_plane)
@@ -104,13 +104,13 @@ def object_mask(layer: Labels, plane: Plane, label: int) -> BoxedMask:
 class LabelIds:
     """Hands out ids that a labels layer does not use.
 
-    The layer's maximum is read once, and again only after somebody else changed the layer: on a
-    large layer it costs more than a commit.
+    The largest id is read once, and again only after others changed the layer: reading a large
+    layer takes longer than a commit.
 
     Parameters
     ----------
     layer : napari.layers.Labels
-        To hand out ids for.
+        Whose ids they are.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -134,7 +134,7 @@ class LabelIds:
         Raises
         ------
         LabelsError
-            If the layer's type holds no larger id.
+            If the layer's data type holds no larger id.
         """
         if count == 0:
             return []
@@ -157,7 +157,7 @@ class LabelIds:
         self._highest = max(self._highest, label)
 
     def write(self, edit: LabelEdit) -> bool:
-        """Apply an edit of ours, which is no reason to read the maximum again."""
+        """Apply an edit of the plugin without reading the largest id again."""
         highest = self._highest
         changed = edit.apply()
         self._highest = highest
@@ -177,7 +177,7 @@ def commit_edit(
     Parameters
     ----------
     layer : napari.layers.Labels
-        Where to.
+        To write into.
     plane : Plane
         Of that layer, from `plane_in`.
     objects : sequence of (BoxedMask, EditedObject or None)
@@ -225,7 +225,7 @@ def commit_edit(
 def _redraw(
     ids: npt.NDArray[Any], mask: BoxedMask, label: int, overlap: Overlap
 ) -> int:
-    """Move an object to a mask, of which any pixel is enough; 0, and no change, without one."""
+    """Move an object to a mask, even to a single free pixel; 0, and no change, if none is free."""
     was = ids == label
     ids[was] = 0
     rule = Overlap.FREE if overlap is Overlap.NEVER else overlap
@@ -265,8 +265,8 @@ def paste_edit(
 ) -> LabelEdit:
     """Write accepted proposals, each with an unused id.
 
-    What was shown of a proposal is written, if only a pixel of it is still free: "never overwrite"
-    counts as "take what is free". Other parameters and errors as for `commit_edit`.
+    All that is free of a proposal is written, as it was shown: "never overwrite" counts as "take
+    what is free". Other parameters and errors as for `commit_edit`.
     """
     replaces = overlap is Overlap.REPLACE and not layer.preserve_labels
     rule = Overlap.REPLACE if replaces else Overlap.FREE
@@ -274,7 +274,7 @@ def paste_edit(
 
 
 def relabel_edit(layer: Labels, plane: Plane, label: int, new: int) -> LabelEdit:
-    """Give all pixels of an id on a plane another id (merging), or 0 (deleting).
+    """Replace an id on a plane by another one (merging), or by 0 (deleting).
 
     Raises
     ------
