@@ -374,7 +374,7 @@ def test_the_result_is_contiguous_and_not_the_input() -> None:
         ((0, 5), "no pixels"),
         ((5, 0), "no pixels"),
         ((5, 5, 0), "no pixels"),
-        ((40, 30, 50), "not clear"),
+        ((40, 30, 50), "unclear"),
     ],
 )
 def test_what_is_not_one_plane_is_refused(shape: tuple[int, ...], words: str) -> None:

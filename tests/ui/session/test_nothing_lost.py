@@ -87,7 +87,7 @@ def test_a_commit_that_fails_is_said_and_its_prompts_stay() -> None:
     assert desk.told == [
         (
             "error",
-            "Objects on plane 1 of cells were not committed (the disk is gone). "
+            "Objects on plane 1 of cells were not committed: the disk is gone. "
             "Their prompts are still there.",
         )
     ]
