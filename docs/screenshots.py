@@ -1,6 +1,6 @@
-"""Take the screenshots of the README, with the bundled model and the demo's picture.
+"""Take the screenshots of the documentation, with the bundled model and the demo's image.
 
-Run as ``python docs/screenshots.py [FOLDER]``, where there is a screen, or with
+Run ``python docs/screenshots.py [FOLDER]`` on a screen, or put
 ``xvfb-run -a -s "-screen 0 1920x1200x24"`` before it.
 """
 
@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tinysam.cli import demo as cli_demo
 
-#: A nucleus that is shown under the cursor and then clicked, and a place beside it: x, y.
+#: A nucleus to point at and then click, and a place beside it: x, y.
 NUCLEUS, BESIDE = (81, 94), (91, 100)
 
 
