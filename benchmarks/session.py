@@ -56,7 +56,7 @@ def main() -> None:
 
     from canvas_mouse import CanvasMouse
     from napari_tinysam.ui.dock.widget import TinySAMWidget
-    from napari_tinysam.ui.session.embedder import load_predictor
+    from napari_tinysam.ui.session.loading import load_predictor
 
     begun = time.perf_counter()
     widget = TinySAMWidget(viewer, load_predictor=_named(load_predictor))
@@ -74,7 +74,7 @@ def main() -> None:
     next_image = time.perf_counter() - begun
     mouse = CanvasMouse(viewer)
     spots = cycle([(y, x) for y in range(200, 900, 70) for x in range(200, 900, 70)])
-    preview = session._preview
+    preview = session._parts.masks.preview
 
     def hover() -> None:
         before = preview.shown

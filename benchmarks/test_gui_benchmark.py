@@ -244,7 +244,7 @@ def test_hover_to_preview(
     dock = Dock(make_napari_viewer(show=True), qtbot, plane(1024), load_random)
     dock.until_ready()
     spots = cycle([(y, x) for y in range(200, 900, 70) for x in range(200, 900, 70)])
-    preview = dock.session._preview
+    preview = dock.session._parts.masks.preview
 
     def hover() -> None:
         before = preview.shown

@@ -68,7 +68,10 @@ def main(folder: Path) -> None:
         session.commit()
     session.hover_at(world(*NUCLEUS))
     wait_for(
-        lambda: session._preview.shown is not None and session._preview.shown.hover
+        lambda: (
+            session._parts.masks.preview.shown is not None
+            and session._parts.masks.preview.shown.hover
+        )
     )
     shoot("hover")
     click(*NUCLEUS)

@@ -33,7 +33,7 @@ class Desk:
         return self.session.image
 
     def world(self, x: float, y: float) -> Any:
-        plane = self.session._plane
+        plane = self.session.shown_plane
         assert plane is not None
         return self.image.data_to_world(plane.data_position((x, y)))
 
@@ -53,7 +53,7 @@ class Desk:
 
     def preview_pixels(self) -> dict[str, int]:
         """How many pixels the preview shows of each kind: "hover", "current" and "kept"."""
-        preview = self.session._preview
+        preview = self.session._parts.masks.preview
         if preview.shown is None or preview.layer not in self.viewer.layers:
             return {}
         pixels: dict[str, int] = {}

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 
 import napari_tinysam
 from fake_predictor import RADII
+from napari_tinysam.ui.state.mode import Mode
 
 if TYPE_CHECKING:
     from dock_driver import OpenDock, OpenDockFactory
@@ -311,7 +312,7 @@ def test_edit_delete_merge_and_split_an_object(
     assert set(np.unique(labels.data)) == {0, 5, 7}
 
     dock.qtbot.mouseClick(edit.edit, Qt.MouseButton.LeftButton)
-    if not session.edit_mode:
+    if session.mode is not Mode.EDIT:
         dock.qtbot.mouseClick(edit.edit, Qt.MouseButton.LeftButton)
     dock.mouse.click(image, (40, 40))
     dock.qtbot.mouseClick(edit.split, Qt.MouseButton.LeftButton)

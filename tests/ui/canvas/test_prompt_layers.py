@@ -72,3 +72,51 @@ def test_prompts_are_as_large_on_the_screen_at_every_zoom(desk: Desk) -> None:
     desk.box(100, 20, 160, 60)
     np.testing.assert_allclose(points.size * 0.5 * 30, 16)
     np.testing.assert_allclose(np.multiply(boxes.edge_width, 0.5 * 30), 2)
+
+
+def test_a_row_is_a_prompt_however_near_another_one_is() -> None:
+    desk = open_desk(Image(np.zeros((200, 300)), name="cells"))
+    desk.click(100.1234567, 80.7654321)
+    points = desk.viewer.layers["point_prompts"]
+    first = desk.session.drafts.current.points[0]
+    points.add([[80.7654321, 100.1234]])
+    kept, added = desk.session.drafts.current.points
+    assert kept is first
+    assert added.x == 100.1234
+    points.selected_data = {0}
+    points.remove_selected()
+    assert desk.session.drafts.current.points == (added,)
+
+
+def test_moving_a_point_leaves_the_others_as_they_are(desk: Desk) -> None:
+    points = desk.viewer.layers["point_prompts"]
+    positive, negative = desk.session.drafts.current.points
+    points.mode = "select"
+    points._move([1], points.data[1] + (5, 0))
+    assert desk.session.drafts.current.points[0] is positive
+    assert desk.session.drafts.current.points[1].label == negative.label
+    assert desk.session.drafts.current.points[1].y > negative.y
+    desk.session.undo()
+    assert desk.session.drafts.current.points == (positive, negative)
+    np.testing.assert_array_equal(points.data, [[80, 100], [80, 140]])
+
+
+def test_a_box_that_is_moved_keeps_its_points(desk: Desk) -> None:
+    desk.session.next_object()
+    desk.box(20, 20, 60, 60)
+    desk.click(40, 40)
+    boxes = desk.viewer.layers["prompts"]
+    boxes.data = [boxes.data[0] + (0, 10)]
+    assert desk.session.drafts.current.box is not None
+    assert [d.box for d in desk.session.drafts.filled][-1] == (30, 20, 70, 60)
+
+
+def test_a_slip_of_the_mouse_is_no_box(desk: Desk) -> None:
+    desk.session.make_prompt_layers()
+    before = desk.session.drafts
+    boxes = desk.viewer.layers["prompts"]
+    boxes.add_rectangles([[10, 10], [11, 11]])
+    assert desk.session.drafts == before
+    desk.session.next_object()
+    desk.box(20, 20, 60, 60)
+    assert len(boxes.data) == 1

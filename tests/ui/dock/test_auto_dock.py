@@ -15,6 +15,7 @@ from everything.scene import SceneRuntime
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.state.mode import Mode
 
 if TYPE_CHECKING:
     from dock_driver import OpenDock, OpenDockFactory
@@ -80,7 +81,7 @@ def test_button_sliders_accept_undo(open_dock: OpenDockFactory) -> None:
     box = dock.widget.auto
     assert not box.accept.isVisible()
     press(dock, box.start)
-    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(lambda: dock.session.proposals.count == 4)
     dock.until(box.accept.isVisible)
     assert box.count.text() == "4 proposals"
     decoded = len(runtime.points)
@@ -113,7 +114,7 @@ def test_sizes_are_in_the_units_of_the_image(open_dock: OpenDockFactory) -> None
     dock, image, _ = open_scene(open_dock, scale=(0.5, 0.5), units=("um", "um"))
     box = dock.widget.auto
     press(dock, box.start)
-    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(lambda: dock.session.proposals.count == 4)
     # The largest disc has a diameter of 50 pixels, the smallest one of 30.
     assert box.diameter.value.text() == "0.0–25.5 µm"
     assert "in µm" in box.diameter.slider.toolTip()
@@ -142,12 +143,12 @@ def test_what_helps_is_said_under_a_poor_result(open_dock: OpenDockFactory) -> N
     dock, _, runtime = open_scene(open_dock)
     box = dock.widget.auto
     press(dock, box.start)
-    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(lambda: dock.session.proposals.count == 4)
     assert not box.advice.isVisible()
     press(dock, box.discard)
 
     runtime.discs = runtime.seen = []
-    dock.session._data_changed(dock.session.image)  # read again
+    dock.session.image.events.data()  # read again
     dock.until_ready()
     press(dock, box.start)
     dock.until(lambda: not dock.session.auto.running)
@@ -185,18 +186,18 @@ def test_cancel_half_way_keeps_what_was_found(open_dock: OpenDockFactory) -> Non
     runtime.gate.set()
     dock.until(lambda: not dock.session.auto.running)
     dock.until_ready()
-    assert 0 < dock.session.auto.count < 4
+    assert 0 < dock.session.proposals.count < 4
     assert len(runtime.points) < 256
 
 
 def test_pick_with_the_mouse(open_dock: OpenDockFactory) -> None:
     dock, image, runtime = open_scene(open_dock)
     press(dock, dock.widget.auto.start)
-    dock.until(lambda: dock.session.auto.count == 4)
+    dock.until(lambda: dock.session.proposals.count == 4)
     dock.until(dock.widget.auto.pick.isVisible)
     decoded = len(runtime.points)
     press(dock, dock.widget.auto.pick)
-    assert dock.session.auto.picking
+    assert dock.session.mode is Mode.PICK
     dock.mouse.move(image, MIDDLES[0])
     dock.until(dock.shows_preview)
     dock.mouse.click(image, MIDDLES[0])

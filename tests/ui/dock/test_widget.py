@@ -336,7 +336,7 @@ def test_progress_and_cancel(
 
 def test_the_bar_creeps_more_slowly_where_it_takes_longer(qtbot: QtBot) -> None:
     from napari_tinysam.ui.dock.status_bar import StatusBar
-    from napari_tinysam.ui.session.embedder import Status, StatusKind
+    from napari_tinysam.ui.state.status import Status, StatusKind
 
     values = []
     for first_time in (False, True):

@@ -16,9 +16,9 @@ from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
-from napari_tinysam.ui.session.auto import Region
 from napari_tinysam.ui.session.facade import StatusKind
 from napari_tinysam.ui.session.worker import Lane
+from napari_tinysam.ui.state.region import Region
 
 #: In pixels of the frame of 1024; images have 128, so a disc's middle is at an eighth of this.
 DISCS = [
@@ -70,7 +70,7 @@ def test_the_button_proposes_objects() -> None:
         label = data[int(cy / 8), int(cx / 8)]
         found = data == label
         assert (truth & found).sum() / (truth | found).sum() > 0.9
-    assert here.session.auto.count == 4
+    assert here.session.proposals.count == 4
     assert here.session.status.kind is StatusKind.READY
     assert here.ids == []  # nothing of the user's is touched
     assert here.session.target is None
@@ -101,13 +101,13 @@ def test_nothing_is_advised_where_the_rest_is_labelled_or_it_was_stopped() -> No
     here = desk(seen=[])
     here.runtime.discs = []
     here.session.auto_segment()
-    assert here.session.auto.advice.startswith("Found little")
-    assert here.told[-1] == ("info", here.session.auto.advice)
+    assert here.session.proposals.advice.startswith("Found little")
+    assert here.told[-1] == ("info", here.session.proposals.advice)
     labels = Labels(np.eye(128, dtype=np.uint8))
     here.viewer.add_layer(labels)
     here.session.set_target(labels)
     here.session.auto_segment()
-    assert here.session.auto.advice == ""
+    assert here.session.proposals.advice == ""
 
     inference = SteppedInference()
     here = desk(inference=inference, seen=None)
@@ -115,7 +115,7 @@ def test_nothing_is_advised_where_the_rest_is_labelled_or_it_was_stopped() -> No
     here.session.auto_segment()
     here.session.cancel()
     inference.run_all()
-    assert here.session.auto.advice == ""
+    assert here.session.proposals.advice == ""
 
 
 def test_changing_the_model_stops_it() -> None:
@@ -133,7 +133,7 @@ def test_changing_the_model_stops_it() -> None:
     inference.run_all()
     assert not here.session.auto.running
     assert here.session.status.kind is StatusKind.READY
-    assert here.session.auto.count == 0
+    assert here.session.proposals.count == 0
     assert PROPOSED not in here.viewer.layers or not proposals(here).any()
     ((level, text),) = here.told
     assert level == "info"
@@ -147,7 +147,7 @@ def test_what_waits_for_the_image_begins_with_the_new_model() -> None:
     here.session.set_model("other")
     assert here.session.auto.running
     inference.run_all()
-    assert here.session.auto.count == 4
+    assert here.session.proposals.count == 4
 
 
 def test_masks_appear_while_it_runs_and_clicks_go_first() -> None:
@@ -184,7 +184,7 @@ def test_cancel_keeps_what_was_found() -> None:
     inference.run_all()
     assert len(here.runtime.points) <= decoded + 16
     assert here.session.status.kind is StatusKind.READY
-    assert 0 < here.session.auto.count < 4
+    assert 0 < here.session.proposals.count < 4
     assert proposals(here).any()
     here.session.undo()
     assert not proposals(here).any()
@@ -207,20 +207,20 @@ def test_pressed_twice_it_runs_once() -> None:
     here.session.auto_segment()
     assert "running already" in here.told[-1][1]
     inference.run_all()
-    assert here.session.auto.count == 4
+    assert here.session.proposals.count == 4
 
 
 def test_sliders_filter_without_decoding() -> None:
     here = desk()
     here.session.auto_segment()
     decoded = len(here.runtime.points)
-    auto = here.session.auto
+    auto = here.session.proposals
     auto.set_settings(least_area=200.0)
     assert shown(here) == [0, 2, 3]  # the smallest has 177 pixels
     auto.set_settings(least_area=0.0, largest_area=350.0)
     assert shown(here) == [1, 2]
     auto.set_settings(largest_area=float("inf"))
-    scores = np.sort(here.session.proposed().proposals.scores)
+    scores = np.sort(here.session._parts.subject.proposed.proposals.scores)
     auto.set_settings(confidence=float(scores[1:3].mean()))
     assert len(shown(here)) == 2
     assert len(here.runtime.points) == decoded
@@ -235,7 +235,7 @@ def test_accept_all_writes_labels_with_new_ids() -> None:
     here = desk()
     here.session.auto_segment()
     before = proposals(here).copy()
-    here.session.auto.accept_all()
+    here.session.proposals.accept_all()
     assert here.ids == [1, 2, 3, 4]
     np.testing.assert_array_equal(here.session.target.data > 0, before > 0)
     assert not proposals(here).any()
@@ -255,7 +255,7 @@ def test_accept_all_leaves_what_is_there() -> None:
     )
     here.session.set_target(here.viewer.layers["mine"])
     here.session.auto_segment()
-    here.session.auto.accept_all()
+    here.session.proposals.accept_all()
     assert set(here.ids) > {7}
     assert (mine[20:30, 20:30] == 7).all()
     here.session.undo()
@@ -285,12 +285,12 @@ def test_proposals_keep_their_colours_whatever_else_is_shown() -> None:
     assert left == {n: first[n] for n in (1, 3)}
     here.session.undo()
     here.session.undo()
-    areas = here.session.proposed().proposals.areas  # type: ignore[union-attr]
-    here.session.auto.set_settings(least_area=float(np.median(areas)))
+    areas = here.session._parts.subject.proposed.proposals.areas  # type: ignore[union-attr]
+    here.session.proposals.set_settings(least_area=float(np.median(areas)))
     filtered = colors(here)
     assert 0 < len(filtered) < 4
     assert filtered == {n: first[n] for n in filtered}
-    here.session.auto.set_settings(least_area=0.0)
+    here.session.proposals.set_settings(least_area=0.0)
     assert colors(here) == first
 
 
@@ -342,7 +342,7 @@ def test_a_second_run_respects_committed_objects() -> None:
     assert not (proposals(here)[committed > 0]).any()
     for x, y in here.runtime.points[points:]:
         assert committed[int(y / 8), int(x / 8)] == 0
-    here.session.auto.accept_all()
+    here.session.proposals.accept_all()
     assert len(here.ids) == 4
     here.session.auto_segment()
     assert shown(here) == []
@@ -385,9 +385,9 @@ def test_each_plane_of_a_stack_has_its_own() -> None:
     assert data.shape == (3, 128, 128)
     assert [bool(plane.any()) for plane in data] == [False, True, False]
     here.viewer.dims.set_point(0, 2)
-    assert here.session.auto.count == 0
+    assert here.session.proposals.count == 0
     here.session.auto_segment()
-    here.session.auto.accept_all()
+    here.session.proposals.accept_all()
     assert [bool(plane.any()) for plane in proposals(here)] == [False, True, False]
     target = here.session.target.data
     assert [bool(plane.any()) for plane in target] == [False, False, True]
@@ -407,10 +407,10 @@ def test_a_plane_that_is_left_is_finished_and_drawn_where_it_belongs() -> None:
     here.session.auto_segment()
     here.viewer.dims.set_point(0, 2)
     inference.run_all()
-    assert here.session.auto.count == 0
+    assert here.session.proposals.count == 0
     here.viewer.dims.set_point(0, 0)
     inference.run_all()
-    assert here.session.auto.count == 4
+    assert here.session.proposals.count == 4
     assert [bool(plane.any()) for plane in proposals(here)] == [True, False, False]
 
 
@@ -438,11 +438,11 @@ def test_a_failure_is_told_and_over() -> None:
 def test_discard_and_close() -> None:
     here = desk()
     here.session.auto_segment()
-    here.session.auto.discard()
-    assert here.session.auto.count == 0
+    here.session.proposals.discard()
+    assert here.session.proposals.count == 0
     assert not proposals(here).any()
     here.session.undo()
-    assert here.session.auto.count == 4
+    assert here.session.proposals.count == 4
     here.session.close()
     assert PROPOSED not in here.viewer.layers
     assert "cells" in here.viewer.layers
@@ -452,20 +452,20 @@ def test_a_removed_layer_comes_back_with_the_next_change() -> None:
     here = desk()
     here.session.auto_segment()
     here.viewer.layers.remove(here.viewer.layers[PROPOSED])
-    here.session.auto.set_settings(parts=0.1)
+    here.session.proposals.set_settings(parts=0.1)
     assert shown(here) == [0, 1, 2, 3]
 
 
 def test_proposals_of_data_that_changed_are_gone() -> None:
     here = desk()
     here.session.auto_segment()
-    assert here.session.auto.count
+    assert here.session.proposals.count
     here.image.data = np.ones((128, 128), np.uint8)
-    assert here.session.proposed() is None
-    here.session.auto.accept_all()
+    assert here.session._parts.subject.proposed is None
+    here.session.proposals.accept_all()
     assert here.session.target is None
     here.session.undo()  # brings no proposals of the old data back
-    assert here.session.proposed() is None
+    assert here.session._parts.subject.proposed is None
 
 
 def test_a_longer_stack_after_a_shorter_one() -> None:
@@ -473,13 +473,13 @@ def test_a_longer_stack_after_a_shorter_one() -> None:
     here = desk(short)
     here.viewer.dims.set_current_step(0, 0)
     here.session.auto_segment()
-    assert here.session.auto.count
+    assert here.session.proposals.count
     here.viewer.add_layer(Image(np.zeros((9, 128, 128), np.uint8)))
     here.viewer.dims.set_current_step(0, 8)
-    assert here.session.auto.count == 0
+    assert here.session.proposals.count == 0
     here.session.set_image(short)
     here.viewer.dims.set_current_step(0, 0)
-    assert here.session.auto.count
+    assert here.session.proposals.count
     assert here.viewer.layers["auto_segmentation"].data.shape == (2, 128, 128)
 
 
@@ -489,7 +489,7 @@ def test_steps_on_one_image_leave_the_other_ones_proposals() -> None:
     inference.run_all()
     here.session.auto_segment()
     inference.run_all()
-    first, count = here.image, here.session.auto.count
+    first, count = here.image, here.session.proposals.count
     assert count
     here.viewer.add_layer(Image(np.zeros((128, 128), np.uint8), name="b"))
     inference.run_all()
@@ -497,12 +497,12 @@ def test_steps_on_one_image_leave_the_other_ones_proposals() -> None:
     inference.step()
     here.session.set_image(first)
     inference.run_all()
-    assert here.session.auto.count == count
+    assert here.session.proposals.count == count
     found = here.viewer.layers["auto_segmentation"].data
     assert found.any()
     here.session.set_image(here.viewer.layers["b"])
     inference.run_all()
-    assert here.session.auto.count
+    assert here.session.proposals.count
 
 
 def test_removing_the_image_ends_its_run() -> None:

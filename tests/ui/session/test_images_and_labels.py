@@ -41,7 +41,7 @@ def reopened(desk: Desk) -> Desk:
         notify=lambda *message: told.append(message),
     )
     session.set_active(True)
-    return Desk(desk.viewer, session, session._inference, runtime, told)
+    return Desk(desk.viewer, session, session._parts.inference, runtime, told)
 
 
 # --- the image that is segmented ---------------------------------------------------------
@@ -339,5 +339,5 @@ def test_accepting_all_into_labels_that_are_not_in_memory(
     plane = desk.session.shown_plane
     assert plane is not None
     masks = [mask for _, mask in object_masks(found)]
-    assert desk.session.paste(plane, masks) is not None
+    assert desk.session._parts.labelling.paste(plane, masks) is not None
     np.testing.assert_array_equal(np.asarray(labels.data), found)

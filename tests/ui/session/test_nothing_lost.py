@@ -183,7 +183,7 @@ def test_a_click_far_away_begins_another_object_as_the_preview_shows(
 
 def test_a_click_beside_the_mask_adds_to_it(desk: Desk) -> None:
     desk.click(100, 80)
-    mask = desk.session._known_masks()[0]
+    mask = desk.session._parts.masks.known()[0]
     beside = 100 + round(np.sqrt(mask.area / np.pi)) + 2
     desk.session.hover_at(desk.world(beside, 80))
     assert desk.session.click_means == "part"

@@ -16,9 +16,9 @@ from napari_tinysam.inference.predictions import Embedding
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime import DecodedPrompts
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
-from napari_tinysam.ui.session.auto import Region
 from napari_tinysam.ui.state.parts import embed_part, finer_part
 from napari_tinysam.ui.state.planes import Contrast, shown_plane
+from napari_tinysam.ui.state.region import Region
 
 
 def region(shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
@@ -165,14 +165,14 @@ def test_small_objects_of_a_large_plane_are_found_in_a_part_of_it() -> None:
     inference.run_all()
     desk.session.auto_segment()
     inference.run_all()
-    assert desk.session.auto.count == 0  # 20 pixels across, in the frame
+    assert desk.session.proposals.count == 0  # 20 pixels across, in the frame
 
     desk.box(1200, 500, 1800, 1100)
     inference.run_all()
     desk.session.auto.set_region(Region.BOX)
     desk.session.auto_segment()
     inference.run_all()
-    assert desk.session.auto.count == 3
+    assert desk.session.proposals.count == 3
     found = np.asarray(desk.viewer.layers[PROPOSED].data)
     assert found.shape == plane.shape
     assert all(found[middle] for middle in middles)

@@ -28,6 +28,7 @@ from napari_tinysam.ui.session import embedder
 from napari_tinysam.ui.session.facade import AnnotationSession, StatusKind, session_of
 from napari_tinysam.ui.session.hints import hint
 from napari_tinysam.ui.session.worker import Lane
+from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.planes import Contrast
 
 
@@ -503,11 +504,11 @@ def test_merge_two_objects() -> None:
     total = np.count_nonzero(labels.data)
     desk.click(60, 80)
     desk.session.merge_objects()
-    assert desk.session.merge_mode
+    assert desk.session.mode is Mode.MERGE
     desk.click(200, 80)
     assert desk.ids == [1]
     assert np.count_nonzero(labels.data) == total
-    assert not desk.session.merge_mode
+    assert desk.session.mode is Mode.EDIT
     desk.session.undo()
     assert desk.ids == [1, 2]
 
@@ -954,7 +955,7 @@ def test_a_model_converted_meanwhile_takes_over_with_the_next_plane(
     assert len(loaded) == 1
     desk.viewer.dims.set_current_step(0, 2)
     assert len(loaded) == 2
-    assert desk.session._embedder.predictor is loaded[1]
+    assert desk.session._parts.embedder.predictor is loaded[1]
     before = desk.session.object_count
     desk.click(30, 30)
     assert desk.session.object_count >= max(1, before)
@@ -1085,7 +1086,7 @@ def test_imports_for_later_begin_when_the_image_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun = threading.Event()
-    monkeypatch.setattr(embedder, "_import_ahead", begun.set)
+    monkeypatch.setattr(embedder, "import_ahead", begun.set)
     inference = SteppedInference()
     predictor, _ = disc_predictor()
     viewer = ViewerModel()
@@ -1104,8 +1105,8 @@ def test_what_is_imported_for_later_is_really_imported() -> None:
     code = (
         "import sys\n"
         "from napari_tinysam.inference import load\n"
-        "from napari_tinysam.ui.session import embedder\n"
-        "load._import_ahead(); embedder._import_ahead()\n"
+        "from napari_tinysam.ui.session import loading\n"
+        "load._import_ahead(); loading.import_ahead()\n"
         "for name in sys.argv[1:]: assert name in sys.modules, name\n"
     )
     needed = ("skimage.segmentation._watershed", "skimage.color.colorconv", "pandas")

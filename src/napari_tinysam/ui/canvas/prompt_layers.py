@@ -1,21 +1,22 @@
-"""Prompts as napari layers: `point_prompts` (Points) and `prompts` (Shapes), read and written.
+"""Prompts as napari layers: `point_prompts` (Points) and `prompts` (Shapes).
 
-The drafts are the truth. What the user adds, moves or deletes in the layers is read back into them;
-what happens in the drafts (clicks, undo, commit, another plane) is written into the layers. Layers
-of these names that the user brought are another matter: see `_user_prompts`.
-The names are micro-sam's.
+The layers are a view of the drafts. They are written from them after a click, undo, commit or a
+change of plane. A row of a layer is a prompt of the drafts, known by its index: when the user adds,
+moves or deletes rows, napari says which, and only those are read. Layers of these names that the
+user brought are another matter: see `user_prompts`. The names are micro-sam's.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from napari.layers import Points, Shapes
 
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
-from napari_tinysam.ui.state.drafts import PointPrompt
+from napari_tinysam.ui.state.drafts import Box, PointPrompt
 from napari_tinysam.ui.state.images import put_above
 from napari_tinysam.ui.state.planes import transform_of
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
-    from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.subject import Subject
 
 POINT_PROMPTS = "point_prompts"
 BOX_PROMPTS = "prompts"
@@ -47,19 +48,18 @@ _SETTLED = ("added", "removed", "changed")
 #: A box needs at least this many pixels a side; less is a slip of the mouse.
 SMALLEST_BOX = 2.0
 
-#: Positions closer than this are the same prompt (layers may store float32).
-_SAME = 1e-3
-
-Box = tuple[float, float, float, float]
+_Row = TypeVar("_Row", PointPrompt, Box)
 
 
 class PromptLayers:
-    """Keeps the two prompt layers of one viewer in step with the drafts.
+    """Shows the drafts of the shown plane in two layers, and says what the user changed there.
 
     Parameters
     ----------
     viewer : napari.components.ViewerModel
         Where the layers go.
+    subject : Subject
+        Has the image, the plane and the drafts.
     on_points, on_boxes : callable
         Called with what the user made of the points, the boxes.
     """
@@ -67,15 +67,20 @@ class PromptLayers:
     def __init__(
         self,
         viewer: ViewerModel,
+        subject: Subject,
         on_points: Callable[[list[PointPrompt]], None],
         on_boxes: Callable[[list[Box]], None],
     ) -> None:
         self._viewer = viewer
+        self._subject = subject
         self._on_points = on_points
         self._on_boxes = on_boxes
-        self._image: Image | None = None
-        self._plane: Plane | None = None
-        self._drafts: PlaneDrafts | None = None
+        self._image: Image | None = None  # of the layers
+        # The prompt in each row of a layer, for the plane it was written for; None in a row that
+        # holds no prompt.
+        self._written_for: Plane | None = None
+        self._point_rows: list[PointPrompt | None] = []
+        self._box_rows: list[Box | None] = []
         self._writing = False
         self._sign = POSITIVE
         #: Whether a layer is being added that is ours.
@@ -84,11 +89,20 @@ class PromptLayers:
         self.boxes: Shapes | None = None
         viewer.scene.camera.events.zoom.connect(self._zoomed)
 
-    def show(self, image: Image, plane: Plane, drafts: PlaneDrafts) -> None:
-        """Write the prompts of a plane into the layers, which are made when first needed."""
+    def show(self) -> None:
+        """Write the prompts of the shown plane into the layers; make these when first needed."""
+        here = self._subject.here
+        if here is None:
+            return
+        image, plane = here
         if image is not self._image:
             self._drop_misfits(image)
-        self._image, self._plane, self._drafts = image, plane, drafts
+            self._image = image
+        if plane != self._written_for:
+            self._written_for = plane  # what the rows hold is of another one
+            self._point_rows = [None] * len(self._point_rows)
+            self._box_rows = [None] * len(self._box_rows)
+        drafts = self._subject.drafts
         points = [point for draft in drafts.objects for point in draft.points]
         boxes = [draft.box for draft in drafts.objects if draft.box is not None]
         if points and self.points is None:
@@ -97,8 +111,10 @@ class PromptLayers:
             self.make_boxes(image)
         self._writing = True
         try:
-            self._write_points(points)
-            self._write_boxes(boxes)
+            if self.points is not None:
+                self._write_points(self.points, plane, points)
+            if self.boxes is not None:
+                self._write_boxes(self.boxes, plane, boxes)
         finally:
             self._writing = False
 
@@ -216,7 +232,7 @@ class PromptLayers:
             put_above(self._viewer, layer, image)
 
     def _follow_points(self, layer: Points) -> None:
-        self.points = layer
+        self.points, self._point_rows = layer, []
         layer.events.data.connect(self._points_changed)
         layer.events.features.connect(self._points_changed)
 
@@ -227,7 +243,7 @@ class PromptLayers:
         self.points = None
 
     def _follow_boxes(self, layer: Shapes) -> None:
-        self.boxes = layer
+        self.boxes, self._box_rows = layer, []
         layer.events.data.connect(self._boxes_changed)
 
     def _unfollow_boxes(self) -> None:
@@ -236,60 +252,45 @@ class PromptLayers:
         self.boxes = None
 
     def _points_changed(self, event: Any) -> None:
-        action = getattr(event, "action", "changed")
-        if self._writing or self._drafts is None or str(action) not in _SETTLED:
+        layer, plane = self.points, self._written_for
+        if layer is None or plane is None or not self._is_users(event):
             return
-        known = [point for draft in self._drafts.objects for point in draft.points]
-        read = self._read_points()
-        settled = [_known_point(point, known) for point in read]
-        if sorted(settled, key=_order) != sorted(known, key=_order):
-            self._on_points(settled)
+        rows = _kept(self._point_rows, event, len(layer.data))
+        for at, (row, name) in enumerate(zip(rows, _names_of(layer), strict=True)):
+            label = NEGATIVE if name == _NAMES[NEGATIVE] else POSITIVE
+            if row is None and _on_plane(layer.data[at], plane):
+                rows[at] = PointPrompt(*plane.xy_plane(layer.data[at]), label)
+            elif row is not None and row.label != label:
+                rows[at] = PointPrompt(row.x, row.y, label)
+        before, self._point_rows = self._point_rows, rows
+        if _prompts(rows) != _prompts(before):
+            self._on_points(_prompts(rows))
 
     def _boxes_changed(self, event: Any) -> None:
-        action = getattr(event, "action", "changed")
-        if self._writing or self._drafts is None or str(action) not in _SETTLED:
+        layer, plane = self.boxes, self._written_for
+        if layer is None or plane is None or not self._is_users(event):
             return
-        known = [d.box for d in self._drafts.objects if d.box is not None]
-        settled = [_known_box(box, known) for box in self._read_boxes()]
-        if sorted(settled) != sorted(known):
-            self._on_boxes(settled)
-
-    def _read_points(self) -> list[PointPrompt]:
-        layer, plane = self.points, self._plane
-        if layer is None or plane is None:
-            return []
-        return [
-            PointPrompt(
-                *plane.xy_plane(position),
-                NEGATIVE if name == _NAMES[NEGATIVE] else POSITIVE,
-            )
-            for position, name in zip(layer.data, _names_of(layer), strict=True)
-            if _on_plane(position, plane)
+        rows = _kept(self._box_rows, event, len(layer.data))
+        rows = [
+            _read_box(corners, plane) if row is None else row
+            for row, corners in zip(rows, layer.data, strict=True)
         ]
+        before, self._box_rows = self._box_rows, rows
+        if _prompts(rows) != _prompts(before):
+            self._on_boxes(_prompts(rows))
 
-    def _read_boxes(self) -> list[Box]:
-        layer, plane = self.boxes, self._plane
-        if layer is None or plane is None:
-            return []
-        boxes = []
-        for corners in layer.data:
-            if not _on_plane(corners[0], plane):
-                continue
-            xy = np.array([plane.xy_plane(corner) for corner in corners])
-            (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
-            if min(x1 - x0, y1 - y0) >= SMALLEST_BOX:
-                boxes.append((float(x0), float(y0), float(x1), float(y1)))
-        return boxes
+    def _is_users(self, event: Any) -> bool:
+        """Whether an event is a change of the user's that is over; features have no action."""
+        action = getattr(event, "action", "changed")
+        return not self._writing and str(action) in _SETTLED
 
-    def _write_points(self, points: Sequence[PointPrompt]) -> None:
-        layer, plane = self.points, self._plane
-        if layer is None or plane is None:
-            return
-        if sorted(self._read_points(), key=_order) == sorted(
-            points, key=_order
-        ) and len(layer.data) == len(points):
+    def _write_points(
+        self, layer: Points, plane: Plane, points: Sequence[PointPrompt]
+    ) -> None:
+        if _same(self._point_rows, points):
             self._mark_signs(layer)  # the user may have changed one in the features
             return
+        self._point_rows = list(points)
         layer.selected_data = set()
         # At every change of data the viewer measures all layers anew, which takes longest of all;
         # prompts lie within the image.
@@ -303,7 +304,7 @@ class PromptLayers:
             }
             layer.size = self._on_screen(_POINT_SIZE, layer)
             self._mark_signs(layer)
-            self._choose_sign(layer)  # or it were the last point's
+            self._choose_sign(layer)  # else it would be the last point's
 
     def _mark_signs(self, layer: Points) -> None:
         """Give every point the shape and the colour of its sign."""
@@ -317,14 +318,10 @@ class PromptLayers:
             layer.face_color = [_COLORS[sign] for sign in signs]
             layer.border_color = _BORDER
 
-    def _write_boxes(self, boxes: Sequence[Box]) -> None:
-        layer, plane = self.boxes, self._plane
-        if layer is None or plane is None:
+    def _write_boxes(self, layer: Shapes, plane: Plane, boxes: Sequence[Box]) -> None:
+        if _same(self._box_rows, boxes):
             return
-        if sorted(self._read_boxes()) == sorted(boxes) and len(layer.data) == len(
-            boxes
-        ):
-            return
+        self._box_rows = list(boxes)
         layer.selected_data = set()
         layer.data = []
         corners = [
@@ -355,22 +352,45 @@ def _on_plane(position: Any, plane: Plane) -> bool:
     )
 
 
-def _order(point: PointPrompt) -> tuple[float, float, int]:
-    return point.x, point.y, point.label
+def _kept(rows: Sequence[_Row | None], event: Any, count: int) -> list[_Row | None]:
+    """Return what is known of each row after an event; None: read it from the layer.
+
+    Parameters
+    ----------
+    rows
+        The prompts before, by row.
+    event
+        napari's, of the data or, without an action, of the features.
+    count : int
+        How many rows there are now; new ones are the last.
+    """
+    kept: list[_Row | None] = list(rows)
+    action = str(getattr(event, "action", ""))
+    if action == "removed":
+        kept = [row for at, row in enumerate(rows) if at not in event.data_indices]
+    elif action == "changed":
+        moved = event.data_indices
+        kept = [None if at in moved else row for at, row in enumerate(rows)]
+    if len(kept) > count:  # other data were set
+        kept = []
+    return kept + [None] * (count - len(kept))
 
 
-def _known_point(point: PointPrompt, known: Sequence[PointPrompt]) -> PointPrompt:
-    """Return the known prompt at this place, else the point itself."""
-    for other in known:
-        near = max(abs(point.x - other.x), abs(point.y - other.y)) < _SAME
-        if near and point.label == other.label:
-            return other
-    return point
+def _prompts(rows: Sequence[_Row | None]) -> list[_Row]:
+    return [row for row in rows if row is not None]
 
 
-def _known_box(box: Box, known: Sequence[Box]) -> Box:
-    """Return the known box at this place, else the box itself."""
-    for other in known:
-        if max(abs(a - b) for a, b in zip(box, other, strict=True)) < _SAME:
-            return other
-    return box
+def _same(rows: Sequence[_Row | None], prompts: Sequence[_Row]) -> bool:
+    """Whether the rows are these prompts, in any order."""
+    return None not in rows and Counter(rows) == Counter(prompts)
+
+
+def _read_box(corners: Any, plane: Plane) -> Box | None:
+    """Return the box of a shape; None on another plane, and for a slip of the mouse."""
+    if not _on_plane(corners[0], plane):
+        return None
+    xy = np.array([plane.xy_plane(corner) for corner in corners])
+    (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
+    if min(x1 - x0, y1 - y0) < SMALLEST_BOX:
+        return None
+    return float(x0), float(y0), float(x1), float(y1)

@@ -20,19 +20,24 @@ from napari_tinysam.ui.canvas.prompt_layers import (
     POINT_PROMPTS,
     SMALLEST_BOX,
 )
-from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts, PointPrompt
+from napari_tinysam.ui.state.drafts import (
+    Box,
+    ObjectDraft,
+    PlaneDrafts,
+    PointPrompt,
+    in_box,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image, Layer
 
-    from napari_tinysam.ui.canvas.prompt_layers import Box
     from napari_tinysam.ui.state.planes import Plane
 
 _SETTLED = ("added", "removed", "changed")
 _COUNTED = re.compile(r" \[\d+\]$")
 
-_Read = tuple[frozenset[PointPrompt], frozenset["Box"]]
+_Read = tuple[frozenset[PointPrompt], frozenset[Box]]
 _NOTHING: _Read = (frozenset(), frozenset())
 
 
@@ -106,7 +111,7 @@ class UserPrompts:
                 if point in points - points_before and point not in left
             ]
             if drafts.current.box is not None and any(
-                not _inside(drafts.current.box, point) for point in added
+                not in_box(drafts.current.box, (point.x, point.y)) for point in added
             ):
                 drafts = drafts.with_next()  # points outside all boxes are an object
             drafts = drafts.with_points([*left, *added])
@@ -145,10 +150,6 @@ class UserPrompts:
                 if min(x1 - x0, y1 - y0) >= SMALLEST_BOX:
                     found.append((float(x0), float(y0), float(x1), float(y1)))
         return found
-
-
-def _inside(box: Box, point: PointPrompt) -> bool:
-    return box[0] <= point.x <= box[2] and box[1] <= point.y <= box[3]
 
 
 def _on_plane(

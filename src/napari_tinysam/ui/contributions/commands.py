@@ -51,7 +51,7 @@ def auto_segment(viewer: napari.viewer.Viewer) -> None:
 def accept_proposals(viewer: napari.viewer.Viewer) -> None:
     """Commit all proposals to the labels."""
     if session := _open_session(viewer):
-        session.auto.accept_all()
+        session.proposals.accept_all()
 
 
 def undo(viewer: napari.viewer.Viewer) -> None:

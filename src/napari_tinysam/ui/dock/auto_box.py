@@ -11,7 +11,8 @@ from napari_tinysam.ui.dock.buttons import action_button, explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.filter_sliders import ShareSlider, SizeSlider, diameter_of
 from napari_tinysam.ui.dock.key_button import KeyButton
-from napari_tinysam.ui.session.auto import Region
+from napari_tinysam.ui.state.mode import Mode
+from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.sizes import Lengths, lengths_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class AutoBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._session = session
-        auto = session.auto
+        auto, proposals = session.auto, session.proposals
         self.start = action_button(
             "auto_segment", "Auto-segment", session, role="primary"
         )
@@ -58,32 +59,32 @@ class AutoBox(QWidget):
         self.advice = QLabel()
         self.advice.setWordWrap(True)
         self.accept = KeyButton("Accept all")
-        self.accept.clicked.connect(lambda: auto.accept_all())
+        self.accept.clicked.connect(lambda: proposals.accept_all())
         self.pick = KeyButton("Pick")
         self.pick.setCheckable(True)
         self.pick.clicked.connect(session.set_picking)
         self.discard = KeyButton("Discard")
-        self.discard.clicked.connect(lambda: auto.discard())
+        self.discard.clicked.connect(lambda: proposals.discard())
 
         self.confidence = ShareSlider(
             "Confidence",
             "Show only proposals of which the model is at least this sure",
-            lambda value: auto.set_settings(confidence=value),
+            lambda value: proposals.set_settings(confidence=value),
         )
         self.diameter = SizeSlider(
-            lambda least, largest: auto.set_settings(
+            lambda least, largest: proposals.set_settings(
                 least_area=least, largest_area=largest
             )
         )
         self.parts = ShareSlider(
             "Whole ↔ parts",
             "Left: whole objects. Right: the parts that they are made of",
-            lambda value: auto.set_settings(parts=value),
+            lambda value: proposals.set_settings(parts=value),
         )
         self.overlap = ShareSlider(
             "Max. overlap",
             "Leave out a proposal if surer ones cover more than this share of it",
-            lambda value: auto.set_settings(overlap=value),
+            lambda value: proposals.set_settings(overlap=value),
         )
         self.sliders = QWidget()
         rows = QGridLayout(self.sliders)
@@ -119,8 +120,8 @@ class AutoBox(QWidget):
 
     def refresh(self, blocked: str) -> None:
         """Show the session's state; `blocked` says why nothing can be clicked, "" if it can."""
-        auto = self._session.auto
-        settings = auto.settings
+        auto, proposals = self._session.auto, self._session.proposals
+        settings = proposals.settings
         explain(
             self.start,
             not blocked and not auto.running,
@@ -131,15 +132,15 @@ class AutoBox(QWidget):
         there = settings is not None
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)
-        self.advice.setText(auto.advice)
-        self.advice.setVisible(bool(auto.advice))
+        self.advice.setText(proposals.advice)
+        self.advice.setVisible(bool(proposals.advice))
         if settings is None:
             return
-        number = auto.count
+        number = proposals.count
         if number:
             self.count.setText(f"{number:,} proposal{'s' if number > 1 else ''}")
         else:
-            more = "more " if auto.decided else ""
+            more = "more " if proposals.decided else ""
             self.count.setText(f"No {more}proposals with these settings")
         reason = blocked or "No proposals with these settings."
         able = not blocked and number > 0
@@ -150,12 +151,12 @@ class AutoBox(QWidget):
             "Click a proposal to accept it, right-click to discard it. Press again to stop",
             reason,
         )
-        self.pick.setChecked(auto.picking)
+        self.pick.setChecked(self._session.mode is Mode.PICK)
         explain(self.discard, True, "Discard all proposals")
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
-        largest = auto.largest_area
+        largest = proposals.largest_area
         image, plane = self._session.image, self._session.shown_plane
         lengths = Lengths()
         if image is not None and plane is not None:

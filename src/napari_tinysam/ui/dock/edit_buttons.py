@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
+from napari_tinysam.ui.state.mode import Mode
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -67,8 +68,8 @@ class EditButtons(QWidget):
             self.edit.setText("Edit object")
         else:
             self.edit.setText(f"Editing object {session.edited_id}")
-        self.edit.setChecked(session.edit_mode or session.edited_id is not None)
-        self.merge.setChecked(session.merge_mode)
+        self.edit.setChecked(session.mode is Mode.EDIT or session.edited_id is not None)
+        self.merge.setChecked(session.mode is Mode.MERGE)
         for button, method in self._keys.items():
             button.set_key_works(session.key_works(method))
         explain(

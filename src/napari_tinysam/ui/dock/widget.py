@@ -35,9 +35,9 @@ from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
 from napari_tinysam.ui.dock.wheel import WheelGuard
 from napari_tinysam.ui.dock.window import HostWindow
-from napari_tinysam.ui.session.embedder import LoadPredictor, load_predictor
 from napari_tinysam.ui.session.facade import AnnotationSession, Status
 from napari_tinysam.ui.session.hints import blocked, hint
+from napari_tinysam.ui.session.loading import LoadPredictor, load_predictor
 from napari_tinysam.ui.session.worker import InferenceThread
 from napari_tinysam.ui.state.choices import read_choices
 
@@ -255,7 +255,7 @@ class TinySAMWidget(QWidget):
 
     def _reveal_proposals(self) -> None:
         """Open and show the section with the proposals when there are new ones."""
-        there = self.session.auto.settings is not None
+        there = self.session.proposals.settings is not None
         if there and not self._proposed:
             self.auto_section.expand()
             self._reveal(self.auto_section, True)

@@ -1,20 +1,25 @@
-"""Loading the model and embedding the shown plane, in the background."""
+"""Keeping the model, and the embedding of the shown plane, in the background."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from napari_tinysam.errors import DamagedModelError, sentence
-from napari_tinysam.ui.session.triton_guard import triton_kept_out
+from napari_tinysam.ui.session.loading import (
+    Cancelled,
+    LoadPredictor,
+    Notify,
+    has_faster,
+    import_ahead,
+    prepare_faster,
+    starts_slowly,
+)
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.ui.state.choices import read_choices
+from napari_tinysam.ui.state.status import Status, StatusKind
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.cache import RecentEmbeddings
@@ -22,61 +27,6 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-LoadPredictor = Callable[[str, str, Progress], "Predictor"]
-Notify = Callable[[str, str], None]
-
-
-class StatusKind(Enum):
-    """What the annotator is doing or waiting for."""
-
-    NO_IMAGE = "no image"
-    LOADING_MODEL = "loading the model"
-    DOWNLOADING = "downloading"
-    EMBEDDING = "embedding"
-    SEGMENTING = "auto-segmenting"
-    READY = "ready"
-    CANCELLED = "cancelled"
-    VIEW_3D = "3D view"
-    UNSUPPORTED = "unsupported"
-    FAILED = "failed"
-
-
-_BUSY = (
-    StatusKind.LOADING_MODEL,
-    StatusKind.DOWNLOADING,
-    StatusKind.EMBEDDING,
-    StatusKind.SEGMENTING,
-)
-
-
-@dataclass(frozen=True)
-class Status:
-    """What to tell the user.
-
-    Parameters
-    ----------
-    kind : StatusKind
-        For programs.
-    text : str
-        For people.
-    fraction : float, optional
-        How much is done, 0–1, where that is known.
-    first_time : bool
-        Whether it takes longer than it will at later starts.
-    """
-
-    kind: StatusKind
-    text: str = ""
-    fraction: float | None = None
-    first_time: bool = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether something runs that the user waits for."""
-        return self.kind in _BUSY
-
 
 #: The first time on a computer without a GPU: torch is imported and runs the model, until a process
 #: beside napari has made the form that later starts open.
@@ -94,60 +44,6 @@ _READING_SLOWLY = Status(
 
 #: What is loaded when the chosen model cannot be: it is always there, and runs everywhere.
 _FALLBACK = ("default", "auto")
-
-
-class Cancelled(Exception):
-    """Raised inside a download that the user stopped."""
-
-
-def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
-    """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
-    from napari_tinysam.inference.load import load_model
-
-    choices = read_choices()
-    with triton_kept_out():
-        return load_model(
-            name,
-            device=device,
-            precision=choices.precision,
-            threads=choices.threads,
-            progress=progress,
-        )
-
-
-def starts_slowly(name: str, device: str) -> bool:
-    """Whether the model is loaded for the first time on this computer, and slower than later."""
-    from napari_tinysam.inference.runtime.choice import needs_preparing
-
-    with triton_kept_out():
-        return needs_preparing(name, device, read_choices().precision)
-
-
-def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) -> bool:
-    """Begin to convert the model for a faster runtime, in a process beside napari.
-
-    Returns
-    -------
-    bool
-        Whether that is needed; if so, `on_end` is called from another thread when it has ended.
-    """
-    from napari_tinysam.inference.runtime.choice import prepare_in_background
-
-    return prepare_in_background(name, predictor.model_id, on_end)
-
-
-def _import_ahead() -> None:
-    """Import what napari's first Labels layer needs, which would freeze the window for a while."""
-    for module in ("pandas", "skimage.color.colorconv"):
-        with contextlib.suppress(ImportError):  # napari says so itself when it needs it
-            importlib.import_module(module)
-
-
-def has_faster(predictor: Predictor) -> bool:
-    """Whether loading the model again gives a faster one: it was converted in the meantime."""
-    from napari_tinysam.inference.runtime.choice import is_prepared
-
-    return is_prepared(predictor.model_id)
 
 
 class _Faster(Enum):
@@ -211,7 +107,7 @@ class Embedder:
         # Once a model: no loop if the faster one does not open, or is damaged again.
         self._reloaded = self._mended = False
         self._faster = _Faster.NOT_NEEDED
-        self._imports = threading.Thread(target=_import_ahead)
+        self._imports = threading.Thread(target=import_ahead)
         self._wanted: tuple[Hashable, Callable[[Predictor], Embedding]] | None = None
         self._running: Hashable | None = None
         self.name = "default"
@@ -428,15 +324,3 @@ class Embedder:
     def _report(self, generation: int, status: Status) -> None:
         if generation == self._generation and self._loading:
             self._on_status(status)
-
-
-__all__ = [
-    "Embedder",
-    "LoadPredictor",
-    "Notify",
-    "Status",
-    "StatusKind",
-    "load_predictor",
-    "prepare_faster",
-    "starts_slowly",
-]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.session.facade import StatusKind
+from napari_tinysam.ui.state.mode import Mode
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -47,15 +48,15 @@ def hint(session: AnnotationSession) -> str:
         return "Switch on “Click to segment” to begin."
     if (tool := session.other_tool) is not None:
         return f"Napari's “{tool}” tool has the mouse. Choose pan/zoom to segment."
-    if session.auto.picking:
+    if session.mode is Mode.PICK:
         return "Click a proposal to accept it, right-click to discard it."
-    if session.merge_mode:
+    if session.mode is Mode.MERGE:
         return f"Click the object to merge into object {session.edited_id}."
     if session.edited_id is not None:
         return "Click to add, Ctrl+click to remove, then Commit (C)."
-    if session.edit_mode:
+    if session.mode is Mode.EDIT:
         return "Click the object that you want to edit."
-    if session.auto.count and not session.can_clear:
+    if session.proposals.count and not session.can_clear:
         return "Accept all, pick some, or filter them with the sliders."
     if session.offered is not None:
         return f"Object {session.offered} is already here: click it again to edit it."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.labels import Overlap
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.ui.session.embedder import Notify
+    from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.state.history import Step
     from napari_tinysam.ui.state.planes import Plane

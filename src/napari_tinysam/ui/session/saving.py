@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image, Labels
 
-    from napari_tinysam.ui.session.embedder import Notify
+    from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.state.images import Memory
 
 #: Letters of a TIFF file's axes, from the last.

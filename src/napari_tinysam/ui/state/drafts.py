@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 #: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.
 _MASK_PROMPT_LOGIT = 8.0
 
+#: (x0, y0, x1, y1) in pixels of the plane.
+Box = tuple[float, float, float, float]
+
+
+def in_box(box: Box, xy: tuple[float, float]) -> bool:
+    """Whether a box holds (x, y)."""
+    return box[0] <= xy[0] <= box[2] and box[1] <= xy[1] <= box[3]
+
 
 @dataclass(frozen=True)
 class PointPrompt:
@@ -64,7 +72,7 @@ class ObjectDraft:
     """
 
     points: tuple[PointPrompt, ...] = ()
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     candidate: int | None = None
     edited: EditedObject | None = None
 
@@ -85,6 +93,14 @@ class ObjectDraft:
     def prompts_key(self) -> ObjectDraft:
         """The same draft without the choice of candidate, which no prediction depends on."""
         return replace(self, candidate=None)
+
+    def with_point(self, point: PointPrompt) -> ObjectDraft:
+        """Return the draft with another point; the choice of mask is open again."""
+        return replace(self, points=(*self.points, point), candidate=None)
+
+    def with_box(self, box: Box) -> ObjectDraft:
+        """Return the draft with another box; the choice of mask is open again."""
+        return replace(self, box=box, candidate=None)
 
 
 @dataclass(frozen=True)
@@ -133,22 +149,17 @@ class PlaneDrafts:
 
     def with_next_at(self, xy: tuple[float, float]) -> PlaneDrafts:
         """Return the drafts with the object whose box holds (x, y) as the current one, or a new."""
-        x, y = xy
         around = [
             draft
             for draft in self.filled
-            if draft.box is not None
-            and draft.box[0] <= x <= draft.box[2]
-            and draft.box[1] <= y <= draft.box[3]
+            if draft.box is not None and in_box(draft.box, xy)
         ]
         if not around:
             return self.with_next()
         others = [draft for draft in self.filled if draft is not around[-1]]
         return PlaneDrafts((*others, around[-1]))
 
-    def with_boxes(
-        self, boxes: Sequence[tuple[float, float, float, float]]
-    ) -> PlaneDrafts:
+    def with_boxes(self, boxes: Sequence[Box]) -> PlaneDrafts:
         """Return the drafts with these boxes, one object each.
 
         Boxes that a draft has already keep it, with its points; drafts whose box is gone keep
@@ -196,9 +207,7 @@ def _object_for(point: PointPrompt, objects: Sequence[ObjectDraft]) -> int:
     around = [
         ((draft.box[2] - draft.box[0]) * (draft.box[3] - draft.box[1]), i)
         for i, draft in enumerate(objects)
-        if draft.box is not None
-        and draft.box[0] <= point.x <= draft.box[2]
-        and draft.box[1] <= point.y <= draft.box[3]
+        if draft.box is not None and in_box(draft.box, (point.x, point.y))
     ]
     return min(around)[1] if around else len(objects) - 1
 
@@ -244,9 +253,7 @@ def to_prompts(drafts: Sequence[ObjectDraft], embedding: Embedding) -> Prompts:
     )
 
 
-def _row(
-    draft: ObjectDraft,
-) -> tuple[list[PointPrompt], tuple[float, float, float, float] | None]:
+def _row(draft: ObjectDraft) -> tuple[list[PointPrompt], Box | None]:
     """Points and box of one draft, with those derived from an edited object's mask."""
     points, box = list(draft.points), draft.box
     if draft.edited is None:
@@ -287,9 +294,11 @@ def mask_prompt(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32
 __all__ = [
     "NEGATIVE",
     "POSITIVE",
+    "Box",
     "EditedObject",
     "ObjectDraft",
     "PlaneDrafts",
     "PointPrompt",
+    "in_box",
     "to_prompts",
 ]

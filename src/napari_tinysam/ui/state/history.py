@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.label_edits import LabelEdit, Stroke
+    from napari.layers import Labels
+
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
@@ -17,6 +18,28 @@ _LEVELS = 1000
 
 #: Bytes of those rectangles that are kept; the last step is, whatever it takes.
 _BYTES = 2**28
+
+
+class Edit(Protocol):
+    """A change of a labels layer that can be taken back."""
+
+    @property
+    def layer(self) -> Labels:
+        """The layer that was changed."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it keeps."""
+        ...
+
+    def apply(self) -> bool:
+        """Do it again; return whether anything changed."""
+        ...
+
+    def revert(self) -> bool:
+        """Take it back; return whether anything changed."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +54,7 @@ class Step:
         Where.
     before, after : PlaneDrafts
         The drafts of that plane.
-    edit : LabelEdit or Stroke, optional
+    edit : Edit, optional
         What it wrote into a labels layer.
     proposed_before, proposed_after : Proposed, optional
         What auto-segmentation proposes on that plane.
@@ -41,7 +64,7 @@ class Step:
     plane: Plane
     before: PlaneDrafts
     after: PlaneDrafts
-    edit: LabelEdit | Stroke | None = None
+    edit: Edit | None = None
     proposed_before: Proposed | None = None
     proposed_after: Proposed | None = None
 

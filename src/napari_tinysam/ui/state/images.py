@@ -9,8 +9,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.state.drafts import PlaneDrafts
-from napari_tinysam.ui.state.history import History
-from napari_tinysam.ui.state.planes import Contrast, Plane, plane_reader
+from napari_tinysam.ui.state.history import Edit, History, Step
+from napari_tinysam.ui.state.planes import (
+    Contrast,
+    Plane,
+    certain_channel_axis,
+    plane_reader,
+    possible_channel_axis,
+)
+from napari_tinysam.ui.state.region import Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +27,12 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from napari_tinysam.ui.session.auto import Region
     from napari_tinysam.ui.state.proposed import Proposed
 
 _numbers = count()
+
+#: Text of the step that filters proposals.
+FILTER = "filter"
 
 
 @dataclass(eq=False)
@@ -84,6 +93,43 @@ class ImageState:
         else:
             self._proposed[plane.without_channel()] = proposed
 
+    def change_drafts(
+        self, text: str, plane: Plane, drafts: PlaneDrafts, edit: Edit | None = None
+    ) -> None:
+        """Replace the drafts of a plane as one step that can be taken back.
+
+        Parameters
+        ----------
+        text : str
+            What was done, for the button.
+        plane : Plane
+        drafts : PlaneDrafts
+        edit : Edit, optional
+            What was written into a labels layer with it.
+        """
+        before, proposed = self.drafts(plane), self.proposed(plane)
+        self.set_drafts(plane, drafts)
+        self.history.push(Step(text, plane, before, drafts, edit, proposed, proposed))
+
+    def change_proposed(
+        self, text: str, plane: Plane, proposed: Proposed | None, edit: Edit | None
+    ) -> None:
+        """Replace what is proposed on a plane as one step; a slider that is dragged is one.
+
+        Parameters
+        ----------
+        text, plane, edit
+            As `change_drafts` takes them.
+        proposed : Proposed or None
+        """
+        drafts, before = self.drafts(plane), self.proposed(plane)
+        self.set_proposed(plane, proposed)
+        step = Step(text, plane, drafts, drafts, edit, before, proposed)
+        if text == FILTER:
+            self.history.push_joined(step)
+        else:
+            self.history.push(step)
+
 
 @dataclass(eq=False)
 class Memory:
@@ -102,7 +148,7 @@ class Memory:
     contrast : Contrast
     new_objects : bool
         Whether a click far from the current object begins another one.
-    region : Region, optional
+    region : Region
         Where auto-segmentation looks.
     """
 
@@ -118,7 +164,15 @@ class Memory:
     image: Callable[[], Image | None] = lambda: None
     contrast: Contrast = Contrast.PERCENTILES
     new_objects: bool = True
-    region: Region | None = None
+    region: Region = Region.PLANE
+
+    def state_of(self, image: Image) -> ImageState:
+        """Return what is kept of an image."""
+        if image not in self.states:
+            self.states[image] = ImageState(
+                certain_channel_axis(image), possible_channel_axis(image)
+            )
+        return self.states[image]
 
 
 #: By the viewer's id; gone with the viewer.

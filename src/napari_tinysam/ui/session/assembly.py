@@ -1,0 +1,348 @@
+"""The parts of a session put together: who tells whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari.layers import Image, Labels
+from psygnal import Signal
+
+from napari_tinysam.errors import sentence
+from napari_tinysam.inference.cache import RecentEmbeddings
+from napari_tinysam.ui.canvas.preview import CURRENT
+from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.session.auto import AutoSegmenter
+from napari_tinysam.ui.session.auto_run import EmbeddedPlane
+from napari_tinysam.ui.session.embedder import Embedder
+from napari_tinysam.ui.session.following import NO_IMAGE, Following
+from napari_tinysam.ui.session.labelling import Labelling
+from napari_tinysam.ui.session.masks import Masks
+from napari_tinysam.ui.session.pointing import Pointing
+from napari_tinysam.ui.session.prompting import Prompting
+from napari_tinysam.ui.session.proposals import ShownProposals
+from napari_tinysam.ui.session.undoing import Undoing
+from napari_tinysam.ui.state.images import forget, memory_of
+from napari_tinysam.ui.state.mode import Mode, ModeSwitch
+from napari_tinysam.ui.state.status import Status, StatusKind
+from napari_tinysam.ui.state.subject import Subject
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_tinysam.ui.session.loading import LoadPredictor, Notify
+    from napari_tinysam.ui.session.worker import Inference
+
+
+class Assembly:
+    """Makes the parts, and passes on what happens in one to those that it concerns.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    inference : Inference
+    load_predictor, notify : callable
+        As `AnnotationSession` takes them.
+    call : callable
+        Called with the method of the session that a key stands for.
+
+    Attributes
+    ----------
+    status : Status
+        What the session is doing or waiting for.
+    closed : bool
+        Whether nothing is to happen any more.
+    """
+
+    status_changed = Signal(Status)
+    changed = Signal()
+    layers_changed = Signal()
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        inference: Inference,
+        load_predictor: LoadPredictor,
+        notify: Notify,
+        call: Callable[[str], None],
+    ) -> None:
+        self.viewer = viewer
+        self.inference = inference
+        self.notify = notify
+        self.subject = subject = Subject(memory_of(viewer))
+        self.modes = ModeSwitch()
+        self.cache = RecentEmbeddings()
+        self.closed = False
+        self.status = self._status_beside_auto = NO_IMAGE
+        changed, listed = self.changed.emit, self.layers_changed.emit
+        self.embedder = Embedder(
+            inference,
+            load_predictor,
+            on_status=self._set_status,
+            on_ready=self._embedding_ready,
+            notify=notify,
+            cache=self.cache,
+        )
+        self.masks = Masks(
+            viewer,
+            subject,
+            inference,
+            self.embedder,
+            resume=self._resume,
+            on_found=self._show_masks,
+            on_error=self._decoding_failed,
+            on_shown=changed,
+        )
+        self.labelling = Labelling(
+            viewer,
+            subject,
+            inference,
+            self.cache,
+            self.embedder,
+            self.masks,
+            notify,
+            on_drafts=self._drafts_changed,
+            on_written=self._labels_written,
+            on_layer_made=listed,
+            on_change=changed,
+        )
+        self.prompting = Prompting(
+            viewer,
+            subject,
+            self.masks,
+            waits=self.labelling.waits,
+            on_drafts=self._drafts_changed,
+            on_change=changed,
+        )
+        self.proposals = ShownProposals(
+            viewer,
+            subject,
+            self.labelling,
+            self.modes,
+            notify,
+            on_decided=self.prompting.stop_hover,
+            on_change=changed,
+        )
+        self.auto = AutoSegmenter(
+            inference,
+            subject,
+            self.proposals,
+            notify,
+            scene=self._scene,
+            labelled=self.labelling.labelled,
+            on_status=self._set_auto_status,
+            on_change=changed,
+        )
+        self.pointing = Pointing(
+            viewer,
+            subject,
+            self.modes,
+            self.masks,
+            self.prompting,
+            self.labelling,
+            self.proposals,
+            call=call,
+            on_change=changed,
+        )
+        self.following = Following(
+            viewer,
+            subject,
+            self.embedder,
+            on_image=self._image_changed,
+            on_leave=self._leave_plane,
+            on_plane=self._plane_changed,
+            on_no_plane=self._no_plane,
+            on_layer=self._layer_added,
+            on_layer_removed=self._layer_removed,
+            on_listed=listed,
+            on_active=self._active_changed,
+            on_moved=self.masks.show,
+            on_data=self._data_changed,
+        )
+        self.undoing = Undoing(
+            subject,
+            self.labelling,
+            go_to=self.following.go_to,
+            on_step=self._labels_changed,
+        )
+
+    def start(self, model_name: str, device: str) -> None:
+        """Begin with what the viewer shows."""
+        self.embedder.name, self.embedder.device = model_name, device
+        for layer in self.viewer.layers:
+            self.prompting.layer_added(layer)
+        self.following.choose_first()
+
+    def close(self, *, window_is_gone: bool) -> None:
+        """Let go of the viewer.
+
+        Parameters
+        ----------
+        window_is_gone : bool
+            Leave the viewer's layers alone: what draws them does not exist any more.
+        """
+        self.closed = True
+        self.inference.shutdown()
+        self.following.close()
+        self.labelling.close()
+        self.prompting.user_prompts.close()
+        self.auto.close()
+        if window_is_gone:
+            forget(self.viewer)
+        else:
+            self._remove_our_layers()
+        self.masks.forget()
+        self.embedder.predictor = self.embedder.embedding = None
+
+    # --- images and planes ---------------------------------------------------------------
+
+    def _image_changed(self) -> None:
+        self.masks.preview.clear()
+        self.modes.enter(Mode.PROMPT)
+        self._find_labels()
+        if self.subject.image is None:
+            # Not at once: napari may be removing several layers, ours among them.
+            self.inference.post(self._leave_nothing)
+
+    def _leave_plane(self) -> None:
+        self.masks.stop()
+        self.labelling.offered = None
+
+    def _no_plane(self, status: Status) -> None:
+        self.prompting.show()
+        self.pointing.end_merging()
+        self.masks.preview.clear()
+        self._set_status(status)
+
+    def _plane_changed(self) -> None:
+        self.prompting.show()
+        self.pointing.end_merging()
+        self.prompting.read_user_prompts()
+        self.proposals.show()
+        self._show_masks()
+
+    def _data_changed(self, image: Image) -> None:
+        self.auto.forget(image)
+        if image is self.subject.image:
+            self.following.refresh()
+            self.proposals.show()
+
+    # --- drafts, masks, labels -----------------------------------------------------------
+
+    def _drafts_changed(self) -> None:
+        self.labelling.offered = None
+        self.masks.stop_hover()
+        self.prompting.show()
+        self.pointing.end_merging()
+        self.pointing.follow_keys()
+        self.masks.show()
+
+    def _show_masks(self) -> None:
+        self.masks.show()
+        self.labelling.settle()
+
+    def _labels_written(self, image: Image, layer: Labels) -> None:
+        if image is not self.subject.image:
+            self.changed.emit()
+            return
+        selection = self.viewer.layers.selection
+        if selection.active in (None, image, self.masks.preview.layer):
+            selection.active = layer  # so that napari's own Save saves the labels
+        self._labels_changed()
+
+    def _labels_changed(self) -> None:
+        self.modes.leave(Mode.MERGE)
+        self._drafts_changed()
+        self.proposals.show()
+
+    def _decoding_failed(self, error: Exception) -> None:
+        self.labelling.stop_waiting(self.subject.plane)
+        self.notify("error", sentence(error, "The model could not segment this"))
+
+    # --- the model and the embedding -----------------------------------------------------
+
+    def _embedding_ready(self) -> None:
+        self._show_masks()
+        self.auto.ready()
+
+    def _resume(self) -> bool:
+        cancelled = self.status.kind is StatusKind.CANCELLED
+        if cancelled:
+            self.following.refresh(force=True)
+        return cancelled
+
+    def _scene(self) -> EmbeddedPlane | None:
+        embedding, predictor = self.embedder.embedding, self.embedder.predictor
+        here = self.subject.here
+        if here is None:
+            return None
+        if embedding is None or predictor is None:
+            if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
+                self.following.refresh(force=True)
+            return None
+        image, plane = here
+        return EmbeddedPlane(image, self.subject.state.version, plane, predictor, embedding)
+
+    def _set_status(self, status: Status) -> None:
+        if self.closed:
+            return
+        if status.kind is not StatusKind.SEGMENTING:
+            self._status_beside_auto = status
+        if status.kind is StatusKind.READY and self.auto.decoding:
+            return  # it is shown when auto-segmentation has finished
+        if self.subject.image is None and status.kind is StatusKind.READY:
+            status = NO_IMAGE
+        self.status = status
+        self.status_changed.emit(status)
+        self.changed.emit()
+
+    def _set_auto_status(self, status: Status | None) -> None:
+        self._set_status(self._status_beside_auto if status is None else status)
+
+    # --- layers --------------------------------------------------------------------------
+
+    def labels_layers(self) -> list[Labels]:
+        """Return the layers that objects can be committed to."""
+        proposed = self.proposals.layer.layer
+        return [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(layer, Labels) and layer is not proposed
+        ]
+
+    def _active_changed(self) -> None:
+        self.pointing.follow_keys()
+        self.changed.emit()
+
+    def _layer_added(self, layer: Layer) -> None:
+        is_prompts = self.prompting.layer_added(layer)
+        if not is_prompts and layer.name not in (CURRENT, PROPOSED):
+            if isinstance(layer, Labels):
+                self._find_labels()
+            self.layers_changed.emit()
+
+    def _layer_removed(self, layer: Layer) -> None:
+        self.prompting.layer_removed(layer)
+        if isinstance(layer, Labels):
+            self.labelling.outputs.removed(layer)
+        if isinstance(layer, Image):
+            self.auto.forget(layer)
+            self.labelling.forget(layer)
+        self.layers_changed.emit()
+
+    def _find_labels(self) -> None:
+        if self.subject.image is not None:
+            self.labelling.outputs.find(
+                self.subject.image, self.labels_layers(), self.following.images()
+            )
+
+    def _leave_nothing(self) -> None:
+        """Take our layers away once no image is left to show something on."""
+        if self.subject.image is None and not self.closed:
+            self._remove_our_layers()
+
+    def _remove_our_layers(self) -> None:
+        self.masks.preview.remove()
+        self.prompting.layers.remove()
+        self.proposals.layer.remove()

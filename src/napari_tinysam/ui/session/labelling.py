@@ -1,0 +1,347 @@
+"""Objects in the labels layer: committed, edited, deleted, merged, split, painted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.errors import sentence
+from napari_tinysam.labels import Overlap
+from napari_tinysam.prompts import POSITIVE
+from napari_tinysam.ui.session.label_editor import LabelEditor
+from napari_tinysam.ui.session.label_edits import Stroke
+from napari_tinysam.ui.session.outputs import Outputs
+from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
+from napari_tinysam.ui.session.saving import Saving
+from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
+from napari_tinysam.ui.state.images import embedding_job
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.inference.cache import RecentEmbeddings
+    from napari_tinysam.masks import BoxedMask
+    from napari_tinysam.ui.session.embedder import Embedder
+    from napari_tinysam.ui.session.label_edits import LabelEdit
+    from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.masks import Masks
+    from napari_tinysam.ui.session.worker import Inference
+    from napari_tinysam.ui.state.candidates import Candidates
+    from napari_tinysam.ui.state.history import Step
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.subject import Subject
+
+
+class Labelling:
+    """Writes drafts and proposals into the labels of their image, and changes what is there.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where the labels layers are.
+    subject : Subject
+    inference : Inference
+        Where commits that wait are decoded, and files written.
+    cache : RecentEmbeddings
+        Of planes visited before.
+    embedder : Embedder
+        Has the model.
+    masks : Masks
+        Of the drafts.
+    notify : callable
+        ``notify(level, text)``.
+    on_drafts : callable
+        Called when the drafts of the shown plane were changed.
+    on_written : callable
+        Called with an image and its labels layer when objects on it were changed.
+    on_layer_made : callable
+        Called when a labels layer was added.
+    on_change : callable
+        Called when anything else that the dock shows has changed.
+
+    Attributes
+    ----------
+    overlap : Overlap
+        What a commit does to objects that are there.
+    offered : int or None
+        The labelled object that was clicked; a second click edits it.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        subject: Subject,
+        inference: Inference,
+        cache: RecentEmbeddings,
+        embedder: Embedder,
+        masks: Masks,
+        notify: Notify,
+        *,
+        on_drafts: Callable[[], None],
+        on_written: Callable[[Image, Labels], None],
+        on_layer_made: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._viewer = viewer
+        self._subject = subject
+        self._embedder = embedder
+        self._masks = masks
+        self._notify = notify
+        self._on_drafts = on_drafts
+        self._on_written = on_written
+        self._on_change = on_change
+        self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
+        self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
+        self.saving = Saving(inference, subject.memory, notify, on_change)
+        self.pending = PendingCommits(
+            inference, cache, self._write, self._commit_failed
+        )
+        self.overlap = Overlap.NEVER
+        self.offered: int | None = None
+
+    @property
+    def target(self) -> Labels | None:
+        """The labels layer that objects are committed to; None: made at the first commit."""
+        image = self._subject.image
+        return None if image is None else self.outputs.of(image)
+
+    def close(self) -> None:
+        """Give up what waits, and listen to no layer any more."""
+        self.pending.clear()
+        self.outputs.close()
+
+    # --- committing ----------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write all objects in the making into the labels layer, or let them wait for masks."""
+        drafts = self._subject.drafts.predictable
+        if not drafts:
+            self._notify("info", "Nothing to commit yet: click an object first.")
+            return
+        here = self._subject.here
+        if here is None:
+            return
+        image, plane = here
+        known = [each for commit in self._waiting for each in commit.drafts]
+        new = tuple(draft for draft in drafts if draft not in known)
+        if new:
+            state, contrast = self._subject.state, self._subject.memory.contrast
+            job = embedding_job(image, state, plane, contrast)
+            self.pending.add(PendingCommit(image, plane, *job, new, self.overlap))
+            self.settle()
+
+    def settle(self) -> None:
+        """Write the commits whose masks are there; see to it that the others come."""
+        for commit in self._waiting:
+            found = [self._masks.of(draft) for draft in commit.drafts]
+            candidates = [each for each in found if each is not None]
+            if len(candidates) < len(found):
+                self._masks.show()
+                break
+            self.pending.done([commit])
+            self._write(commit, candidates)
+        subject = self._subject
+        self.pending.decode(
+            self._embedder.predictor,
+            lambda each: each.image is subject.image and each.key == subject.key,
+        )
+
+    def waits(self, draft: ObjectDraft) -> bool:
+        """Whether an object of the shown plane waits to be committed."""
+        return any(draft in commit.drafts for commit in self._waiting)
+
+    def stop_waiting(self, plane: Plane | None) -> None:
+        """Commit nothing that waits on a plane of the image."""
+        self.pending.done(self.pending.of(self._subject.image, plane))
+
+    def forget(self, image: Image) -> None:
+        """Commit nothing that waits on an image that left the viewer, and say so."""
+        lost = self.pending.of_image(image)
+        self.pending.done(lost)
+        if lost:
+            self._notify(
+                "warning",
+                f"{image.name} was removed before what was committed there had a mask.",
+            )
+
+    @property
+    def _waiting(self) -> list[PendingCommit]:
+        return self.pending.of(self._subject.image, self._subject.plane)
+
+    def _write(self, commit: PendingCommit, found: list[Candidates]) -> None:
+        """Write what was committed into its labels, wherever the user is by now."""
+        image, plane = commit.image, commit.plane
+        if image not in self._viewer.layers:
+            return
+        before = self._subject.memory.state_of(image).drafts(plane)
+        there = {draft.prompts_key: draft for draft in before.filled}
+        # What was taken back meanwhile is not committed; another choice of mask holds.
+        masks = [
+            (there[draft.prompts_key], candidates)
+            for draft, candidates in zip(commit.drafts, found, strict=True)
+            if draft.prompts_key in there
+        ]
+        if not masks:
+            return
+        objects = [(c.mask(draft.candidate), draft.edited) for draft, c in masks]
+        written = self.editor.commit(image, plane, objects, commit.overlap)
+        if written is None:
+            return
+        edit, labels = written
+        gone = [d for (d, _), label in zip(masks, labels, strict=True) if label]
+        if len(gone) < len(masks):
+            self._notify(
+                "warning",
+                f"{len(masks) - len(gone)} of {len(masks)} objects were not committed: other "
+                "objects cover them. They are still there to be changed.",
+            )
+        left = [draft for draft in before.filled if draft not in gone]
+        if before.current.is_empty or before.current in gone:
+            left.append(ObjectDraft())
+        drafts = PlaneDrafts(tuple(left) or (ObjectDraft(),))
+        self._note(image, plane, "commit", edit, drafts)
+
+    def _commit_failed(self, commit: PendingCommit, error: Exception) -> None:
+        place = ", ".join(str(at) for at in commit.plane.index if at is not None)
+        where = f"plane {place} of {commit.image.name}" if place else commit.image.name
+        text = sentence(error, f"Objects on {where} were not committed")
+        self._notify("error", f"{text} Their prompts are still there.")
+
+    # --- objects that are there ----------------------------------------------------------
+
+    @property
+    def edited_id(self) -> int | None:
+        """Id of the labelled object that is edited."""
+        edited = self._subject.drafts.current.edited
+        return None if edited is None else edited.label
+
+    def id_at(self, xy: tuple[float, float] | None) -> int:
+        """Return the id at (x, y) of the shown plane; 0 where there is none."""
+        here = self._subject.here
+        return 0 if here is None or xy is None else self.editor.id_at(*here, xy)
+
+    def offer_edit(self, xy: tuple[float, float]) -> bool:
+        """Offer to edit the object at (x, y); edit it at the second click.
+
+        Returns
+        -------
+        bool
+            Whether the click was used up.
+        """
+        label = self.id_at(xy) if self.overlap is Overlap.NEVER else 0
+        if not label:
+            return False
+        if label == self.offered:
+            self.select(xy)
+        else:
+            self.offered = label
+            self._notify(
+                "info",
+                f"This is object {label} already. Click it once more to edit it.",
+            )
+            self._on_change()
+        return True
+
+    def select(self, xy: tuple[float, float]) -> None:
+        """Edit the object at (x, y)."""
+        if (here := self._subject.here) is None:
+            return
+        edited = self.editor.select(*here, xy)
+        if edited is not None:
+            draft = ObjectDraft(edited=edited)
+            drafts = self._subject.drafts.with_next().with_current(draft)
+            self._subject.state.change_drafts("selection", here[1], drafts)
+            self._on_drafts()
+
+    def delete(self) -> None:
+        """Remove the object that is edited, or the one under the cursor."""
+        if (here := self._subject.here) is None:
+            return
+        label, left = self.edited_id, PlaneDrafts()
+        if label is None:
+            label, left = self.id_at(self._subject.cursor), self._subject.drafts
+        if label:
+            self._note(*here, "delete", self.editor.delete(*here, label), left)
+        else:
+            self._notify("info", "Move over a labelled object, or edit one first.")
+
+    def merge(self, xy: tuple[float, float]) -> None:
+        """Merge the object at (x, y) into the one that is edited."""
+        if (here := self._subject.here) is not None and self.edited_id is not None:
+            self._note(*here, "merge", self.editor.merge(*here, xy, self.edited_id))
+
+    def split(self) -> None:
+        """Split the object that is edited, at the clicks inside it if there are two."""
+        if (here := self._subject.here) is None:
+            return
+        if self.edited_id is None:
+            self._notify("info", "Edit an object first (E), then split it (X).")
+            return
+        points = self._subject.drafts.current.points
+        seeds = [(p.x, p.y) for p in points if p.label == POSITIVE]
+        self._note(*here, "split", self.editor.split(*here, self.edited_id, seeds))
+
+    # --- proposals -----------------------------------------------------------------------
+
+    def labelled(self, plane: Plane) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a plane are labelled, (H, W); None without labels."""
+        image = self._subject.image
+        return None if image is None else self.editor.labelled(image, plane)
+
+    def paste(self, plane: Plane, masks: Sequence[BoxedMask]) -> LabelEdit | None:
+        """Write accepted proposals of a plane into the user's labels, with new ids."""
+        image = self._subject.image
+        if image is None:
+            return None
+        edit = self.editor.paste(image, plane, masks, self.overlap)
+        if edit is not None:
+            self.saving.changed(edit.layer)
+        return edit
+
+    # --- steps ---------------------------------------------------------------------------
+
+    def rewrite(self, step: Step, *, back: bool) -> bool:
+        """Take back, or do again, what a step wrote into labels.
+
+        Returns
+        -------
+        bool
+            False if the step was painting that napari's own undo took back before: it is no step.
+        """
+        self.stop_waiting(step.plane)
+        if step.edit is None:
+            return True
+        write = self.editor.take_back if back else self.editor.repeat
+        if write(step):
+            self.saving.changed(step.edit.layer)
+            return True
+        return not isinstance(step.edit, Stroke)
+
+    def _note(
+        self,
+        image: Image,
+        plane: Plane,
+        text: str,
+        edit: LabelEdit | None,
+        left: PlaneDrafts | None = None,
+    ) -> None:
+        """Make a change of the labels, and the drafts that are left, one step to take back."""
+        if edit is not None:
+            state = self._subject.memory.state_of(image)
+            state.change_drafts(text, plane, left or PlaneDrafts(), edit)
+            self.saving.changed(edit.layer)
+            self._on_written(image, edit.layer)
+
+    def _painted(self, layer: Labels, item: Any) -> None:
+        """Make what the user paints with napari's tools a step to take back, too."""
+        if self.editor.writing:
+            return
+        self.saving.changed(layer)
+        here, drafts = self._subject.here, self._subject.drafts
+        if here is not None and layer is self.outputs.of(here[0]):
+            stroke = Stroke(layer, tuple(item))
+            self._subject.state.change_drafts("painting", here[1], drafts, stroke)
+            self._on_change()

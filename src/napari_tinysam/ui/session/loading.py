@@ -1,0 +1,72 @@
+"""Loading a model, and what is prepared beside it so that later starts are faster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.session.triton_guard import triton_kept_out
+from napari_tinysam.ui.state.choices import read_choices
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.predictor import Predictor
+
+Progress = Callable[[int, int], None]
+LoadPredictor = Callable[[str, str, Progress], "Predictor"]
+Notify = Callable[[str, str], None]
+
+
+class Cancelled(Exception):
+    """Raised inside a download that the user stopped."""
+
+
+def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
+    """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
+    from napari_tinysam.inference.load import load_model
+
+    choices = read_choices()
+    with triton_kept_out():
+        return load_model(
+            name,
+            device=device,
+            precision=choices.precision,
+            threads=choices.threads,
+            progress=progress,
+        )
+
+
+def starts_slowly(name: str, device: str) -> bool:
+    """Whether the model is loaded for the first time on this computer, and slower than later."""
+    from napari_tinysam.inference.runtime.choice import needs_preparing
+
+    with triton_kept_out():
+        return needs_preparing(name, device, read_choices().precision)
+
+
+def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) -> bool:
+    """Begin to convert the model for a faster runtime, in a process beside napari.
+
+    Returns
+    -------
+    bool
+        Whether that is needed; if so, `on_end` is called from another thread when it has ended.
+    """
+    from napari_tinysam.inference.runtime.choice import prepare_in_background
+
+    return prepare_in_background(name, predictor.model_id, on_end)
+
+
+def import_ahead() -> None:
+    """Import what napari's first Labels layer needs, which would freeze the window for a while."""
+    for module in ("pandas", "skimage.color.colorconv"):
+        with contextlib.suppress(ImportError):  # napari says so itself when it needs it
+            importlib.import_module(module)
+
+
+def has_faster(predictor: Predictor) -> bool:
+    """Whether loading the model again gives a faster one: it was converted in the meantime."""
+    from napari_tinysam.inference.runtime.choice import is_prepared
+
+    return is_prepared(predictor.model_id)

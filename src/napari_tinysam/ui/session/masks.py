@@ -1,0 +1,158 @@
+"""Masks of the objects in the making: asked for, remembered, and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.canvas.preview import Preview
+from napari_tinysam.ui.session.predictions import Predictions
+from napari_tinysam.ui.state.images import put_above
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from napari.components import ViewerModel
+
+    from napari_tinysam.masks import BoxedMask
+    from napari_tinysam.ui.session.embedder import Embedder
+    from napari_tinysam.ui.session.worker import Inference
+    from napari_tinysam.ui.state.candidates import Candidates
+    from napari_tinysam.ui.state.drafts import ObjectDraft
+    from napari_tinysam.ui.state.subject import Subject
+
+
+class Masks:
+    """Knows the masks of the drafts on the shown plane, and shows them.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where they are drawn.
+    subject : Subject
+    inference : Inference
+        Where prompts are decoded.
+    embedder : Embedder
+        Has the model and the embedding of the plane.
+    resume : callable
+        Begins to embed the plane again if the user cancelled that; returns whether it did.
+    on_found : callable
+        Called when masks of the shown plane came in.
+    on_error : callable
+        Called with what went wrong.
+    on_shown : callable
+        Called when other masks are shown.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        subject: Subject,
+        inference: Inference,
+        embedder: Embedder,
+        *,
+        resume: Callable[[], bool],
+        on_found: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        on_shown: Callable[[], None],
+    ) -> None:
+        self._viewer = viewer
+        self._subject = subject
+        self._embedder = embedder
+        self._resume = resume
+        self._on_found = on_found
+        self._on_shown = on_shown
+        self._predictions = Predictions(inference, self._found, on_error)
+        self.preview = Preview(viewer)
+
+    def of(self, draft: ObjectDraft) -> Candidates | None:
+        """Return the masks of a draft of the shown plane; None while they are not known."""
+        return self._predictions.get(self._subject.key, draft)
+
+    def known(self) -> list[BoxedMask]:
+        """Return the masks of all drafts that have one; an edited object has its own."""
+        masks = []
+        for draft in self._subject.drafts.filled:
+            found = self.of(draft)
+            if found is not None:
+                masks.append(found.mask(draft.candidate))
+            elif draft.edited is not None:
+                masks.append(draft.edited.mask)
+        return masks
+
+    def show(self) -> None:
+        """Draw the masks of all drafts that have one, and ask for those that are missing."""
+        if self._subject.here is None:
+            return
+        masks, drafts = self.known(), self._subject.drafts.predictable
+        waits = any(self.of(draft) is None for draft in drafts)
+        if waits:
+            self._ask(drafts)
+        if masks or not waits:  # while a mask is computed, the last one stays
+            self._draw(masks)
+        self._on_shown()
+
+    def show_hover(self, mask: BoxedMask | None) -> None:
+        """Draw what is under the cursor with the masks of the drafts."""
+        self._draw(self.known(), [] if mask is None else [mask])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model can be asked about the shown plane."""
+        embedder = self._embedder
+        return embedder.embedding is not None and embedder.predictor is not None
+
+    def hover(
+        self, draft: ObjectDraft, on_found: Callable[[Hashable, Candidates], None]
+    ) -> None:
+        """Ask for the masks of what might become a draft, in place of the last such wish.
+
+        Parameters
+        ----------
+        draft : ObjectDraft
+        on_found : callable
+            Called with the key of the plane and the masks.
+        """
+        embedding, predictor = self._embedder.embedding, self._embedder.predictor
+        key = self._subject.key
+        if embedding is not None and predictor is not None:
+            self._predictions.hover(
+                key, predictor, embedding, draft, lambda found: on_found(key, found)
+            )
+
+    def stop_hover(self) -> None:
+        """Ask for nothing under the cursor any more."""
+        self._predictions.stop_hover()
+
+    def stop(self) -> None:
+        """Ask for nothing any more; what is known stays."""
+        self._predictions.stop()
+
+    def forget(self) -> None:
+        """Forget all masks: the model is another one."""
+        self._predictions.clear()
+
+    def _ask(self, drafts: Sequence[ObjectDraft]) -> None:
+        if self._resume():
+            return
+        embedding, predictor = self._embedder.embedding, self._embedder.predictor
+        if embedding is not None and predictor is not None:
+            self._predictions.ask(self._subject.key, predictor, embedding, drafts)
+
+    def _found(self, key: Hashable) -> None:
+        if key == self._subject.key:
+            self._on_found()
+
+    def _draw(
+        self, masks: Sequence[BoxedMask], hover: Sequence[BoxedMask] = ()
+    ) -> None:
+        here = self._subject.here
+        if here is None:
+            return
+        draft = self._subject.drafts.current
+        current = draft.edited is not None or (
+            not draft.is_empty and self.of(draft) is not None
+        )
+        self.preview.show(*here, masks, hover=hover, current=current)
+        if self.preview.layer is not None:
+            put_above(self._viewer, self.preview.layer, here[0])

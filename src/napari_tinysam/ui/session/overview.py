@@ -1,0 +1,251 @@
+"""What the dock and the hints read of a session: nothing here changes anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Image
+
+from napari_tinysam.ui.canvas.user_prompts import holds_prompts
+from napari_tinysam.ui.session.outputs import committed_name
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_tinysam.labels import Overlap
+    from napari_tinysam.ui.session.assembly import Assembly
+    from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.state.drafts import PlaneDrafts
+    from napari_tinysam.ui.state.images import ImageState
+    from napari_tinysam.ui.state.mode import Mode
+    from napari_tinysam.ui.state.planes import Contrast, Plane
+    from napari_tinysam.ui.state.status import Status
+
+
+class Overview:
+    """Read-only properties over the parts of a session."""
+
+    _parts: Assembly
+    saving: Saving
+
+    @property
+    def active(self) -> bool:
+        """Whether mouse and keys are ours."""
+        return self._parts.pointing.active
+
+    @property
+    def status(self) -> Status:
+        """What the session is doing or waiting for."""
+        return self._parts.status
+
+    # --- the image, its plane, the model -------------------------------------------------
+
+    @property
+    def image(self) -> Image | None:
+        """The image that is segmented."""
+        return self._parts.subject.image
+
+    @property
+    def shown_plane(self) -> Plane | None:
+        """The plane that can be segmented; None while there is none."""
+        return self._parts.subject.plane
+
+    def image_layers(self) -> list[Image]:
+        """Return the layers that can be segmented, in the order of the layer list."""
+        return self._parts.following.images()
+
+    def state_of(self, image: Image) -> ImageState:
+        """Return what is kept of an image."""
+        return self._parts.subject.memory.state_of(image)
+
+    @property
+    def hidden_by(self) -> str | None:
+        """Name of the image that is seen instead of the segmented one; None if none is."""
+        image, layers = self.image, self._parts.viewer.layers
+        if image is None or image not in layers:
+            return None
+        for layer in reversed(layers[layers.index(image) + 1 :]):
+            opaque = str(layer.blending) != "additive" and layer.opacity > 0.99
+            if isinstance(layer, Image) and layer.visible and opaque:
+                return str(layer.name)
+        return None
+
+    @property
+    def channel(self) -> int | None:
+        """Which channel is shown and segmented; None where there are none."""
+        return self._parts.following.channel
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels there may be; 1: no choice."""
+        return self._parts.following.channel_count
+
+    @property
+    def contrast(self) -> Contrast:
+        """Which values are black and white for the model."""
+        return self._parts.subject.memory.contrast
+
+    @property
+    def model_name(self) -> str:
+        """Registry name or file of the model."""
+        return self._parts.embedder.name
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as chosen."""
+        return self._parts.embedder.device
+
+    @property
+    def model_failure(self) -> str:
+        """Why the bundled model stands in for the chosen one; "" if it does not."""
+        return self._parts.embedder.failure
+
+    # --- what a click does ---------------------------------------------------------------
+
+    @property
+    def mode(self) -> Mode:
+        """What a click does."""
+        return self._parts.modes.value
+
+    @property
+    def sign(self) -> int:
+        """What a plain click means: POSITIVE or NEGATIVE."""
+        return self._parts.prompting.sign
+
+    @property
+    def new_objects(self) -> bool:
+        """Whether a click far from the current object begins another one."""
+        return self._parts.subject.memory.new_objects
+
+    @property
+    def hover_enabled(self) -> bool:
+        """Whether the mask under the cursor is shown before a click."""
+        return self._parts.prompting.hover_enabled
+
+    @property
+    def click_means(self) -> str:
+        """What a click would do: "another" object, "part" of the current one, or ""."""
+        return self._parts.prompting.click_means
+
+    @property
+    def offered(self) -> int | None:
+        """An object that was clicked although it is labelled; a second click edits it."""
+        return self._parts.labelling.offered
+
+    @property
+    def other_tool(self) -> str | None:
+        """Name of napari's tool that has the mouse instead of us, as it is written in napari.
+
+        None where clicks are ours, or draw prompts.
+        """
+        active = self._parts.viewer.layers.selection.active
+        if active is None or str(active.mode) == "pan_zoom" or holds_prompts(active):
+            return None
+        return str(active.mode).replace("_", " ")
+
+    def key_works(self, method: str) -> bool:
+        """Whether the key of a method is ours where the user is now."""
+        return self._parts.pointing.keys.works(method)
+
+    # --- objects in the making -----------------------------------------------------------
+
+    @property
+    def drafts(self) -> PlaneDrafts:
+        """The objects in the making on the shown plane."""
+        return self._parts.subject.drafts
+
+    @property
+    def object_count(self) -> int:
+        """How many objects are in the making on the shown plane."""
+        return len(self.drafts.filled)
+
+    @property
+    def uncommitted_count(self) -> int:
+        """How many objects are in the making, on all planes of all images."""
+        return sum(
+            state.draft_count
+            for image, state in self._parts.subject.memory.states.items()
+            if image in self._parts.viewer.layers
+        )
+
+    @property
+    def candidate_scores(self) -> tuple[float, ...]:
+        """Predicted IoU of the current object's masks, small to large; empty without a mask."""
+        return self._parts.prompting.scores
+
+    @property
+    def candidate(self) -> int | None:
+        """Which of its masks the current object has: 0 the smallest, 2 the largest."""
+        return self._parts.prompting.candidate
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether the current object's mask is there and has not one pixel."""
+        return self._parts.prompting.sees_nothing
+
+    @property
+    def can_commit(self) -> bool:
+        """Whether an object in the making has, or will have, a mask."""
+        return bool(self.drafts.predictable)
+
+    @property
+    def can_clear(self) -> bool:
+        """Whether there is anything that is not committed."""
+        return not self.drafts.is_empty
+
+    # --- labels --------------------------------------------------------------------------
+
+    def labels_layers(self) -> list[Labels]:
+        """Return the layers that objects can be committed to."""
+        return self._parts.labels_layers()
+
+    def unsaved_layers(self) -> list[Labels]:
+        """Return the labels layers with changes that are in no file."""
+        return [each for each in self.labels_layers() if not self.saving.is_saved(each)]
+
+    @property
+    def target(self) -> Labels | None:
+        """The labels layer that objects are committed to; None: made at the first commit."""
+        return self._parts.labelling.target
+
+    @property
+    def new_target_name(self) -> str:
+        """Name of the layer that is made where there is none."""
+        return "" if self.image is None else committed_name(self.image)
+
+    @property
+    def overlap(self) -> Overlap:
+        """What a commit does to objects that are there."""
+        return self._parts.labelling.overlap
+
+    @property
+    def edited_id(self) -> int | None:
+        """Id of the labelled object that is edited."""
+        return self._parts.labelling.edited_id
+
+    @property
+    def can_edit(self) -> bool:
+        """Whether a labelled object is edited, and can be deleted, merged or split."""
+        return self.edited_id is not None
+
+    # --- history -------------------------------------------------------------------------
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` takes back; "" if nothing."""
+        return self._parts.undoing.undo_text
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` does again; "" if nothing."""
+        return self._parts.undoing.redo_text
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self.undo_text)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        return bool(self.redo_text)

@@ -1,0 +1,74 @@
+"""Undo and redo: what was done on an image, taken back where it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.labelling import Labelling
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.subject import Subject
+
+
+class Undoing:
+    """Steps back and forth through the history of the image that is segmented.
+
+    Parameters
+    ----------
+    subject : Subject
+    labelling : Labelling
+        Takes back what was written into labels.
+    go_to : callable
+        Shows a plane, so that what changes on it is seen.
+    on_step : callable
+        Called when a step was taken back or done again.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        labelling: Labelling,
+        *,
+        go_to: Callable[[Plane], None],
+        on_step: Callable[[], None],
+    ) -> None:
+        self._subject = subject
+        self._labelling = labelling
+        self._go_to = go_to
+        self._on_step = on_step
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` takes back; "" if nothing."""
+        subject = self._subject
+        return "" if subject.image is None else subject.state.history.undo_text
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` does again; "" if nothing."""
+        subject = self._subject
+        return "" if subject.image is None else subject.state.history.redo_text
+
+    def undo(self) -> None:
+        """Take back the last step, wherever it was."""
+        self._step(back=True)
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        self._step(back=False)
+
+    def _step(self, *, back: bool) -> None:
+        if self._subject.image is None:
+            return
+        state = self._subject.state
+        while step := state.history.undo() if back else state.history.redo():
+            if self._labelling.rewrite(step, back=back):
+                break
+        else:
+            return
+        state.set_drafts(step.plane, step.before if back else step.after)
+        proposed = step.proposed_before if back else step.proposed_after
+        state.set_proposed(step.plane, proposed)
+        self._go_to(step.plane)
+        self._on_step()
