@@ -92,7 +92,8 @@ def test_moving_a_point_leaves_the_others_as_they_are(desk: Desk) -> None:
     points = desk.viewer.layers["point_prompts"]
     positive, negative = desk.session.drafts.current.points
     points.mode = "select"
-    points._move([1], points.data[1] + (5, 0))
+    for place in ((80, 140), (85, 140)):  # pressed, dragged
+        points._move([1], np.array(place))
     assert desk.session.drafts.current.points[0] is positive
     assert desk.session.drafts.current.points[1].label == negative.label
     assert desk.session.drafts.current.points[1].y > negative.y

@@ -9,7 +9,7 @@ user brought are another matter: see `user_prompts`. The names are micro-sam's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -52,7 +52,7 @@ _Row = TypeVar("_Row", PointPrompt, Box)
 
 
 class PromptLayers:
-    """Shows the drafts of the shown plane in two layers, and says what the user changed there.
+    """Shows the drafts of the shown plane in two layers, and takes up what the user changes there.
 
     Parameters
     ----------
@@ -60,21 +60,15 @@ class PromptLayers:
         Where the layers go.
     subject : Subject
         Has the image, the plane and the drafts.
-    on_points, on_boxes : callable
-        Called with what the user made of the points, the boxes.
     """
 
     def __init__(
         self,
         viewer: ViewerModel,
         subject: Subject,
-        on_points: Callable[[list[PointPrompt]], None],
-        on_boxes: Callable[[list[Box]], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
-        self._on_points = on_points
-        self._on_boxes = on_boxes
         self._image: Image | None = None  # of the layers
         # The prompt in each row of a layer, for the plane it was written for; None in a row that
         # holds no prompt.
@@ -264,7 +258,8 @@ class PromptLayers:
                 rows[at] = PointPrompt(row.x, row.y, label)
         before, self._point_rows = self._point_rows, rows
         if _prompts(rows) != _prompts(before):
-            self._on_points(_prompts(rows))
+            drafts = self._subject.drafts.with_points(_prompts(rows))
+            self._subject.change_drafts("points", drafts)
 
     def _boxes_changed(self, event: Any) -> None:
         layer, plane = self.boxes, self._written_for
@@ -277,7 +272,8 @@ class PromptLayers:
         ]
         before, self._box_rows = self._box_rows, rows
         if _prompts(rows) != _prompts(before):
-            self._on_boxes(_prompts(rows))
+            drafts = self._subject.drafts.with_boxes(_prompts(rows))
+            self._subject.change_drafts("boxes", drafts)
 
     def _is_users(self, event: Any) -> bool:
         """Whether an event is a change of the user's that is over; features have no action."""

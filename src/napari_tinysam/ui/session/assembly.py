@@ -56,7 +56,6 @@ class Assembly:
     """
 
     status_changed = Signal(Status)
-    changed = Signal()
     layers_changed = Signal()
 
     def __init__(
@@ -75,7 +74,8 @@ class Assembly:
         self.cache = RecentEmbeddings()
         self.closed = False
         self.status = self._status_beside_auto = NO_IMAGE
-        changed, listed = self.changed.emit, self.layers_changed.emit
+        subject.drafts_changed.connect(self._drafts_changed)
+        listed = self.layers_changed.emit
         self.embedder = Embedder(
             inference,
             load_predictor,
@@ -92,7 +92,6 @@ class Assembly:
             resume=self._resume,
             on_found=self._show_masks,
             on_error=self._decoding_failed,
-            on_shown=changed,
         )
         self.labelling = Labelling(
             viewer,
@@ -102,18 +101,14 @@ class Assembly:
             self.embedder,
             self.masks,
             notify,
-            on_drafts=self._drafts_changed,
             on_written=self._labels_written,
             on_layer_made=listed,
-            on_change=changed,
         )
         self.prompting = Prompting(
             viewer,
             subject,
             self.masks,
             waits=self.labelling.waits,
-            on_drafts=self._drafts_changed,
-            on_change=changed,
         )
         self.proposals = ShownProposals(
             viewer,
@@ -122,7 +117,6 @@ class Assembly:
             self.modes,
             notify,
             on_decided=self.prompting.stop_hover,
-            on_change=changed,
         )
         self.auto = AutoSegmenter(
             inference,
@@ -132,7 +126,6 @@ class Assembly:
             scene=self._scene,
             labelled=self.labelling.labelled,
             on_status=self._set_auto_status,
-            on_change=changed,
         )
         self.pointing = Pointing(
             viewer,
@@ -143,7 +136,6 @@ class Assembly:
             self.labelling,
             self.proposals,
             call=call,
-            on_change=changed,
         )
         self.following = Following(
             viewer,
@@ -244,7 +236,7 @@ class Assembly:
 
     def _labels_written(self, image: Image, layer: Labels) -> None:
         if image is not self.subject.image:
-            self.changed.emit()
+            self.subject.changed.emit()
             return
         selection = self.viewer.layers.selection
         if selection.active in (None, image, self.masks.preview.layer):
@@ -295,7 +287,7 @@ class Assembly:
             status = NO_IMAGE
         self.status = status
         self.status_changed.emit(status)
-        self.changed.emit()
+        self.subject.changed.emit()
 
     def _set_auto_status(self, status: Status | None) -> None:
         self._set_status(self._status_beside_auto if status is None else status)
@@ -313,7 +305,7 @@ class Assembly:
 
     def _active_changed(self) -> None:
         self.pointing.follow_keys()
-        self.changed.emit()
+        self.subject.changed.emit()
 
     def _layer_added(self, layer: Layer) -> None:
         is_prompts = self.prompting.layer_added(layer)

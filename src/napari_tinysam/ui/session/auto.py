@@ -48,8 +48,6 @@ class AutoSegmenter:
         Returns which pixels of a plane are labelled, (H, W) bool; None without labels.
     on_status : callable
         Called with a `Status`; None: there is none of auto-segmentation's any more.
-    on_change : callable
-        Called when anything that the dock shows has changed.
     """
 
     def __init__(
@@ -62,7 +60,6 @@ class AutoSegmenter:
         scene: Callable[[], EmbeddedPlane | None],
         labelled: Labelled,
         on_status: Callable[[Status | None], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._inference = inference
         self._subject = subject
@@ -71,7 +68,6 @@ class AutoSegmenter:
         self._scene = scene
         self._labelled = labelled
         self._on_status = on_status
-        self._on_change = on_change
         self._run: Run | None = None
         self._waits = False  # for the embedding
 
@@ -93,7 +89,7 @@ class AutoSegmenter:
     def set_region(self, region: Region) -> None:
         """Choose where objects are looked for."""
         self._subject.memory.region = region
-        self._on_change()
+        self._subject.changed.emit()
 
     # --- begin and end -------------------------------------------------------------------
 
@@ -105,7 +101,7 @@ class AutoSegmenter:
         scene = self._scene()
         self._waits = scene is None
         if scene is None:
-            self._on_change()
+            self._subject.changed.emit()
             return
         region = region_mask(
             self.region, scene.image, scene.plane, self._subject.last_box
@@ -138,7 +134,7 @@ class AutoSegmenter:
         self._waits = False
         if self._run is not None:
             self._run.stopped = True
-        self._on_change()
+        self._subject.changed.emit()
 
     def forget(self, image: Image) -> None:
         """Stop what is done with an image: it is gone, or has other data."""

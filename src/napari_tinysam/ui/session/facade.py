@@ -70,7 +70,7 @@ class AnnotationSession(Overview):
         self.say = notify
         self.saving = parts.labelling.saving
         self.proposals, self.auto = parts.proposals, parts.auto
-        self.changed, self.status_changed = parts.changed, parts.status_changed
+        self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
         parts.start(model_name, device)
@@ -227,7 +227,7 @@ class AnnotationSession(Overview):
         self._parts.labelling.offered = None
         self._parts.labelling.stop_waiting(self.shown_plane)
         if self.can_clear:
-            self._parts.prompting.set_drafts(PlaneDrafts(), "clear")
+            self._parts.subject.change_drafts("clear", PlaneDrafts())
         self.changed.emit()
 
     def set_candidate(self, candidate: int) -> None:

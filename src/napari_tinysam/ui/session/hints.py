@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_tinysam.ui.session.facade import StatusKind
 from napari_tinysam.ui.state.mode import Mode
+from napari_tinysam.ui.state.status import StatusKind
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.facade import AnnotationSession
+    from napari_tinysam.ui.session.overview import Overview
 
 _BY_STATUS = {
     StatusKind.NO_IMAGE: (
@@ -35,7 +35,7 @@ _FIRST_TIME = {
 }
 
 
-def hint(session: AnnotationSession) -> str:
+def hint(session: Overview) -> str:
     """Say what the user can do next."""
     kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
     if session.status.first_time and kind in _FIRST_TIME:
@@ -73,7 +73,7 @@ def hint(session: AnnotationSession) -> str:
     return "Move over an object and click it. Shift+drag draws a box."
 
 
-def blocked(session: AnnotationSession) -> str:
+def blocked(session: Overview) -> str:
     """Say why nothing can be clicked now; "" if it can."""
     if session.image is None:
         return "Open an image first."

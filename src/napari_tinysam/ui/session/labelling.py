@@ -53,14 +53,10 @@ class Labelling:
         Of the drafts.
     notify : callable
         ``notify(level, text)``.
-    on_drafts : callable
-        Called when the drafts of the shown plane were changed.
     on_written : callable
         Called with an image and its labels layer when objects on it were changed.
     on_layer_made : callable
         Called when a labels layer was added.
-    on_change : callable
-        Called when anything else that the dock shows has changed.
 
     Attributes
     ----------
@@ -80,22 +76,18 @@ class Labelling:
         masks: Masks,
         notify: Notify,
         *,
-        on_drafts: Callable[[], None],
         on_written: Callable[[Image, Labels], None],
         on_layer_made: Callable[[], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
         self._embedder = embedder
         self._masks = masks
         self._notify = notify
-        self._on_drafts = on_drafts
         self._on_written = on_written
-        self._on_change = on_change
         self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
         self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
-        self.saving = Saving(inference, subject.memory, notify, on_change)
+        self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
         self.pending = PendingCommits(
             inference, cache, self._write, self._commit_failed
         )
@@ -242,7 +234,7 @@ class Labelling:
                 "info",
                 f"This is object {label} already. Click it once more to edit it.",
             )
-            self._on_change()
+            self._subject.changed.emit()
         return True
 
     def select(self, xy: tuple[float, float]) -> None:
@@ -253,8 +245,7 @@ class Labelling:
         if edited is not None:
             draft = ObjectDraft(edited=edited)
             drafts = self._subject.drafts.with_next().with_current(draft)
-            self._subject.state.change_drafts("selection", here[1], drafts)
-            self._on_drafts()
+            self._subject.change_drafts("selection", drafts)
 
     def delete(self) -> None:
         """Remove the object that is edited, or the one under the cursor."""
@@ -344,4 +335,4 @@ class Labelling:
         if here is not None and layer is self.outputs.of(here[0]):
             stroke = Stroke(layer, tuple(item))
             self._subject.state.change_drafts("painting", here[1], drafts, stroke)
-            self._on_change()
+            self._subject.changed.emit()

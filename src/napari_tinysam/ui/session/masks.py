@@ -40,8 +40,6 @@ class Masks:
         Called when masks of the shown plane came in.
     on_error : callable
         Called with what went wrong.
-    on_shown : callable
-        Called when other masks are shown.
     """
 
     def __init__(
@@ -54,14 +52,12 @@ class Masks:
         resume: Callable[[], bool],
         on_found: Callable[[], None],
         on_error: Callable[[Exception], None],
-        on_shown: Callable[[], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
         self._embedder = embedder
         self._resume = resume
         self._on_found = on_found
-        self._on_shown = on_shown
         self._predictions = Predictions(inference, self._found, on_error)
         self.preview = Preview(viewer)
 
@@ -90,7 +86,7 @@ class Masks:
             self._ask(drafts)
         if masks or not waits:  # while a mask is computed, the last one stays
             self._draw(masks)
-        self._on_shown()
+        self._subject.changed.emit()
 
     def show_hover(self, mask: BoxedMask | None) -> None:
         """Draw what is under the cursor with the masks of the drafts."""

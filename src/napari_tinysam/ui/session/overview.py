@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.labels import Overlap
     from napari_tinysam.ui.session.assembly import Assembly
+    from napari_tinysam.ui.session.proposals import ShownProposals
     from napari_tinysam.ui.session.saving import Saving
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.images import ImageState
@@ -27,6 +28,7 @@ class Overview:
 
     _parts: Assembly
     saving: Saving
+    proposals: ShownProposals
 
     @property
     def active(self) -> bool:

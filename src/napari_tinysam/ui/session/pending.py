@@ -77,9 +77,6 @@ class PendingCommits:
         self._waiting: list[PendingCommit] = []
         self._begun: set[PendingCommit] = set()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def of(self, image: Image | None, plane: Plane | None) -> list[PendingCommit]:
         """Return the commits of a plane, in order."""
         return [
@@ -114,12 +111,11 @@ class PendingCommits:
                 self._begun.add(commit)
                 self._submit(commit, predictor)
 
-    def clear(self) -> list[PendingCommit]:
-        """Give up all that wait; return them."""
-        left, self._waiting = self._waiting, []
+    def clear(self) -> None:
+        """Give up all that wait."""
+        self._waiting.clear()
         self._begun.clear()
         self._queue.clear()
-        return left
 
     def _submit(self, commit: PendingCommit, predictor: Predictor) -> None:
         key = (commit.key, predictor.model_id)

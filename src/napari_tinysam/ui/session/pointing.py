@@ -33,8 +33,6 @@ class Pointing:
         What clicks act on.
     call : callable
         Called with the method of the session that a key stands for.
-    on_change : callable
-        Called when the mode or what the mouse does has changed.
 
     Attributes
     ----------
@@ -53,7 +51,6 @@ class Pointing:
         proposals: ShownProposals,
         *,
         call: Callable[[str], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
@@ -62,7 +59,6 @@ class Pointing:
         self._prompting = prompting
         self._labelling = labelling
         self._proposals = proposals
-        self._on_change = on_change
         self._mouse = MouseTool(viewer, self)
         self.keys = KeyBinder(viewer, call)
         self.active = False
@@ -134,7 +130,7 @@ class Pointing:
     def _mode_changed(self, mode: Mode | None = None) -> None:
         self._labelling.offered = None
         self.stop_hover()
-        self._on_change()
+        self._subject.changed.emit()
 
     # --- the mouse -----------------------------------------------------------------------
 

@@ -46,11 +46,6 @@ class Predictions:
         self._asked: set[_Key] = set()
         self._epoch = 0  # of the model: what an older one still says is dropped
 
-    @property
-    def pending(self) -> bool:
-        """Whether masks are being computed."""
-        return bool(self._asked)
-
     def get(self, plane: Hashable, draft: ObjectDraft) -> Candidates | None:
         """Return the masks of a draft, if they are known."""
         return self._known.get((plane, draft.prompts_key))

@@ -13,7 +13,7 @@ from napari_tinysam.ui.state.drafts import PlaneDrafts, PointPrompt
 from napari_tinysam.ui.state.next_click import alone, begins_another
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -37,10 +37,6 @@ class Prompting:
         Of the drafts.
     waits : callable
         Whether a draft waits to be committed: it takes no more prompts.
-    on_drafts : callable
-        Called when the drafts of the shown plane were changed.
-    on_change : callable
-        Called when anything else that the dock shows has changed.
 
     Attributes
     ----------
@@ -59,18 +55,12 @@ class Prompting:
         masks: Masks,
         *,
         waits: Callable[[ObjectDraft], bool],
-        on_drafts: Callable[[], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._subject = subject
         self._masks = masks
         self._waits = waits
-        self._on_drafts = on_drafts
-        self._on_change = on_change
         self._hovered: tuple[float, float] | None = None
-        self.layers = PromptLayers(
-            viewer, subject, self._points_edited, self._boxes_edited
-        )
+        self.layers = PromptLayers(viewer, subject)
         self.user_prompts = UserPrompts(self.read_user_prompts)
         self.sign = POSITIVE
         self.hover_enabled = True
@@ -80,12 +70,6 @@ class Prompting:
         """Write the prompts of the shown plane into the prompt layers; nothing hovers."""
         self._hovered = None
         self.layers.show()
-
-    def set_drafts(self, drafts: PlaneDrafts, text: str) -> None:
-        """Replace the drafts of the shown plane as one step that can be taken back."""
-        if self._subject.plane is not None:
-            self._subject.state.change_drafts(text, self._subject.plane, drafts)
-            self._on_drafts()
 
     # --- hovering ------------------------------------------------------------------------
 
@@ -173,7 +157,7 @@ class Prompting:
         """Tell what a click would do, where it is not just a mask."""
         if what != self.click_means:
             self.click_means = what
-            self._on_change()
+            self._subject.changed.emit()
 
     # --- clicks and boxes ----------------------------------------------------------------
 
@@ -181,7 +165,7 @@ class Prompting:
         """Switch what a plain click means."""
         self.sign = NEGATIVE if self.sign == POSITIVE else POSITIVE
         self.layers.set_sign(self.sign)
-        self._on_change()
+        self._subject.changed.emit()
 
     def add_point(self, xy: tuple[float, float], label: int) -> None:
         """Add a point to the current object, or to the one that it begins."""
@@ -189,7 +173,7 @@ class Prompting:
         if label == POSITIVE and self._begins_another(xy):
             drafts = drafts.with_next_at(xy)
         draft = drafts.current.with_point(PointPrompt(*xy, label))
-        self.set_drafts(drafts.with_current(draft), "point")
+        self._subject.change_drafts("point", drafts.with_current(draft))
 
     def is_done_by(self, xy: tuple[float, float] | None) -> bool:
         """Whether a click at (x, y) left nothing for a second one there to do."""
@@ -219,7 +203,7 @@ class Prompting:
         else:
             drafts = self._open_drafts()
             draft = drafts.current.with_box(box)
-            self.set_drafts(drafts.with_current(draft), "box")
+            self._subject.change_drafts("box", drafts.with_current(draft))
 
     def take_hovered(self) -> bool:
         """Take the mask under the cursor as a new object; return whether there was one."""
@@ -231,7 +215,7 @@ class Prompting:
     def next_object(self) -> None:
         """Keep the current object as it is and start another."""
         if not self._subject.drafts.current.is_empty:
-            self.set_drafts(self._subject.drafts.with_next(), "next object")
+            self._subject.change_drafts("next object", self._subject.drafts.with_next())
 
     def _open_drafts(self) -> PlaneDrafts:
         """Return the drafts; the current one is not one that only waits to be committed."""
@@ -267,7 +251,7 @@ class Prompting:
         if self.candidate not in (None, candidate):
             drafts = self._subject.drafts
             draft = replace(drafts.current, candidate=candidate)
-            self.set_drafts(drafts.with_current(draft), "choice of mask")
+            self._subject.change_drafts("choice of mask", drafts.with_current(draft))
 
     # --- prompt layers -------------------------------------------------------------------
 
@@ -288,7 +272,7 @@ class Prompting:
             return
         drafts = self.user_prompts.merged(*here, self._subject.drafts)
         if drafts != self._subject.drafts:
-            self.set_drafts(drafts, "prompts of a layer")
+            self._subject.change_drafts("prompts of a layer", drafts)
 
     def layer_added(self, layer: Layer) -> bool:
         """Read a layer that holds prompts of the user; return whether it holds any prompts."""
@@ -302,9 +286,3 @@ class Prompting:
         """Let go of a layer that left the viewer."""
         self.layers.layer_removed(layer)
         self.user_prompts.unfollow(layer)
-
-    def _points_edited(self, points: Sequence[PointPrompt]) -> None:
-        self.set_drafts(self._subject.drafts.with_points(points), "points")
-
-    def _boxes_edited(self, boxes: Sequence[Box]) -> None:
-        self.set_drafts(self._subject.drafts.with_boxes(boxes), "boxes")

@@ -54,8 +54,6 @@ class ShownProposals:
         ``notify(level, text)``.
     on_decided : callable
         Called when proposals were replaced.
-    on_change : callable
-        Called when anything that the dock shows has changed.
     """
 
     def __init__(
@@ -67,14 +65,12 @@ class ShownProposals:
         notify: Notify,
         *,
         on_decided: Callable[[], None],
-        on_change: Callable[[], None],
     ) -> None:
         self._subject = subject
         self._labels = labelling
         self._modes = modes
         self._notify = notify
         self._on_decided = on_decided
-        self._on_change = on_change
         self._labelling: ProposalLabelling | None = None  # as it is drawn
         self._found: _Found | None = None
         self.layer = ProposalLayer(viewer)
@@ -182,7 +178,7 @@ class ShownProposals:
         state.change_proposed(text, plane, after, edit)
         self._on_decided()
         self.show()
-        self._on_change()
+        self._subject.changed.emit()
 
     def _decide(
         self, after: Proposed | None, text: str, edit: Edit | None = None
@@ -214,7 +210,7 @@ class ShownProposals:
         if (here := self._subject.here) is not None:
             self._show(*here)
         if self.count != before:
-            self._on_change()
+            self._subject.changed.emit()
 
     def show_found(
         self, image: Image, plane: Plane, shown: npt.NDArray[np.int32]

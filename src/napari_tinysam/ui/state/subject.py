@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_tinysam.ui.state.drafts import Box
+    from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.images import ImageState, Memory
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
@@ -34,7 +37,12 @@ class Subject:
         Tells the embedding of the plane from all others; None without a plane.
     cursor : (float, float) or None
         (x, y) of the mouse in pixels of the plane; None beside it.
+    drafts_changed, changed : Signal
+        The drafts of the plane are others; anything that the dock shows is.
     """
+
+    drafts_changed = Signal()
+    changed = Signal()
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -71,6 +79,14 @@ class Subject:
     def drafts(self) -> PlaneDrafts:
         """The objects in the making on the plane."""
         return PlaneDrafts() if self.plane is None else self.state.drafts(self.plane)
+
+    def change_drafts(
+        self, text: str, drafts: PlaneDrafts, edit: Edit | None = None
+    ) -> None:
+        """Replace the drafts of the plane, if there is one, as `ImageState.change_drafts` does."""
+        if self.plane is not None:
+            self.state.change_drafts(text, self.plane, drafts, edit)
+            self.drafts_changed.emit()
 
     @property
     def proposed(self) -> Proposed | None:
