@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from fake_inference import SteppedInference
 from fake_predictor import disc_predictor
 from napari_tinysam.ui.session.auto import AutoSegmenter
-from napari_tinysam.ui.session.auto_run import Scene
+from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 from napari_tinysam.ui.state.images import Memory
@@ -106,7 +106,7 @@ def test_a_search_needs_a_scene_and_somewhere_to_show_it(subject: Subject) -> No
     predictor, _ = disc_predictor()
     statuses: list[Status | None] = []
     told: list[tuple[str, str]] = []
-    scenes: list[Scene | None] = [None]
+    scenes: list[EmbeddedPlane | None] = [None]
     proposals: Any = shown
     auto = AutoSegmenter(
         inference,
@@ -123,7 +123,7 @@ def test_a_search_needs_a_scene_and_somewhere_to_show_it(subject: Subject) -> No
     assert subject.here is not None
     image, plane = subject.here
     embedding = predictor.encode(np.asarray(image.data))
-    scenes.append(Scene(image, 0, plane, predictor, embedding))
+    scenes.append(EmbeddedPlane(image, 0, plane, predictor, embedding))
     auto.ready()
     assert auto.decoding
     inference.run_all()

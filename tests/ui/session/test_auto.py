@@ -205,7 +205,7 @@ def test_pressed_twice_it_runs_once() -> None:
     inference.run_all()
     here.session.auto_segment()
     here.session.auto_segment()
-    assert "running already" in here.told[-1][1]
+    assert "already running" in here.told[-1][1]
     inference.run_all()
     assert here.session.proposals.count == 4
 
@@ -355,7 +355,7 @@ def test_everything_labelled_is_said() -> None:
     )
     here.session.set_target(here.viewer.layers["mine"])
     here.session.auto_segment()
-    assert "labelled already" in here.told[-1][1]
+    assert "already labelled" in here.told[-1][1]
     assert PROPOSED not in here.viewer.layers
 
 

@@ -141,7 +141,7 @@ def test_a_click_on_a_labelled_object_offers_to_edit_it(desk: Desk) -> None:
     assert desk.session.object_count == 0
     assert desk.session.offered == 1
     assert desk.told == [
-        ("info", "This is object 1 already. Click it once more to edit it.")
+        ("info", "Object 1 is already here. Click it again to edit it.")
     ]
     desk.click(102, 82)
     assert desk.session.edited_id == 1

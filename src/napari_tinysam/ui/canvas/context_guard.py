@@ -1,9 +1,9 @@
 """Removing layers without crashing the window.
 
-When a layer is removed, napari (0.9) has vispy delete its OpenGL programs at once, in whichever
-context is current; outside of painting that is Qt's own, not the canvas's. The two share their
-programs, but Mesa's software driver (seen with 22.3) then draws the next layers with what is
-deleted, and the process ends. It does not where the canvas's context is current.
+When a layer is removed, napari 0.9 has vispy delete its OpenGL programs at once, in the current
+context; outside of painting that is Qt's, not the canvas's. The two share their programs, but
+Mesa's software driver (22.3) then draws the next layers with the deleted ones and crashes. With
+the canvas's context current it does not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The keys of the annotator: one table, bound while it is active.
 
-They are micro-sam's, with four of ours. Keys of the active layer come first in napari. So ours are
-bound on that layer too while clicks are ours there: on the image (where napari's C is "auto
-contrast"), its labels, our preview and prompt layers. The four that are napari's on a Labels layer
-stay napari's there, as long as no object is being edited.
+They are micro-sam's and four more. In napari the active layer's keys come first, so ours are also
+bound on the active layer where clicks are ours: on the image (where napari's C is "auto contrast"),
+its labels, our preview and prompt layers. Keys that napari uses on a Labels layer stay napari's
+there until an object is edited.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ KEYS: tuple[KeyAction, ...] = (
         (KeyMod.Shift | KeyCode.KeyC,),
         "Shift+C",
         "clear",
-        "Clear what is not committed",
+        "Clear the objects that are not committed",
     ),
     KeyAction(
         (KeyCode.KeyW, KeyCode.Tab), "W", "cycle_candidate", "Next of the three masks"
@@ -78,7 +78,7 @@ KEYS: tuple[KeyAction, ...] = (
         (KeyCode.Delete,),
         "Del",
         "delete_object",
-        "Delete the object that is edited, or the one under the cursor",
+        "Delete the edited object, or the one under the cursor",
         yields=True,
     ),
     KeyAction(
@@ -88,7 +88,7 @@ KEYS: tuple[KeyAction, ...] = (
         (KeyCode.KeyX,),
         "X",
         "split_object",
-        "Split the object that is edited",
+        "Split the edited object",
         yields=True,
     ),
 )

@@ -1,6 +1,6 @@
 """The mouse on the canvas: hover, click, Ctrl+click, right click, Shift+drag.
 
-Two quick clicks at one place are two clicks; otherwise napari zooms in at the second one.
+Two quick clicks at one place are two clicks here; napari's own double click would zoom in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LEFT, _RIGHT = 1, 2
 
-#: What napari does at a double click, by its name: it is not public.
+#: Name of napari's own callback for double clicks, which is not public.
 _ZOOM = "double_click_to_zoom"
 
 #: Canvas pixels that a click may wander before it is a drag.
@@ -159,7 +159,7 @@ class MouseTool:
 
 
 def _label(modifiers: set[str], button: int) -> int | None:
-    """Label of a click's point; None: what the session says."""
+    """Label of a click's point; None: the sign that is chosen."""
     return NEGATIVE if modifiers == {"Control"} or button == _RIGHT else None
 
 

@@ -1,8 +1,8 @@
 """The preview: one small layer that shows masks before they are committed.
 
-It is a Surface layer, because triangles are the one thing of napari's that can be drawn with widths
-in screen pixels, with soft edges, over any transform, and changed in two milliseconds: a Labels
-layer has pixels only, Vectors and Shapes take ten times as long, and neither has a rim.
+It is a Surface layer: only its triangles can have widths in screen pixels, soft edges and any
+transform, and change in two milliseconds. A Labels layer has pixels only; Vectors and Shapes take
+ten times as long and have no rim.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Look:
     line: LineStyle
 
 
-# Told apart by more than hue: what hovers is dashed, what is kept for later is thin. The hues are
-# Okabe and Ito's sky blue and yellow, made lighter, so that all lines are brighter than their rims.
+# Masks differ in more than hue: the hovered one is dashed, kept ones are thin. The hues are Okabe
+# and Ito's sky blue and yellow, lighter, so that all lines are brighter than their rims.
 HOVER = Look((1.0, 0.9, 0.25), 0.12, LineStyle(width=1.8, rim=1.2, dash=6.0))
 KEPT = Look((0.8, 0.95, 1.0), 0.18, LineStyle(width=1.2, rim=1.0))
 OBJECT = Look((0.3, 0.85, 1.0), 0.28, LineStyle(width=2.4, rim=1.3))
@@ -199,7 +199,7 @@ class Preview:
         layer = self.attach(image, plane)
         self.shown, self._place = shown, (image, plane)
         transform = transform_of(image)
-        # The new data draw the layer in its new place; until then nobody need know of that.
+        # The new data redraw the layer at its new place: the transform alone need not.
         with layer.events.blocker_all():
             for name in ("scale", "rotate", "shear", "affine", "translate"):
                 if not np.array_equal(getattr(layer, name), transform[name]):
@@ -240,15 +240,15 @@ class Preview:
     def _draw(self, layer: Surface, mesh: Mesh, plane: Plane) -> None:
         data = _data(mesh, plane)
         if self._spills and mesh is _NOTHING:
-            # If the viewer measured its layers meanwhile, its sliders reach beyond the image.
+            # The viewer may have measured its layers meanwhile: its sliders would reach too far.
             self._spills = False
             layer.data = data
             return
         self._spills |= bool(mesh.vertices.min() < 0) or bool(
             (mesh.vertices.max(axis=0) > np.subtract(plane.shape, 1)).any()
         )
-        # At every change of data the viewer measures all layers anew, which takes longest of all,
-        # and nobody needs to see more than the image.
+        # The viewer measures all layers after each change of data, which takes longest of all and
+        # is not needed: masks lie within the image.
         with layer.events.data.blocker(), layer.events.extent.blocker():
             layer.data = data
 
@@ -283,7 +283,7 @@ class Preview:
         return known[1]
 
 
-#: One invisible triangle without an area: Surface layers want to have some.
+#: One invisible triangle without an area: a Surface layer cannot be empty.
 _NOTHING = Mesh(np.zeros((3, 2)), np.array([[0, 1, 2]]), np.ones(3))
 
 

@@ -32,8 +32,8 @@ BOX_PROMPTS = "prompts"
 
 _NAMES = {POSITIVE: "positive", NEGATIVE: "negative"}
 
-# Told apart by shape, and by Okabe and Ito's bluish green and vermilion, made lighter: colour-blind
-# eyes see the one as pale, the other as yellow. The dark border is for bright images.
+# Signs differ in shape and in colour: Okabe and Ito's bluish green and vermilion, lighter, which
+# colour-blind people see as pale and yellow. The dark border is for bright images.
 _COLORS = {POSITIVE: "#2ef2b5", NEGATIVE: "#ff8f47"}
 _SYMBOLS = {POSITIVE: "cross", NEGATIVE: "hbar"}
 _BORDER = "#101010"
@@ -113,7 +113,7 @@ class PromptLayers:
             self._writing = False
 
     def set_sign(self, label: int) -> None:
-        """Give points that are added from now on a sign."""
+        """Choose the sign of points that the user adds from now on."""
         self._sign = label
         layer = self.points
         if layer is not None:
@@ -185,14 +185,12 @@ class PromptLayers:
         return float(pixels / max(zoom, 1e-9))
 
     def _zoomed(self, event: Any = None) -> None:
-        """Keep points and lines as large on the screen as before: so is where they are caught."""
+        """Keep points and lines the same size on the screen, and as easy to grab."""
         points, boxes = self.points, self.boxes
         if points is not None:
             size = self._on_screen(_POINT_SIZE, points)
             points.current_size = size
-            with (
-                points.events.extent.blocker()
-            ):  # or the viewer measures all layers anew
+            with points.events.extent.blocker():  # else the viewer measures all layers
                 points.size = size
         if boxes is not None:
             width = self._on_screen(_BOX_WIDTH, boxes)
@@ -288,8 +286,8 @@ class PromptLayers:
             return
         self._point_rows = list(points)
         layer.selected_data = set()
-        # At every change of data the viewer measures all layers anew, which takes longest of all;
-        # prompts lie within the image.
+        # The viewer measures all layers after each change of data, which takes longest of all and
+        # is not needed: prompts lie within the image.
         with layer.events.data.blocker():
             layer.data = np.array(
                 [plane.data_position((p.x, p.y)) for p in points]

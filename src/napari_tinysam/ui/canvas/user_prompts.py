@@ -1,8 +1,7 @@
 """Prompts in layers that the user brought: read, never written, emptied or removed.
 
-Points layers called `point_prompts` and Shapes layers called `prompts`, such as saved ones, hold
-prompts. What is in them on a plane is read when the plane is shown first, what is added, moved or
-deleted in them later when that happens.
+Points layers named `point_prompts` and Shapes layers named `prompts`, such as saved ones, hold
+prompts. They are read when a plane is shown and whenever the user changes them.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _NOTHING: _Read = (frozenset(), frozenset())
 
 
 def holds_prompts(layer: Layer) -> bool:
-    """Whether a layer is called as prompts are, and can hold them."""
+    """Whether a layer has the name of prompts and can hold them."""
     name = _COUNTED.sub("", layer.name)
     return (isinstance(layer, Points) and name == POINT_PROMPTS) or (
         isinstance(layer, Shapes) and name == BOX_PROMPTS

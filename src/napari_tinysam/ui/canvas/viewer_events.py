@@ -1,4 +1,4 @@
-"""Which napari events the session follows, connected and disconnected in one place."""
+"""The napari events that the session follows, connected and disconnected in one place."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: The viewer shows another plane.
+#: Events of the dims after which another plane may be shown.
 _DIMS = ("point", "order", "ndisplay", "ndim")
 
-#: Masks lie elsewhere.
+#: Events of the image after which masks lie elsewhere.
 _TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
 
 Follow = Callable[[], None]

@@ -96,7 +96,7 @@ class AutoSegmenter:
     def run(self) -> None:
         """Segment the shown plane; what is labelled already is left alone."""
         if self._run is not None:
-            self._notify("info", "Auto-segmentation is running already.")
+            self._notify("info", "Auto-segmentation is already running.")
             return
         scene = self._scene()
         self._waits = scene is None
@@ -112,7 +112,7 @@ class AutoSegmenter:
         labelled = self._labelled(scene.plane)
         where = region if labelled is None else region & ~labelled
         if not where.any():
-            self._notify("info", "Everything here is labelled already.")
+            self._notify("info", "Everything here is already labelled.")
             return
         self._run = run = Run(
             scene,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The first time on a computer without a GPU: torch is imported and runs the model, until a process
-#: beside napari has made the form that later starts open.
+#: The first time on a computer without a GPU: torch runs the model until a separate process has
+#: made the faster form that later starts open.
 _FIRST_TIME = Status(
     StatusKind.LOADING_MODEL, "Reading the model, for the first time…", first_time=True
 )
@@ -42,12 +42,12 @@ _READING_SLOWLY = Status(
     StatusKind.EMBEDDING, "Reading the image, slowly this time…", first_time=True
 )
 
-#: What is loaded when the chosen model cannot be: it is always there, and runs everywhere.
+#: Loaded when the chosen model cannot be: it is always there, and runs everywhere.
 _FALLBACK = ("default", "auto")
 
 
 class _Faster(Enum):
-    """What becomes of the faster form of the model that is loaded."""
+    """Whether there is a faster form of the loaded model."""
 
     NOT_NEEDED = "not needed"
     PREPARED = "being prepared"
@@ -104,7 +104,7 @@ class Embedder:
         self._stop_download = False
         self._generation = 0  # of the model: what an older one returns is dropped
         self._loading = False
-        # Once a model: no loop if the faster one does not open, or is damaged again.
+        # Once a model, so that a faster form that does not open, or is damaged, causes no loop.
         self._reloaded = self._mended = False
         self._faster = _Faster.NOT_NEEDED
         self._imports = threading.Thread(target=import_ahead)
@@ -183,7 +183,7 @@ class Embedder:
         self._serve()
 
     def cancel(self) -> None:
-        """Stop waiting. What runs cannot be stopped halfway; its result is only kept."""
+        """Stop waiting. A running job cannot be stopped; its result is kept for later."""
         self._stop_download = True
         self._inference.drop(Lane.EMBED)
         self._inference.drop(Lane.MODEL)

@@ -248,18 +248,18 @@ class AnnotationSession(Overview):
         self._parts.pointing.edit_object()
 
     def delete_object(self) -> None:
-        """Remove the object that is edited, or the one under the cursor."""
+        """Remove the edited object, or the one under the cursor."""
         self._parts.labelling.delete()
 
     def merge_objects(self) -> None:
-        """Let the next click merge another object into the one that is edited."""
+        """Let the next click merge another object into the edited one."""
         if self.can_edit:
             self._parts.modes.toggle(Mode.MERGE)
         else:
             self.say("info", "Edit an object first (E), then merge it (M).")
 
     def split_object(self) -> None:
-        """Split the object that is edited, at the clicks inside it if there are two."""
+        """Split the edited object, at the clicks inside it if there are two."""
         self._parts.labelling.split()
 
     def undo(self) -> None:

@@ -1,4 +1,4 @@
-"""Jobs of one lane that are all done, one after the other, although a lane keeps only one."""
+"""A queue in front of a lane: the lane keeps only its newest job, the queue keeps all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InOrder:
     inference : Inference
         Where jobs run.
     lane : Lane
-        Used by nobody else.
+        Of this queue alone.
     """
 
     def __init__(self, inference: Inference, lane: Lane) -> None:
@@ -37,12 +37,12 @@ class InOrder:
         on_done: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Queue a job; unlike a lane, in place of none."""
+        """Queue a job; unlike a lane's, it replaces none."""
         self._waiting.append((job, on_done, on_error, object()))
         self._next()
 
     def clear(self) -> None:
-        """Forget all that wait; what runs is finished, and nobody is told."""
+        """Forget all waiting jobs; the running one ends without a report."""
         self._waiting.clear()
         self._running = None
         self._inference.drop(self._lane)

@@ -156,7 +156,7 @@ class Labelling:
         if lost:
             self._notify(
                 "warning",
-                f"{image.name} was removed before what was committed there had a mask.",
+                f"{image.name} was removed before its committed objects had masks: they are lost.",
             )
 
     @property
@@ -188,7 +188,7 @@ class Labelling:
             self._notify(
                 "warning",
                 f"{len(masks) - len(gone)} of {len(masks)} objects were not committed: other "
-                "objects cover them. They are still there to be changed.",
+                "objects cover them. Their prompts are still there.",
             )
         left = [draft for draft in before.filled if draft not in gone]
         if before.current.is_empty or before.current in gone:
@@ -232,7 +232,7 @@ class Labelling:
             self.offered = label
             self._notify(
                 "info",
-                f"This is object {label} already. Click it once more to edit it.",
+                f"Object {label} is already here. Click it again to edit it.",
             )
             self._subject.changed.emit()
         return True
@@ -248,7 +248,7 @@ class Labelling:
             self._subject.change_drafts("selection", drafts)
 
     def delete(self) -> None:
-        """Remove the object that is edited, or the one under the cursor."""
+        """Remove the edited object, or the one under the cursor."""
         if (here := self._subject.here) is None:
             return
         label, left = self.edited_id, PlaneDrafts()
@@ -260,12 +260,12 @@ class Labelling:
             self._notify("info", "Move over a labelled object, or edit one first.")
 
     def merge(self, xy: tuple[float, float]) -> None:
-        """Merge the object at (x, y) into the one that is edited."""
+        """Merge the object at (x, y) into the edited one."""
         if (here := self._subject.here) is not None and self.edited_id is not None:
             self._note(*here, "merge", self.editor.merge(*here, xy, self.edited_id))
 
     def split(self) -> None:
-        """Split the object that is edited, at the clicks inside it if there are two."""
+        """Split the edited object, at the clicks inside it if there are two."""
         if (here := self._subject.here) is None:
             return
         if self.edited_id is None:

@@ -1,4 +1,4 @@
-"""Loading a model, and what is prepared beside it so that later starts are faster."""
+"""Loading a model, and preparing its faster form for later starts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) 
 
 
 def import_ahead() -> None:
-    """Import what napari's first Labels layer needs, which would freeze the window for a while."""
+    """Import what napari's first Labels layer needs: later it would freeze the window."""
     for module in ("pandas", "skimage.color.colorconv"):
         with contextlib.suppress(ImportError):  # napari says so itself when it needs it
             importlib.import_module(module)

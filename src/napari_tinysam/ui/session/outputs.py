@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.planes import Plane
 
-#: What napari writes behind a name that is taken.
+#: What napari appends to a name that is taken.
 _COUNTED = re.compile(r" \[\d+\]$")
 
-#: Words of names that hold what others found to be true: never written into unasked.
+#: Last words of the names of ground truth: written into only if the user chooses the layer.
 _TRUTH = ("gt",)
 
 
@@ -172,7 +172,7 @@ class Outputs:
 
 
 def lies_on(layer: Labels, image: Image, channel_axis: int | None) -> bool:
-    """Whether each pixel of a labels layer lies on one of an image, and none is left over."""
+    """Whether the pixels of a labels layer are those of an image, one to one."""
     if layer.multiscale:
         return False
     shape = full_shape(image)
@@ -235,7 +235,7 @@ def _has_room(layer: Labels) -> bool:
 
 
 def _is_in_pixels(layer: Labels) -> bool:
-    """Whether nobody said where a layer lies, as with files that do not keep it."""
+    """Whether a layer has no transform, as from a file that stores none."""
     return bool(
         np.allclose(layer.scale, 1)
         and np.allclose(layer.translate, 0)

@@ -49,7 +49,7 @@ class PendingCommit:
 
 
 class PendingCommits:
-    """The commits that wait; those of planes that are not shown are decoded in the background.
+    """The commits that wait for masks; planes that are not shown are decoded in the background.
 
     Parameters
     ----------

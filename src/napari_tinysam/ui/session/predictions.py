@@ -1,4 +1,4 @@
-"""Asking the model about drafts, and remembering what it said."""
+"""Asking the model about drafts, and remembering the masks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Predictions:
         self._on_error = on_error
         self._known: OrderedDict[_Key, Candidates] = OrderedDict()
         self._asked: set[_Key] = set()
-        self._epoch = 0  # of the model: what an older one still says is dropped
+        self._epoch = 0  # of the model: results of an older one are dropped
 
     def get(self, plane: Hashable, draft: ObjectDraft) -> Candidates | None:
         """Return the masks of a draft, if they are known."""
@@ -101,13 +101,13 @@ class Predictions:
         self._inference.drop(Lane.HOVER)
 
     def stop(self) -> None:
-        """Forget everything that waits; what is known stays."""
+        """Forget waiting requests; known masks stay."""
         self._inference.drop(Lane.HOVER)
         self._inference.drop(Lane.PROMPT)
         self._asked.clear()
 
     def clear(self) -> None:
-        """Forget everything, also what is being computed now: the model is another one."""
+        """Forget all masks and running requests: the model is another one."""
         self._epoch += 1
         self.stop()
         self._known.clear()

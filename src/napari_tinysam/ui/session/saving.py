@@ -1,4 +1,4 @@
-"""Saving labels to a file, and knowing which are not saved."""
+"""Saving labels to files, and knowing which layers have unsaved changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AXES = "TZYX"
 
 
 class Saving:
-    """Writes labels into files beside their images, and counts what is not written yet.
+    """Writes labels into files beside their images, and counts unsaved changes.
 
     Parameters
     ----------

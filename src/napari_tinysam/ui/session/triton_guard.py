@@ -1,8 +1,8 @@
-"""Loading torch into a window without crashing it.
+"""Importing torch into a process with a window without a crash.
 
 Mesa's OpenGL drivers (software rendering, AMD) bring LLVM into the process. So does triton, which
-torch imports where it is installed (Linux, for `torch.compile`), and loading it after Mesa's kills
-the process: seen with libLLVM 15 and triton of torch 2.15. Nothing here is compiled by triton.
+torch imports where it is installed (Linux, for `torch.compile`). Loading it after Mesa's LLVM
+crashes the process (seen with libLLVM 15 and the triton of torch 2.15). We do not use triton.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAPPED_FILES = Path("/proc/self/maps")
 def triton_kept_out() -> Iterator[None]:
     """Make ``import triton`` fail inside, which torch takes for "not installed".
 
-    Only where it would crash: a process that has triton already, or no foreign LLVM, is left alone.
+    Does nothing in a process that has imported triton already, or has no other LLVM.
     """
     if "triton" in sys.modules or not _has_llvm():
         yield
@@ -33,7 +33,7 @@ def triton_kept_out() -> Iterator[None]:
 
 
 def _has_llvm() -> bool:
-    """Whether a shared LLVM library is loaded; only Linux tells, and only there it happens."""
+    """Whether a shared LLVM library is loaded. Only Linux can tell, and only Linux needs it."""
     try:
         return "libLLVM" in _MAPPED_FILES.read_text(errors="replace")
     except OSError:

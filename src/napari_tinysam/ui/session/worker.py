@@ -1,8 +1,8 @@
 """One thread for everything slow: loading the model, embedding, decoding.
 
 Jobs wait in lanes. A lane holds one waiting job: a newer one replaces it, so hovering never builds
-a queue, but a job that has started is finished and delivered. (Delivering only if nothing newer
-waits would starve the hover preview.) What is outdated when it arrives is the receiver's to judge.
+a queue. A job that has started is finished and delivered; delivering only the newest result would
+starve the hover preview. Receivers drop results that are outdated.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Inference(Protocol):
         ...
 
     def post(self, call: Callable[[], None]) -> None:
-        """Run something on the session's thread, soon: progress, what must not be now."""
+        """Run something on the session's thread, soon."""
         ...
 
     def drop(self, lane: Lane) -> None:
@@ -111,7 +111,7 @@ class InferenceThread:
                 self._changed.notify()
 
     def post(self, call: Callable[[], None]) -> None:
-        """Run something on the session's thread, soon; from any thread."""
+        """Run something on the session's thread, soon. Call it from any thread."""
         if not self._closed:
             with contextlib.suppress(
                 RuntimeError

@@ -1,8 +1,8 @@
 """Colours of proposals: a proposal keeps its own, and neighbours have different ones.
 
-What is drawn says both who a pixel belongs to and in which colour: the value of proposal n is n
-times the number of colours, plus its colour, plus 1, and napari repeats a Labels layer's colours in
-turn. So a colour hangs on the proposal's number, whatever else is shown.
+The value of a pixel holds both the proposal and its colour: for proposal n it is
+n × (number of colours) + colour + 1. Napari cycles through a Labels layer's colours, so a proposal
+keeps its colour whatever else is shown.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _EXCLUDING = 0.5
 
 
 def value_of(number: int, color: int) -> int:
-    """Return what the pixels of a proposal are drawn as."""
+    """Return the value of a proposal's pixels in the layer."""
     return number * len(PALETTE) + color + 1
 
 
 def painted(
     labelling: Labelling, colors: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.int32]:
-    """Turn labels into what is drawn, (H, W).
+    """Turn labels into values of the layer, (H, W) int32.
 
     Parameters
     ----------
@@ -51,9 +51,8 @@ def painted(
 def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:
     """Choose a colour for each proposal.
 
-    One after another, the best first: each takes the colour that is rarest so far among those that
-    no neighbour has; if there are more neighbours than colours, that of the farthest one. Proposals
-    of the same object have the same colour.
+    The best proposal chooses first. Each takes the rarest colour that no neighbour has or, if the
+    neighbours have all colours, that of the farthest one. Proposals of one object share a colour.
 
     Returns
     -------

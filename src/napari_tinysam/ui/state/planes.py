@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image, Layer
 
-#: How files label axes that certainly are channels, and that certainly are not.
+#: Labels of axes that certainly are channels, and of axes that certainly are not.
 _CHANNELS = ("c", "channel", "channels", "ch")
 _NOT_CHANNELS = ("t", "time", "z", "depth", "s", "p", "position")
 
@@ -249,7 +249,7 @@ def _axes_of_file(layer: Image) -> list[str]:
                 return []
             axes, shape = file.series[0].axes.lower(), tuple(file.series[0].shape)
     except (OSError, ValueError, IndexError, tifffile.TiffFileError):
-        return []  # what cannot be read says nothing
+        return []  # an unreadable file names no axes
     return list(axes) if shape == full_shape(layer) else []
 
 

@@ -1,4 +1,4 @@
-"""How large a pixel is, and how sizes in pixels are written in the units of an image."""
+"""Sizes in pixels, written in the units of an image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from napari_tinysam.ui.state.planes import Plane
 
-#: The unit of the image is kept where the largest size is at least the first and below the second
-#: of these; else another prefix is taken, "0.3 nm" for "0.0003 µm".
+#: The image's unit is kept for largest sizes from the first up to the second of these; beyond them
+#: the prefix changes: "0.3 nm" for "0.0003 µm".
 _READABLE = (0.1, 10_000.0)
 
 
@@ -65,8 +65,8 @@ def lengths_of(layer: Image, plane: Plane, largest: float) -> Lengths:
     Returns
     -------
     Lengths
-        Of square pixels with the area that a pixel has in the world, under scale, rotation, shear
-        and affine; so a disc's diameter is right, and that of the disc with an object's area.
+        Of square pixels with the world area of a pixel under scale, rotation, shear and affine, so
+        that diameters of discs are right.
     """
     units: tuple[Any, ...] = layer.units
     shown = [units[axis] for axis in plane.axes]
@@ -74,7 +74,7 @@ def lengths_of(layer: Image, plane: Plane, largest: float) -> Lengths:
         return Lengths()
     registry = pint.get_application_registry()  # type: ignore[no-untyped-call]
     unit = shown[0]
-    # Of each world axis, in the unit; axes that are no lengths (time) count nothing.
+    # One factor a world axis; axes that are not lengths (time) have 0.
     factors = np.array(
         [
             float(registry.Quantity(1.0, each).to(unit).magnitude)
