@@ -14,10 +14,10 @@ from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
+from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.following import NO_IMAGE, Following
-from napari_tinysam.ui.session.labelling import Labelling
-from napari_tinysam.ui.session.masks import Masks
+from napari_tinysam.ui.session.labelling import Labeller
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
@@ -84,7 +84,7 @@ class Assembly:
             notify=notify,
             cache=self.cache,
         )
-        self.masks = Masks(
+        self.masks = DraftMasks(
             viewer,
             subject,
             inference,
@@ -93,7 +93,7 @@ class Assembly:
             on_found=self._show_masks,
             on_error=self._decoding_failed,
         )
-        self.labelling = Labelling(
+        self.labelling = Labeller(
             viewer,
             subject,
             inference,
@@ -274,7 +274,9 @@ class Assembly:
                 self.following.refresh(force=True)
             return None
         image, plane = here
-        return EmbeddedPlane(image, self.subject.state.version, plane, predictor, embedding)
+        return EmbeddedPlane(
+            image, self.subject.state.version, plane, predictor, embedding
+        )
 
     def _set_status(self, status: Status) -> None:
         if self.closed:

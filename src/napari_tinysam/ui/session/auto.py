@@ -43,7 +43,7 @@ class AutoSegmenter:
     notify : callable
         ``notify(level, text)``.
     scene : callable
-        Returns the shown plane as a `EmbeddedPlane` once it can be decoded; None after asking for it.
+        Returns the shown plane once it can be decoded; None after asking for its embedding.
     labelled : callable
         Returns which pixels of a plane are labelled, (H, W) bool; None without labels.
     on_status : callable

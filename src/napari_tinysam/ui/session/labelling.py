@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.masks import BoxedMask
+    from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.session.label_edits import LabelEdit
     from napari_tinysam.ui.session.loading import Notify
-    from napari_tinysam.ui.session.masks import Masks
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.history import Step
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.subject import Subject
 
 
-class Labelling:
+class Labeller:
     """Writes drafts and proposals into the labels of their image, and changes what is there.
 
     Parameters
@@ -49,7 +49,7 @@ class Labelling:
         Of planes visited before.
     embedder : Embedder
         Has the model.
-    masks : Masks
+    masks : DraftMasks
         Of the drafts.
     notify : callable
         ``notify(level, text)``.
@@ -73,7 +73,7 @@ class Labelling:
         inference: Inference,
         cache: RecentEmbeddings,
         embedder: Embedder,
-        masks: Masks,
+        masks: DraftMasks,
         notify: Notify,
         *,
         on_written: Callable[[Image, Labels], None],

@@ -13,8 +13,8 @@ from napari_tinysam.ui.state.mode import Mode, ModeSwitch
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_tinysam.ui.session.labelling import Labelling
-    from napari_tinysam.ui.session.masks import Masks
+    from napari_tinysam.ui.session.draft_masks import DraftMasks
+    from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.prompting import Prompting
     from napari_tinysam.ui.session.proposals import ShownProposals
     from napari_tinysam.ui.state.subject import Subject
@@ -45,9 +45,9 @@ class Pointing:
         viewer: ViewerModel,
         subject: Subject,
         modes: ModeSwitch,
-        masks: Masks,
+        masks: DraftMasks,
         prompting: Prompting,
-        labelling: Labelling,
+        labelling: Labeller,
         proposals: ShownProposals,
         *,
         call: Callable[[str], None],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.ui.session.masks import Masks
+    from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import Box, ObjectDraft
     from napari_tinysam.ui.state.subject import Subject
@@ -33,7 +33,7 @@ class Prompting:
     viewer : napari.components.ViewerModel
         Where the prompt layers go.
     subject : Subject
-    masks : Masks
+    masks : DraftMasks
         Of the drafts.
     waits : callable
         Whether a draft waits to be committed: it takes no more prompts.
@@ -52,7 +52,7 @@ class Prompting:
         self,
         viewer: ViewerModel,
         subject: Subject,
-        masks: Masks,
+        masks: DraftMasks,
         *,
         waits: Callable[[ObjectDraft], bool],
     ) -> None:

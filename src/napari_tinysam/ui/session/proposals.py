@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_tinysam.everything import Labelling as ProposalLabelling
-    from napari_tinysam.everything import LabelSettings
+    from napari_tinysam.everything import Labelling, LabelSettings
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.ui.session.labelling import Labelling
+    from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.mode import ModeSwitch
@@ -46,7 +45,7 @@ class ShownProposals:
     viewer : napari.components.ViewerModel
         Where their layer goes.
     subject : Subject
-    labelling : Labelling
+    labelling : Labeller
         Says what is labelled; takes what is accepted.
     modes : ModeSwitch
         Picking ends where there are no proposals.
@@ -60,7 +59,7 @@ class ShownProposals:
         self,
         viewer: ViewerModel,
         subject: Subject,
-        labelling: Labelling,
+        labelling: Labeller,
         modes: ModeSwitch,
         notify: Notify,
         *,
@@ -71,7 +70,7 @@ class ShownProposals:
         self._modes = modes
         self._notify = notify
         self._on_decided = on_decided
-        self._labelling: ProposalLabelling | None = None  # as it is drawn
+        self._labelling: Labelling | None = None  # as it is drawn
         self._found: _Found | None = None
         self.layer = ProposalLayer(viewer)
 

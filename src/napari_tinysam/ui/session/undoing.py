@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.labelling import Labelling
+    from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
@@ -17,7 +17,7 @@ class Undoing:
     Parameters
     ----------
     subject : Subject
-    labelling : Labelling
+    labelling : Labeller
         Takes back what was written into labels.
     go_to : callable
         Shows a plane, so that what changes on it is seen.
@@ -28,7 +28,7 @@ class Undoing:
     def __init__(
         self,
         subject: Subject,
-        labelling: Labelling,
+        labelling: Labeller,
         *,
         go_to: Callable[[Plane], None],
         on_step: Callable[[], None],

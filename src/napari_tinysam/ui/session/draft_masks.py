@@ -1,4 +1,4 @@
-"""Masks of the objects in the making: asked for, remembered, and drawn."""
+"""DraftMasks of the objects in the making: asked for, remembered, and drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.subject import Subject
 
 
-class Masks:
+class DraftMasks:
     """Knows the masks of the drafts on the shown plane, and shows them.
 
     Parameters
