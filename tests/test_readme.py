@@ -22,6 +22,7 @@ from napari_tinysam.batch import run as batch
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.cli import main as cli
 from napari_tinysam.inference import load
+from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.canvas.keys import KEYS
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,12 @@ def test_the_page_of_keys_has_all_of_them() -> None:
         r", | or ", " or ".join(re.findall(r"^\| ([^|]+) \|", page, re.M))
     )
     assert {action.label for action in KEYS} <= set(written)
+
+
+def test_the_page_about_saving_has_all_rules_of_overlap() -> None:
+    page = (ROOT / "docs" / "save.md").read_text("utf-8")
+    rules = {row for row in re.findall(r"^\| ([a-z ]+) \|", page, re.M)}
+    assert rules == {overlap.value for overlap in Overlap}
 
 
 def test_links_of_the_documents_lead_to_files() -> None:
