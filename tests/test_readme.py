@@ -107,7 +107,7 @@ def test_the_page_of_keys_has_all_of_them() -> None:
 
 def test_the_page_about_saving_has_all_rules_of_overlap() -> None:
     page = (ROOT / "docs" / "save.md").read_text("utf-8")
-    rules = {row for row in re.findall(r"^\| ([a-z ]+) \|", page, re.M)}
+    rules = set(re.findall(r"^\| ([a-z ]+) \|", page, re.M))
     assert rules == {overlap.value for overlap in Overlap}
 
 
