@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 WEIGHTS = Path("src/napari_tinysam/weights")
 
 #: What quotes its figures.
-DOCUMENTS = (Path("docs/models.md"), Path("training/README.md"), WEIGHTS / CARD)
+DOCUMENTS = (Path("docs/models.md"), WEIGHTS / CARD)
 
 #: Images of each set that thresholds are measured on, and of all those asked with the whole grid.
 _CALIBRATED, _WITH_GRID = 5, 10

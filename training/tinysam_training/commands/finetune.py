@@ -1,7 +1,7 @@
 """Fine-tuning for a lab's own images: a few annotated images, some minutes, one better model.
 
 Nobody has to write a recipe or to understand one. What is trained, and how, was chosen by comparing
-three ways on images of sets that the start had never seen; `training/README.md` has the table.
+three ways on images of sets that the start had never seen; `training/papers/diary.md` has the table.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Way = Literal["frozen", "lora", "whole"]
 
-#: The best on average of what was measured on three unseen sets, see `training/README.md`.
+#: The best on average over three sets that the start had never seen: `training/papers/diary.md`.
 DEFAULT_WAY: Way = "lora"
 
 #: Embeddings of frames are kept in memory up to this many bytes.
