@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import npe2
 import pytest
 import yaml
+
+import napari_tinysam
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "src" / "napari_tinysam" / "napari.yaml"
@@ -117,6 +124,39 @@ assert not opened, opened
 
 
 # ------------------------------------------------------------------- manifest
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_for_types() -> None:
+    graph = grimp.build_graph(
+        *("napari_tinysam", "tinysam_training", "papers", "default_model"),
+        exclude_type_checking_imports=False,
+        cache_dir=None,
+    )
+    imports = {
+        module: graph.find_modules_directly_imported_by(module)
+        for module in graph.modules
+    }
+    assert "napari_tinysam.ui.session" in imports
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_the_import_contract_names_every_module_and_no_absent_one() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    (layers,) = (
+        contract["layers"]
+        for contract in settings["importlinter"]["contracts"]
+        if contract["name"] == "Who may import whom"
+    )
+    named = [name for layer in layers for name in re.findall(r"[\w.]+", layer)]
+    top = {"papers", "default_model", "tinysam_training"}
+    top |= {
+        f"napari_tinysam.{module.name}"
+        for module in pkgutil.iter_modules(napari_tinysam.__path__)
+    }
+    assert sorted(named) == sorted(top)
 
 
 def test_manifest_is_valid_and_all_it_names_can_be_imported():
