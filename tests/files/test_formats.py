@@ -156,7 +156,7 @@ def test_a_missing_codec_is_not_called_damage(
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
     monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
-    with pytest.raises(FileError, match=r"compression of .* \(LZW\) is not read"):
+    with pytest.raises(FileError, match=r"compression of .* \(LZW\) is not supported"):
         whole(path)
 
 

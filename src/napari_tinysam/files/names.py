@@ -1,9 +1,9 @@
-"""What file names say: which are labels, and of which image.
+"""File names: which files are labels, and of which image.
 
 Labels of NAME are called NAME_label, where ``label`` may also be ``labels``, ``instances``,
 ``cp_masks``, ``mask``, ``masks``, ``seg`` or ``gt``, after ``_``, ``-``, a dot or a space. A number
-behind it is a further labelling of the same image. The image may call itself NAME_img, NAME_image
-or NAME_raw.
+at the end marks another labelling of the same image. The image itself may be called
+NAME_img, NAME_image or NAME_raw.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-#: Words for labels, the surest first.
+#: Words for labels, the least ambiguous first.
 LABEL_WORDS = ("label", "instance", "cp_mask", "mask", "seg", "gt")
 
-#: Ends of names that nothing but results of this and other programs have.
+#: Endings that only results of this and other programs have.
 _RESULTS = (
     *("_labels", "_overlay", "_cp_masks", "_cp_outlines", "_cp_output"),
     *("_flows", "_committed_objects"),
@@ -28,16 +28,16 @@ _IMAGE = re.compile(r"(?P<base>.+)[_\-. ](image|img|raw)", re.IGNORECASE | re.DO
 
 
 class LabelName(NamedTuple):
-    """The name of a label file, taken apart.
+    """The parts of a label file's name.
 
     Attributes
     ----------
     base : str
         Name of the image.
     family : int
-        Place of the word in `LABEL_WORDS`.
+        Index of the word in `LABEL_WORDS`.
     number : int
-        Of the labelling, from 1.
+        Number of the labelling, from 1.
     """
 
     base: str
@@ -46,7 +46,7 @@ class LabelName(NamedTuple):
 
 
 def as_label(stem: str) -> LabelName | None:
-    """Take a name without suffix apart; None if it is not called labels."""
+    """Parse a name without suffix; None if it is not that of a label file."""
     match = _LABEL.fullmatch(stem)
     if match is None:
         return None
@@ -55,13 +55,13 @@ def as_label(stem: str) -> LabelName | None:
 
 
 def image_base(stem: str) -> str | None:
-    """Return NAME of a NAME_image; None if it is not called so."""
+    """Return NAME for NAME_image; None for other names."""
     match = _IMAGE.fullmatch(stem)
     return None if match is None else match["base"]
 
 
 def is_result(stem: str, others: frozenset[str]) -> bool:
-    """Whether a file is no image but what was made of one, as far as its name tells.
+    """Whether the name is that of a result or of labels instead of an image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A picture of a result: outlines of the objects and the prompts that made them."""
+"""Draw a result: outlines of objects, and their prompts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from napari_tinysam.prompts import Prompts
 
-#: The longer side of the picture lies between these, in pixels, whatever the image's size.
+#: Limits of the picture's longer side in pixels.
 _MIN_SIDE, _MAX_SIDE = 1024, 2048
 
-#: Drawn this much larger and then reduced, so that lines are smooth.
+#: The picture is drawn so many times larger, then reduced: lines become smooth.
 _SUPERSAMPLING = 2
 
-#: Okabe and Ito's palette (2008) without black, apart for colour-blind readers too.
+#: Okabe and Ito's palette (2008) without black, distinct for colour-blind readers as well.
 _COLOURS = (
     (86, 180, 233),
     (240, 228, 66),
@@ -35,7 +35,7 @@ _COLOURS = (
 )
 _GREEN, _RED, _WHITE = (0, 200, 83), (229, 57, 53), (255, 255, 255)
 
-#: How much of an object's colour covers it.
+#: Opacity of an object's colour.
 _FILL = 0.28
 
 

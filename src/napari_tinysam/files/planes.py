@@ -1,7 +1,7 @@
-"""Image files to planes.
+"""Read single planes of image files.
 
-What a file says about its axes decides: channels and colours are kept apart from depth and time,
-and one plane is read, not the stack around it.
+The axes that a file names tell channels and colours from depth and time. Only the plane that is
+asked for is read, not its stack.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FilePlane:
     channel : int, list of int or None
         For `to_rgb`: None shows three or four channels as colours.
     notes : tuple of str
-        What was chosen where the file left a choice, as sentences for the user.
+        Sentences for the user about what was chosen where several planes or channels were there.
     """
 
     pixels: npt.NDArray[Any]
@@ -70,8 +70,8 @@ def read_plane(
     path : Path
         The file.
     channel : sequence of int, optional
-        One channel, or two or three for red, green and blue. Without it colours are read as
-        colours, and the first channel of anything else.
+        One channel, or two or three for red, green and blue. If left out, colours are read as
+        colours, and of other files the first channel.
     plane : sequence of int, optional
         One index for each axis of a stack (time, depth, …), in the file's order. The first plane
         if left out. Counting starts at 0.
@@ -93,7 +93,7 @@ def read_plane(
 
 @dataclass(frozen=True, eq=False)
 class PlaneSeries:
-    """All planes of an image file, of which one at a time is read.
+    """All planes of an image file, read one at a time.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ class PlaneSeries:
     channel : sequence of int or None
         As in `read_plane`.
     axes : str
-        Letters of the stack's own axes; empty for a single plane.
+        Letters of the axes that planes are counted along; empty for a single plane.
     counts : tuple of int
-        Their lengths.
+        Lengths of these axes.
     notes : tuple of str
         As of `FilePlane`, about the file as a whole.
     """
@@ -116,11 +116,11 @@ class PlaneSeries:
 
     @property
     def indices(self) -> list[tuple[int, ...]]:
-        """One index for each axis, of all planes in their order."""
+        """The index of each plane, in the file's order."""
         return [tuple(int(n) for n in index) for index in np.ndindex(*self.counts)]
 
     def read(self, index: Sequence[int]) -> FilePlane:
-        """Read one of the planes; raises as `read_plane`."""
+        """Read one plane; raises the errors of `read_plane`."""
         return _select(self.stack, self.channel, index if self.counts else None)
 
 
@@ -167,7 +167,7 @@ def _select(
     channel: Sequence[int] | None,
     plane: Sequence[int] | None,
 ) -> FilePlane:
-    """Read the plane that is asked for, and say what was chosen where it was not."""
+    """Read the plane that is asked for, or the first; the notes say which."""
     axes, shape, name = stack.axes, stack.shape, stack.path.name
     if "Y" not in axes or "X" not in axes or 0 in shape:
         raise FileError(
@@ -202,7 +202,7 @@ def _read_channels(
     channel: Sequence[int] | None,
     notes: list[str],
 ) -> FilePlane:
-    """Read channels that lie on an axis of their own."""
+    """Read channels from their own axis."""
     chosen, name = list(channel or [0]), stack.path.name
     _check_channels(name, chosen, stack.shape[axis])
     planes = []
@@ -217,7 +217,7 @@ def _read_channels(
 
 
 def _plane_last(stack: Stack, index: list[int | None]) -> npt.NDArray[Any]:
-    """(Y, X) or (Y, X, S), whatever the file's order."""
+    """Read (Y, X) or (Y, X, S) from any order of axes."""
     pixels = stack.read(tuple(index))
     left = [axis for axis, i in zip(stack.axes, index, strict=True) if i is None]
     order = [left.index(axis) for axis in "YXS" if axis in left]
@@ -227,7 +227,7 @@ def _plane_last(stack: Stack, index: list[int | None]) -> npt.NDArray[Any]:
 def _channel_axis(
     axes: str, channel: Sequence[int] | None, plane: Sequence[int] | None
 ) -> int | None:
-    """Which axis `channel` counts along, if not the samples of each pixel."""
+    """Return the axis that `channel` indexes; None for the samples of each pixel."""
     if "C" in axes:
         return axes.index("C")
     unknown = [i for i, axis in enumerate(axes) if axis in UNKNOWN_AXES]

@@ -1,9 +1,9 @@
-"""Reading files without what readers log and warn about: their errors are raised.
+"""Read files without the readers' logs and warnings; errors are still raised.
 
-Loggers, warnings' filters and Pillow's limit belong to the whole process, while files are read on
-several threads and other programs' code runs beside them. Nothing is therefore set for a while and
-set back: what is put in stays, and lets everything pass where nobody reads. Only Pillow's limit, a
-plain number, is set by the first reader and set back by the last.
+Loggers, warning filters and Pillow's limit belong to the whole process, but files are read on
+several threads beside other code. So filters are installed once, stay, and let everything pass
+unless a file is being read. Only Pillow's limit, a plain number, is set by the first reader and
+reset by the last.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Planes with more pixels are refused: on the model's frame of 1024 pixels nothing is left of them.
+#: Planes with more pixels are refused: too little of them is left on the model's frame.
 MAX_PIXELS = 2**30
 
-# Pillow warns of more pixels, and refuses twice as many.
+# Pillow warns above this limit, and refuses twice as many pixels.
 _PILLOW_LIMIT = MAX_PIXELS // 2
 
 
@@ -29,7 +29,7 @@ class _Thread(threading.local):
 
 
 class _Readers:
-    """How many there are in the process, and what Pillow's limit was before the first."""
+    """Number of readers in the process, and Pillow's limit before the first one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -47,12 +47,12 @@ class _WhileReading(type):
 
 
 class _ReadersWarning(Warning, metaclass=_WhileReading):
-    """Any category of warnings, for threads that read; none for others."""
+    """Matches every warning on threads that read a file, none on others."""
 
 
 class _NotWhileReading(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        # In the whole process: tifffile decodes on threads of its own.
+        # Not by thread: tifffile decodes on its own threads.
         return not _readers.count
 
 
@@ -63,7 +63,7 @@ _log_filter = _NotWhileReading()
 def read_quietly() -> Iterator[None]:
     """Read files within the block; any thread may, at any time.
 
-    tifffile logs nothing meanwhile, warnings of this thread are ignored, and Pillow opens pictures
+    Meanwhile tifffile logs nothing, warnings on this thread are ignored, and Pillow opens pictures
     of up to `MAX_PIXELS`.
     """
     _begin()
@@ -77,7 +77,7 @@ def _begin() -> None:
     from PIL import Image
 
     with _readers.lock:
-        # Others may have put theirs before it, or removed all.
+        # Other code may have put a filter before ours, or removed all.
         if not warnings.filters or warnings.filters[0][2] is not _ReadersWarning:
             warnings.simplefilter("ignore", _ReadersWarning)
         logging.getLogger("tifffile").addFilter(_log_filter)  # once
@@ -94,6 +94,6 @@ def _end() -> None:
     _thread.readers -= 1
     with _readers.lock:
         _readers.count -= 1
-        # What another program set meanwhile is its own.
+        # A limit that other code set meanwhile stays.
         if not _readers.count and Image.MAX_IMAGE_PIXELS == _PILLOW_LIMIT:
             Image.MAX_IMAGE_PIXELS = _readers.limit_before

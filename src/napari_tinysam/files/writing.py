@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+#: Suffixes that `write_label_stack` writes.
+TIFF_SUFFIXES = (".tif", ".tiff")
+
 #: Suffixes that `write_labels` writes.
-LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+LABEL_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".npy")
 
 
 def write_labels(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
@@ -26,27 +29,20 @@ def write_labels(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
     Raises
     ------
     FileError
-        If the suffix is none of `LABEL_SUFFIXES`, a PNG would need more than 16 bits, or the file
-        cannot be written.
+        If the suffix is not one of `LABEL_SUFFIXES`, a PNG would need more than 16 bits, or
+        writing fails.
     """
     suffix = check_output(path, LABEL_SUFFIXES)
     if suffix == ".png" and labels.max(initial=0) > np.iinfo(np.uint16).max:
         raise FileError("A PNG holds 65,535 labels at most; write a .tif instead.")
+    if suffix in TIFF_SUFFIXES:
+        write_label_stack(path, labels, "YX")
+        return
     with replacing(path) as file:
         if suffix == ".npy":
             np.save(file, labels, allow_pickle=False)
-        elif suffix == ".png":
-            write_png(file, labels.astype(np.uint16))
         else:
-            import tifffile
-
-            tifffile.imwrite(
-                file,
-                labels,
-                compression="zlib",
-                photometric="minisblack",
-                metadata={"axes": "YX"},
-            )
+            write_png(file, labels.astype(np.uint16))
 
 
 def write_label_stack(
@@ -62,7 +58,7 @@ def write_label_stack(
     axes : str
         One of tifffile's letters for each axis, such as ``ZYX``.
     description : str
-        Kept in the file.
+        Stored in the file.
 
     Raises
     ------
@@ -71,7 +67,7 @@ def write_label_stack(
     """
     import tifffile
 
-    check_output(path, (".tif", ".tiff"))
+    check_output(path, TIFF_SUFFIXES)
     with replacing(path) as file:
         tifffile.imwrite(
             file,
@@ -84,7 +80,7 @@ def write_label_stack(
 
 
 def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """Write (Y, X, 3) uint8 as a PNG file; raises `FileError` where that is not possible."""
+    """Write (Y, X, 3) uint8 as a PNG file; raises `FileError` if that fails."""
     check_output(path, (".png",))
     with replacing(path) as file:
         write_png(file, rgb)
@@ -98,13 +94,13 @@ def write_png(file: BinaryIO, pixels: npt.NDArray[Any]) -> None:
 
 
 def check_output(path: Path, suffixes: Sequence[str]) -> str:
-    """Return the suffix of a file that is to be written, if it can be.
+    """Check that a file can be written, and return its suffix.
 
     Raises
     ------
     FileError
-        If the suffix is none of `suffixes`, the folder is missing or may not be written to, or a
-        folder has the file's name.
+        If the suffix is not one of `suffixes`, the folder is missing or read-only, or the path is
+        that of a folder.
     """
     suffix = path.suffix.lower()
     try:
@@ -119,5 +115,5 @@ def check_output(path: Path, suffixes: Sequence[str]) -> str:
     except (OSError, ValueError, RuntimeError) as error:  # too long, null byte, loop
         raise FileError(f"{str(path)!r} cannot be written.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"The folder {folder} may not be written to by you.")
+        raise FileError(f"You have no permission to write to the folder {folder}.")
     return suffix

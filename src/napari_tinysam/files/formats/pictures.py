@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPEG and what else Pillow reads as the numbers that a file holds."""
+"""Pictures: PNG, JPEG and other formats that Pillow reads without changing values."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG2000_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
-# Formats that Pillow reads as the numbers they hold. Of others (SGI, for one) it cuts 16 bits to 8.
+# Formats that Pillow reads exactly. It cuts 16 bits to 8 in others, such as SGI.
 _TRUSTED = frozenset(("BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
 
 
 def needs_codec(magic: bytes) -> bool:
-    """Whether Pillow would cut a picture's 16 bits to 8: PNG with colours or alpha, JPEG 2000."""
+    """Whether Pillow would cut 16 bits to 8: in PNG with colours or alpha, in JPEG 2000."""
     if magic.startswith(_JPEG2000_MAGIC):
         return True
     depth, colours = magic[24:25], magic[25:26]  # of the header of a PNG
@@ -56,8 +56,8 @@ def open_picture(path: Path, series: int) -> Stack:
             cut = kind == "PPM" and picture.mode == "RGB" and _deep_ppm(path)
         if kind not in _TRUSTED or cut:
             raise FileError(
-                f"{path} is a picture ({kind}) whose numbers might be changed by reading it; save "
-                "it as TIFF or PNG."
+                f"{path} is a {kind} picture, and reading it could change its values; save it as "
+                "TIFF or PNG."
             )
         frames = (
             1 if kind == "MPO" else frames

@@ -1,4 +1,4 @@
-"""An image file opened as a stack: its axes are known, its pixels not read yet."""
+"""An image file as a stack: its axes are known, its pixels are not read yet."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Index = tuple[int | None, ...]
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """What a file holds.
+    """One image of a file.
 
     Parameters
     ----------
     axes : str
         A letter for each axis: Y and X, S for colours or interleaved channels, C for channels, Q or
-        I for an axis without a name, and any other letter for a stack's own axes.
+        I for axes without a name, any other letter for axes such as depth or time.
     shape : tuple of int
-        Their lengths.
+        Lengths of the axes.
     reader : callable
-        What `read` calls.
+        Reads a part; `read` calls it.
     path : Path
         For messages.
     images : int
-        How many images the file holds, of which this is one: the series of a TIFF, the frames of
-        a picture.
+        How many images the file holds: series of a TIFF, frames of an animation. The stack is one
+        of them.
     """
 
     axes: str
@@ -73,7 +73,7 @@ class Stack:
 
 @contextmanager
 def explained_reading(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises into a `FileError`."""
+    """Turn everything that a reader raises into a `FileError`."""
     try:
         with read_quietly():
             yield
@@ -82,7 +82,7 @@ def explained_reading(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise FileError(f"There is not enough memory to read {path}.") from error
     except PermissionError as error:
-        raise FileError(f"{path} may not be read by you.") from error
+        raise FileError(f"You have no permission to read {path}.") from error
     except Exception as error:  # readers fail in any way at all on a broken file
         raise FileError(
             f"{path} cannot be read: it is damaged or incomplete, or not an image in TIFF, "
@@ -100,7 +100,7 @@ def check_series(path: Path, series: int, count: int) -> None:
 
 
 def guessed_axes(shape: tuple[int, ...]) -> str:
-    """Axes of an array that does not name them; few, or three or four, last are channels."""
+    """Guess the axes of an array: a last axis that is short, or has 3 or 4 places, is channels."""
     last, others = (shape[-1], shape[-3:-1]) if len(shape) > 2 else (0, ())
     if last in (3, 4) or (0 < last <= MAX_CHANNELS and last < min(others)):
         return "Q" * (len(shape) - 3) + "YXS"
@@ -115,6 +115,6 @@ def slices(index: Index) -> tuple[int | slice, ...]:
 def too_large(path: Path) -> FileError:
     """Return the error about a plane of more than `MAX_PIXELS`."""
     return FileError(
-        f"{path} has more than {MAX_PIXELS // 1_000_000:,} million pixels; cut out the part "
+        f"{path} has more than {MAX_PIXELS // 1_000_000:,} million pixels; crop the part "
         "you need, or use a smaller level of the pyramid."
     )

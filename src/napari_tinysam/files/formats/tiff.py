@@ -1,4 +1,4 @@
-"""TIFF, OME-TIFF and what is built on them, by way of tifffile."""
+"""TIFF, OME-TIFF and formats built on them, read with tifffile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # First bytes of TIFF and BigTIFF of both byte orders.
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# How TIFF files may store colours so that their samples are gray values, numbers or RGB.
+# Colour spaces whose samples are gray values, labels or RGB.
 _PLAIN_COLOURS = frozenset(
     ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK", "CFA", "LINEAR_RAW")
 )
@@ -64,27 +64,27 @@ def open_tiff(path: Path, number: int) -> Stack:
 
 
 def _images(tiff: TiffFile) -> int:
-    """Count the series, without thumbnails, labels and such of a slide."""
+    """Count the series, without thumbnails and label pictures of a slide."""
     sizes = [int(np.prod(series.shape)) for series in tiff.series]
     return sum(size * 16 > max(sizes) for size in sizes)
 
 
 def _check_colours(path: Path, series: TiffPageSeries) -> None:
-    """Refuse colours whose samples are neither gray nor RGB."""
+    """Refuse colour spaces other than gray and RGB."""
     page = series.keyframe
     kind = getattr(page.photometric, "name", str(page.photometric))
     decoded = kind == "YCBCR" and "JPEG" in getattr(page.compression, "name", "")
     if kind not in _PLAIN_COLOURS and not decoded:
         raise FileError(
-            f"{path} stores its colours as {kind}, which is not read; save the image as gray or "
-            "RGB."
+            f"{path} stores its colours as {kind}, which is not supported; save the image as "
+            "gray or RGB."
         )
 
 
 def _read_pages(
     path: Path, series_number: int, index: Index, page_axes: int
 ) -> npt.NDArray[Any]:
-    """Decode only the page that is wanted, where the stack's axes are its pages."""
+    """Decode only the page that is asked for, where each page is one plane."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
@@ -106,7 +106,7 @@ def _read_pages(
 
 @contextmanager
 def _named_compression(path: Path, series: TiffPageSeries) -> Iterator[None]:
-    """Say which compression it is where a codec is missing: the file is not damaged."""
+    """Name the compression where a codec is missing: the file is not damaged."""
     try:
         yield
     except (ValueError, ImportError) as error:
@@ -115,6 +115,6 @@ def _named_compression(path: Path, series: TiffPageSeries) -> Iterator[None]:
             raise
         name = getattr(series.keyframe.compression, "name", "unknown")
         raise FileError(
-            f"The compression of {path} ({name}) is not read here; save the image uncompressed, or "
+            f"The compression of {path} ({name}) is not supported; save the image uncompressed, or "
             "with LZW or deflate."
         ) from error

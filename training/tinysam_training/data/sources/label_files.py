@@ -342,7 +342,7 @@ def _explained(path: Path) -> Iterator[None]:
     except FileError as error:
         raise DataError(str(error)) from error
     except PermissionError as error:
-        raise DataError(f"{path} may not be read by you.") from error
+        raise DataError(f"You have no permission to read {path}.") from error
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {path}.") from error
     except Exception as error:  # readers fail in any way at all on a broken file

@@ -147,7 +147,7 @@ def _explained(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except PermissionError as error:
-        raise DataError(f"{path} may not be read by you.") from error
+        raise DataError(f"You have no permission to read {path}.") from error
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {path}.") from error
     except Exception as error:  # a broken zip or header fails in many ways
