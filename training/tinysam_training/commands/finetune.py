@@ -1,7 +1,8 @@
 """Fine-tuning for a lab's own images: a few annotated images, some minutes, one better model.
 
 Nobody has to write a recipe or to understand one. What is trained, and how, was chosen by comparing
-three ways on images of sets that the start had never seen; `training/papers/diary.md` has the table.
+three ways on images of sets that the start had never seen; the table is in
+`training/papers/diary.md`.
 """
 
 from __future__ import annotations
