@@ -353,8 +353,7 @@ def _compact(
     top = int(array.max())
     if top > 4 * array.size + 1000:  # too large for a table
         ids, inverse = np.unique(array, return_inverse=True)
-        first = 0 if ids[0] == 0 else 1
-        return ids[ids > 0], inverse.reshape(array.shape).astype(np.intp) + first
+        return ids[ids > 0], inverse.reshape(array.shape) + np.intp(ids[0] > 0)
     used = np.bincount(array.ravel(), minlength=top + 1) > 0
     used[0] = False
     numbers = np.cumsum(used) * used

@@ -96,7 +96,7 @@ def segment(
     it, and the points outside all boxes make one further object.
 
     Labels are numbered from 1: first the boxes in their order, then the object that has points
-    only. Where two objects claim a pixel, the one with the lower number has it.
+    only. Each takes what is free: of two objects that claim a pixel, the lower number gets it.
     """
     from napari_tinysam.cli import prompts
     from napari_tinysam.files.planes import read_plane

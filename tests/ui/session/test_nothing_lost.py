@@ -14,6 +14,7 @@ from napari.layers import Image, Labels, Points, Shapes
 from desk import Desk, open_desk
 from fake_inference import SteppedInference
 from napari_tinysam.labels import Overlap
+from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.label_edits import LabelEdit
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import History, Step
@@ -129,6 +130,47 @@ def test_a_ring_around_an_object_is_no_object(grown: int, there: bool) -> None:
         desk.box(110, 60, 180, 100)
     desk.session.commit()
     assert (5 in desk.ids) is there
+
+
+def test_a_ring_around_an_object_takes_what_is_free_if_that_is_the_rule() -> None:
+    ids = np.zeros((200, 300), np.uint32)
+    ids[60:100, 80:120] = 4
+    desk = open_desk(noise(200, 300), Labels(ids.copy(), name="cells_labels"))
+    desk.session.set_overlap(Overlap.FREE)
+    desk.box(67, 47, 132, 112)
+    desk.session.commit()
+    assert desk.session.target is not None
+    found = np.asarray(desk.session.target.data)
+    assert np.array_equal(found == 4, ids == 4)
+    assert np.count_nonzero(found == 5)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "preserve", "left"),
+    [
+        (Overlap.NEVER, False, 36),
+        (Overlap.FREE, False, 36),
+        (Overlap.MERGE, False, 36),
+        (Overlap.REPLACE, True, 36),
+        (Overlap.REPLACE, False, 0),
+    ],
+)
+def test_an_accepted_proposal_takes_what_is_free_or_replaces(
+    overlap: Overlap, preserve: bool, left: int
+) -> None:
+    ids = np.zeros((40, 40), np.uint32)
+    ids[1:7, 1:7] = 4
+    desk = open_desk(noise(40, 40), Labels(ids, name="cells_labels"))
+    desk.session.set_overlap(overlap)
+    target, plane = desk.session.target, desk.session.shown_plane
+    assert target is not None
+    assert plane is not None
+    target.preserve_labels = preserve
+    mask = BoxedMask(np.ones((7, 7), bool), 1, 1, (40, 40))
+    assert desk.session.paste(plane, [mask]) is not None
+    found = np.asarray(target.data)
+    assert np.count_nonzero(found == 4) == left
+    assert np.count_nonzero(found == 5) == 49 - left
 
 
 # --- clicks on and beside objects --------------------------------------------------------
