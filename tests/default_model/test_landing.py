@@ -39,7 +39,7 @@ def test_a_better_mean_is_enough_while_no_set_falls_back() -> None:
 
 def test_a_set_that_falls_back_is_an_objection() -> None:
     (objection,) = ModelComparison(figures(0.5, 0.5), figures(0.9, 0.47)).objections
-    assert objection.startswith("set1 falls back by 0.030")
+    assert objection.startswith("set1 loses 0.030")
 
 
 def test_an_equal_model_is_not_better() -> None:

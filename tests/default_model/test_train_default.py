@@ -122,7 +122,7 @@ def test_from_start_to_stop_and_on(
 
     done = steps_done(state)
     kept = (state.code / "training" / "README.md").stat().st_ino
-    assert "goes on" in answer(capsys, "start")  # with the same data, code and recipe
+    assert "continues" in answer(capsys, "start")  # with the same data, code and recipe
     assert (state.code / "training" / "README.md").stat().st_ino == kept
     wait_for_steps(state, done)
     answer(capsys, "stop")

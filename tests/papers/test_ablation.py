@@ -43,7 +43,7 @@ def test_rows_add_one_measure_after_the_other() -> None:
 
 def test_an_ablation_needs_a_teacher_and_a_length(tmp_path: Path) -> None:
     for recipe in (RECIPE, replace(WHOLE, steps=0, minutes=1.0)):
-        with pytest.raises(DataError, match="names a teacher, and says how many steps"):
+        with pytest.raises(DataError, match="names a teacher, and the number of steps"):
             run_ablation(recipe, tmp_path, tmp_path)
 
 

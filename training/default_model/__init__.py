@@ -1,4 +1,4 @@
-"""The bundled model: trained in the background of a maintainer's machine, and put into the package.
+"""Train the bundled model in the background of a maintainer's machine, and put it into the package.
 
-``script/train-default`` is the command.
+The commands are ``script/train-default`` and ``script/train-on-gpu``.
 """

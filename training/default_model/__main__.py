@@ -12,7 +12,7 @@ from napari_tinysam.errors import TinySAMError
 
 
 def main(words: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, 1 for what cannot be done, 2 for misuse."""
+    """Command line; returns the exit code: 0, 1 for a refusal, 2 for misuse."""
     asked = _parser().parse_args(words)
     state = State.usual()
     try:
@@ -49,7 +49,7 @@ def _landed(asked: argparse.Namespace, state: State) -> str:
     orders = state.orders()
     data = asked.data or (Path(orders.data) if orders else None)
     if data is None:
-        raise RefusedError("Which images? --data names the folder.")
+        raise RefusedError("Name the folder of the images: --data FOLDER.")
     run: Path = asked.run or state.run
     weights = asked.weights or run / "best.safetensors"
     comparison = land(
@@ -71,24 +71,30 @@ def _parser() -> argparse.ArgumentParser:
         prog="script/train-default", description=__doc__, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
-    start = commands.add_parser("start", help="begin, or go on after a stop")
+    start = commands.add_parser("start", help="begin, or continue after a stop")
     start.add_argument("--data", type=Path, help="the data root; remembered")
-    start.add_argument("--threads", type=_count, help="all cores, or as the last time")
     start.add_argument(
-        "--new-code", action="store_true", help="go on with the commit checked out now"
+        "--threads", type=_count, help="default: as the last time, first all cores"
     )
-    start.add_argument("--recipe", type=Path, help="another one, for a run that begins")
+    start.add_argument(
+        "--new-code",
+        action="store_true",
+        help="continue with the commit checked out now",
+    )
+    start.add_argument(
+        "--recipe", type=Path, help="for a new run; default: the bundled model's"
+    )
     for name, text in (
-        ("pause", "halt where it is"),
-        ("resume", "go on after a pause"),
+        ("pause", "halt the process"),
+        ("resume", "continue after a pause"),
         ("stop", "end after a checkpoint"),
-        ("status", "how far it is, and how good"),
+        ("status", "steps, losses, validations, time left"),
     ):
         commands.add_parser(name, help=text)
     land = commands.add_parser("land", help="put the model into the package")
     land.add_argument("--run", type=Path, help="another run's folder")
     land.add_argument("--weights", type=Path, help="instead of the run's best")
-    land.add_argument("--data", type=Path, help="as the training's, if left out")
+    land.add_argument("--data", type=Path, help="default: the training's")
     land.add_argument("--anyway", action="store_true", help="even if it is not better")
     land.add_argument(
         "--images", type=int, default=0, help="compare on so many a set; 0 for all"

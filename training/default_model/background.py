@@ -1,4 +1,4 @@
-"""A training in the background: started, paused, resumed, stopped; never two at once."""
+"""Start, pause, resume and stop a training in the background; never two at once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tinysam_training.recipe import find_recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Everything else on the machine goes first.
+#: Other work on the machine goes first.
 NICENESS = 10
 
-#: Seconds in which a process that cannot do anything has ended.
+#: Seconds within which a process that cannot start has ended.
 _FIRST = 2.0
 
 
@@ -43,30 +43,30 @@ def start(
     new_code: bool = False,
     recipe: Path | None = None,
 ) -> str:
-    """Begin a training, or go on with the one that is there.
+    """Begin a training, or continue the one that is there.
 
     Parameters
     ----------
     state : State
     data : Path, optional
-        The data root; as the last time if left out.
+        The data root. Default: as the last time.
     threads : int, optional
-        As the last time if left out, and all cores the first time.
+        Default: as the last time, and all cores the first time.
     new_code : bool
-        Whether to train with the commit that is checked out now. Otherwise a run goes on with the
-        code that it began with.
+        Whether to train with the commit that is checked out now. Otherwise a run continues with
+        the code that it began with.
     recipe : Path, optional
-        Of a run that begins; the bundled model's if left out.
+        Of a new run. Default: the bundled model's.
 
     Returns
     -------
     str
-        What happens now, a sentence.
+        A sentence about what happens now.
 
     Raises
     ------
     RefusedError
-        If one runs already, or there is nothing to train on.
+        If one runs already, or there are no data.
     """
     with _alone(state):
         if running := _process(state):
@@ -85,7 +85,7 @@ def start(
             _write_recipe(state, recipe or find_recipe("default"))
         state.keep(Orders(str(root), count, commit))
         record = _launched(state, root, count)
-    what = "goes on from its checkpoint" if goes_on else "begins"
+    what = "continues from its checkpoint" if goes_on else "begins"
     return (
         f"The training {what} as process {record.pid}, {count} threads, commit {commit[:10]}; "
         f"it writes to {state.folder}."
@@ -93,7 +93,7 @@ def start(
 
 
 def pause(state: State) -> str:
-    """Halt the process where it is; it keeps its memory. Raises `RefusedError` if none runs."""
+    """Halt the process, which keeps its memory. Raises `RefusedError` if none runs."""
     record = _needed(state)
     if record.condition == "paused":
         raise RefusedError(f"The training (process {record.pid}) is paused already.")
@@ -103,12 +103,12 @@ def pause(state: State) -> str:
 
 
 def resume(state: State) -> str:
-    """Let a paused process go on. Raises `RefusedError` if there is none."""
+    """Continue a paused process. Raises `RefusedError` if there is none."""
     record = _needed(state)
     if record.condition != "paused":
         raise RefusedError(f"The training (process {record.pid}) is not paused.")
     os.kill(record.pid, signal.SIGCONT)
-    return f"The training (process {record.pid}) goes on."
+    return f"The training (process {record.pid}) continues."
 
 
 def stop(state: State, *, patience: float = 300) -> str:
@@ -118,7 +118,7 @@ def stop(state: State, *, patience: float = 300) -> str:
     ----------
     state : State
     patience : float
-        Wait at most so many seconds.
+        Seconds to wait at most.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def stop(state: State, *, patience: float = 300) -> str:
     """
     record = _needed(state)
     os.kill(record.pid, signal.SIGTERM)
-    os.kill(record.pid, signal.SIGCONT)  # a paused one hears nothing
+    os.kill(record.pid, signal.SIGCONT)  # a paused process gets no signal
     if not _await(record, "gone", patience):
         raise RefusedError(
             f"The training (process {record.pid}) did not end within {patience:.0f} seconds."
@@ -138,7 +138,7 @@ def stop(state: State, *, patience: float = 300) -> str:
 
 
 def _process(state: State) -> ProcessRecord | None:
-    """Return the process that trains, if it lives."""
+    """Return the process that trains, if there is one."""
     record = ProcessRecord.read(state.process)
     return None if record is None or record.condition == "gone" else record
 
@@ -161,7 +161,9 @@ def _await(record: ProcessRecord, wanted: str, seconds: float) -> bool:
 
 def _data(given: Path | None, before: Orders | None) -> Path:
     if given is None and before is None:
-        raise RefusedError("Which images? --data names the folder, the first time.")
+        raise RefusedError(
+            "Name the folder of the images the first time: --data FOLDER."
+        )
     root = Path(before.data if given is None else given)  # type: ignore[union-attr]
     root = root.expanduser().absolute()
     if not root.is_dir():
@@ -177,7 +179,7 @@ def _write_recipe(state: State, path: Path) -> None:
 
 
 def _launched(state: State, data: Path, threads: int) -> ProcessRecord:
-    """Start the process, and note it before anything else can be started."""
+    """Start the process, and record it before another can start."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
@@ -186,16 +188,9 @@ def _launched(state: State, data: Path, threads: int) -> ProcessRecord:
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
     }
-    asked = [
-        "nice",
-        "-n",
-        str(NICENESS),
-        sys.executable,
-        "-m",
-        "napari_tinysam",
-        "train",
-    ]
-    asked += [str(state.recipe), "--data", str(data), "-o", str(state.run), "--resume"]
+    asked = ["nice", "-n", str(NICENESS), sys.executable]
+    asked += ["-m", "napari_tinysam", "train", str(state.recipe)]
+    asked += ["--data", str(data), "-o", str(state.run), "--resume"]
     with state.log.open("ab") as log:
         process = subprocess.Popen(
             asked,
@@ -213,18 +208,18 @@ def _launched(state: State, data: Path, threads: int) -> ProcessRecord:
         process.wait(_FIRST)
     except subprocess.TimeoutExpired:
         assert record is not None
-        # Not waited for: it outlives this command, which is not to warn of it.
+        # It outlives this command, which must not warn about that.
         process.returncode = 0
         return record
     state.process.unlink(missing_ok=True)
     raise RefusedError(
-        f"The training ended at once: {state.last_words() or 'no reason given'}"
+        f"The training ended immediately: {state.last_words() or 'no reason given'}"
     )
 
 
 @contextmanager
 def _alone(state: State) -> Iterator[None]:
-    """Keep another command from starting a training meanwhile."""
+    """Keep other commands from starting a training meanwhile."""
     try:
         state.folder.mkdir(parents=True, exist_ok=True)
         file = (state.folder / "starting.lock").open("w")

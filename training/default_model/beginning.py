@@ -1,4 +1,4 @@
-"""What a recipe begins with on a machine that has nothing of the run yet."""
+"""The weights that a new run starts from."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from tinysam_training.recipe import recipe_from
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What a recipe without a word about it begins with.
+#: Architecture of a recipe that names none.
 _USUAL = "efficientnet_lite0"
 
 
 def plain_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe as the plain values of its file, checked.
+    """Read the plain values of a recipe's file, and check them.
 
     Raises
     ------
     DataError
-        If it is none.
+        If it is no valid recipe.
     """
     from tinysam_training.recipe import load_recipe
 
-    recipe = load_recipe(path)  # says what is wrong
+    recipe = load_recipe(path)  # checks it
     content: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     return {"name": recipe.name, **content}
 
 
 def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, Any]:
-    """Let a recipe begin with weights; as it says itself where there are none.
+    """Start a recipe from weights; without any, as the recipe says.
 
-    Stages without prompts are left out then, where there are others: they are for an encoder that
-    knows no images yet, and a decoder falls behind an encoder that learns without it.
+    Stages without prompts are left out then, if there are others: they are for an encoder that has
+    not learnt anything yet, and the decoder falls behind an encoder that learns without it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, A
 
 
 def fitting_start(content: dict[str, Any]) -> str | None:
-    """Return the bundled model's name if it is of the recipe's architecture, else None."""
+    """Return the bundled model's name if it has the recipe's architecture, else None."""
     wanted = content.get("model", {}).get("architecture") or _USUAL
     bundled = checkpoints.load("default").model.architecture
     return "default" if bundled == wanted else None

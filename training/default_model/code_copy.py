@@ -1,4 +1,4 @@
-"""A copy of a commit's code: work on the tree does not disturb a training that uses it."""
+"""A copy of a commit's code, so that work on the tree does not disturb a training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def head(repository: Path = REPOSITORY) -> str:
-    """Name the commit that is checked out.
+    """Return the hash of the commit that is checked out.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def copy_code(folder: Path, repository: Path = REPOSITORY) -> str:
     Parameters
     ----------
     folder : Path
-        Replaced, once the copy is whole.
+        Replaced when the copy is whole.
     repository : Path
 
     Returns

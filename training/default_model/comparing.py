@@ -1,4 +1,4 @@
-"""Whether a model may take the place of another: set by set, on held-out images."""
+"""Decide whether a model may replace another: set by set, on held-out images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from default_model.columns import in_columns
 from tinysam_training.evaluation.report import means
 
 if TYPE_CHECKING:
     from tinysam_training.evaluation.evaluate import Evaluation
 
-#: What is compared: everything at once as Auto-segment finds it with each model's own thresholds, a
-#: box, one click.
+#: Figures to compare: Auto-segment with each model's own thresholds, a box, one click.
 FIGURES = {"msa": "mSA", "box_iou": "box", "click1_iou": "1 click"}
 
-#: No set may lose more than this of the mean of `FIGURES`.
+#: Largest loss of a set, in the mean of `FIGURES`.
 TOLERANCE = 0.02
 
 SetFigures = Mapping[str, Mapping[str, float | None]]
@@ -39,7 +39,7 @@ class ModelComparison:
     Attributes
     ----------
     bundled, new : mapping
-        Of each set, values of `FIGURES`, measured of both with the same code; None counts as 0.
+        Values of `FIGURES` of each set, measured with the same code; None counts as 0.
     """
 
     bundled: SetFigures
@@ -47,26 +47,26 @@ class ModelComparison:
 
     @property
     def gains(self) -> dict[str, float]:
-        """By how much each set is better, in the mean of its figures."""
+        """Gain of each set, in the mean of its figures."""
         return {n: _mean(self.new[n]) - _mean(self.bundled[n]) for n in self.new}
 
     @property
     def objections(self) -> list[str]:
-        """Why the new model is not to be taken; nothing if it is."""
+        """Reasons against the new model; none if it is better."""
         gains = self.gains
         mean = float(np.mean(list(gains.values())))
         found = []
         if not mean > 0:
             found.append(f"the mean over sets is not better ({mean:+.4f})")
         found += [
-            f"{name} falls back by {-gain:.3f}, more than {TOLERANCE}"
+            f"{name} loses {-gain:.3f}, more than {TOLERANCE}"
             for name, gain in gains.items()
             if gain < -TOLERANCE
         ]
         return found
 
     def table(self) -> str:
-        """Lines for people: each figure before → after, and the gain of each set."""
+        """Write each figure before → after, and the gain of each set."""
         rows = [["", *FIGURES.values(), "gain"]]
         for name, gain in self.gains.items():
             old, new = self.bundled[name], self.new[name]
@@ -74,11 +74,7 @@ class ModelComparison:
             rows.append([name, *cells, f"{gain:+.3f}"])
         mean = float(np.mean(list(self.gains.values())))
         rows.append(["mean of sets", *[""] * len(FIGURES), f"{mean:+.3f}"])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return in_columns(rows)
 
 
 def _mean(figures: Mapping[str, float | None]) -> float:

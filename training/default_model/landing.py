@@ -1,8 +1,9 @@
-"""A run's weights become the bundled model, if they are better than the one that is there.
+"""Replace the bundled model with a run's weights, if they are better.
 
-The thresholds of everything mode are measured on training images and the weights rounded to 16
-bits; only then the model is compared on the validation images. The file, its 8-bit counterpart and
-the card are made beside the run first, so that nothing that fails leaves half a model behind.
+The thresholds of automatic segmentation are measured on training images, and the weights rounded to
+16 bits, before the models are compared on the validation images. The file, its 8-bit counterpart
+and the card are made beside the run first, so that a failure never leaves half a model in the
+package.
 """
 
 from __future__ import annotations
@@ -39,34 +40,34 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-#: Where the bundled model lies in the repository.
+#: Folder of the bundled model in the repository.
 WEIGHTS = Path("src/napari_tinysam/weights")
 
-#: What quotes its figures.
+#: Documents that quote its figures.
 DOCUMENTS = (Path("docs/models.md"), WEIGHTS / CARD)
 
-#: Images of each set that thresholds are measured on, and of all those asked with the whole grid.
+#: Images of each set for measuring thresholds, and of all of them those with the whole grid.
 _CALIBRATED, _WITH_GRID = 5, 10
 
 
 @dataclass(frozen=True)
 class Landing:
-    """What is to be put into the package.
+    """The model to put into the package.
 
     Attributes
     ----------
     run : Path
         Folder of the run.
     weights : Path
-        The file of it to take.
+        The run's file to take.
     data : Path
         The data root: folders with ``train`` and ``val``.
     anyway : bool
-        Whether to take it even if it is not better.
+        Take it even if it is not better.
     images : int
-        At most so many validation images a set; 0 for all, and only then figures are published.
+        At most so many validation images a set. 0 for all: only then figures are published.
     repository : Path
-        Whose bundled model is replaced.
+        The repository whose bundled model is replaced.
     """
 
     run: Path
@@ -78,11 +79,11 @@ class Landing:
 
     @property
     def folder(self) -> Path:
-        """Where everything is made first."""
+        """Folder where the files are made first."""
         return self.run / "landing"
 
     def check(self) -> None:
-        """Check what can be before the slow part. Raises `RefusedError`."""
+        """Check files and folders before the slow part. Raises `RefusedError`."""
         if not self.weights.is_file():
             raise RefusedError(
                 f"There are no weights to land: {self.weights} is no file."
@@ -101,7 +102,7 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     ----------
     asked : Landing
     say : callable
-        Called with lines for people.
+        Called with lines about the progress.
 
     Returns
     -------
@@ -110,17 +111,17 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     Raises
     ------
     RefusedError
-        If the model is not better, or cannot be made; the package is as it was then.
+        If the model is not better, or cannot be made. The package is unchanged then.
     """
     asked.check()
     folder, package = asked.folder, asked.repository / WEIGHTS
     train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
     folder.mkdir(exist_ok=True)
-    say("Thresholds of everything mode are measured.")
+    say("Measuring the thresholds of automatic segmentation.")
     whole = _annotated_whole(asked.run, train)
     _calibrated(asked.weights, whole, asked.run / "calibrated.safetensors", say)
     shutil.copyfile(package / CARD, folder / CARD)
-    made = bundle(asked.run, folder, "calibrated")  # as it will be, in 16 bits
+    made = bundle(asked.run, folder, "calibrated")  # in 16 bits, as in the package
 
     entries = [
         entry
@@ -128,7 +129,7 @@ def land(asked: Landing, say: Say) -> ModelComparison:
         for found in [find_pairs(each, "val")]
         for entry in evenly_spaced(found, asked.images or len(found))
     ]
-    say(f"Both models are judged on {len(entries)} images.")
+    say(f"Judging both models on {len(entries)} images.")
     before = judged(package / "default.safetensors", entries, say)
     after = judged(made, entries, say)
     comparison = ModelComparison(set_figures(before), set_figures(after))
@@ -143,10 +144,10 @@ def land(asked: Landing, say: Say) -> ModelComparison:
         shutil.copyfile(file, package / file.name)
     say(f"{package}: default.safetensors, default-int8.safetensors, {CARD}")
     if asked.images:
-        say("Figures of a part of the images are not published.")
+        say("The figures are not published: not all images were used.")
         return comparison
     write_figures(asked, replace(after, model="default"), entries)
-    say(f"Figures are written into {', '.join(map(str, DOCUMENTS))}.")
+    say(f"The figures are in {', '.join(map(str, DOCUMENTS))}.")
     return comparison
 
 
@@ -183,7 +184,7 @@ def _folders(data: Path, split: str) -> list[Path]:
 
 
 def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
-    """Leave out sets that the run's recipe calls annotated in part."""
+    """Leave out sets that are partly annotated according to the run's recipe."""
     partly = {
         source.path
         for source in load_recipe(run / "recipe.yaml").data
@@ -204,7 +205,7 @@ def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> Non
 
 
 def _command(module: str, *arguments: object) -> None:
-    """Run a command of this package, as a process of its own."""
+    """Run a module's command in its own process."""
     asked = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(asked, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Processes by number and start: a number alone may belong to another process by now."""
+"""Processes by number and start time: a number alone may belong to another process now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProcessRecord:
     ----------
     pid : int
     begun : str
-        When it began, as the system tells it.
+        When it began, as the system writes it.
     """
 
     pid: int
@@ -29,7 +29,7 @@ class ProcessRecord:
 
     @classmethod
     def of(cls, pid: int) -> ProcessRecord | None:
-        """Look at a process that lives; None if there is none."""
+        """Describe a running process; None if there is none."""
         found = _looked_up(pid)
         return None if found is None else cls(pid, found[1])
 
@@ -49,8 +49,8 @@ class ProcessRecord:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RefusedError(
-                f"{path} cannot be read, so whether a training runs is not known; "
-                "delete it if none does."
+                f"{path} cannot be read, so it is unknown whether a training runs. "
+                "Delete the file if none does."
             ) from error
 
     def write(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class ProcessRecord:
 
     @property
     def condition(self) -> Condition:
-        """Whether it runs, is paused, or is no more."""
+        """Whether it runs, is paused, or has ended."""
         found = _looked_up(self.pid)
         if found is None or found[1] != self.begun:
             return "gone"
@@ -67,13 +67,13 @@ class ProcessRecord:
 
 
 def _looked_up(pid: int) -> tuple[str, str] | None:
-    """Return state and start of a process; None if it has ended, waited for or not."""
+    """Return state and start of a process; None if it has ended, even if it is a zombie."""
     if Path("/proc/self/stat").exists():
         try:
             text = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
         except OSError:
             return None
-        fields = text.rpartition(")")[2].split()  # its name may hold anything
+        fields = text.rpartition(")")[2].split()  # the name may contain anything
         state, begun = fields[0], fields[19]
     else:
         asked = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]

@@ -1,4 +1,4 @@
-"""How far a training in the background is, for people."""
+"""How far a training in the background is."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from default_model.columns import in_columns
 from default_model.processes import ProcessRecord
 from default_model.state import RefusedError
 
 if TYPE_CHECKING:
     from default_model.state import State
 
-#: Steps that a mean is of.
+#: Steps that a mean is taken over.
 _RECENT = 50
 
 _NO_LOSSES = ("step", "seconds", "rate", "norm")
 
 
 def status(state: State) -> str:
-    """Say whether it runs, how far it is, what the losses and validations are.
+    """Report whether it runs, how far it is, its losses and its validations.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def status(state: State) -> str:
         f"commit {orders.commit[:10]}, {orders.threads} threads, data {orders.data}",
     ]
     if condition == "gone" and (said := state.last_words()):
-        lines.append(f"its last words: {said}")
+        lines.append(f"last line of its log: {said}")
     lines += _steps(state.run, rows)
     lines += _validations(_table(state.run / "validation.csv"))
     return "\n".join(lines)
@@ -88,10 +89,7 @@ def _validations(rows: list[dict[str, float]]) -> list[str]:
         ]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells
-    ]
+    return in_columns(cells).splitlines()
 
 
 def _duration(seconds: float) -> str:
@@ -104,7 +102,7 @@ def _duration(seconds: float) -> str:
 
 
 def _table(path: Path) -> list[dict[str, float]]:
-    """Read a log; a last row that is being written is left out."""
+    """Read a log, without a last row that is still being written."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

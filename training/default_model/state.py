@@ -1,4 +1,4 @@
-"""What a training in the background keeps on disk between two commands."""
+"""The files of a training in the background, which the commands share."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from platformdirs import user_cache_path
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.atomic import replacing
 
-#: Names another folder than the user's cache.
+#: Names a folder to use instead of the user's cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_TRAINING"
 
 
 class RefusedError(TinySAMError):
-    """A maintainer's command cannot do what was asked; the message is a sentence."""
+    """A maintainer's command refuses; the message is a sentence."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a training was told when it was started.
+    """The settings that a training was started with.
 
     Attributes
     ----------
     data : str
         The data root.
     threads : int
-        Of the processor.
+        Number of CPU threads.
     commit : str
-        Which the copy of the code is of.
+        The commit of the copied code.
     """
 
     data: str
@@ -46,16 +46,15 @@ class State:
     Attributes
     ----------
     folder : Path
-        Holds ``code`` (a copy of a commit), ``recipe.yaml`` (as this machine begins it), ``run``
-        (as ``napari-tinysam train`` leaves it), ``output.log``, ``orders.json`` and
-        ``process.json``.
+        Holds ``code`` (a copy of a commit), ``recipe.yaml`` (with this machine's start), ``run``
+        (of ``napari-tinysam train``), ``output.log``, ``orders.json`` and ``process.json``.
     """
 
     folder: Path
 
     @classmethod
     def usual(cls) -> State:
-        """Return the one in the user's cache, or where `ENVIRONMENT_VARIABLE` says."""
+        """Return the folder in the user's cache, or the one that `ENVIRONMENT_VARIABLE` names."""
         named = os.environ.get(ENVIRONMENT_VARIABLE)
         if named:
             return cls(Path(named).expanduser().absolute())
@@ -63,7 +62,7 @@ class State:
 
     @property
     def code(self) -> Path:
-        """The copy of the code that trains."""
+        """The copy of the code."""
         return self.folder / "code"
 
     @property
@@ -73,26 +72,26 @@ class State:
 
     @property
     def recipe(self) -> Path:
-        """The recipe of the run, with what it begins with."""
+        """The recipe of the run, with its start."""
         return self.folder / "recipe.yaml"
 
     @property
     def log(self) -> Path:
-        """What the process says."""
+        """Output of the process."""
         return self.folder / "output.log"
 
     @property
     def process(self) -> Path:
-        """Which process trains."""
+        """Record of the process that trains."""
         return self.folder / "process.json"
 
     @property
     def checkpoint(self) -> Path:
-        """What a run goes on with."""
+        """The checkpoint that a run resumes from."""
         return self.run / "checkpoint.pt"
 
     def orders(self) -> Orders | None:
-        """Read what the training was told; None if none was ever started here.
+        """Read the settings of the training; None if none was ever started here.
 
         Raises
         ------
@@ -108,11 +107,11 @@ class State:
             raise RefusedError(f"{path} cannot be read; delete it.") from error
 
     def keep(self, orders: Orders) -> None:
-        """Remember what the training is told."""
+        """Store the settings of the training."""
         write_json(self.folder / "orders.json", asdict(orders))
 
     def last_words(self) -> str:
-        """Return the last line that the process said, or nothing."""
+        """Return the last line of the log, or ""."""
         try:
             lines = self.log.read_text("utf-8", errors="replace").split("\n")
         except OSError:
@@ -121,6 +120,6 @@ class State:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a small file, whole or not at all."""
+    """Write a small file as a whole."""
     with replacing(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())

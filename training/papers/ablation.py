@@ -1,40 +1,41 @@
-"""The paper's ablation: which of the distillation's measures helps, at what scale there is.
+"""The paper's ablation on a small scale: which measures of the distillation help.
 
-Run as ``python -m papers.ablation RECIPE --data DATA --teacher MODEL -o OUT``. The recipe
-is that of the student with all measures; rows leave out what is after them. All rows see the same
-windows of the same images, in the same order, for the same number of steps, and each is repeated
-with several seeds. OUT gets a folder for each run and, of all runs that are in it, ``ablation.csv``
-and ``ablation.md``; runs that are there already are not repeated, so that it may be stopped and
-started again.
+Run as ``python -m papers.ablation RECIPE --data DATA --teacher MODEL -o OUT``. The recipe trains
+the student with all measures; each row of the table has those of the rows above it. All rows see
+the same windows of the same images in the same order, for the same number of steps, and each is
+repeated with several seeds. OUT gets a folder for each run, and ``ablation.csv`` and
+``ablation.md`` of all runs in it. Runs that are there are not repeated, so the command can be
+stopped and started again.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_tinysam import checkpoints
-from napari_tinysam.errors import DataError, TinySAMError
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.errors import DataError
 from napari_tinysam.files.tables import markdown_table
-from napari_tinysam.inference.predictor import Predictor
-from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
+from papers.shared import (
+    figure,
+    judged,
+    refusals,
+    say,
+    write_csv,
+    write_json,
+    write_text,
+)
 from tinysam_training.commands.train import run_recipe
 from tinysam_training.data.dataset import read_source
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after
-from tinysam_training.evaluation.evaluate import evaluate
-from tinysam_training.evaluation.report import means
 from tinysam_training.recipe import load_recipe
 from tinysam_training.run.starting import Hardware
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from tinysam_training.labelled_image import ImageEntry
     from tinysam_training.recipe import Recipe
 
-#: The rows of the table: each has what the rows above it have. The paper's table 3 has a baseline,
-#: distillation losses, hard prompts and hard mask weights; its table 4 takes the losses apart.
+#: The rows of the table; each adds a measure. The paper's table 3 has a baseline, distillation
+#: losses, hard prompts and hard mask weights; its table 4 separates the losses.
 MEASURES = {
     "labels": "labels only",
     "output": "+ L_out",
@@ -53,7 +54,7 @@ MEASURES = {
     "weights": "+ hard mask weights",
 }
 
-#: What is measured of each run; the object head alone of what needs no prompt, which is trained.
+#: Figures of each run. Of automatic segmentation only the object head alone: it is what learns.
 ROWS = {
     name: text
     for name, text in before_after.ROWS.items()
@@ -82,7 +83,7 @@ def row_recipe(recipe: Recipe, row: str, seed: int) -> Recipe:
         recipe,
         name=f"{recipe.name}-{row}",
         seed=seed,
-        # As in the paper the student begins with the teacher's decoder; its encoder is new.
+        # As in the paper, the student starts with the teacher's decoder and a new encoder.
         model=replace(recipe.model, decoder=recipe.teacher.model),
         losses=replace(
             losses,
@@ -105,17 +106,16 @@ def run_ablation(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     rows: Sequence[str] = tuple(MEASURES),
-    judged: int = 8,
+    images: int = 8,
     objects: int = 8,
     hardware: Hardware | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train and judge all rows with all seeds.
 
     Parameters
     ----------
     recipe : Recipe
-        Of the student with all measures; it names a teacher and says how many steps.
+        Of the student with all measures; names a teacher and the number of steps.
     data : Path
         The data root.
     out : Path
@@ -123,11 +123,9 @@ def run_ablation(
     seeds : sequence of int
     rows : sequence of str
         Of `MEASURES`.
-    judged, objects : int
+    images, objects : int
         At most so many validation images of each set, and objects of each image.
     hardware : Hardware, optional
-    say : callable
-        Called with a line about each run.
 
     Raises
     ------
@@ -136,20 +134,20 @@ def run_ablation(
     """
     if not recipe.teacher.model or not recipe.steps:
         raise DataError(
-            "An ablation's recipe names a teacher, and says how many steps."
+            "An ablation's recipe names a teacher, and the number of steps."
         )
     # One cache for all runs: they distil the same teacher on the same images.
     cache = str((out / "teacher").resolve())
     recipe = replace(recipe, teacher=replace(recipe.teacher, cache=cache))
     entries: list[ImageEntry] = []
     for source in recipe.validation:
-        entries += evenly_spaced(read_source(source, data), judged)
+        entries += evenly_spaced(read_source(source, data), images)
     for seed in seeds:
         for row in rows:
             folder = out / f"{row}-{seed}"
             if not (folder / "figures.json").exists():
                 begun = time.monotonic()
-                # Perhaps without a checkpoint yet: then it begins anew.
+                # Without a checkpoint it starts again from the beginning.
                 started = folder.exists()
                 outcome = run_recipe(
                     row_recipe(recipe, row, seed),
@@ -162,26 +160,21 @@ def run_ablation(
                 figures = {"row": row, "seed": seed, "steps": outcome.steps}
                 figures |= {"minutes": round(minutes, 1)}
                 figures |= _judged(folder / "last.safetensors", entries, objects)
-                with replacing(folder / "figures.json") as file:
-                    file.write(json.dumps(figures).encode())
-                say(" | ".join(f"{k} {_cell(v)}" for k, v in figures.items()))
+                write_json(folder / "figures.json", figures)
+                say(" | ".join(f"{k} {figure(v)}" for k, v in figures.items()))
             write_tables(out)
 
 
 def _judged(
     model: Path, entries: Sequence[ImageEntry], objects: int
 ) -> dict[str, float | None]:
-    """Figures of the model after the last step: no row has the luck of a good moment."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    runtime = TorchRuntime(checkpoints.load(model).model, device)
-    predictor = Predictor(runtime, name=model.stem, model_id=str(model))
+    """Judge the model after the last step: no row has the luck of a good moment."""
     settings = before_after.judged_settings(objects, automatic=False)
-    figures = means(evaluate(predictor, entries, settings).results)
-    return {name: figures.get(name) for name in ROWS}
+    return judged(checkpoints.load(model).model, entries, settings, ROWS)
 
 
 def write_tables(out: Path) -> None:
-    """Put the figures of all runs in a folder together: one line a run, and means over seeds.
+    """Write the figures of all runs in a folder: one line a run, and means over seeds.
 
     Parameters
     ----------
@@ -191,19 +184,15 @@ def write_tables(out: Path) -> None:
     found = [json.loads(path.read_text("utf-8")) for path in out.glob("*/figures.json")]
     order = list(MEASURES)
     found.sort(key=lambda one: (order.index(one["row"]), one["seed"]))
-    with (out / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(found)
+    write_csv(out / "ablation.csv", _COLUMNS, found)
     rows = []
     for row, title in MEASURES.items():
         runs = [one for one in found if one["row"] == row]
         if runs:
             cells = [_mean_and_spread([run[name] for run in runs]) for name in ROWS]
-            rows.append([title, len(runs), *cells])
-    with replacing(out / "ablation.md") as file:
-        table = markdown_table(("", "seeds", *ROWS.values()), rows)
-        file.write(f"{table}\n".encode())
+            rows.append([title, str(len(runs)), *cells])
+    table = markdown_table(["", "seeds", *ROWS.values()], rows)
+    write_text(out / "ablation.md", table)
 
 
 def _mean_and_spread(values: Sequence[float | None]) -> str:
@@ -213,15 +202,6 @@ def _mean_and_spread(values: Sequence[float | None]) -> str:
         return "–"
     spread = f" ± {np.std(there, ddof=1):.3f}" if len(there) > 1 else ""
     return f"{np.mean(there):.3f}{spread}"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:
@@ -237,7 +217,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    try:
+    with refusals():
         recipe = load_recipe(arguments.recipe)
         recipe = replace(
             recipe,
@@ -250,12 +230,9 @@ def main() -> None:
             arguments.output,
             seeds=arguments.seeds,
             rows=arguments.rows,
-            judged=arguments.judged,
+            images=arguments.judged,
             hardware=Hardware(arguments.device),
-            say=_say,
         )
-    except TinySAMError as error:
-        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

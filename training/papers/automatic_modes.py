@@ -1,28 +1,33 @@
-"""Everything mode's ways beside one another: dense grid, hierarchical, guided, object head alone.
+"""Compare the modes of automatic segmentation: dense, hierarchical, object head alone, guided.
 
-Run as ``python -m papers.automatic_modes MODEL DATA… -o OUT.json``. Each image is encoded
-once; the seconds are those after that.
+Run as ``python -m papers.automatic_modes MODEL DATA… -o OUT.json``. Each image is encoded once; the
+seconds do not include that.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Mode, Segmentation
-from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
-from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+from napari_tinysam.metrics import THRESHOLDS
+from papers.shared import (
+    accuracies,
+    add_data_arguments,
+    mean_of,
+    overlaps_with,
+    refusals,
+    say,
+    write_json,
+)
 from tinysam_training.data.dataset import images_of_folders
 
 if TYPE_CHECKING:
@@ -46,7 +51,7 @@ class ModeResult:
     mode : str
     msa, ap50 : float
     mean_iou : float
-        Of each true object with the found one that fits best; 0 for those that were missed.
+        Of each true object with the found one that fits best; 0 if it was missed.
     found, true : int
         Objects.
     decoded : int
@@ -84,16 +89,15 @@ def judge_mode(
     segmentation = Segmentation(predictor, embedding, mode).run()
     labels = segmentation.labels().labels
     seconds = time.perf_counter() - begun
-    truth = image.labels[0]
-    overlaps = object_overlaps(truth, labels, None if image.complete else truth > 0)
-    accuracies = [overlaps.counts(threshold).accuracy for threshold in THRESHOLDS]
+    overlaps = overlaps_with(image, labels)
+    found = accuracies(overlaps)
     best = overlaps.best_iou
     return ModeResult(
         image.dataset,
         image.name,
         mode,
-        float(np.mean(accuracies)),
-        accuracies[THRESHOLDS.index(0.5)],
+        float(np.mean(found)),
+        found[THRESHOLDS.index(0.5)],
         float(best.mean()) if len(best) else 1.0,
         int(labels.max()),
         len(best),
@@ -107,7 +111,7 @@ def compare_modes(
     entries: Sequence[ImageEntry],
     modes: Sequence[Mode] = MODES,
 ) -> list[ModeResult]:
-    """Judge all modes on all images; those that need an object head only where there is one."""
+    """Judge all modes on all images, those that need an object head only if there is one."""
     able = [
         m for m in modes if predictor.has_object_head or m not in ("guided", "head")
     ]
@@ -116,16 +120,15 @@ def compare_modes(
         image = entry.read()
         embedding = predictor.encode(image.rgb)
         results += [judge_mode(predictor, embedding, image, mode) for mode in able]
-        _say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
+        say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
     return results
 
 
 def table(results: Sequence[ModeResult]) -> str:
     """Make a Markdown table with a row for each set and mode."""
     header = (
-        *("set", "mode", "mSA", "AP50", "mean IoU"),
-        *("objects (true)", "prompts", "seconds"),
-    )
+        "set", "mode", "mSA", "AP50", "mean IoU", "objects (true)", "prompts", "seconds",
+    )  # fmt: skip
     rows = []
     sets = list(dict.fromkeys(result.dataset for result in results))
     modes = list(dict.fromkeys(result.mode for result in results))
@@ -136,45 +139,30 @@ def table(results: Sequence[ModeResult]) -> str:
             cells = [
                 f"{name or 'all images'} ({count})",
                 mode,
-                *(f"{_mean(some, key):.3f}" for key in ("msa", "ap50", "mean_iou")),
-                f"{_mean(some, 'found'):.0f} ({_mean(some, 'true'):.0f})",
-                f"{_mean(some, 'decoded'):.0f}",
-                f"{_mean(some, 'seconds'):.2f}",
+                *(f"{mean_of(some, key):.3f}" for key in ("msa", "ap50", "mean_iou")),
+                f"{mean_of(some, 'found'):.0f} ({mean_of(some, 'true'):.0f})",
+                f"{mean_of(some, 'decoded'):.0f}",
+                f"{mean_of(some, 'seconds'):.2f}",
             ]
             rows.append(cells)
     return markdown_table(header, rows)
-
-
-def _mean(results: Sequence[ModeResult], key: str) -> float:
-    return float(np.mean([getattr(result, key) for result in results]))
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=1000, help="of each folder")
+    add_data_arguments(parser)
     parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     arguments = parser.parse_args()
-    try:
+    with refusals():
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         predictor = load_model(
-            arguments.model, precision=arguments.precision, convert=_say
+            arguments.model, precision=arguments.precision, convert=say
         )
         results = compare_modes(predictor, entries, arguments.modes)
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
-    content: list[dict[str, Any]] = [vars(result) for result in results]
-    with replacing(arguments.output) as file:
-        file.write(json.dumps(content, indent=1).encode())
+    write_json(arguments.output, [vars(result) for result in results])
     sys.stdout.write(table(results) + "\n")
 
 

@@ -1,18 +1,18 @@
-"""A model between two: the mean of the weights of one that was trained further and of its start.
+"""Average the weights of a model and of what it became by further training.
 
-Run as ``python -m papers.averaging START TRAINED -o OUT.safetensors``. Further training
-wins something and forgets something; between both ends of it lies a model that is often better than
-either, at no cost (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+Run as ``python -m papers.averaging START TRAINED -o OUT.safetensors``. Further training gains
+something and forgets something; a model in between is often better than both, at no cost (Wortsman
+et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from napari_tinysam import checkpoints
-from napari_tinysam.errors import DataError, TinySAMError
+from napari_tinysam.errors import DataError
+from papers.shared import refusals
 
 
 def average(start: str, trained: str, path: Path, share: float = 0.5) -> None:
@@ -25,23 +25,23 @@ def average(start: str, trained: str, path: Path, share: float = 0.5) -> None:
     path : Path
         A .safetensors file.
     share : float
-        0–1, how much of `trained` is in it.
+        0–1, the part of `trained` in it.
 
     Raises
     ------
     DataError
-        If the models are not alike, or the share is none.
+        If the architectures differ, or the share is not from 0 to 1.
     CheckpointError
         If they cannot be read or written.
     """
     if not 0 <= share <= 1:
-        raise DataError(f"The share lies between 0 and 1, not at {share}.")
+        raise DataError(f"The share must be between 0 and 1, not {share}.")
     first, second = checkpoints.load(start), checkpoints.load(trained)
     own, other = first.model.state_dict(), second.model.state_dict()
     shapes = [{k: v.shape for k, v in state.items()} for state in (own, other)]
     if shapes[0] != shapes[1]:
         raise DataError(
-            f"{start} and {trained} are not of the same architecture: nothing is between them."
+            f"{start} and {trained} are not of the same architecture: they have no average."
         )
     second.model.load_state_dict(
         {
@@ -61,10 +61,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--share", type=float, default=0.5, help="of TRAINED")
     arguments = parser.parse_args()
-    try:
+    with refusals():
         average(arguments.start, arguments.trained, arguments.output, arguments.share)
-    except TinySAMError as error:
-        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

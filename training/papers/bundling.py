@@ -1,8 +1,8 @@
-"""The bundled model: a run's weights in half precision, and what its card says about the file.
+"""Bundle a model: write a run's weights in half precision, and describe the file in its card.
 
 Run as ``python -m papers.bundling RUN -o src/napari_tinysam/weights``, with ``--weights
 calibrated`` after `tinysam_training.calibration.calibrate` wrote ``RUN/calibrated.safetensors``.
-The card's figures are written by `papers.published_figures`, after ``napari-tinysam evaluate``.
+`papers.published_figures` writes the card's figures, after ``napari-tinysam evaluate``.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import sys
 from pathlib import Path
 
 from napari_tinysam import checkpoints
-from napari_tinysam.errors import DataError, TinySAMError
+from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from papers.published_figures import published
+from papers.shared import refusals
 
 CARD = "MODEL_CARD.md"
 
 
 def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
-    """Put the model of a run into the package, and its hash and origin into the card.
+    """Put a run's model into the package, and its hash and origin into the card.
 
     Parameters
     ----------
     run : Path
         Folder of ``napari-tinysam train`` or ``distill``.
     folder : Path
-        Of the package's weights: ``default.safetensors`` is written, and the block ``file`` of
+        The package's weights: ``default.safetensors`` is written, and the block ``file`` of
         ``MODEL_CARD.md``, which must be there.
     weights : str
-        Which file of the run: "best", the model with the best validation; "last", what it ended
-        with; or another, without its suffix.
+        A file of the run, without its suffix: "best" has the best validation, "last" is the end.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
     Raises
     ------
     DataError
-        If the run or the card cannot be read, or the card has no place for it.
+        If the run or the card cannot be read, or the card has no block for it.
     CheckpointError
         If the weights cannot be read or written.
     """
@@ -70,20 +70,22 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
         **{key: loaded.notes[key] for key in (NOTE,) if key in loaded.notes},
     }
     path = folder / "default.safetensors"
-    # The card is made first: a card without a place must not leave a model that it does not know.
+    # Check the card first: without the block, the model must not be replaced.
     published(card, {})
     checkpoints.save(loaded.model, path, notes, half=True)
     content = path.read_bytes()
     versions = ", ".join(f"{k} {v}" for k, v in described["versions"].items())
-    rows = {
-        "sha256": f"`{hashlib.sha256(content).hexdigest()}`",
-        "size": f"{len(content):,} bytes, float16",
-        "recipe": f"`{described['recipe']}`, seed {described['seed']}",
-        "steps": f"{int(steps):,} of the {int(float(reached['step'])):,} that were run",
-        "data's fingerprint": f"`{described['data']}`",
-        "made with": versions,
-    }
-    table = markdown_table(("", ""), rows.items())
+    table = markdown_table(
+        ("", ""),
+        [
+            ("sha256", f"`{hashlib.sha256(content).hexdigest()}`"),
+            ("size", f"{len(content):,} bytes, float16"),
+            ("recipe", f"`{described['recipe']}`, seed {described['seed']}"),
+            ("steps", f"{int(steps):,} of the {int(float(reached['step'])):,} that were run"),
+            ("data's fingerprint", f"`{described['data']}`"),
+            ("made with", versions),
+        ],
+    )  # fmt: skip
     with replacing(folder / CARD) as file:
         file.write(published(card, {"file": table}).encode())
     return path
@@ -96,10 +98,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--weights", default="best", help="best, last or calibrated")
     arguments = parser.parse_args()
-    try:
+    with refusals():
         path = bundle(arguments.run, arguments.output, arguments.weights)
-    except TinySAMError as error:
-        sys.exit(f"Error: {error}")
     sys.stdout.write(f"{path}\n")
 
 

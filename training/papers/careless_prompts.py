@@ -1,4 +1,4 @@
-"""Prompts that are not what a model would like: loose boxes, clicks near a border, removals."""
+"""Prompts of users who take little care: loose boxes, clicks near a border, negative clicks."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
     BoolArray = npt.NDArray[np.bool_]
 
-#: How far a loose box is off on each side, at most: share of its extent.
+#: Largest error of each side of a loose box, as a share of the box's extent.
 LOOSE = 0.15
 
-#: A click near the border is this deep, as a share of the deepest pixel of the object.
+#: Depth of a click near the border, as a share of the deepest pixel's.
 NEAR_BORDER = 0.15
 
-#: A neighbour is to be removed where the first mask covers at least this share of it.
+#: A neighbour gets a negative click if the first mask covers at least this share of it.
 _COVERED = 0.1
 
 
 def careless_prompts(
     predictor: Predictor, image: LabelledImage, objects: int, seed: int = 0
 ) -> dict[str, list[float]]:
-    """IoU for clicks near the border and for loose boxes, beside careful ones.
+    """Measure the IoU of clicks near the border and of loose boxes, beside careful ones.
 
     Parameters
     ----------
@@ -80,18 +80,19 @@ def careless_prompts(
 def negative_clicks(
     predictor: Predictor, image: LabelledImage, objects: int, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Measure what a click on a neighbour takes away where the first mask covers some of it.
+    """Measure what a negative click on a neighbour removes, if the first mask covers some of it.
 
     Parameters
     ----------
     predictor, image, objects, seed
-        As for `careless_prompts`; the image has touching objects.
+        See `careless_prompts`; the image has touching objects.
 
     Returns
     -------
     dict
         A value for each object whose mask ran into its neighbour: ``iou_before``, ``iou_after``
-        with the object, ``covered_before``, ``covered_after`` share of the neighbour in the mask.
+        (with the object), ``covered_before``, ``covered_after`` (share of the neighbour in the
+        mask).
     """
     rng = np.random.default_rng([seed, STREAM + 1])
     found: dict[str, list[float]] = {
@@ -135,7 +136,7 @@ def _mask(image: LabelledImage, number: int) -> BoxedMask:
 def _click(
     mask: BoxedMask, depth: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """x, y of a pixel of the mask that is so deep in it, 1 for the deepest."""
+    """Choose x, y of a pixel of the mask at a depth, 1 for the deepest."""
     depths = ndi.distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
     off = np.where(mask.mask, np.abs(depths - depth * depths.max()), np.inf)
     rows, columns = np.nonzero(off <= off.min() + 1e-6)
@@ -144,7 +145,7 @@ def _click(
 
 
 def _neighbour(image: LabelledImage, mask: BoxedMask) -> BoxedMask | None:
-    """Give the object that shares most of the outline of another."""
+    """Return the object that shares most of the outline of another."""
     labels = image.labels[0]
     own = labels[mask.slices][mask.mask][0]
     rows, columns = (

@@ -1,31 +1,34 @@
-"""What bfloat16 or the other runtime changes: masks, objects and time, on the same images.
+"""Compare two precisions or runtimes of a model on the same images: masks, objects and time.
 
-Run as ``python -m papers.compare_precisions MODEL DATA… -o OUT.json``, on a CPU that has
-instructions for bfloat16; with ``--reference torch --other f32`` it compares PyTorch with OpenVINO,
-with ``--other int8 --other-model QUANTIZED`` a model with its quantized one.
-Every object is asked for with one click and with its box.
+Run as ``python -m papers.compare_precisions MODEL DATA… -o OUT.json``, on a CPU with instructions
+for bfloat16. ``--reference torch --other f32`` compares PyTorch with OpenVINO, ``--other int8
+--other-model QUANTIZED`` a model with its quantized one. The prompts of each object are one click,
+and its box.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_tinysam.errors import TinySAMError
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.instances import instances_of
-from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
-from napari_tinysam.metrics import THRESHOLDS, object_overlaps
 from napari_tinysam.prompts import Prompts
+from papers.shared import (
+    accuracies,
+    add_data_arguments,
+    overlaps_with,
+    refusals,
+    say,
+    write_json,
+)
 from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 
@@ -39,23 +42,23 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.protocol import Precision
     from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
-#: Objects of an image that are asked for.
+#: Objects of an image that get prompts.
 _OBJECTS = 16
 
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """One image in two ways; the first of each pair is the reference.
+    """One image in two ways. The first of each pair is the reference.
 
     Attributes
     ----------
     dataset, image : str
     click_iou, box_iou : float
-        Mean IoU of the masks of both, of those that the reference holds for the best.
+        Mean IoU between the masks of both; of each prompt that which the reference scores best.
     msa : (float, float)
         Of the object head's segmentation.
     encode_seconds, prompt_seconds : (float, float)
-        Of the image, and of one prompt among the image's.
+        Of the image, and of one of its prompts.
     """
 
     dataset: str
@@ -77,14 +80,14 @@ def compare_precisions(
     exact, other : Predictor
         Of the same model: the reference, and in another precision or runtime.
     entries : sequence of ImageEntry
-        Images without objects are left out.
+        Images without objects are skipped.
     """
     results = []
     for number, entry in enumerate(entries, start=1):
         image = entry.read()
         if image.labels[0].any():
             results.append(_compared(exact, other, image))
-        _say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
+        say(f"{number} of {len(entries)}: {image.dataset} {image.name}")
     return results
 
 
@@ -135,7 +138,7 @@ def _timed_encoding(
 
 
 def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
-    """Mean IoU of (N, h, w) masks with others; two empty ones are the same."""
+    """Mean IoU of (N, h, w) masks with others; two empty masks agree."""
     union = np.count_nonzero(a | b, axis=(1, 2))
     common = np.count_nonzero(a & b, axis=(1, 2))
     return float(np.where(union, common / np.maximum(union, 1), 1.0).mean())
@@ -143,17 +146,14 @@ def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
 
 def _msa(image: LabelledImage, predictor: Predictor, embedding: Embedding) -> float:
     labels = Segmentation(predictor, embedding, "head").run().labels().labels
-    truth = image.labels[0]
-    overlaps = object_overlaps(truth, labels, None if image.complete else truth > 0)
-    return float(np.mean([overlaps.counts(limit).accuracy for limit in THRESHOLDS]))
+    return float(np.mean(accuracies(overlaps_with(image, labels))))
 
 
 def table(results: Sequence[PrecisionResult]) -> str:
     """Make a Markdown table with a row for each set and one for all images."""
     header = (
-        *("set", "images", "IoU, click", "IoU, box", "mSA"),
-        *("encode, ms", "a prompt, ms"),
-    )
+        "set", "images", "IoU, click", "IoU, box", "mSA", "encode, ms", "a prompt, ms",
+    )  # fmt: skip
     rows = []
     names = list(dict.fromkeys(result.dataset for result in results))
     for name in [*names, ""]:
@@ -178,10 +178,6 @@ def _mean(results: Sequence[PrecisionResult], key: str) -> npt.NDArray[np.float6
     return np.atleast_1d(values.mean(axis=0))
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-
-
 def _loaded(model: str, way: str) -> Predictor:
     if way == "torch":
         return load_model(model, runtime="torch", device="cpu")
@@ -192,10 +188,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=1000, help="of each folder")
+    add_data_arguments(parser)
     ways: dict[str, Any] = {
         "choices": ["torch", "f32", "bf16", "int8"],
         "help": "OpenVINO but for torch",
@@ -204,7 +197,7 @@ def main() -> None:
     parser.add_argument("--other", default="bf16", **ways)
     parser.add_argument("--other-model", help="a quantized one, for int8")
     arguments = parser.parse_args()
-    try:
+    with refusals():
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         exact, other = (
             _loaded(model, way)
@@ -214,11 +207,7 @@ def main() -> None:
             )
         )
         results = compare_precisions(exact, other, entries)
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
-    content = [vars(result) for result in results]
-    with replacing(arguments.output) as file:
-        file.write(json.dumps(content, indent=1).encode())
+    write_json(arguments.output, [vars(result) for result in results])
     sys.stdout.write(table(results) + "\n")
 
 

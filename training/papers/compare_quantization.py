@@ -1,11 +1,11 @@
-"""What quantization costs and saves: a model in floats, with integers, and simulated, side by side.
+"""What quantization costs and saves: a model in floats, with integers, and simulated.
 
 Run as ``python -m papers.compare_quantization MODEL QUANTIZED DATA… --calibration DATA… -o
-OUT.json``. What is in OUT.json already is not measured again, so a run can be interrupted.
+OUT.json``. Figures that OUT.json holds are not measured again, so a run can be interrupted.
 
-Ways: ``f32``, ``bf16`` and ``int8`` are what OpenVINO computes; ``W8A8`` and ``W6A6`` simulate the
-paper's scheme (scales of a layer, two ranges after softmax and GELU, products of activations too)
-in torch, and ``W8A8 min-max`` the same with scales of min and max instead of searched ones.
+Ways: OpenVINO computes ``f32``, ``bf16`` and ``int8``. ``W8A8`` and ``W6A6`` simulate the paper's
+scheme in torch (one scale a layer, two ranges after softmax and GELU, products of activations,
+too); ``W8A8 min-max`` is the same with scales from min and max instead of searched ones.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam import checkpoints
-from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
+from papers.shared import add_data_arguments, figure, refusals, say, write_json
 from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
+from tinysam_training.evaluation.report import Figures, means
 from tinysam_training.quantize.calibration_images import calibration_images
 from tinysam_training.quantize.quantizing import (
     Collected,
@@ -47,25 +47,25 @@ if TYPE_CHECKING:
 
 REAL = ("f32", "bf16", "int8")
 
-#: Bits, and rounds of the search, of what is simulated.
+#: Simulated ways: bits, and rounds of the search.
 SIMULATED = {"W8A8": (8, 3), "W8A8 min-max": (8, 0), "W6A6": (6, 3)}
 
-#: Everything at once by the object head alone: searches would take hours where bits are simulated.
+#: Automatic segmentation by the object head alone: searches would take hours when simulated.
 FIGURES = ("box_iou", "click1_iou", "head_msa", "head_ap50")
 
-#: Images that are encoded, and prompts that are decoded, for the times.
+#: Images to encode, and prompts to decode, for the times.
 _TURNS, _PROMPTS = 9, 8
 
 
 class QuantizationComparison:
-    """Predictors of all ways, made when they are needed.
+    """Predictors of all ways, made on demand.
 
     Parameters
     ----------
     model, quantized : str
         Names or files.
     calibration : sequence of ImageEntry
-        For what is simulated.
+        For the simulated ways.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class QuantizationComparison:
         self._collected: Collected | None = None
 
     def predictor(self, way: str) -> Predictor:
-        """Return what computes in a way.
+        """Return the predictor of a way.
 
         Raises
         ------
         CheckpointError, DataError, ValueError
-            If it cannot be had.
+            If it cannot be made.
         """
         if way == "int8":
             return load_model(self._quantized, runtime="openvino", precision="int8")
@@ -110,20 +110,15 @@ class QuantizationComparison:
         return float(count * bits / 8e6)
 
 
-def judged(predictor: Predictor, entries: Sequence[ImageEntry]) -> dict[str, float]:
-    """Measure `FIGURES` of one way, means over images; eight objects of each are asked for."""
+def judged(predictor: Predictor, entries: Sequence[ImageEntry]) -> Figures:
+    """Measure `FIGURES` of one way, means over images, with eight objects of each."""
     settings = EvaluationSettings(objects=8, clicks=1, loose_margin=0, automatic=False)
-    found = evaluate(predictor, entries, settings, _progress)
-    means = {}
-    for name in FIGURES:
-        values = [result.figures.get(name) for result in found.results]
-        known = [value for value in values if value is not None]
-        means[name] = float(np.mean(known)) if known else float("nan")
-    return means
+    figures = means(evaluate(predictor, entries, settings, _progress).results)
+    return {name: figures.get(name) for name in FIGURES}
 
 
 def timed(predictors: Mapping[str, Predictor]) -> dict[str, dict[str, float]]:
-    """Median seconds of encoding 1024² and of decoding and drawing a prompt; ways take turns."""
+    """Median seconds to encode 1024², and to decode and draw a prompt. Ways take turns."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1024, 1024, 3), np.uint8)
     runs: dict[tuple[str, str], Callable[[], Any]] = {}
@@ -143,7 +138,7 @@ def timed(predictors: Mapping[str, Predictor]) -> dict[str, dict[str, float]]:
     taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for _ in range(_TURNS):
         for key, run in runs.items():
-            time.sleep(0.05)  # threads of the run before wait for more work, and turn
+            time.sleep(0.05)  # threads of the run before spin while they wait for work
             begun = time.perf_counter()
             run()
             taken[key].append(time.perf_counter() - begun)
@@ -154,30 +149,30 @@ def timed(predictors: Mapping[str, Predictor]) -> dict[str, dict[str, float]]:
     return found
 
 
-def table(ways: Mapping[str, Mapping[str, float]]) -> str:
+def table(ways: Mapping[str, Figures]) -> str:
     """Make a Markdown table."""
     header = (
-        *("way", "MB", "encode, ms", "a prompt, ms"),
-        *("box IoU", "IoU, click", "mSA, head", "AP50, head"),
-    )
+        "way", "MB", "encode, ms", "a prompt, ms",
+        "box IoU", "IoU, click", "mSA, head", "AP50, head",
+    )  # fmt: skip
     rows = []
     for way, found in ways.items():
-        cells = [way, f"{found['size']:.1f}"]
+        cells = [way, figure(found["size"], 1)]
         for what in ("encode", "prompt"):
-            cells.append(f"{1000 * found[what]:.1f}" if what in found else "simulated")
-        cells += [f"{found[name]:.4f}" for name in FIGURES]
-        rows.append(cells)
+            seconds = found.get(what)
+            cells.append("simulated" if seconds is None else f"{1000 * seconds:.1f}")
+        rows.append([*cells, *(figure(found[name], 4) for name in FIGURES)])
     return markdown_table(header, rows)
 
 
 def _report(what: str, done: int, total: int) -> None:
     if done == total:
-        sys.stderr.write(f"{what}: {total}\n")
+        say(f"{what}: {total}")
 
 
 def _progress(done: int, total: int) -> None:
     if done % 10 == 0 or done == total:
-        sys.stderr.write(f"{done} of {total} images\n")
+        say(f"{done} of {total} images")
 
 
 def main() -> None:
@@ -185,22 +180,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("quantized")
-    parser.add_argument("data", type=Path, nargs="+")
+    add_data_arguments(parser)
     parser.add_argument("--calibration", type=Path, nargs="+", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--ways", nargs="+", default=[*REAL, *SIMULATED])
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=1000, help="of each folder")
     arguments = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Figures] = {}
     if arguments.output.exists():
         found = json.loads(arguments.output.read_text("utf-8"))
-
-    def write() -> None:
-        with replacing(arguments.output) as file:
-            file.write(json.dumps(found, indent=1).encode())
-
-    try:
+    with refusals():
         entries = images_of_folders(arguments.data, arguments.split, arguments.images)
         comparison = QuantizationComparison(
             arguments.model,
@@ -210,19 +197,17 @@ def main() -> None:
         for way in arguments.ways:
             if way in found:
                 continue
-            sys.stderr.write(f"{way}…\n")
+            say(f"{way}…")
             figures = judged(comparison.predictor(way), entries)
             found[way] = {**figures, "size": comparison.size(way)}
-            write()
+            write_json(arguments.output, found)
         real = [way for way in REAL if way in found]
         if any("encode" not in found[way] for way in real):
             for way, seconds in timed(
                 {way: comparison.predictor(way) for way in real}
             ).items():
                 found[way].update(seconds)
-            write()
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
+            write_json(arguments.output, found)
     sys.stdout.write(table(found) + "\n")
 
 

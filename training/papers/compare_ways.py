@@ -1,16 +1,15 @@
-"""Which way of fine-tuning is the best within some minutes: measured on sets the start never saw.
+"""Compare the ways of fine-tuning in the same few minutes, on sets that the start never saw.
 
-Run as ``python -m papers.compare_ways --data DIR --start MODEL --sets A B C -o OUT``.
-From each set a few training images are taken, evenly spaced; a fifth of them decides which model of
-the run is the best one, as in `napari-tinysam finetune`. Start and result are judged on the set's
-validation images, which nothing else has seen. OUT gets the models, a row for each as json, and all
-rows that lie there as ``ways.csv`` and ``ways.md``: several processes may share the work.
+Run as ``python -m papers.compare_ways --data DIR --start MODEL --sets A B C -o OUT``. A few
+training images of each set are taken, evenly spaced; a fifth of them decides which model of the run
+is the best, as in ``napari-tinysam finetune``. Start and result are judged on the set's validation
+images, which nothing else has seen. OUT gets the models, a row for each as json, and all rows in it
+as ``ways.csv`` and ``ways.md``, so several processes can share the work.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -20,23 +19,16 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from napari_tinysam import checkpoints
-from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
-from napari_tinysam.inference.predictor import Predictor
-from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
+from papers.shared import figure, judged, say, write_csv, write_text
 from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune
 from tinysam_training.data import check_data, find_pairs
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.before_after import ROWS, judged_settings
-from tinysam_training.evaluation.evaluate import evaluate
-from tinysam_training.evaluation.report import means
 from tinysam_training.run.held_out import hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from napari_tinysam.model import SegmentAnything
-    from tinysam_training.labelled_image import ImageEntry
 
 #: The start itself, as if it were a way.
 BEFORE = "before"
@@ -53,9 +45,8 @@ def compare_ways(
     ways: Sequence[str] = (BEFORE, *get_args(Way)),
     images: int = 10,
     minutes: float = 9.5,
-    judged: int = 6,
+    judge_images: int = 6,
     clock: Callable[[], float] = time.monotonic,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Fine-tune in all ways on all sets.
 
@@ -74,14 +65,12 @@ def compare_ways(
     images : int
         Annotated images of each set.
     minutes : float
-        For each model: reading, embedding, training and validation. `napari-tinysam finetune`
-        keeps half a minute of its ten back for the table and the picture of two images.
-    judged : int
+        For each model: reading, embedding, training and validation. Of its ten minutes,
+        ``napari-tinysam finetune`` reserves half a minute for the table and the picture.
+    judge_images : int
         At most so many validation images of each set.
     clock : callable
         Seconds.
-    say : callable
-        Called with lines about what was found.
 
     Returns
     -------
@@ -92,7 +81,7 @@ def compare_ways(
     rows: list[dict[str, Any]] = []
     for name in sets:
         annotated = evenly_spaced(find_pairs(data / name, "train"), images)
-        unseen = evenly_spaced(find_pairs(data / name, "val"), judged)
+        unseen = evenly_spaced(find_pairs(data / name, "val"), judge_images)
         report = check_data(annotated, unseen)
         train, held_out = hold_out(report.usable_train)
         for way in ways:
@@ -113,10 +102,8 @@ def compare_ways(
                 row["minutes"] = round((clock() - begun) / 60, 2)
                 row["peak_mb"] = _peak_megabytes()
                 model = result.after
-            row |= {
-                "images": len(report.usable_val),
-                **_judged(model, report.usable_val),
-            }
+            row["images"] = len(report.usable_val)
+            row |= judged(model, report.usable_val, judged_settings(), ROWS)
             rows.append(row)
             (out / f"{name}-{way}.json").write_text(json.dumps(row), "utf-8")
             _write_tables(out)
@@ -124,46 +111,21 @@ def compare_ways(
     return rows
 
 
-def _judged(
-    model: SegmentAnything, entries: Sequence[ImageEntry]
-) -> dict[str, float | None]:
-    runtime = TorchRuntime(model, torch.device("cpu"))
-    predictor = Predictor(runtime, name="model", model_id="model")
-    figures = means(evaluate(predictor, entries, judged_settings()).results)
-    return {name: figures.get(name) for name in ROWS}
-
-
-def _cells(row: dict[str, object]) -> list[str]:
-    return [_cell(row.get(column)) for column in COLUMNS]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def _write_tables(out: Path) -> None:
-    """Put all rows together that lie in a folder."""
+    """Write all rows in a folder as one table."""
     found = [json.loads(path.read_text("utf-8")) for path in out.glob("*-*.json")]
     order = (BEFORE, *get_args(Way))
     rows = sorted(found, key=lambda row: (row["set"], order.index(row["way"])))
-    with (out / "ways.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    table = markdown_table(COLUMNS, map(_cells, rows))
-    with replacing(out / "ways.md") as file:
-        file.write(f"{table}\n".encode())
+    write_csv(out / "ways.csv", COLUMNS, rows)
+    write_text(out / "ways.md", markdown_table(COLUMNS, map(_cells, rows)))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [figure(row.get(column)) for column in COLUMNS]
 
 
 def _peak_megabytes() -> int | None:
-    """Largest memory of this process so far; None where the system does not say."""
+    """Peak memory of this process; None if the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows
@@ -186,8 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="measure the minutes as processor time over the threads: on a machine that "
-        "does other things too",
+        help="count processor time over the threads, on a machine that does other work, too",
     )
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
@@ -205,9 +166,8 @@ def main() -> None:
         ways=arguments.ways,
         images=arguments.images,
         minutes=arguments.minutes,
-        judged=arguments.judged,
+        judge_images=arguments.judged,
         clock=processor_seconds if arguments.cpu_time else time.monotonic,
-        say=_say,
     )
 
 

@@ -1,6 +1,6 @@
-"""Whether integers are really computed with: what OpenVINO says of its kernels.
+"""Ask OpenVINO how much of a quantized model it computes with integer kernels.
 
-Run as ``python -m papers.kernels MODEL`` for a quantized model.
+Run as ``python -m papers.kernels MODEL``.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_tinysam.errors import TinySAMError
 from napari_tinysam.inference.load import load_model
+from papers.shared import refusals
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 
-#: Kinds of nodes that have weights, as the CPU's plugin calls them.
+#: Nodes with weights, as the CPU plugin names them.
 _WEIGHTED = ("Convolution", "FullyConnected", "Deconvolution")
 
 _INTEGERS = ("i8", "u8")
 
 
 def multiplications(runtime: OpenVinoRuntime) -> dict[str, float]:
-    """Count the multiply-accumulates of the layers of the largest encoder, by precision.
+    """Count the multiply-accumulates of the encoder's layers, by precision.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def multiplications(runtime: OpenVinoRuntime) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        "f32", "bf16", "i8", "u8": what their kernels compute with. Products of two activations, as
-        in attention, are not among them: they have no weights, and are never rounded.
+        By what their kernels compute with: "f32", "bf16", "i8", "u8". Products of two activations,
+        as in attention, do not count: they have no weights, and stay in floats.
     """
     compiled: Any = runtime._encoder._compiled
     found: dict[str, float] = defaultdict(float)
@@ -46,7 +46,7 @@ def multiplications(runtime: OpenVinoRuntime) -> dict[str, float]:
             continue
         outputs = np.prod(list(node.output(0).get_partial_shape().to_shape()))
         weights = list(node.input(1).get_partial_shape().to_shape())
-        # Of (C_out, C_in, …) or (groups, C_out, C_in, …): products for one output value.
+        # (C_out, C_in, …) or (groups, C_out, C_in, …): products for one output value.
         grouped = len(weights) > 4
         inner = np.prod(weights[2:] if grouped else weights[1:])
         found[about["runtimePrecision"].astype(str)] += float(outputs * inner)
@@ -63,10 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     name = parser.parse_args().model
-    try:
+    with refusals():
         predictor = load_model(name, runtime="openvino", precision="int8")
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
     counted = multiplications(cast("OpenVinoRuntime", predictor._runtime))
     total = sum(counted.values())
     for precision, count in sorted(counted.items(), key=lambda each: -each[1]):

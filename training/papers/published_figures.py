@@ -1,10 +1,10 @@
-"""Figures of a model in the documents that quote them: written by a command, never by hand.
+"""Write a model's figures into the documents that quote them.
 
-Run as ``python -m papers.published_figures EVALUATION.json -o DOCUMENT…``, where the json
-file is what ``napari-tinysam evaluate MODEL DATA --json`` wrote; ``--robustness`` adds the folder
-of `papers.robustness`. In each document the text between the lines
-``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` is replaced; NAME is ``sets`` (a row for
-each set), ``robustness`` (the test sheets) or ``summary`` (few columns, for a README).
+Run as ``python -m papers.published_figures EVALUATION.json -o DOCUMENT…``, where the json file is
+from ``napari-tinysam evaluate MODEL DATA --json``; ``--robustness`` adds the folder of
+`papers.robustness`. In each document the text between the lines ``<!-- figures: NAME -->`` and
+``<!-- end of figures -->`` is replaced. NAME is ``sets`` (a row for each set), ``robustness`` (the
+test sheets) or ``summary`` (few columns, for a README).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.errors import DataError, TinySAMError
+from napari_tinysam.errors import DataError
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
+from papers.shared import figure, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ _COLUMNS = {
     "head_ap50": "AP50, head",
 }
 
-#: Of everything at once: of Auto-segment, and of the object head alone.
+#: Of automatic segmentation: as Auto-segment does it, and the object head alone.
 _AUTOMATIC, _HEAD = ("msa", "ap50"), ("head_msa", "head_ap50")
 
 _BLOCK = re.compile(
@@ -52,32 +52,33 @@ def sets_table(evaluation: Mapping[str, Any]) -> str:
     Parameters
     ----------
     evaluation : mapping
-        As `tinysam_training.evaluation.report.summary` makes it. The interval of a set's mean is
-        given for what users meet first, one click.
+        As `tinysam_training.evaluation.report.summary` makes it. One click, which users meet
+        first, also gets the interval of its mean.
     """
     names = _measured(evaluation, tuple(_COLUMNS))
+    header = ["set", "images", "objects", *(_COLUMNS[name] for name in names)]
     blocks = {**evaluation["sets"], "all images": evaluation}
-    return markdown_table(
-        ("set", "images", "objects", *(_COLUMNS[name] for name in names)),
-        [(title, *_cells(block, names)) for title, block in blocks.items()],
-    )
+    rows = ([name, *_cells(block, names)] for name, block in blocks.items())
+    return markdown_table(header, rows)
 
 
 def summary_table(evaluation: Mapping[str, Any]) -> str:
-    """Make a Markdown table with the sets as rows and few columns, for a README."""
+    """Make a Markdown table with a row for each set and few columns, for a README."""
     wanted = ("box_iou", "click1_iou", "click3_iou", *_AUTOMATIC, *_HEAD)
     names = _measured(evaluation, wanted)
     if set(_AUTOMATIC) <= set(names):
-        names = names[:-1]  # few columns: one of the head is enough then
-    rows = [
-        (f"{title} ({block['images']})", *(_figure(block.get(name)) for name in names))
-        for title, block in evaluation["sets"].items()
-    ]
-    return markdown_table(("held-out images", *(_COLUMNS[n] for n in names)), rows)
+        names = names[:-1]  # one column of the head is enough then
+    rows = (
+        [f"{name} ({block['images']})", *(figure(block.get(key)) for key in names)]
+        for name, block in evaluation["sets"].items()
+    )
+    return markdown_table(
+        ["held-out images", *(_COLUMNS[name] for name in names)], rows
+    )
 
 
 def _measured(evaluation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out what was not measured: without a search, or before searches were judged."""
+    """Drop figures that were not measured: older evaluations, or those without a search."""
     without = {name for name in _AUTOMATIC if name not in evaluation}
     if evaluation.get("automatic", "") is None:
         without |= set(_AUTOMATIC)
@@ -87,16 +88,12 @@ def _measured(evaluation: Mapping[str, Any], names: tuple[str, ...]) -> tuple[st
 def _cells(block: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     figures = []
     for name in names:
-        text = _figure(block.get(name))
+        text = figure(block.get(name))
         interval = (block.get("intervals") or {}).get(name)
         if name == "click1_iou" and interval:
-            text += f" ({_figure(interval[0])}–{_figure(interval[1])})"
+            text += f" ({figure(interval[0])}–{figure(interval[1])})"
         figures.append(text)
     return [str(block["images"]), str(block["objects"]), *figures]
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def published(text: str, blocks: Mapping[str, str]) -> str:
@@ -107,7 +104,7 @@ def published(text: str, blocks: Mapping[str, str]) -> str:
     text : str
         The document.
     blocks : mapping of str to str
-        Tables by the names of blocks. Blocks of other names stay as they are.
+        Tables by the names of their blocks. Other blocks stay as they are.
 
     Raises
     ------
@@ -169,7 +166,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _of_today(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Name figures of older files as now: ``msa`` and ``ap50`` were of the object head alone."""
+    """Rename figures of older files, where ``msa`` and ``ap50`` were of the object head alone."""
     found = dict(content)
     if not set(_AUTOMATIC) & set(found) or set(_HEAD) & set(found):
         return found
@@ -195,10 +192,8 @@ def main() -> None:
     parser.add_argument("--robustness", type=Path)
     parser.add_argument("-o", "--output", type=Path, nargs="+", required=True)
     arguments = parser.parse_args()
-    try:
+    with refusals():
         publish(arguments.evaluation, arguments.output, arguments.robustness)
-    except TinySAMError as error:
-        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,22 @@
-"""How a model bears what users meet: tiny and large objects, neighbours, blur, careless prompts.
+"""How well a model copes with tiny, large and touching objects, blur, and careless prompts.
 
-Run as ``python -m papers.robustness MODEL -o OUT``. Sheets of synthetic images, the same
-for every model, each for one difficulty; so figures say how much a difficulty costs, not how good
-a model is on real images. OUT gets ``robustness.json``, ``robustness.md`` and pictures.
+Run as ``python -m papers.robustness MODEL -o OUT``. The sheets of synthetic images are the same for
+every model, and each has one difficulty: the figures tell what a difficulty costs, not how good a
+model is on real images. OUT gets ``robustness.json``, ``robustness.md`` and pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.tables import markdown_table
 from papers.careless_prompts import (
@@ -28,22 +26,19 @@ from papers.careless_prompts import (
     negative_clicks,
 )
 from papers.robustness_sheets import Sheet, sheets
+from papers.shared import figure, refusals, say, write_json, write_text
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.evaluation.pictures import draw_contact_sheet
 from tinysam_training.evaluation.report import means
 from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from napari_tinysam.inference.predictor import Predictor
-
-    BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What was found.
+    """Figures and pictures.
 
     Attributes
     ----------
@@ -51,8 +46,8 @@ class Robustness:
         Figures of each sheet: ``box_iou``, ``click1_iou``, ``click3_iou``, ``msa``, ``ap50``,
         ``head_msa``.
     prompts : dict
-        Means over objects of `careless_prompts` and `negative_clicks`, and ``neighbours``: how many
-        masks ran into a neighbour.
+        Means over objects of `careless_prompts` and `negative_clicks`, and ``neighbours``, the
+        number of masks that ran into a neighbour.
     pictures : dict
         PNG files by the name of the sheet.
     """
@@ -64,22 +59,24 @@ class Robustness:
     def table(self) -> str:
         """Return two Markdown tables."""
         names = ("box_iou", "click1_iou", "click3_iou", "msa", "ap50", "head_msa")
-        titles = ("IoU box", "1 click", "3 clicks", "mSA", "AP50", "mSA, head")
-        sheets = markdown_table(
-            ("synthetic sheet", *titles),
-            [
-                (sheet, *(_cell(found.get(name)) for name in names))
+        header = (
+            "synthetic sheet", "IoU box", "1 click", "3 clicks", "mSA", "AP50", "mSA, head",
+        )  # fmt: skip
+        sheets_ = markdown_table(
+            header,
+            (
+                [sheet, *(figure(found.get(name)) for name in names)]
                 for sheet, found in self.by_sheet.items()
-            ],
+            ),
         )
         prompts = markdown_table(
             ("prompts", "figure"),
-            [
-                (text, _cell(self.prompts.get(key)))
-                for key, text in _PROMPT_ROWS.items()
-            ],
+            (
+                [text, figure(self.prompts.get(name))]
+                for name, text in _PROMPT_ROWS.items()
+            ),
         )
-        return f"{sheets}\n\n{prompts}"
+        return f"{sheets_}\n\n{prompts}"
 
 
 _PROMPT_ROWS = {
@@ -95,12 +92,6 @@ _PROMPT_ROWS = {
 }
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
 def judge_robustness(
     predictor: Predictor,
     drawn: Sequence[Sheet],
@@ -108,7 +99,6 @@ def judge_robustness(
     objects: int = 8,
     seed: int = 0,
     pictures: bool = True,
-    progress: Callable[[str], None] | None = None,
 ) -> Robustness:
     """Judge a model on the test sheets.
 
@@ -123,8 +113,6 @@ def judge_robustness(
         Of the careless prompts.
     pictures : bool
         Whether to draw the sheets.
-    progress : callable, optional
-        Called with the name of each sheet that is done.
     """
     settings = EvaluationSettings(
         objects=objects, clicks=3, loose_margin=0.0, keep_masks=pictures
@@ -138,8 +126,7 @@ def judge_robustness(
         picture = draw_contact_sheet(evaluation, entries) if pictures else None
         if picture is not None:
             drawings[sheet.name] = picture
-        if progress is not None:
-            progress(sheet.name)
+        say(f"{sheet.name} is done")
     by_name = {sheet.name: sheet for sheet in drawn}
     values: dict[str, list[float]] = {}
     for name, prompted in (("plain", careless_prompts), ("touching", negative_clicks)):
@@ -168,22 +155,12 @@ def _itself(image: LabelledImage) -> LabelledImage:
 def write_report(found: Robustness, model: str, out: Path) -> None:
     """Write tables, figures and pictures into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {
-        "model": model,
-        "sheets": found.by_sheet,
-        "prompts": found.prompts,
-    }
-    with replacing(out / "robustness.json") as file:
-        file.write(json.dumps(content, indent=1).encode())
-    with replacing(out / "robustness.md") as file:
-        file.write(f"{found.table()}\n".encode())
+    content = {"model": model, "sheets": found.by_sheet, "prompts": found.prompts}
+    write_json(out / "robustness.json", content)
+    write_text(out / "robustness.md", found.table())
     for name, picture in found.pictures.items():
         with replacing(out / f"{name}.png") as file:
             file.write(picture)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:
@@ -198,16 +175,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    try:
-        predictor = load_model(arguments.model, device=arguments.device, convert=_say)
-    except (TinySAMError, ValueError) as error:
-        sys.exit(f"Error: {error}")
+    with refusals():
+        predictor = load_model(arguments.model, device=arguments.device, convert=say)
     found = judge_robustness(
         predictor,
         sheets(arguments.images, arguments.seed),
         objects=arguments.objects,
         seed=arguments.seed,
-        progress=lambda name: _say(f"{name} is done"),
     )
     write_report(found, arguments.model, arguments.output)
     sys.stdout.write(f"{found.table()}\n")

@@ -1,4 +1,4 @@
-"""Test sheets: synthetic images, the same for every model, each sheet for one difficulty."""
+"""Test sheets: synthetic images, the same for every model. Each sheet has one difficulty."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     BoolArray = npt.NDArray[np.bool_]
 
-#: Separates these images from those that are trained on.
+#: Random stream of these images, apart from those of training.
 STREAM = 20_011
 
-#: Objects of ordinary size: the longer side of their box, in pixels of the frame.
+#: Size of ordinary objects: the longer side of their box, in pixels of the frame.
 _ORDINARY = (24, 200)
 
 _TINY = (6, 11)
@@ -30,10 +30,10 @@ _LARGE = (320, 480)
 #: Objects touch if at least this share of their outline is another object's.
 _SHARED_OUTLINE = 0.15
 
-#: Radius of the disc of confusion of the defocused sheet, in pixels of the frame.
+#: Radius of the blur disc of the defocused sheet, in pixels of the frame.
 _DEFOCUS = 5.0
 
-#: Images are given up after so many attempts at finding one that suits.
+#: Largest number of images drawn for a sheet.
 _ATTEMPTS = 400
 
 
@@ -46,8 +46,8 @@ class Sheet:
     name, title : str
         For files, and for people.
     images : tuple of LabelledImage
-        Only objects that show the difficulty are labelled; where others were left out the image is
-        partly annotated.
+        Only objects with the difficulty are labelled. If others were left out, the image is partly
+        annotated.
     """
 
     name: str
@@ -67,7 +67,7 @@ def sheets(images: int = 6, seed: int = 0) -> list[Sheet]:
     Returns
     -------
     list of Sheet
-        The first one is ``plain``, which the others are compared with.
+        The first is ``plain``, the reference for the others.
     """
     plain = _drawn(
         images,
@@ -125,7 +125,7 @@ def _drawn(
     at_least: int = 1,
     side: int = 512,
 ) -> tuple[LabelledImage, ...]:
-    """Draw images until so many have enough objects that suit; the others' labels are removed."""
+    """Draw images until `count` have enough suitable objects; unlabel the others."""
     found: list[LabelledImage] = []
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, STREAM, attempt])
@@ -137,11 +137,11 @@ def _drawn(
             found.append(_with_only(image, keep))
         if len(found) == count:
             return tuple(found)
-    raise RuntimeError(f"{_ATTEMPTS} images gave only {len(found)} that suit.")
+    raise RuntimeError(f"Only {len(found)} of {_ATTEMPTS} images are suitable.")
 
 
 def _with_only(image: LabelledImage, keep: BoolArray) -> LabelledImage:
-    """Remove the labels of objects that are not to be kept; what they show is unknown then."""
+    """Remove the labels of other objects; their pixels are unknown then."""
     if keep.all():
         return image
     chosen = np.concatenate([[False], keep])
@@ -152,7 +152,7 @@ def _with_only(image: LabelledImage, keep: BoolArray) -> LabelledImage:
 
 
 def _sized(image: LabelledImage, limits: tuple[float, float]) -> BoolArray:
-    """(N,) objects whose box's longer side has so many pixels of the frame."""
+    """(N,) objects whose longer side is within limits, in pixels of the frame."""
     boxes = image.boxes
     extents = np.maximum(boxes[:, 3] - boxes[:, 1], boxes[:, 4] - boxes[:, 2])
     extents = extents * (FRAME / max(image.rgb.shape[:2]))
@@ -160,7 +160,7 @@ def _sized(image: LabelledImage, limits: tuple[float, float]) -> BoolArray:
 
 
 def _inside(image: LabelledImage) -> BoolArray:
-    """(N,) objects that no side of the image cuts."""
+    """(N,) objects that no border of the image cuts."""
     height, width = image.rgb.shape[:2]
     boxes = image.boxes
     return np.asarray(
@@ -169,7 +169,7 @@ def _inside(image: LabelledImage) -> BoolArray:
 
 
 def _touching(image: LabelledImage) -> BoolArray:
-    """(N,) objects a good part of whose outline is another's."""
+    """(N,) objects that share a good part of their outline with another."""
     labels = image.labels[0]
     count = int(labels.max())
     outline, shared = np.zeros(count + 1), np.zeros(count + 1)
@@ -187,7 +187,7 @@ def _touching(image: LabelledImage) -> BoolArray:
 def _defocused(image: LabelledImage) -> LabelledImage:
     radius = _DEFOCUS * max(image.rgb.shape[:2]) / FRAME
     steps = np.arange(-int(np.ceil(radius)), int(np.ceil(radius)) + 1)
-    # Pixels at the disc's edge count as far as they are inside it.
+    # Pixels at the disc's edge count by the part inside it.
     disc = np.clip(radius + 0.5 - np.hypot(steps[:, None], steps), 0, 1)
     kernel = (disc / disc.sum())[..., None]
     blurred = ndi.convolve(image.rgb.astype(np.float32), kernel, mode="nearest")
@@ -199,7 +199,7 @@ def _inverted(image: LabelledImage) -> LabelledImage:
 
 
 def _in_16_bit(image: LabelledImage) -> LabelledImage:
-    """As a camera gives it that uses a twentieth of its range and has a few hot pixels."""
+    """Imitate a camera that uses a twentieth of its range and has a few hot pixels."""
     gray = image.rgb.astype(np.float32).mean(2)
     raw = (400 + gray / 255 * 0.05 * 65535).astype(np.uint16)
     rng = np.random.default_rng(STREAM)

@@ -1,5 +1,5 @@
-"""A short training of the bundled model on a machine with a GPU that has Python and torch, no more.
+"""A short training of the bundled model on a GPU machine that has only Python and torch.
 
-``script/train-on-gpu`` is the command: what is needed is packed into one folder, one command trains
-there, and what comes back is put together and judged.
+``script/train-on-gpu`` packs everything it needs into one folder; one command trains there; then
+``script/train-on-gpu collect`` puts together what came back, and judges it.
 """

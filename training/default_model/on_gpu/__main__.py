@@ -20,7 +20,7 @@ _PACK = REPOSITORY / ".gpu"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, 1 for what cannot be done, 2 for misuse."""
+    """Command line; returns the exit code: 0, 1 for a refusal, 2 for misuse."""
     parser = _parser()
     asked = parser.parse_args(words)
     if asked.what == "prepare" and asked.data is None and not asked.rehearse:
@@ -75,10 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=8.5, help="for the whole command"
     )
     pack.add_argument(
-        "--start", default="", help="weights to begin with: a file or a name"
+        "--start", default="", help="weights to start from: a file or a name"
     )
     pack.add_argument(
-        "--wheels", default="", help="a folder of them, download, or none"
+        "--wheels", default="", help="a folder with wheels, download, or none"
     )
     pack.add_argument("--limit", type=float, default=60, help="MiB of the pack")
     pack.add_argument("--recipe", type=Path, default=find_recipe("default"))

@@ -1,7 +1,7 @@
-"""Begins the training on the other machine: checks the pack, unpacks the code, and runs it.
+"""Start the training on the other machine: check the pack, unpack the code, and run it.
 
-Goes there as ``run.py`` beside the pack; nothing but the standard library is imported before the
-code is unpacked. Run as ``python3 run.py OUT``.
+Part of the pack as ``run.py``, run as ``python3 run.py OUT``. Imports only the standard library
+before the code is unpacked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(work / "wheels")
         sys.path[:0] = [str(work / "src"), str(work / "training")]
-        sys.path.append(str(work / "wheels"))  # what the machine has itself comes first
+        sys.path.append(str(work / "wheels"))  # the machine's own packages come first
         from default_model.on_gpu.training import train
 
         train(pack, out, work / "run", manifest, began)

@@ -1,4 +1,4 @@
-"""What came back from the machine with the GPU: put together, checked and judged."""
+"""Collect what the GPU machine delivered: put it together, check it, judge it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from default_model.columns import in_columns
 from default_model.on_gpu.delivery import put_together
 from napari_tinysam import checkpoints
 from tinysam_training.data import ImageStore
@@ -29,31 +30,33 @@ _HEADS = {
 
 
 def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
-    """Make a run's folder of what came back, and judge it beside the bundled model.
+    """Make a run's folder of the delivery, and judge its model beside the bundled one.
 
     Parameters
     ----------
     folder : Path
-        What the command left in its ``$OUT``.
+        What the command wrote to ``$OUT``.
     pack : Path
-        What it was run with; its validation images are what is judged on.
+        The pack that it ran with; has the validation images.
     run : Path
-        The run's folder to make.
+        The run's folder, which is made.
     say : callable
 
     Returns
     -------
     str
-        A table, and how to go on.
+        A table, and the next command.
 
     Raises
     ------
-    TinySAMError, CheckpointError, DataError
-        If something is missing, damaged or not finite.
+    TinySAMError
+        If the delivery is incomplete or damaged, or the weights are not finite.
     """
     found = put_together(folder, run)
     weights = run / "best.safetensors"
-    loaded = checkpoints.load(weights)  # finite, and of an architecture that is known
+    loaded = checkpoints.load(
+        weights
+    )  # checks that they are finite, and the architecture known
     say(
         f"{weights}: {found['what']}, step {found['step']}, {loaded.model.architecture}"
     )
@@ -77,8 +80,8 @@ def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    lines = ["         " + "".join(head.rjust(11) for head in _HEADS.values())]
+    lines = [["", *_HEADS.values()]]
     for name, figures in rows.items():
         cells = [f"{figures[key]:.3f}" if key in figures else "–" for key in _HEADS]
-        lines.append(name.ljust(9) + "".join(cell.rjust(11) for cell in cells))
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return in_columns(lines)

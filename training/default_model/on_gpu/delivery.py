@@ -1,4 +1,4 @@
-"""Weights and logs on their way back: few files, none of them large, whole or recognised as not."""
+"""Deliver weights and logs as few small files, and check that they arrive whole."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from napari_tinysam.errors import TinySAMError, sentence
 from napari_tinysam.files.atomic import replacing
 
-#: Files are smaller than 16 MiB.
+#: Bytes of a file, just below 16 MiB.
 PART = 16 * 2**20 - 2**16
 
-#: What describes the weights that are there.
+#: File that describes the delivered weights.
 PARTS = "parts.json"
 
-#: What of a run's folder comes along, where it is there.
+#: Files of a run's folder that are delivered, if they exist.
 RUN_FILES = ("run.json", "recipe.yaml", "log.csv", "validation.csv", "curves.png")
 
 
 def deliver(weights: Path, run: Path, out: Path, *, step: int, what: str) -> None:
-    """Put weights and a run's logs where they are fetched from, in place of earlier ones.
+    """Replace the delivery with these weights and the run's logs.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def deliver(weights: Path, run: Path, out: Path, *, step: int, what: str) -> Non
     step : int
         Of the weights.
     what : str
-        Which weights they are, for people.
+        Which weights they are: "average", "best".
     """
     out.mkdir(parents=True, exist_ok=True)
     content = weights.read_bytes()
@@ -53,22 +53,21 @@ def deliver(weights: Path, run: Path, out: Path, *, step: int, what: str) -> Non
         "parts": parts,
     }
     _replace(out / PARTS, json.dumps(described, indent=2).encode())
-    for old in out.glob(
-        "weights-*"
-    ):  # only now: whenever this is cut, one set is whole
+    # Last, so that one delivery is whole whenever this is cut.
+    for old in out.glob("weights-*"):
         if old.name not in {part["name"] for part in parts}:
             old.unlink()
 
 
 def put_together(folder: Path, run: Path) -> dict[str, Any]:
-    """Make a run's folder of what came back; its weights are ``best.safetensors``.
+    """Make a run's folder of a delivery; its weights are ``best.safetensors``.
 
     Parameters
     ----------
     folder : Path
         What `deliver` wrote.
     run : Path
-        Made if need be.
+        Made if needed.
 
     Returns
     -------

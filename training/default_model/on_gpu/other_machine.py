@@ -1,4 +1,4 @@
-"""What the other machine has of this project's dependencies, and what it must be given."""
+"""Which dependencies of this project the other machine has, and which it must be given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from default_model.state import RefusedError
 
-#: Carried, in the versions that are installed here. What the machine has itself is preferred.
+#: Packed in the versions installed here. The machine prefers its own.
 CARRIED = (
     "annotated-types",
     "lightning-fabric",
@@ -20,7 +20,7 @@ CARRIED = (
     "typing-inspection",
 )
 
-#: Training there imports none of these, at no depth.
+#: Packages that training there must not import, not even indirectly.
 ABSENT = (
     "imageio",
     "magicgui",
@@ -37,13 +37,13 @@ ABSENT = (
     "zarr",
 )
 
-#: Its Python and its kind, as pip names them.
+#: Its Python and its platforms, as pip names them.
 _PYTHON = ("3.12", "cp")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
 def gather_wheels(source: str, folder: Path) -> None:
-    """Put the wheels into a folder that the machine lacks.
+    """Put the wheels that the machine lacks into a folder.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def gather_wheels(source: str, folder: Path) -> None:
     Raises
     ------
     RefusedError
-        If they cannot be had.
+        If there are none, or the download fails.
     """
     folder.mkdir()
     if source == "none":
@@ -85,9 +85,15 @@ def _download(folder: Path) -> None:
 
 
 def blocker() -> str:
-    """Python code after which nothing of `ABSENT` can be imported."""
+    """Write Python code that hides `ABSENT` and this machine's own copy of the code."""
     return f"""
+import os
 import sys
+def checkout(path):
+    names = ("napari_tinysam", "tinysam_training")
+    found = any(os.path.isdir(os.path.join(path, name)) for name in names)
+    return found and os.path.basename(path) != "site-packages"
+sys.path[:] = [path for path in sys.path if not checkout(path)]
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {set(ABSENT)!r}:

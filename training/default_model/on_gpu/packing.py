@@ -1,4 +1,4 @@
-"""Everything that a training elsewhere needs, in one folder of limited size."""
+"""Pack everything that a training elsewhere needs into one folder of limited size."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-#: The command that is run in the folder above the pack; {pack} is the pack's name.
+#: The command to run in the folder above the pack; {pack} is the pack's name.
 COMMAND = 'PYTHONUNBUFFERED=1 python3 {pack}/run.py "$OUT"'
 
-#: How images are packed that do not fit without loss.
+#: How images are packed if they do not fit without loss.
 _NEAR = f"WebP (gray) and JPEG (colours, 4:4:4) of quality {QUALITY}"
 
-#: Bytes kept free for what is not counted: the index of each set, the manifest.
+#: Bytes reserved for the index of each set and the manifest.
 _SPARE = 2**18
 
 
 @dataclass(frozen=True)
 class PackOrder:
-    """What is to be packed.
+    """What to pack.
 
     Attributes
     ----------
     recipe : dict
-        Plain values, as of `gpu_recipe`.
+        Plain values, as from `gpu_recipe`.
     data : Path
         The data root.
     folder : Path
         Replaced.
     minutes : float
-        For all that the command does there.
+        For the whole command.
     start : str
-        Name or file of the weights to begin with; empty: as the recipe says.
+        Name or file of the weights to start from; if empty, as in the recipe.
     wheels : str
         See `gather_wheels`.
     limit : int
@@ -86,7 +86,7 @@ class _Set:
 
 
 def gpu_recipe(content: Mapping[str, Any], minutes: float) -> dict[str, Any]:
-    """Derive a recipe for a GPU: the same stages, in minutes, of larger batches.
+    """Derive a recipe for a GPU: the same stages with larger batches, for some minutes.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def gpu_recipe(content: Mapping[str, Any], minutes: float) -> dict[str, Any]:
         "stages": stages,
         "optimizer": {**content.get("optimizer", {}), "learning_rate": 2e-3},
         "judging": {**content.get("judging", {}), "every": 0.25},
-        "checkpoint_minutes": 60,  # weights are sent every two minutes instead
+        "checkpoint_minutes": 60,  # deliveries every two minutes replace them
         "steps": 0,
         "minutes": minutes,
     }
@@ -118,7 +118,7 @@ def prepare(asked: PackOrder, say: Say) -> str:
     Raises
     ------
     RefusedError
-        If it does not fit, or something is missing.
+        If the pack does not fit, or something is missing.
     DataError, CheckpointError
         If data or weights cannot be used.
     """
@@ -157,7 +157,7 @@ def _fill(pack: Path, asked: PackOrder, recipe: Recipe, say: Say) -> None:
         if each.source.complete is not None:
             entry["complete"] = each.source.complete
         packed[kind].append({**entry, "origin": each.source.origin})
-    # architecture and dense prompts stay; all else of the model is in the start.
+    # Architecture and dense prompts stay; the start has everything else of the model.
     model = {**asked.recipe.get("model", {}), "start": "start.safetensors"}
     model.pop("imagenet", None)
     written = {**asked.recipe, **packed, "model": model}
@@ -195,8 +195,13 @@ def _commit() -> str:
 
 
 def _pack_code(path: Path) -> None:
-    """Pack the modules as they are in the tree, without weights and what is not imported."""
-    roots = (REPOSITORY / "src", REPOSITORY / "training" / "tinysam_training")
+    """Pack the modules that a training imports, as they are in the tree."""
+    training = REPOSITORY / "training"
+    roots = (
+        REPOSITORY / "src",
+        training / "tinysam_training",
+        training / "default_model",
+    )
     with tarfile.open(path, "w:xz") as archive:
         for root in roots:
             for file in sorted(root.rglob("*.py")):
@@ -222,7 +227,7 @@ def _pack_start(asked: PackOrder, recipe: Recipe, path: Path) -> None:
 def _fitting(
     recipe: Recipe, root: Path, room: int, say: Say
 ) -> tuple[Encoding, list[tuple[str, _Set]]]:
-    """Encode all sets as well as there is room for; leave images out where that is not enough."""
+    """Encode all sets as well as they fit; leave images out if they do not fit at all."""
     sources = [("data", one) for one in recipe.data]
     sources += [("validation", one) for one in recipe.validation]
     sets = _encoded(sources, root, "lossless", room, say)
@@ -246,7 +251,7 @@ def _encoded(
     room: int | None,
     say: Say,
 ) -> list[tuple[str, _Set]] | None:
-    """Encode sets; None as soon as there is no room for them."""
+    """Encode sets; None as soon as they do not fit."""
     made, size = [], 0
     for kind, source in sources:
         one = _Set(source)
@@ -261,7 +266,7 @@ def _encoded(
 
 
 def _leave_out(sets: Sequence[_Set], room: int, say: Say) -> None:
-    """Leave images out, evenly: no set takes more room than its share of the windows is worth."""
+    """Leave images out evenly, so that the size of a set follows its share of the windows."""
     before = [list(each.images) for each in sets]
     low, high = 0.0, float(max(each.size / each.source.share for each in sets))
     if sum(each.size for each in sets) <= room:
@@ -277,7 +282,7 @@ def _leave_out(sets: Sequence[_Set], room: int, say: Say) -> None:
         else:
             high = worth
     if not low:
-        raise RefusedError("There is no room for the images, not even for a few.")
+        raise RefusedError("The images do not fit, not even a few of them.")
     for each, images, of in zip(sets, kept, before, strict=True):
         each.images = images
         if len(images) < len(of):

@@ -1,4 +1,4 @@
-"""All of it here and small: packing, the command without what is missing there, collecting."""
+"""A small rehearsal on this machine: pack, run the command as there, collect."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from default_model.state import RefusedError
 
 Say = Callable[[str], None]
 
-#: Drawn instead of data.
+#: Images to draw instead of reading data.
 _DRAWN = {"kind": "synthetic", "kinds": ["nuclei"], "size": [96, 96]}
 
 
 def small_recipe(content: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
-    """Make a recipe so small that it takes seconds.
+    """Make a recipe that takes seconds.
 
     Parameters
     ----------
     content : mapping
         Plain values of a recipe.
     drawn : bool
-        Whether the generator draws the images; else one of each source is taken.
+        Whether the generator draws the images. Otherwise one image of each source is used.
     """
     model = {**content.get("model", {}), "imagenet": False, "batch_norm": "frozen"}
     if drawn:
@@ -50,14 +50,14 @@ def small_recipe(content: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
 
 
 def rehearse(asked: PackOrder, folder: Path, say: Say) -> str:
-    """Do everything here that is done there.
+    """Pack, run and collect on this machine.
 
     Parameters
     ----------
     asked : PackOrder
         Small.
     folder : Path
-        For what comes back, and the run that it is put together to.
+        For the delivery, and the run made of it.
     say : callable
 
     Raises
@@ -67,7 +67,6 @@ def rehearse(asked: PackOrder, folder: Path, say: Say) -> str:
     """
     command = prepare(asked, say)
     out = folder / "out"
-    # As the command, but without the packages that are missing there, and without this code.
     program = f"{blocker()}\nimport runpy\nsys.argv = ['run.py', sys.argv[1]]\n"
     program += f"runpy.run_path({str(asked.folder / 'run.py')!r}, run_name='__main__')"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

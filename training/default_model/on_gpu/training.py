@@ -1,4 +1,4 @@
-"""What is done on the machine with the GPU."""
+"""The training on the GPU machine."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from tinysam_training.run.exporting import whole_model
 if TYPE_CHECKING:
     from tinysam_training.run.loop import Training
 
-#: Seconds between two deliveries: what a run that is cut has lost at most.
+#: Seconds between two deliveries; a run that is cut loses at most that.
 _EVERY = 120.0
 
-#: Seconds kept back for the last validation and the files.
+#: Seconds reserved for the last validation and the files.
 _RESERVE = 25.0
 
 
 def train(
     pack: Path, out: Path, run: Path, manifest: Mapping[str, Any], began: float
 ) -> None:
-    """Train with a pack for the minutes that it says, reading included.
+    """Train with a pack for its minutes, reading included.
 
     Parameters
     ----------
     pack : Path
-        As `default_model.on_gpu.packing` makes it.
+        From `default_model.on_gpu.packing`.
     out : Path
-        What is to come back.
+        Where the delivery goes.
     run : Path
-        Folder of the run, which stays here.
+        Folder of the run, which is not delivered.
     manifest : mapping
         Of the pack.
     began : float
-        When the command began, of `time.monotonic`.
+        When the command began, by `time.monotonic`.
     """
     recipe = load_recipe(pack / "recipe.yaml")
     start = str(pack / recipe.model.start)
@@ -68,7 +68,7 @@ def train(
 
 
 class _Deliveries:
-    """Sends the averaged weights every now and then."""
+    """Delivers the averaged weights at intervals."""
 
     def __init__(self, run: Path, out: Path) -> None:
         self.run, self.out = run, out

@@ -1,8 +1,8 @@
 """Synthetic microscopy: labelled images of many techniques, drawn from a seed.
 
-Nothing of an image comes from a photograph. Shapes (`shapes`), their arrangement (`layout`), their
-textures (`textures`) and the optics and the camera (`optics`) are modelled; the modules in `kinds`
-put them together, a kind of specimen and technique each.
+No image contains any photograph. Shapes (`shapes`), their arrangement (`layout`), textures
+(`textures`), optics and camera (`optics`) are modelled. Each module in `kinds` combines them into
+one kind of specimen and technique.
 """
 
 from tinysam_training.synthetic.generator import (

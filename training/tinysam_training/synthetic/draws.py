@@ -1,4 +1,4 @@
-"""Random numbers and random choices that every kind of synthetic image needs."""
+"""Random numbers and choices for all kinds of synthetic images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:
-    """Whether an event of this probability happens this time."""
+    """Return True with this probability."""
     return bool(rng.random() < probability)
 
 
@@ -34,7 +34,7 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 def one_of(
     rng: np.random.Generator, choices: Sequence[T], weights: Sequence[float]
 ) -> T:
-    """Draw one of some choices by their weights (of any sum)."""
+    """Draw one of the choices by their weights, which need not sum to 1."""
     shares = np.asarray(weights, float)
     return choices[int(rng.choice(len(choices), p=shares / shares.sum()))]
 
@@ -55,7 +55,7 @@ def object_diameter(
     Returns
     -------
     float
-        Pixels of the image; at least 6, below which nothing can be told from noise.
+        Pixels of the image, at least 6: smaller objects look like noise.
     """
     scale = max(size) / 1024
     return max(6.0, log_uniform(rng, low, high) * scale)
@@ -64,6 +64,6 @@ def object_diameter(
 def object_count(
     size: tuple[int, int], diameter: float, coverage: float, most: int = 500
 ) -> int:
-    """How many discs of a diameter cover a share of the image: 1 to `most`."""
+    """Count the discs of a diameter that cover a share of the image: 1 to `most`."""
     area = np.pi / 4 * diameter**2
     return int(np.clip(round(coverage * size[0] * size[1] / area), 1, most))

@@ -1,4 +1,4 @@
-"""Synthetic images by kind, by number, and as entries beside real ones."""
+"""Synthetic images by kind, by number, and as entries to mix with real ones."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _DRAWN_BY: dict[str, _Draw] = {
 #: Every kind of synthetic image.
 SYNTHETIC_KINDS: tuple[str, ...] = tuple(_DRAWN_BY)
 
-#: Changes whenever the same seed gives another image than before; part of fingerprints.
+#: Raised whenever a seed gives another image than before; part of fingerprints.
 GENERATOR_VERSION = 1
 
-#: Shortest side of an image; below it nothing of a technique can be seen.
+#: Shortest side of an image in pixels; smaller ones show nothing of a technique.
 _LEAST_SIDE = 32
 
-#: Separates these images from other things drawn from the same seed.
+#: Random stream of these images, apart from other uses of the seed.
 _STREAM = 7
 
 
@@ -58,23 +58,23 @@ def synthetic_image(
 ) -> LabelledImage:
     """Draw a microscopy image with its labels.
 
-    Objects are 8 to 400 pixels wide when the image's longer side is scaled to the model's 1024, one
-    to several hundreds of them, apart, touching or overlapping. The label is the visible part.
+    One to several hundred objects, 8 to 400 pixels wide in the model's frame of 1024; they lie
+    apart, touch or overlap. The label is the visible part.
 
     Parameters
     ----------
     rng : numpy Generator
-        The only source of chance: the same state gives the same image.
+        The same state gives the same image.
     kind : str, optional
-        One of `SYNTHETIC_KINDS`; a random one without it.
+        One of `SYNTHETIC_KINDS`. Default: a random one.
     size : (int, int)
         Height and width in pixels, at least 32 each.
 
     Returns
     -------
     LabelledImage
-        Of the set ``synthetic_<kind>``. Each object is one region connected by sides of at least 12
-        pixels. Axons (kind em_tissue) have a second layer, that of the fibres around them.
+        In the set ``synthetic_<kind>``. Each object is one region connected by pixel sides, of at
+        least 12 pixels. Images of axons (kind em_tissue) have a second layer, with their fibres.
 
     Raises
     ------
@@ -101,13 +101,13 @@ def synthetic_image(
         image, drawn = draw(rng, (height, width))
         planes = drawn.reshape(-1, height, width)
         labels = np.stack([visible_objects(plane) for plane in planes])
-        if labels[0].any():  # a single object may lie outside, or under lettering
+        if labels[0].any():  # the only object may lie outside, or under lettering
             return LabelledImage.from_arrays(name, dataset, image, labels)
 
 
 @dataclass(frozen=True)
 class SyntheticSource:
-    """Endless synthetic images by number; the same number is always the same image.
+    """An endless sequence of synthetic images; a number always gives the same image.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class SyntheticSource:
     sizes: Sequence[tuple[int, int]] = ((512, 512),)
 
     def __post_init__(self) -> None:
-        """Check the weights now: a wrong one would show only after many images."""
+        """Check the weights here: a wrong one would show only after many images."""
         weights = self._weights()
         unknown = sorted(set(weights) - set(SYNTHETIC_KINDS))
         if unknown:
@@ -150,7 +150,7 @@ class SyntheticSource:
         return dict.fromkeys(self.kinds, 1.0)
 
     def _begin(self, i: int) -> tuple[np.random.Generator, str, tuple[int, int]]:
-        """Give the generator of image i after it has chosen the kind and the size."""
+        """Return the generator of image i after it has chosen kind and size."""
         rng = np.random.default_rng([self.seed, _STREAM, i])
         weights = self._weights()
         shares = np.array(list(weights.values()))
@@ -176,7 +176,7 @@ class SyntheticSource:
         return replace(drawn, name=self._name(kind, i))
 
     def entry(self, i: int) -> ImageEntry:
-        """Image number i, to be drawn when it is needed.
+        """Return image number i, which is drawn when it is read.
 
         Parameters
         ----------
@@ -207,14 +207,14 @@ def entries(
     kinds: Mapping[str, float] | Sequence[str] | None = None,
     size: tuple[int, int] = (512, 512),
 ) -> list[ImageEntry]:
-    """Synthetic images as entries, to be mixed with those of real ones.
+    """List synthetic images as entries, to mix with real ones.
 
     Parameters
     ----------
     count : int
     seed : int
     kinds : mapping of str to float, or sequence of str, optional
-        As in `SyntheticSource`; all kinds equally without it.
+        As in `SyntheticSource`. Default: all kinds, equally likely.
     size : (int, int)
         Height and width in pixels.
 

@@ -13,7 +13,7 @@ from tinysam_training.synthetic.textures import smooth_noise
 FloatArray = npt.NDArray[np.float32]
 Places = npt.NDArray[np.float64]
 
-#: Candidate places looked at for each object.
+#: Candidate places for each object.
 _TRIES = 6
 
 
@@ -26,10 +26,10 @@ class Layout:
     clustering : float
         Share of the objects that lie in loose groups.
     touching : float
-        Share of the objects that are laid against another one.
+        Share of the objects that are placed against another one.
     spacing : float
-        Smallest distance of two centres, as share of the sum of their radii: above 1 all lie apart,
-        below 1 they may overlap.
+        Smallest distance of two centres, as a share of the sum of their radii: above 1 all objects
+        lie apart, below 1 they may overlap.
     """
 
     clustering: float = 0.0
@@ -43,7 +43,7 @@ def place(
     radii: npt.NDArray[np.float64],
     layout: Layout,
 ) -> Places:
-    """Find a place for each of some discs.
+    """Place discs.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def place(
     Returns
     -------
     ndarray of float64, (M, 3)
-        Row, column and radius of those that found room, M ≤ N. At least one does.
+        Row, column and radius of the discs that fit, 1 ≤ M ≤ N.
     """
     count = len(radii)
     limits = np.array(shape, float)
@@ -107,7 +107,7 @@ class Packing:
     edge : ndarray of float32, (H, W)
         Distance to the nearest border (of two cells, or of the tissue), in pixels, to first order.
     radii : ndarray of float64, (N,)
-        About half the diameter of cell 1…N in pixels; some may not be in the picture.
+        About half the diameter of cells 1…N in pixels; some may lie outside the image.
     """
 
     labels: npt.NDArray[np.int32]
@@ -137,19 +137,19 @@ def packed(
     regularity : float
         0 random centres, 1 nearly hexagonal.
     spread : float
-        How much sizes differ; 0.15 is an epithelium.
+        Spread of sizes; 0.15 is an epithelium.
     elongation : float
-        Ratio of the axes of the cells, which have one direction.
+        Ratio of the cells' axes, which all have one direction.
     warp : float
         How far borders are bent, in diameters.
     free : float
-        Share of the plane without cells, about.
+        Approximate share of the plane without cells.
 
     Returns
     -------
     Packing
     """
-    # Where in the straight diagram each pixel of the bent picture comes from.
+    # Place in the straight diagram of each pixel of the bent image.
     turn, stretch = rng.uniform(0, np.pi), float(np.sqrt(max(1.0, elongation)))
     cos, sin = np.cos(turn), np.sin(turn)
     turned = np.array([[cos, -sin], [sin, cos]])  # (row, column) → (across, along)
@@ -184,7 +184,7 @@ def packed(
     radii = diameter / 2 * np.sqrt(np.clip(1 + 2 * weights / diameter**2, 0.2, 3))
     bent, gap = labels[at], edge[at]
     if free > 0:
-        # The outer border as smooth as the power is, not stepped by the stretching.
+        # The outer border is as smooth as the power; stretching alone would leave steps.
         bent[optics.blurred(nearest[at], 1.0) > 0.97 * reach**2] = 0
     return Packing(bent, gap, radii)
 
@@ -195,7 +195,7 @@ def _lattice(
     diameter: float,
     regularity: float,
 ) -> npt.NDArray[np.float64]:
-    """Centres on a hexagonal lattice, shaken: rows and columns, (N, 2)."""
+    """Return jittered centres of a hexagonal lattice: rows and columns, (N, 2)."""
     rows = np.arange(-1.0, shape[0] / (diameter * 0.87) + 1.5)
     cols = np.arange(-1.0, shape[1] / diameter + 1.5)
     grid_y, grid_x = np.meshgrid(rows, cols, indexing="ij")
@@ -212,9 +212,9 @@ def _power_diagram(
     weights: npt.NDArray[np.float64],
     reach: float,
 ) -> tuple[npt.NDArray[np.int32], FloatArray, FloatArray]:
-    """Nearest centre by squared distance less weight: its number, that power, the second one.
+    """Find the nearest centre by squared distance minus weight: its number, its power, the next.
 
-    Each centre is looked at within `reach` pixels only; a pixel beyond all of them gets 0.
+    Each centre counts within `reach` pixels only; a pixel beyond all of them gets 0.
     """
     nearest = np.full(shape, reach**2, np.float32)
     second = nearest.copy()
@@ -232,7 +232,7 @@ def _power_diagram(
         first = nearest[top:bottom, left:right]
         after = second[top:bottom, left:right]
         np.copyto(labels[top:bottom, left:right], number, where=power < first)
-        # The second smallest of three, of which two are in order.
+        # The second smallest of three, two of them in order.
         np.minimum(after, np.maximum(first, power), out=after)
         np.minimum(first, power, out=first)
     return labels, nearest, second

@@ -1,4 +1,4 @@
-"""From a drawn scene to a picture: contrast of transmitted light, defocus, illumination, camera."""
+"""From a scene to an image: contrast in transmitted light, defocus, illumination, camera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def blurred(image: FloatArray, sigma: float) -> FloatArray:
-    """Blur with a Gaussian; a wide one on a coarse grid, which looks the same.
+    """Blur with a Gaussian. Wide ones are computed on a coarse grid and look the same.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def blurred(image: FloatArray, sigma: float) -> FloatArray:
     )
     coarse = padded.reshape(padded.shape[0] // step, step, -1).mean(axis=1)
     coarse = coarse.reshape(coarse.shape[0], -1, step).mean(axis=2)
-    # Averaging over the step and the spline blur too: both variances are taken off.
+    # Averaging over the step and the spline also blur: subtract both variances.
     rest = np.sqrt(max(0.01, sigma**2 - step**2 / 12 - step**2 / 3)) / step
     coarse = ndi.gaussian_filter(coarse, rest, mode="nearest", truncate=3)
     # The first pixel lies in block 2, whose middle is half a block after its start.
@@ -60,9 +60,8 @@ def blurred(image: FloatArray, sigma: float) -> FloatArray:
 def phase_contrast(phase: FloatArray, halo: float, strength: float) -> FloatArray:
     """Show a thin object in positive phase contrast.
 
-    The phase ring passes the low spatial frequencies of the object too, so that the image shows
-    the phase less its wide mean: dark objects with bright halos, and large ones that fade inside
-    (shade-off).
+    The phase ring also passes low spatial frequencies of the object, so the image shows the phase
+    minus its wide mean: dark objects with bright halos, large ones fading inside (shade-off).
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def bright_field(phase: FloatArray, defocus: float, absorption: float) -> FloatA
     """Show a transparent object in bright field, a little out of focus.
 
     To first order the intensity changes by the curvature of the phase (transport of intensity), so
-    that outlines show as a dark and a bright line; the order of the two turns with the focus.
+    outlines appear as a dark and a bright line. Their order depends on the sign of the defocus.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ def bright_field(phase: FloatArray, defocus: float, absorption: float) -> FloatA
     defocus : float
         Signed; 1 gives full contrast.
     absorption : float
-        Share of the light that phase 1 takes away.
+        Share of the light that phase 1 absorbs.
 
     Returns
     -------
@@ -131,7 +130,7 @@ def interference_contrast(
         Intensity relative to the empty field, which is 1.
     """
     smooth = blurred(phase, 0.8)
-    # The difference of the two sheared images, to first order: the slope along the shear.
+    # To first order the difference of the sheared images is the slope along the shear.
     step = max(1, round(shear / 2))
     wide = np.pad(smooth, step, mode="edge")
     down = wide[: -2 * step, step:-step] - wide[2 * step :, step:-step]
@@ -144,7 +143,7 @@ def interference_contrast(
 def illumination(
     rng: np.random.Generator, shape: tuple[int, int], unevenness: float
 ) -> FloatArray:
-    """Light that falls off to the corners, slopes and has soft patches.
+    """Draw uneven light: darker corners, a slope, and soft patches.
 
     Parameters
     ----------
@@ -158,7 +157,7 @@ def illumination(
     ndarray of float32, (H, W)
         About 1, always > 0.
     """
-    # So smooth a field needs few points.
+    # A field this smooth needs few points.
     steps = (shape[0] / 24, shape[1] / 24)
     y = np.linspace(-1, 1, 29, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, 29, dtype=np.float32)[None, :]
@@ -182,7 +181,7 @@ def dust(
     rings: int,
     strength: float,
 ) -> None:
-    """Dirt of transmitted light, in place: sharp dark specks, and rings out of focus.
+    """Add dirt as in transmitted light, in place: sharp dark specks, and rings out of focus.
 
     Parameters
     ----------
@@ -191,7 +190,7 @@ def dust(
         Multiplied in place.
     specks, rings : int
     strength : float
-        Share of the light that they take.
+        Share of the light that they absorb.
     """
     shape = (image.shape[0], image.shape[1])
     unit = max(shape) / 512
@@ -245,7 +244,7 @@ def noisy(
     """
     grain = rng.standard_normal(image.shape[:2], np.float32)
     if image.ndim == 3:
-        # Far enough apart that nobody sees that it is one noise.
+        # Far enough apart that the repeated noise does not show.
         grain = np.stack(
             [np.roll(grain, (c * 37, c * 61), (0, 1)) for c in range(image.shape[2])],
             axis=-1,
@@ -260,7 +259,7 @@ def noisy(
 
 
 def block_artefacts(image: FloatArray, quality: float) -> FloatArray:
-    """Quantise the cosine transform of 8 × 8 blocks coarsely, as compression does.
+    """Quantize the cosine transform of 8 × 8 blocks coarsely, as compression does.
 
     Parameters
     ----------
@@ -278,7 +277,7 @@ def block_artefacts(image: FloatArray, quality: float) -> FloatArray:
     blocks = padded.reshape(padded.shape[0] // 8, 8, -1, 8)
     waves = fft.dctn(blocks, axes=(1, 3), norm="ortho")
     order = np.add.outer(np.arange(8), np.arange(8)).astype(np.float32)
-    # Fine detail is quantised the more coarsely.
+    # Fine detail is quantized more coarsely.
     step = (4 + order**1.5) * np.float32(1 + 4 * (1 - quality))
     step = step[None, :, None, :]
     waves = np.rint(waves / step) * step
@@ -289,7 +288,7 @@ def block_artefacts(image: FloatArray, quality: float) -> FloatArray:
 def _in_planes(
     change: Callable[[FloatArray], FloatArray], image: FloatArray
 ) -> FloatArray:
-    """Apply a change of a plane to a plane, or to each channel."""
+    """Apply a function of a plane to an image, or to each of its channels."""
     if image.ndim == 2:
         return change(image)
     return np.stack([change(image[..., c]) for c in range(image.shape[2])], axis=-1)
@@ -326,7 +325,7 @@ def photograph(
     sigma = rng.uniform(*blur)
     image = _in_planes(lambda plane: blurred(plane, sigma), image)
     image = noisy(rng, image, log_uniform(rng, *photons), log_uniform(rng, *read_noise))
-    if happens(rng, 0.15):  # a picture that was resampled: its noise is smooth
+    if happens(rng, 0.15):  # a resampled image: its noise is smooth
         soft = rng.uniform(0.4, 0.9)
         image = _in_planes(lambda plane: blurred(plane, soft), image)
     if happens(rng, invert):
@@ -339,7 +338,7 @@ def photograph(
         return np.asarray(np.clip(image * np.float32(gain), 0, 65535), np.uint16)
     else:
         top = float(np.quantile(image[::5, ::5], 0.999))
-        # Many 8-bit images use a part of their levels only.
+        # Many 8-bit images use only a part of their levels.
         used = 255.0 if happens(rng, 0.6) else log_uniform(rng, 60, 255)
         levels = image * np.float32(used / max(top, 1e-3))
     if happens(rng, 0.15):

@@ -1,4 +1,4 @@
-"""The labels of a scene while it is drawn, and what is visible of its objects in the end."""
+"""The labels of a scene while it is drawn, and the visible parts of its objects at the end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 LabelArray = npt.NDArray[np.int32]
 
-#: An image (H, W) or (H, W, 3), and its labels (H, W) or (L, H, W) as they were drawn.
+#: An image (H, W) or (H, W, 3), and its labels (H, W) or (L, H, W) as drawn.
 Picture = tuple[npt.NDArray[np.generic], LabelArray]
 
-#: Pixels below which a visible part is no object.
+#: Least pixels of a visible part that counts as an object.
 LEAST_PIXELS = 12
 
 
@@ -31,7 +31,7 @@ class Scene:
     Attributes
     ----------
     labels : ndarray of int32, (H, W)
-        The object on top at each pixel, 0 for none; numbers count up from 1.
+        The top object at each pixel, from 1; 0 for none.
     depth : ndarray of float32, (H, W)
         Depth of that object at the pixel (see `Patch`), 0 outside.
     count : int
@@ -45,7 +45,7 @@ class Scene:
         self.count = 0
 
     def add_on_top(self, patch: Patch) -> BoolArray:
-        """Draw an object over those before it.
+        """Draw an object over the previous ones.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class Scene:
         return won
 
     def add_beside(self, patch: Patch) -> BoolArray:
-        """Draw an object that shares its overlap with others: each pixel goes to the deepest.
+        """Draw an object that shares overlaps: each pixel goes to the object deepest there.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Scene:
         Returns
         -------
         ndarray of bool, (h, w)
-            The pixels in the box that became the object's.
+            The pixels in the box that the object got.
         """
         won = patch.inside & (patch.depth > self.depth[patch.rows, patch.cols])
         self._own(patch, won)
@@ -82,7 +82,7 @@ class Scene:
         np.copyto(self.depth[patch.rows, patch.cols], patch.depth, where=won)
 
     def is_free(self, patch: Patch, share: float) -> bool:
-        """Whether at least a share of a shape would cover no other object."""
+        """Whether at least this share of a shape would cover no other object."""
         inside = patch.inside
         taken = inside & (self.labels[patch.rows, patch.cols] > 0)
         size = int(np.count_nonzero(inside))
@@ -92,10 +92,10 @@ class Scene:
 def visible_objects(
     labels: npt.NDArray[np.integer], least_pixels: int = LEAST_PIXELS
 ) -> LabelArray:
-    """Turn what was drawn into what can be annotated.
+    """Turn drawn labels into those of an annotator.
 
-    Parts of an object that another one separates become objects of their own where they are large,
-    as an annotator who sees only this image would mark them, and are dropped where they are small.
+    If another object separates parts of an object, large parts become objects of their own, as an
+    annotator who sees only this image would mark them. Small parts are dropped.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Random textures: smooth noise, fractal noise, fibres, granules.
 
-All are float32 fields of mean 0 and standard deviation 1 unless they say otherwise. A field is made
-once for an image; its objects take crops of it.
+Fields are float32, of mean 0 and standard deviation 1 unless noted. A field is made once for an
+image, and objects take crops of it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def enlarged(
     scale : (float, float)
         Pixels between knots, down and across.
     start : float
-        Where the result begins, in pixels after the second knot.
+        Start of the result, in pixels after the second knot.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def enlarged(
 def standardised(field: FloatArray) -> FloatArray:
     """Scale a field to mean 0 and standard deviation 1 (a constant one becomes 0).
 
-    Both are measured on every second pixel of every second row.
+    Both are estimated from every second pixel of every second row.
     """
     part = field[::2, ::2]
     scale = np.float32(1 / max(float(part.std()), 1e-6))
@@ -90,7 +90,7 @@ def smooth_noise(
     scale: float,
     stretch: float = 1.0,
 ) -> FloatArray:
-    """Noise whose blobs are about `scale` pixels wide.
+    """Draw noise with blobs about `scale` pixels wide.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def fractal_noise(
     octaves: int = 3,
     gain: float = 0.6,
 ) -> FloatArray:
-    """Noise with structure at several scales, each half as wide as the one before.
+    """Draw noise with several scales, each half the one before.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def fibres(
     length: float,
     waviness: float = 1.0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Wavy fibres that follow one slowly turning direction.
+    """Draw wavy fibres along one slowly turning direction.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def fibres(
 def granules(
     rng: np.random.Generator, shape: tuple[int, int], scale: float, share: float
 ) -> FloatArray:
-    """Scattered soft spots on zero, of height up to about 1.
+    """Draw scattered soft spots on zero, up to about 1 high.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def granules(
 def crop(
     rng: np.random.Generator, field: FloatArray, shape: tuple[int, ...]
 ) -> FloatArray:
-    """Cut a part of a field from a random place (a view).
+    """Take a random crop of a field (a view).
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The kinds of synthetic microscopy, a module each group of techniques."""
+"""The kinds of synthetic microscopy, one module for each group of techniques."""

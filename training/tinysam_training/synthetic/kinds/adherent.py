@@ -53,7 +53,7 @@ def phase_contrast(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
     image = optics.phase_contrast(
         optics.blurred(phase, rng.uniform(0.3, 0.8)), halo, rng.uniform(0.75, 1.05)
     )
-    # Fine lines along edges: the image is never exactly in focus.
+    # Fine lines along edges: images are never exactly in focus.
     image += np.float32(rng.uniform(0.2, 1.2)) * (
         optics.blurred(phase, 1.8) - optics.blurred(phase, 0.7)
     )
@@ -63,7 +63,7 @@ def phase_contrast(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 
 
 class _Cytoplasm:
-    """How the cells of one phase-contrast image look inside."""
+    """Appearance inside the cells of one image."""
 
     def __init__(
         self, grain: FloatArray, bits: FloatArray, thickness: float, rim: float
@@ -186,7 +186,7 @@ def _rounded_cell(
     if patch is None:
         return
     scene.add_on_top(patch)
-    # So thick that the contrast turns: bright inside, a dark ring and a bright one around.
+    # Thick enough to reverse the contrast: bright inside a dark ring and a bright one.
     inner = np.float32(rng.uniform(-1.4, 0.9))
     box = (patch.depth.shape[0], patch.depth.shape[1])
     mottle = 1 + 0.4 * textures.smooth_noise(rng, box, max(1.5, 0.3 * radius))
@@ -205,7 +205,7 @@ def _monolayer(
     phase: FloatArray,
     style: _Cytoplasm,
 ) -> LabelArray:
-    """Draw a confluent or nearly confluent layer into the phase; its labels."""
+    """Draw a confluent or nearly confluent layer into the phase; return its labels."""
     diameter = max(diameter, 0.05 * max(size), 18.0)
     layer = packed(
         rng,

@@ -104,7 +104,7 @@ def _glowing(
 def _rods(
     rng: np.random.Generator, size: tuple[int, int], width: float, aspect: float
 ) -> list[tuple[float, float, float, float, float]]:
-    """Row, column, length, angle and bend of each rod."""
+    """Draw row, column, length, angle and bend of each rod."""
     length = aspect * width
     total = object_count(
         size, float(np.sqrt(length * width)), log_uniform(rng, 0.01, 0.6), most=350
@@ -114,7 +114,7 @@ def _rods(
     curved = rng.uniform(0, 0.12)
 
     def one_length() -> float:
-        # Between birth and division a cell doubles; now and then one goes on growing.
+        # A cell doubles between birth and division; a few keep growing.
         grown = length * 2 ** rng.uniform(-0.5, 0.5)
         return float(max(1.25 * width, grown * (2.5 if happens(rng, 0.02) else 1)))
 

@@ -97,7 +97,7 @@ def _sheet(
 def _nuclei_inside(
     rng: np.random.Generator, labels: LabelArray, edge: FloatArray, diameter: float
 ) -> FloatArray:
-    """One soft nucleus around the middle of each cell, 0–1."""
+    """Draw one soft nucleus near the middle of each cell, 0–1."""
     size = (labels.shape[0], labels.shape[1])
     small = labels[::2, ::2]
     ys, xs = np.nonzero(small)
@@ -131,7 +131,7 @@ def _nuclei_inside(
 def _spread_cells(
     rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[FloatArray, FloatArray, LabelArray]:
-    """Single and touching cells on a substrate: stain, nuclei and labels."""
+    """Draw single and touching cells on a substrate: stain, nuclei and labels."""
     diameter = max(10.0, object_diameter(rng, size, 30, 380))
     count = object_count(size, diameter, log_uniform(rng, 0.03, 0.8), most=200)
     radii = diameter / 2 * np.exp(rng.normal(0, 0.2, count))
@@ -172,7 +172,7 @@ def _spread_cells(
         won = scene.add_beside(patch)
         texture = textures.crop(rng, grain, patch.depth.shape)
         if filaments is not None:
-            # In place, so that the fibres of neighbours run on as they do in a monolayer.
+            # In place, so that fibres continue across neighbours as in a monolayer.
             texture = texture + np.float32(0.3) * filaments[patch.rows, patch.cols]
         height = 0.3 + 0.7 * np.clip(1 - patch.rho, 0, 1) ** np.float32(thickness)
         signal = height * np.clip(1 + texture, 0.2, 2)

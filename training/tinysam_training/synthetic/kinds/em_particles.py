@@ -76,7 +76,7 @@ class _Form:
     def outline(
         self, rng: np.random.Generator, centre: tuple[float, float], radius: float
     ) -> Outline:
-        """One particle of about this radius."""
+        """Draw one particle of about this radius."""
         radial = None
         if self.name == "polygon":
             radial = shapes.polygon(rng, self.corners, self.jitter, self.rounding)
@@ -101,7 +101,7 @@ def _scanned(
     form: _Form,
     diameter: float,
 ) -> FloatArray:
-    """Secondary electrons: bright edges, relief of the surface, shade between particles."""
+    """Draw secondary electrons: bright edges, surface relief, shade between particles."""
     size = scene.shape
     ground = rng.uniform(0.08, 0.45)
     scale = max(2.0, log_uniform(rng, 2, max(size) / 4))
@@ -118,7 +118,7 @@ def _scanned(
     slope = np.float32(rng.uniform(0, 0.3))
     level = max(rng.uniform(0.35, 0.7), ground + 0.15)
     shadow = np.float32(rng.uniform(0.1, 0.6))
-    # The camera looks from above: those nearer to it come last.
+    # The camera looks from above: draw the nearest last.
     for outline in outlines:
         reach = float(min(0.35 * outline.b, 14))
         patch = outline.patch(size, margin=reach + 1)
@@ -155,7 +155,7 @@ def _facets(
     v: FloatArray,
     corners: int,
 ) -> FloatArray:
-    """Relative brightness of the faces of a crystal: a face each sector, or one flat top."""
+    """Relative brightness of a crystal's faces: one for each sector, or one flat top."""
     turns = np.arctan2(v, u) * np.float32(corners / (2 * np.pi))
     sector = np.floor(turns).astype(np.int64) % corners
     shades = rng.uniform(-0.3, 0.3, corners).astype(np.float32)[sector]
@@ -175,7 +175,7 @@ def _transmitted(
     form: _Form,
     diameter: float,
 ) -> FloatArray:
-    """Absorption by thickness: dark particles on a grainy film, darker where they overlap."""
+    """Draw absorption by thickness: dark particles on a grainy film, darker at overlaps."""
     size = scene.shape
     film = textures.fractal_noise(rng, size, rng.uniform(1.2, 4.0), 2)
     patches = textures.fractal_noise(rng, size, max(size) / rng.uniform(3, 20), 3)
@@ -215,7 +215,7 @@ def _transmitted(
 def _exposed(
     rng: np.random.Generator, image: FloatArray, scanning: bool
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Expose; a dark-field image of a transmission microscope is about a negative."""
+    """Expose. A dark-field transmission image is roughly a negative."""
     light = optics.illumination(rng, (image.shape[0], image.shape[1]), 0.12)
     return optics.photograph(
         rng,

@@ -39,7 +39,7 @@ def em_tissue(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 def _scan(
     rng: np.random.Generator, image: FloatArray, invert: float = 0.1
 ) -> npt.NDArray[np.generic]:
-    """Expose an image of 0–1 with the faults of a section and of a scan."""
+    """Expose an image of 0–1 with the artefacts of a section and of a scan."""
     size = (image.shape[0], image.shape[1])
     if happens(rng, 0.2):  # relief of the section, as if lit from a side
         relief = optics.interference_contrast(image, rng.uniform(0, 6.3), 2.0, 1.0) - 1
@@ -62,7 +62,7 @@ def _scan(
 
 
 def _axons(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Myelinated axons across a nerve or a tract."""
+    """Draw myelinated axons across a nerve or a tract."""
     diameter = max(13.0, object_diameter(rng, size, 30, 170))
     count = object_count(size, diameter, rng.uniform(0.6, 1.8), most=320)
     radii = diameter / 2 * np.exp(rng.normal(-0.15, rng.uniform(0.2, 0.6), count))
@@ -76,7 +76,7 @@ def _axons(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
     if happens(rng, 0.6):  # unmyelinated fibres and glia between them
         half = (-(-size[0] // 2), -(-size[1] // 2))
         small = packed(rng, half, max(8.0, 0.3 * diameter), spread=0.4, regularity=0.3)
-        # Mirrored to the full size: hardly any of it is seen, and many cells take time.
+        # Mirrored to the full size: little of it shows, and many cells take time.
         mirror = ((0, size[0] - half[0]), (0, size[1] - half[1]))
         gap = np.pad(optics.blurred(small.edge, 0.7), mirror, mode="symmetric")
         walls = np.exp(-((gap / np.float32(1.4)) ** 2))
@@ -110,7 +110,7 @@ def _axons(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
         patch = Outline(cy, cx, a, b, angle, radial).patch(size)
         if patch is None:
             continue
-        # The sheath has about the same width all around.
+        # The sheath is about equally wide all around.
         sheath = radius * (1 - np.clip(rng.normal(ratio, 0.06), 0.4, 0.88))
         uneven = textures.crop(rng, grain, patch.depth.shape)
         bumpy = textures.crop(rng, waves, patch.depth.shape)
@@ -122,7 +122,9 @@ def _axons(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
             shade = shade + np.float32(lamellae) * wave
         axon = inner_level * (1 + 0.18 * textures.crop(rng, grain, patch.depth.shape))
         axon = axon + 0.04 * textures.crop(rng, fine, patch.depth.shape)
-        if happens(rng, 0.15) and sheath > 3:  # the axon has come off its sheath
+        if (
+            happens(rng, 0.15) and sheath > 3
+        ):  # the axon has shrunk away from its sheath
             gap = np.exp(-(((inner - 0.25 * sheath) / (0.2 * sheath)) ** 2))
             axon = axon + np.float32(0.5) * gap * (
                 ground[patch.rows, patch.cols] - axon
@@ -182,7 +184,7 @@ def _organelles(
 
 
 def _neuropil(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Cells or neurites without gaps between dark membranes."""
+    """Draw cells or neurites packed between dark membranes."""
     diameter = max(14.0, object_diameter(rng, size, 52, 320))
     tissue = packed(
         rng,

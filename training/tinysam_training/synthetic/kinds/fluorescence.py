@@ -1,4 +1,4 @@
-"""How fluorescence micrographs are exposed and shown."""
+"""Exposure and display of fluorescence micrographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinysam_training.synthetic.draws import (
 if TYPE_CHECKING:
     from tinysam_training.synthetic.shapes import FloatArray
 
-#: Weights of red, green and blue in which viewers and papers show a dye.
+#: Red, green and blue with which viewers and papers show a dye.
 DYES = (
     (0.05, 0.15, 1.0),
     (0.1, 0.5, 1.0),
@@ -30,7 +30,7 @@ DYES = (
 def exposed(
     rng: np.random.Generator, image: FloatArray, coloured: float = 0.12
 ) -> npt.NDArray[np.generic]:
-    """Expose a fluorescence image; sometimes shown in the colour of a dye, or as negative.
+    """Expose a fluorescence image, sometimes in the colour of a dye or as a negative.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def exposed(
     -------
     ndarray of uint8 or uint16, (H, W), or of uint8, (H, W, 3)
     """
-    # Lower percentile than the maximum: what is brightest saturates now and then.
+    # A percentile below the maximum: the brightest parts saturate now and then.
     top = max(float(np.quantile(image[::4, ::4], rng.uniform(0.985, 1.0))), 1e-3)
     image = image / np.float32(top)
     if happens(rng, coloured):

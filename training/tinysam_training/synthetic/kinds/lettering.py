@@ -1,4 +1,4 @@
-"""What microscopes and journals print on images: scale bars, panel letters, information bars."""
+"""Prints on images: scale bars, panel letters, information bars."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def written(text: str, height: float, weight: float) -> FloatArray:
     Parameters
     ----------
     text : str
-        Of the characters in scale bars and panel letters.
+        Characters of scale bars and panel letters.
     height : float
         Of a capital letter in pixels.
     weight : float
@@ -133,7 +133,7 @@ def annotate(
     rng : numpy Generator
     image : ndarray of uint8 or uint16, (H, W)
     labels : ndarray of int32, (H, W) or (L, H, W)
-        Set to 0 where an opaque box hides the objects; lettering without a box leaves them.
+        Set to 0 where an opaque box hides objects; lettering without a box keeps them.
     """
     height, width = image.shape
     capital = max(8.0, height * rng.uniform(0.035, 0.08))
@@ -178,7 +178,7 @@ def _print(
     ink: int,
     paper: int | None,
 ) -> None:
-    """Blend a drawing into the image, `corner` its top left; with `paper` in an opaque box."""
+    """Blend a drawing into the image at `corner` (top left); `paper` is an opaque box behind it."""
     top, left = max(0, corner[0]), max(0, corner[1])
     rows = slice(top, min(image.shape[0], top + drawn.shape[0]))
     cols = slice(left, min(image.shape[1], left + drawn.shape[1]))

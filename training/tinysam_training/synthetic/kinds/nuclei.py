@@ -19,7 +19,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline, Patch
 
 
 def nuclei(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Nuclei with a DNA stain: interphase, mitotic and dying ones, haze of those out of focus.
+    """Nuclei with a DNA stain: interphase, mitotic and dying ones, out-of-focus haze.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def nuclei(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 
 
 class _Chromatin:
-    """Texture of the nuclei of one image, as a relative change of their brightness."""
+    """Draw the texture of an image's nuclei, relative to their brightness."""
 
     def __init__(
         self, rng: np.random.Generator, size: tuple[int, int], diameter: float
@@ -151,7 +151,7 @@ def _with_background(
     """Add light from other planes, autofluorescence and uneven illumination."""
     size = (image.shape[0], image.shape[1])
     typical = max(float(np.quantile(image[::5, ::5], 0.98)), 0.2)
-    if happens(rng, 0.5):  # the light of the objects themselves, from out of focus
+    if happens(rng, 0.5):  # out-of-focus light of the objects themselves
         haze = optics.blurred(image, rng.uniform(0.3, 1.2) * diameter)
         image = image + np.float32(rng.uniform(0.05, 0.5)) * haze
     if happens(rng, 0.25):  # objects of another plane
@@ -179,7 +179,7 @@ def _with_background(
 def _debris(
     rng: np.random.Generator, image: FloatArray, diameter: float, typical: float
 ) -> None:
-    """Add small bright specks and threads that are no objects, in place."""
+    """Add small bright specks and threads, which are no objects, in place."""
     size = (image.shape[0], image.shape[1])
     for _ in range(int(rng.integers(1, 12))):
         width = max(0.8, 0.05 * diameter) * rng.uniform(0.5, 1.5)

@@ -1,4 +1,4 @@
-"""Textured shapes on textured grounds: no technique in particular, every kind of contrast."""
+"""Textured shapes on textured grounds: no particular technique, any kind of contrast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 
 
 def textured_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Overlapping blobs, polygons, ellipses, stars of mixed sizes, each with its own texture.
+    """Overlapping blobs, polygons, ellipses and stars of mixed sizes, each with its texture.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _fields(
 def _outline(
     rng: np.random.Generator, centre: tuple[float, float], radius: float
 ) -> Outline:
-    """Draw one of the families of shapes."""
+    """Draw a shape of one of the families."""
     family = int(rng.integers(5))
     radial = None
     if family == 0:

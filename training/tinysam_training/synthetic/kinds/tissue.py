@@ -1,4 +1,4 @@
-"""Stained tissue in colour: H&E, immunohistochemistry, cytology; the objects are the nuclei."""
+"""Stained tissue in colour: H&E, immunohistochemistry, cytology. The objects are the nuclei."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _GIEMSA = (0.75, 0.70, 0.22)
 def tissue(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
     """Nuclei in stained tissue: glands around lumens, stroma with spindle nuclei, lymphocytes.
 
-    Colours follow the law of Lambert and Beer: the densities of the dyes add, and each colour
-    passes as the exponential of their sum (Ruifrok & Johnston 2001).
+    Colours follow the Beer–Lambert law: the densities of the dyes add up, and each colour is
+    transmitted as the exponential of their negative sum (Ruifrok & Johnston 2001).
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def tissue(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 def _dyes(
     rng: np.random.Generator, stain: str
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Densities of the nuclear dye, the ground and a marker; they differ from lab to lab."""
+    """Draw the densities of the nuclear dye, the ground and a marker, which vary between labs."""
     nuclear, ground = _HAEMATOXYLIN, _EOSIN
     if stain == "ihc":
         ground = (0.45, 0.55, 0.40) if happens(rng, 0.6) else _DAB
@@ -137,7 +137,7 @@ def _ground(
     diameter: float,
     stain: str,
 ) -> tuple[FloatArray, FloatArray]:
-    """Density of what lies between the nuclei, and the empty share of each pixel."""
+    """Draw the density between the nuclei, and the empty share of each pixel."""
     size = (fibre.shape[0], fibre.shape[1])
     if stain == "cytology" and happens(rng, 0.6):
         level = log_uniform(rng, 0.05, 0.4)
@@ -171,7 +171,7 @@ def _nuclei_places(
     diameter: float,
     lumen: FloatArray,
 ) -> npt.NDArray[np.float64]:
-    """Row, column and radius of nuclei; more of them in rows along the edges of lumens."""
+    """Draw row, column and radius of nuclei, many in rows along the edges of lumens."""
     coverage = log_uniform(rng, 0.03, 0.4)
     count = object_count(size, diameter, coverage, most=220)
     radii = diameter / 2 * np.exp(rng.normal(0, rng.uniform(0.1, 0.25), count))

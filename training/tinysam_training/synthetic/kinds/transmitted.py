@@ -1,7 +1,7 @@
-"""How pictures in transmitted light are exposed.
+"""Exposure of images in transmitted light.
 
-Their kinds draw a map of the phase that a specimen adds to the light; `optics` turns the map into
-what each technique shows of it.
+Each kind draws a map of the phase that the specimen adds to the light; `optics` turns the map into
+the image of a technique.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def exposed(
     dirt : float
         Probability of dust.
     unevenness : float
-        As of `optics.illumination`.
+        See `optics.illumination`.
 
     Returns
     -------

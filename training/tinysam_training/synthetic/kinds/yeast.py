@@ -104,7 +104,7 @@ def yeast(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 def _yeast_in_phase(
     rng: np.random.Generator, phase: FloatArray, scene: Scene, diameter: float
 ) -> FloatArray:
-    """Phase contrast of thick cells: a bright ring, and an inside of any gray."""
+    """Draw phase contrast of thick cells: a bright ring around any gray."""
     width = np.float32(max(0.9, diameter * rng.uniform(0.025, 0.06)))
     halo = optics.phase_contrast(
         np.float32(rng.uniform(0.4, 0.9)) * phase, 0.12 * diameter, rng.uniform(0.7, 1)
@@ -122,7 +122,7 @@ def _yeast_in_phase(
 def _vacuoles(
     rng: np.random.Generator, scene: Scene, phase: FloatArray, outline: Outline
 ) -> None:
-    """Draw one to three vacuoles, which are thinner than the cytoplasm, into the last cell."""
+    """Draw one to three vacuoles, thinner than the cytoplasm, into the last cell."""
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         radius = outline.b * rng.uniform(0.2, 0.5)
         turn, away = rng.uniform(0, 2 * np.pi), outline.b * rng.uniform(0, 0.4)
