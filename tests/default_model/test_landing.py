@@ -128,7 +128,7 @@ def test_a_model_that_is_not_better_changes_nothing(
     package = asked.repository / landing.WEIGHTS
     before, said = contents(package), list[str]()
     with pytest.raises(
-        RefusedError, match=r"stays: .*not better.*falls back.*--anyway"
+        RefusedError, match=r"stays: .*not better.*loses.*--anyway"
     ):
         land(asked, said.append)
     assert contents(package) == before

@@ -104,7 +104,7 @@ def test_the_hint_follows_the_work(
     dock = open_dock(wait=False)
     hint = dock.widget.status_bar.hint.text
     dock.until(lambda: dock.session.status.kind.name == "NO_IMAGE")
-    assert "Open an image" in hint()
+    assert "Drop a file" in hint()
 
     image = dock.viewer.add_image(blobs)
     dock.until_ready()

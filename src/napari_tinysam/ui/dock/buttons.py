@@ -1,7 +1,8 @@
-"""Helpers for buttons: those that do what a key does, and tooltips that say why one is disabled."""
+"""Helpers for the dock's controls: buttons that do what a key does, and tooltips."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.canvas.keys import action
@@ -22,10 +23,24 @@ def action_button(
     return button
 
 
+#: Letters in a line of a tooltip. Qt itself never wraps plain text.
+_TIP_WIDTH = 60
+
+
+def set_tip(widget: QWidget, text: str) -> None:
+    """Set a tooltip, in lines that are not wider than the dock."""
+    tip = wrapped(text)
+    if widget.toolTip() != tip:
+        widget.setToolTip(tip)
+
+
+def wrapped(text: str) -> str:
+    """Wrap the lines of a tooltip."""
+    return "\n".join(textwrap.fill(line, _TIP_WIDTH) for line in text.splitlines())
+
+
 def explain(widget: QWidget, enabled: bool, text: str, reason: str = "") -> None:
     """Enable or disable a widget. Its tooltip says what it does, and if disabled, why."""
     if widget.isEnabled() != enabled:
         widget.setEnabled(enabled)
-    tip = text if enabled else f"{text}.\n{reason}"
-    if widget.toolTip() != tip:
-        widget.setToolTip(tip)
+    set_tip(widget, text if enabled else f"{text}.\n{reason}")

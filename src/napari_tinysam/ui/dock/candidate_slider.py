@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
+from napari_tinysam.ui.dock.buttons import set_tip
 from napari_tinysam.ui.dock.key_button import KeyButton
 
 _NAMES = ("Smallest", "Middle", "Largest")
@@ -82,4 +83,4 @@ class CandidateSlider(QWidget):
         else:
             self.score.setText(" ")
             tip = reason
-        self.setToolTip(tip)
+        set_tip(self, tip)

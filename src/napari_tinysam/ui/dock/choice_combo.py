@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_tinysam.ui.dock.buttons import set_tip, wrapped
+
 _SHORTEST = 8  # letters that stay readable when the dock is narrow
 
 
@@ -61,14 +63,16 @@ class ChoiceCombo(QComboBox):
         self.clear()
         for choice in choices:
             self.addItem(choice.text)
-            self.setItemData(self.count() - 1, choice.tip, Qt.ItemDataRole.ToolTipRole)
+            self.setItemData(
+                self.count() - 1, wrapped(choice.tip), Qt.ItemDataRole.ToolTipRole
+            )
 
     def show_choice(self, value: Any) -> None:
         """Mark a value as the current one, or the first where there is none. Emits nothing."""
         # `==`, not `is`: napari hands plugins proxies of its layers.
         at = next((i for i, known in enumerate(self._values) if known == value), 0)
         self.setCurrentIndex(at)
-        self.setToolTip(self.itemData(at, Qt.ItemDataRole.ToolTipRole) or self._tip)
+        set_tip(self, self.itemData(at, Qt.ItemDataRole.ToolTipRole) or self._tip)
 
     def showPopup(self) -> None:
         """Open the list, wide enough for its entries."""

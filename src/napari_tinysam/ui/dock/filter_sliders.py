@@ -10,6 +10,8 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QLabel, QSlider
 from superqt import QRangeSlider
 
+from napari_tinysam.ui.dock.buttons import set_tip
+
 if TYPE_CHECKING:
     from napari_tinysam.ui.state.sizes import Lengths
 
@@ -39,7 +41,7 @@ class FilterRow:
 
     def _set_tip(self, tip: str) -> None:
         for part in (self.title, self.slider, self.value):
-            part.setToolTip(tip)
+            set_tip(part, tip)
 
 
 class ShareSlider(FilterRow):

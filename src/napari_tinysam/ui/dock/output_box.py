@@ -53,7 +53,7 @@ class OutputBox(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setVerticalSpacing(6)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Labels", self.labels)
+        form.addRow("Layer", self.labels)
         form.addRow("Overlap", self.overlap)
         self.save = KeyButton("Save")
         self.save.clicked.connect(self._save)

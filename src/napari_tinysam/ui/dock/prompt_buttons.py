@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
-from napari_tinysam.ui.dock.buttons import action_button, explain
+from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.candidate_slider import CandidateSlider
 from napari_tinysam.ui.dock.key_button import shown_key
 
@@ -43,9 +43,10 @@ class PromptButtons(QWidget):
         self.layers = QPushButton("Prompts as layers")
         self.layers.clicked.connect(lambda: session.make_prompt_layers())
         self.another = QCheckBox("Click elsewhere for a new object")
-        self.another.setToolTip(
+        set_tip(
+            self.another,
             "On: a click away from the current object starts a new one. Off: every click belongs "
-            "to the current object, until Next object (N) or Commit (C)"
+            "to the current object, until Next object (N) or Commit (C)",
         )
         self.another.clicked.connect(session.set_new_objects)
         self.candidates = CandidateSlider(shown_key(action("cycle_candidate").label))

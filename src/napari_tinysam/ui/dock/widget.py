@@ -134,7 +134,7 @@ class TinySAMWidget(QWidget):
         self._sections = (
             self.clicks_section,
             self.auto_section,
-            Section("Save into", self.output),
+            Section("Labels", self.output),
             Section("Change an object", self.edit),
             self.settings,
         )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _BY_STATUS = {
     StatusKind.NO_IMAGE: (
-        "Open an image: drop a file on the window, or File → Open Sample → TinySAM."
+        "Drop a file on the window, or try File → Open Sample → TinySAM."
     ),
     StatusKind.LOADING_MODEL: "This takes a few seconds. You can already click.",
     StatusKind.DOWNLOADING: "Only the first time: the model stays on this computer.",
