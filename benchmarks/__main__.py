@@ -1,8 +1,8 @@
-"""How much faster the plugin is than the usual way, both in one run: ``python -m benchmarks``.
+"""Compare the plugin's speed with the usual way, in one run: ``python -m benchmarks``.
 
 The usual way is torch, eager, in float32, with `segment_anything`'s decoder and generator, on the
-same weights. Ours is what the plugin runs on this computer. Figures of the window need a screen, or
-``xvfb-run``, which is looked for.
+same weights. Ours is what the plugin runs on this computer. Figures of the window need a screen or
+``xvfb-run``.
 
     python -m benchmarks                                 # about four minutes on two cores
     python -m benchmarks --images DATA/dsb2018/val -n 3  # and guided search on three images
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictor import Predictor
 
-#: Of both sides' masks in everything mode.
+#: Thresholds of both sides' masks, and points a side of the grid.
 SCORE, STABILITY, POINTS = 0.5, 0.5, 32
 
 ROUNDS = 7
@@ -85,13 +85,13 @@ def _in_words(seconds: float) -> str:
 
 
 def timed(*runs: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
-    """Median seconds of each; they take turns, so that a busy machine slows all of them."""
+    """Median seconds of each. They take turns, so that a busy machine slows all of them."""
     for run in runs:
         run()
     taken: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for run, times in zip(runs, taken, strict=True):
-            time.sleep(0.05)  # threads of the run before wait for more work, and turn
+            time.sleep(0.05)  # threads of the run before spin while they wait for work
             begun = time.perf_counter()
             run()
             times.append(time.perf_counter() - begun)
@@ -114,7 +114,7 @@ class Usual:
 
     @torch.inference_mode()
     def see(self, rgb: np.ndarray) -> None:
-        """Embed, and say where objects are: what `Runtime.encode` does."""
+        """Compute embedding and object maps, as `Runtime.encode` does."""
         image = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(self.device)
         features = self.model.features(self.model.normalize_and_pad(image.float()))
         if self.model.object_head is not None:
@@ -151,7 +151,7 @@ def image() -> np.ndarray:
 
 
 def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
-    """The network alone, and with all that the plugin does around it."""
+    """Time the network alone, and the plugin's whole encoding."""
     runtime = predictor._runtime
     large = np.repeat(np.repeat(rgb[..., 0], 2, axis=0), 2, axis=1).astype(np.uint16)
     large *= 7
@@ -172,12 +172,12 @@ def encoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
 
 
 def prepare(plane: np.ndarray, side: int) -> None:
-    """Do what comes before the network."""
+    """Prepare an image for the network."""
     as_rgb(resize_longest_side(to_eight_bits(plane), side))
 
 
 def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
-    """Points: what the runtime takes, and what the plugin takes with all that is around it."""
+    """Time prompts in the runtime alone, and in the plugin's whole prediction."""
     runtime, embedding = predictor._runtime, predictor.encode(rgb)
     features, official = embedding.features, usual.encode(rgb)
     rng = np.random.default_rng(0)
@@ -207,9 +207,9 @@ def decoding(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
 
 
 def searching(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
-    """Everything mode, beside the official generator; encoding included on both sides.
+    """Time automatic segmentation and the official generator, encoding included on both sides.
 
-    Ours is the median of three runs; the usual way is too slow for that.
+    Ours is the median of three runs; the usual way is too slow to repeat.
     """
     begun = time.perf_counter()
     with torch.inference_mode():
@@ -225,7 +225,7 @@ def searching(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
     ):
         if mode == "guided" and not predictor.has_object_head:
             continue
-        # The first reads a decoder from its file; by one run the machine's moods decide.
+        # The first run reads a decoder from its file, and single runs vary.
         runs = [segmented(predictor, rgb, mode, thresholds) for _ in range(3)]
         seconds, report = sorted(runs, key=itemgetter(0))[1]
         stages = ", ".join(f"{k} {v:.2f}" for k, v in report.seconds.items())
@@ -240,7 +240,7 @@ def searching(usual: Usual, predictor: Predictor, rgb: np.ndarray) -> list[Row]:
 def segmented(
     predictor: Predictor, rgb: np.ndarray, mode: Any, thresholds: Thresholds
 ) -> tuple[float, Any]:
-    """Seconds of one image, encoding and labels included, and what the search says it did."""
+    """Segment one image: seconds, encoding and labels included, and the search's report."""
     begun = time.perf_counter()
     embedding = predictor.encode(rgb)
     found = Segmentation(predictor, embedding, mode, thresholds=thresholds).run()
@@ -279,7 +279,7 @@ def on_images(
 
 
 def in_the_window(model: str) -> list[Row]:
-    """Let another process open napari and use the dock (`session.py`)."""
+    """Open napari and use the dock in another process (`session.py`)."""
     command = [sys.executable, str(Path(__file__).with_name("session.py")), model]
     environment = dict(os.environ)
     if sys.platform == "linux" and shutil.which("xvfb-run"):
@@ -326,7 +326,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def machine(predictor: Predictor) -> str:
-    """Say what all this ran on."""
+    """Describe the machine."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -347,7 +347,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=Path, help="a folder of labelled images")
-    parser.add_argument("-n", type=int, default=3, help="so many of them")
+    parser.add_argument("-n", type=int, default=3, help="number of images")
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=PARTS, help="of the table"
     )
@@ -358,7 +358,7 @@ def main() -> None:
     parts = arguments.parts
     if "window" in parts:
         say("The window…\n")
-        # Converted if need be, so that the window does not wait for it; nothing else runs then.
+        # Convert it first if needed, so that the window does not wait for that.
         load_model(arguments.model, device=arguments.device, convert=say)
         rows += in_the_window(arguments.model)
     predictor = load_model(arguments.model, device=arguments.device, convert=say)
@@ -370,7 +370,7 @@ def main() -> None:
         say("Encoding and decoding…\n")
         model_rows += encoding(usual, predictor, rgb) + decoding(usual, predictor, rgb)
     if "search" in parts:
-        say("Everything mode…\n")
+        say("Automatic segmentation…\n")
         model_rows += searching(usual, predictor, rgb)
     if "search" in parts and arguments.images is not None:
         say("Real images…\n")

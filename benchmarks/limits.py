@@ -1,7 +1,7 @@
-"""What this machine could do at best, and how near the model is: ``python -m benchmarks.limits``.
+"""How near the model is to the machine's best: ``python -m benchmarks.limits``.
 
-Operations are counted by torch as the restructured modules make them. The machine's best is
-measured by OpenVINO itself: one large product of matrices in each precision, and copying.
+torch counts the operations of the restructured modules. OpenVINO measures the machine's best: one
+large matrix product in each precision. numpy measures copying.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     )
     from napari_tinysam.model import SegmentAnything, TinyVitEncoder
 
-#: The product of matrices: (ROWS, DEPTH) by (DEPTH, COLUMNS).
+#: The matrix product: (ROWS, DEPTH) by (DEPTH, COLUMNS).
 ROWS, DEPTH, COLUMNS = 4096, 1024, 1024
 
-#: Times that a prompt's decoding reads or writes all of the image's tokens, by the nodes of the
-#: converted graph: seven products, a sum and two norms, a product with weights, and the drawing's
-#: first step.
+#: How often decoding a prompt reads or writes all tokens of the image, counted in the converted
+#: graph: seven products, a sum and two norms, a product with weights, and the first step of
+#: drawing.
 PASSES = 17
 
 
 def seconds(run: Callable[[], Any], rounds: int = 15) -> float:
-    """Median of some rounds, after three that do not count."""
+    """Median of some rounds, after three for warming up."""
     taken = []
     for _ in range(rounds + 3):
         begun = time.perf_counter()
@@ -50,10 +50,10 @@ def seconds(run: Callable[[], Any], rounds: int = 15) -> float:
 
 
 def best_rate(precision: str) -> float:
-    """Operations a second of a large product of matrices; two for each multiply and add.
+    """Operations a second of a large matrix product; a multiply-add counts as two.
 
-    With constant weights or without, whichever is faster: kernels differ. Of "int8", rounding the
-    tokens is part of it, as it is of a layer.
+    With constant weights or without, whichever is faster, as kernels differ. "int8" includes
+    rounding the tokens, as in a layer.
     """
     import openvino
     from openvino import opset8
@@ -88,7 +88,7 @@ def best_rate(precision: str) -> float:
 
 
 def copy_rate() -> float:
-    """Bytes a second that copying reads and writes, of arrays larger than any cache."""
+    """Bytes a second that copying reads and writes, with arrays larger than any cache."""
     source = np.ones(64_000_000, np.float32)
     target = np.empty_like(source)
     return 2 * source.nbytes / seconds(lambda: np.copyto(target, source))
@@ -121,7 +121,7 @@ def operations(model: SegmentAnything) -> dict[str, float]:
 
 
 def measured(runtime: OpenVinoRuntime) -> dict[str, float]:
-    """Seconds of the same."""
+    """Measure the seconds of the same work."""
     side = runtime.image_size
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (side, side, 3), np.uint8)
@@ -149,7 +149,7 @@ def main() -> None:
     )
     counted = operations(checkpoints.load(name).model.eval())
     taken = measured(runtime)
-    # What is not computed with integers beside them is in bfloat16, the decoder included.
+    # A quantized model computes the rest in bfloat16, the decoder included.
     beside = {"int8": "bf16"}.get(runtime.precision, runtime.precision)
     precisions = {
         "encode": runtime.precision,

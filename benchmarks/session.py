@@ -1,7 +1,7 @@
-"""A short session in a real window, for `python -m benchmarks`: its figures as JSON.
+"""Time a short session in a real window, and print the figures as JSON.
 
-Run by ``python -m benchmarks`` in a process of its own, whose memory is that of napari, the plugin
-and the model.
+``python -m benchmarks`` runs it in its own process, whose memory is that of napari, the plugin and
+the model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> None:
 
     first_click = _time(click)
     clicks = _times(click, forget)
-    # Kilobytes, on a Mac bytes.
+    # Kilobytes; on macOS bytes.
     unit = 1e6 if sys.platform == "darwin" else 1e3
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     found = {
@@ -112,7 +112,7 @@ def main() -> None:
     }
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # closing the window is not timed, and nothing is to be saved
+    os._exit(0)  # closing the window is not timed, and there is nothing to save
 
 
 def _named(load: Callable[..., Any]) -> Callable[..., Any]:

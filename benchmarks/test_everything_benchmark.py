@@ -1,6 +1,6 @@
-"""Everything mode beside Segment Anything's own generator: same model, same points, one run.
+"""Automatic segmentation beside Segment Anything's generator: same model, same points, one run.
 
-Peak memory is that of the process on top of what the model takes, read by a thread; it is in the
+A thread reads the peak memory of the process, without what the model takes; it is in the
 benchmark's ``extra_info``.
 """
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictor import Predictor
 
-#: Of the default model's scores; the same for both sides. What the hierarchical search leaves out
-#: is the model's own.
+#: Thresholds of the default model's scores, the same for both sides. The hierarchical search has
+#: the model's own threshold for leaving out points.
 SCORE, STABILITY = 0.5, 0.5
 
 POINTS = 32
@@ -54,7 +54,7 @@ def predictor() -> Predictor:
 
 
 def thresholds(predictor: Predictor, mode: str) -> Thresholds:
-    """The model's own; for a grid with the same filters as the official generator's."""
+    """Return the model's thresholds, for a grid with the official generator's filters."""
     own = Thresholds.from_notes(predictor.notes)
     if mode == "guided":
         return own
@@ -123,7 +123,7 @@ def test_segmentation(
 
 
 def test_filtering_a_thousand_proposals(benchmark: BenchmarkFixture) -> None:
-    """What a slider of the dock does at every move."""
+    """Time a move of one of the dock's sliders."""
     proposals = discs(1000)
     _ = proposals.shared
     values = iter(np.tile(np.linspace(0.2, 0.8, 50), 1000))

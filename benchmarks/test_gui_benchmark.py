@@ -1,6 +1,6 @@
-"""What the user waits for: opening the dock, hover, click, commit, and a window that moves on.
+"""What the user waits for: opening the dock, hover, click, commit, and a window that stands still.
 
-A real viewer with TinySAM of random weights (times do not depend on them). It needs a screen:
+A real viewer, and TinySAM with random weights, which do not change times. Needs a screen:
 ``xvfb-run -a pytest benchmarks/test_gui_benchmark.py``.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
     from pytestqt.qtbot import QtBot
 
-# Read when napari is imported: the user's own settings stay out of it.
+# Read when napari is imported: keeps the user's settings out.
 _FOLDER = tempfile.TemporaryDirectory()
 os.environ["NAPARI_CONFIG"] = str(Path(_FOLDER.name) / "settings.yaml")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -34,7 +34,7 @@ HEARTBEAT_MS = 5
 
 
 def load_random(name: str, device: str, progress: Any) -> Any:
-    """Load as the dock does, in its thread, but random weights."""
+    """Load random weights as the dock does, in its thread."""
     from napari_tinysam.ui.session.triton_guard import triton_kept_out
 
     with triton_kept_out():
@@ -55,8 +55,8 @@ def load_random(name: str, device: str, progress: Any) -> Any:
 class Heart:
     """Beats in the GUI thread and remembers its longest pause.
 
-    On a machine with other work a pause says little; `work`, the longest time that the GUI thread
-    itself computed between two beats, says what is ours (and napari's).
+    On a busy machine a pause says little. `work` is the longest time that the GUI thread itself
+    computed between two beats: the plugin's share, and napari's.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Dock:
         self.mouse = CanvasMouse(viewer)
 
     def until(self, condition: Callable[[], Any]) -> None:
-        """Run the event loop until something holds, looked at every millisecond."""
+        """Run the event loop until a condition holds, checked every millisecond."""
         from qtpy.QtTest import QTest
 
         end = time.perf_counter() + PATIENCE_MS / 1000
@@ -111,7 +111,7 @@ class Dock:
         self.until(lambda: self.session.status.kind.name == "READY")
 
     def until_drawn(self) -> None:
-        """Let the canvas draw what changed."""
+        """Let the canvas draw."""
         from qtpy.QtWidgets import QApplication
 
         QApplication.processEvents()
@@ -124,14 +124,14 @@ def plane(side: int) -> np.ndarray:
 
 @pytest.fixture
 def discs() -> Callable[..., Any]:
-    """Load a predictor that takes no time: for what has nothing to do with the model."""
+    """Load a predictor that takes no time, for timings without the model."""
     from fake_predictor import disc_predictor
 
     return lambda *_: disc_predictor()[0]
 
 
 def with_work(run: Callable[[], Any], worked: list[float]) -> Callable[[], None]:
-    """Note how long the GUI thread itself computes in each run, in ms."""
+    """Record how long the GUI thread itself computes in each run, in ms."""
 
     def timed() -> None:
         start = time.thread_time()
@@ -155,7 +155,7 @@ def keep_percentiles(
 
 
 def test_import_of_the_dock(benchmark: BenchmarkFixture) -> None:
-    """What importing it adds to a napari that runs."""
+    """Time what importing the dock adds to a running napari."""
     code = (
         "import time, napari, napari.layers, qtpy.QtWidgets, napari._qt.qt_main_window\n"
         "start = time.perf_counter(); import napari_tinysam.ui.dock.widget\n"
@@ -177,7 +177,7 @@ def test_import_of_the_dock(benchmark: BenchmarkFixture) -> None:
 def test_window_while_loading_and_embedding(
     benchmark: BenchmarkFixture, make_napari_viewer: Any, qtbot: QtBot
 ) -> None:
-    """The longest time that the window stands still; time is that of the embedding."""
+    """Longest pause of the window; the benchmark's time is that of the embedding."""
     torch_is_new = "torch" not in sys.modules
     dock = Dock(make_napari_viewer(show=True), qtbot, plane(2048), load_random)
     loading = Heart()

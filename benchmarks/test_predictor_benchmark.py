@@ -1,4 +1,4 @@
-"""How long the model's side takes: conversion, embedding, prompts, masks at full size."""
+"""Timings of the model: contrast, embedding, prompts, masks at full size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """TinySAM on the fastest device here. Weights do not change times: random ones."""
+    """TinySAM on the fastest device here, with random weights, which do not change times."""
     import torch
 
     from napari_tinysam.inference.runtime.torch_runtime import (
@@ -86,7 +86,7 @@ def test_predict(
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("share", [0.03, 0.5], ids=["nucleus", "half_of_the_image"])
 def test_boxed_mask(benchmark: BenchmarkFixture, side: int, share: float) -> None:
-    """One mask at the size of the image, as each click and each hover needs it."""
+    """Time one mask at the size of the image, as each click and hover needs it."""
     upscaler = Upscaler((1024, 1024), (side, side))
     y, x = np.mgrid[:256, :256]
     radius = 256 * share / 2

@@ -1,6 +1,6 @@
-"""How fast training and evaluation are: data, network, whole steps. Weights are random.
+"""Timings of training and evaluation: data, network, whole steps. Weights are random.
 
-Times are of what ``extra_info`` counts: ``images`` a round, so images / s is that over the time.
+``extra_info`` has the number of images in a round: divided by the time, it gives images a second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def device() -> Any:
 
 @pytest.fixture(scope="module")
 def images() -> list[LabelledImage]:
-    """Synthetic images of the first kind, distance maps and all."""
+    """Synthetic images of the first kind, with distance maps."""
     rng = np.random.default_rng(0)
     found = [synthetic_image(rng, SYNTHETIC_KINDS[0]) for _ in range(4)]
     for image in found:
@@ -68,7 +68,7 @@ def timed(
     device: Any = None,
     **counted: int,
 ) -> Any:
-    """Run a few rounds, waiting for the device; note how much a round does."""
+    """Run a few rounds, waiting for the device; record the work of a round."""
     import torch
 
     def run() -> object:
@@ -99,7 +99,7 @@ def test_augmented_windows(
     side: int,
     count: int,
 ) -> None:
-    """Pixels and object maps alone, as the bundled model's first stage asks for them."""
+    """Time pixels and object maps alone, as in the bundled model's first stage."""
     stage = Stage(windows=((side, count, 1.0),), objects=0)
     recipe = Recipe(steps=1, stages=(stage,))
     batches = WindowBatches(Sources.even(images), recipe, device=device)
@@ -170,7 +170,7 @@ def test_teacher_embedding(
 def training(
     way: Way, model: SegmentAnything, images: list[LabelledImage], device: Any
 ) -> Training:
-    """A fine-tuning as the command does it, of windows of one size."""
+    """A fine-tuning as the command does it, with windows of one size."""
     import torch
 
     from tinysam_training.learning.objective import Objective
@@ -223,7 +223,7 @@ def test_training_step(
 def test_batch(
     benchmark: BenchmarkFixture, images: list[LabelledImage], own: bool
 ) -> None:
-    """What a step waits for."""
+    """Time what a step waits for."""
     import torch
 
     recipe = finetune_recipe(FinetuneSettings(way="whole", steps=1), 1.0)
@@ -249,7 +249,7 @@ def test_validation(
     images: list[LabelledImage],
     device: Any,
 ) -> None:
-    """What is looked at during a run: a box and a click for eight objects."""
+    """Time the validation of a run: a box and a click for eight objects."""
     from tinysam_training.run.judging import Judge
 
     judge = Judge(images, device, limit=1, objects=8)
@@ -264,7 +264,7 @@ def test_evaluation(
     images: list[LabelledImage],
     device: Any,
 ) -> None:
-    """The figures of ``napari-tinysam evaluate --no-automatic``, for fewer objects and clicks."""
+    """Time ``napari-tinysam evaluate --no-automatic`` with fewer objects and clicks."""
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
     from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate

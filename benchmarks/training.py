@@ -1,11 +1,10 @@
-"""How fast training is, and how near the machine's best: ``python -m benchmarks.training``.
+"""How fast training is, and how near to the machine's best: ``python -m benchmarks.training``.
 
-Rows are the pipeline's parts for the bundled model's architecture and the one before it, at the
-four windows of 256² that a step of versions 0.1 to 0.4 had: batches alone, a step of a stage that
-teaches encoder and object head, a step of one that prompts objects. Steps are those of the training
-loop (forward, backward, optimiser, average) on batches that are made already. Weights are random,
-images synthetic. The machine's best is a large product of matrices by torch, in the precision of
-the steps.
+Rows are parts of the pipeline for the architecture of the bundled model and the previous one, with
+the four windows of 256² of a step in versions 0.1 to 0.4: batches alone, a step that teaches
+encoder and object head, a step with prompts. Steps are those of the training loop (forward,
+backward, optimizer, average) on finished batches. Weights are random, images synthetic. The
+machine's best is a large matrix product in torch, in the precision of the steps.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("efficientnet_lite0", "tiny_vit")
 
-#: Of windows that prompt: objects of each, and rounds of corrections at most.
+#: In windows with prompts: objects of each, and rounds of corrections at most.
 OBJECTS, ROUNDS = 4, 2
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: seconds and operations of so many windows."""
+    """Seconds and operations of some windows."""
 
     work: str
     windows: int
@@ -72,7 +71,7 @@ class Row:
 
 
 def durations(run: Callable[[], Any], rounds: int, device: torch.device) -> list[float]:
-    """Seconds of some rounds, after one that does not count; the device is waited for."""
+    """Seconds of some rounds, after one for warming up. Waits for the device."""
     taken = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
@@ -84,12 +83,12 @@ def durations(run: Callable[[], Any], rounds: int, device: torch.device) -> list
 
 
 def seconds(run: Callable[[], Any], rounds: int, device: torch.device) -> float:
-    """Median of them."""
+    """Median of `durations`."""
     return statistics.median(durations(run, rounds, device))
 
 
 def best_rate(device: torch.device, dtype: torch.dtype, rounds: int = 15) -> float:
-    """Operations a second of a large product of matrices; two for each multiply and add.
+    """Operations a second of a large matrix product; a multiply-add counts as two.
 
     The best of some rounds, so that other users of the machine do not lower it.
     """
@@ -105,16 +104,16 @@ def best_rate(device: torch.device, dtype: torch.dtype, rounds: int = 15) -> flo
 def backward_operations(
     gradient: Any, image: Any, weight: Any, *others: Any, **known: Any
 ) -> int:
-    """Operations of a convolution's backward pass: those of the forward pass for each gradient.
+    """Count a convolution's backward pass: as many operations as forward for each gradient.
 
-    torch counts that of the weights as if there were no groups.
+    torch ignores the groups in the gradient of the weights.
     """
     transposed, wanted = others[4], others[7]
     return sum(wanted[:2]) * conv_flop_count(image, weight, gradient, transposed)
 
 
 def recipe_of(architecture: Architecture, side: int, windows: int) -> Recipe:
-    """A stage of the object head alone, and one of prompts."""
+    """Make a recipe with a stage of the object head alone, and one with prompts."""
     shown = ((side, windows, 1.0),)
     return Recipe(
         name="benchmark",
@@ -156,7 +155,7 @@ def measured(
         whole = RunFolder(Path(folder), recipe)
         run = Training(Objective(model, recipe), batches, recipe, whole, fabric)
         for number, work in enumerate(("object head", f"{OBJECTS} prompts a window")):
-            # The same batch each time, so that what is counted is what is timed.
+            # The same batch each time: counting and timing see the same work.
             ready: Iterator[TrainingBatch] = itertools.repeat(
                 batches[BatchRequest(0, number)]
             )
@@ -180,7 +179,7 @@ def measured(
 
 
 def table(rows: list[Row], best: float) -> str:
-    """Markdown."""
+    """Make a Markdown table."""
     header = ("work", "ms", "windows / s", "GFLOP", "of the machine's best")
     return markdown_table(header, [row.cells(best) for row in rows])
 

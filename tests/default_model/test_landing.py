@@ -127,9 +127,7 @@ def test_a_model_that_is_not_better_changes_nothing(
     monkeypatch.setattr(landing, "judged", judging({"weights": 0.5, "landing": 0.4}))
     package = asked.repository / landing.WEIGHTS
     before, said = contents(package), list[str]()
-    with pytest.raises(
-        RefusedError, match=r"stays: .*not better.*loses.*--anyway"
-    ):
+    with pytest.raises(RefusedError, match=r"stays: .*not better.*loses.*--anyway"):
         land(asked, said.append)
     assert contents(package) == before
     assert any("0.500 → 0.400" in line for line in said)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
+from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.state.mode import Mode
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ class EditButtons(QWidget):
         self.merge.clicked.connect(self._merge)
         self.split.clicked.connect(lambda: session.split_object())
 
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(6)
-        grid.setVerticalSpacing(6)
+        grid = grid_in(self)
         grid.addWidget(self.edit, 0, 0, 1, 3)
         for column, button in enumerate((self.delete, self.merge, self.split)):
             grid.addWidget(button, 1, column)

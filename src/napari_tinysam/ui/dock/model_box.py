@@ -10,7 +10,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
-    QFormLayout,
     QLabel,
     QPushButton,
     QWidget,
@@ -18,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_tinysam.checkpoints import REGISTRY, is_available_offline
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.layouts import form_in
 from napari_tinysam.ui.state.choices import keep_choice
 from napari_tinysam.ui.state.planes import Contrast
 
@@ -88,10 +88,7 @@ class ModelBox(QWidget):
         self.hover.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.hover.clicked.connect(self._choose_hover)
 
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(6)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_in(self)
         form.addRow("Model", self.model)
         form.addRow(self.failure)
         form.addRow(self.retry)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
+from napari_tinysam.ui.dock.layouts import form_in
 from napari_tinysam.ui.dock.questions import ask_for_file
 from napari_tinysam.ui.state.choices import keep_choice
 
@@ -49,10 +50,7 @@ class OutputBox(QWidget):
         )
         self.overlap.chosen.connect(self._choose_overlap)
 
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(6)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_in(self)
         form.addRow("Layer", self.labels)
         form.addRow("Overlap", self.overlap)
         self.save = KeyButton("Save")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.candidate_slider import CandidateSlider
 from napari_tinysam.ui.dock.key_button import shown_key
+from napari_tinysam.ui.dock.layouts import grid_in
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -53,10 +54,7 @@ class PromptButtons(QWidget):
         self.candidates.chosen.connect(session.set_candidate)
         self.candidates.cycled.connect(session.cycle_candidate)
 
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(6)
-        grid.setVerticalSpacing(6)
+        grid = grid_in(self)
         for column in (0, 1):
             grid.setColumnStretch(column, 1)
         grid.addWidget(self.segment, 0, 0)

@@ -18,19 +18,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline, Patch
 
 
 def phase_contrast(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Adherent cells in phase contrast: spread, spindle-shaped, rounded; sparse to confluent.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Adherent cells in phase contrast: spread, spindle-shaped, rounded; sparse to confluent."""
     diameter = max(12.0, object_diameter(rng, size, 36, 320))
     scene = Scene(size)
     phase = np.zeros(size, np.float32)

@@ -21,19 +21,7 @@ from tinysam_training.synthetic.shapes import FloatArray, rod
 
 
 def bacteria(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Rods: single, in chains and in microcolonies; phase contrast, bright field, fluorescence.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Rods: single, in chains and in microcolonies; phase contrast, bright field, fluorescence."""
     width = max(4.5, object_diameter(rng, size, 9, 48))
     aspect = rng.uniform(1.6, 5.0)
     rods = _rods(rng, size, width, aspect)

@@ -18,19 +18,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 
 
 def cells(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Cells with a fluorescent membrane or cytoplasm: sheets, islands, single spread cells.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Cells with a fluorescent membrane or cytoplasm: sheets, islands, single spread cells."""
     if happens(rng, 0.5):
         stain, other, labels = _sheet(rng, size)
     else:

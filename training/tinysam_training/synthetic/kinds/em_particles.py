@@ -20,19 +20,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 
 
 def em_particles(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Particles: spheres, rods, polyhedra, rough ones; scanning or transmission microscope.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W)
-    labels : ndarray of int32, (H, W)
-    """
+    """Particles: spheres, rods, polyhedra, rough ones; scanning or transmission microscope."""
     scanning = happens(rng, 0.5)
     diameter = object_diameter(rng, size, 12, 400)
     coverage = log_uniform(rng, 0.02, 0.9 if scanning else 0.5)

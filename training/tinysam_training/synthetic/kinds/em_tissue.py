@@ -20,16 +20,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 def em_tissue(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
     """Sections in an electron microscope: packed cells or neurites, or myelinated axons.
 
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W)
-    labels : ndarray of int32, (H, W), or (2, H, W) with axons, and with fibres (axon and myelin)
+    Labels are (H, W), or (2, H, W) with axons, and with fibres (axon and myelin).
     """
     if happens(rng, 0.5):
         return _axons(rng, size)

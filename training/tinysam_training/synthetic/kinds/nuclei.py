@@ -19,19 +19,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline, Patch
 
 
 def nuclei(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Nuclei with a DNA stain: interphase, mitotic and dying ones, out-of-focus haze.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Nuclei with a DNA stain: interphase, mitotic and dying ones, out-of-focus haze."""
     diameter = object_diameter(rng, size, 9, 260)
     coverage = log_uniform(rng, 0.02, 0.7)
     count = object_count(size, diameter, coverage, most=350)

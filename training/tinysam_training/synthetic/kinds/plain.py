@@ -17,19 +17,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 
 
 def textured_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Overlapping blobs, polygons, ellipses and stars of mixed sizes, each with its texture.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Overlapping blobs, polygons, ellipses and stars of mixed sizes, each with its texture."""
     channels = 3 if happens(rng, 0.5) else 1
     unit = max(size) / 1024
     fields = _fields(rng, size, unit)

@@ -30,17 +30,6 @@ def tissue(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 
     Colours follow the Beer–Lambert law: the densities of the dyes add up, and each colour is
     transmitted as the exponential of their negative sum (Ruifrok & Johnston 2001).
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8, (H, W, 3)
-    labels : ndarray of int32, (H, W)
     """
     diameter = max(6.5, object_diameter(rng, size, 13, 150))
     stain = one_of(rng, ("h&e", "ihc", "cytology"), (5, 3, 2))

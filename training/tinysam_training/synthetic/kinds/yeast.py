@@ -19,19 +19,7 @@ from tinysam_training.synthetic.shapes import FloatArray, Outline
 
 
 def yeast(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """Budding yeast: mothers with buds, clusters, vacuoles; phase contrast, DIC, bright field.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    size : (int, int)
-        Height and width in pixels.
-
-    Returns
-    -------
-    image : ndarray of uint8 or uint16, (H, W) or (H, W, 3)
-    labels : ndarray of int32, (H, W)
-    """
+    """Budding yeast: mothers with buds, clusters, vacuoles; phase contrast, DIC, bright field."""
     diameter = max(10.0, object_diameter(rng, size, 22, 180))
     count = object_count(size, diameter, log_uniform(rng, 0.03, 0.75), most=250)
     radii = diameter / 2 * np.exp(rng.normal(0, 0.14, count))
