@@ -340,7 +340,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import safetensors.torch
-from tinysam_training import finetune as module
+from tinysam_training.commands import finetune as module
 from tinysam_training.data import find_pairs
 from training.small_runs import RisingJudge, shortened
 
