@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_tinysam.batch.run import BatchSettings, FileOutcome
     from napari_tinysam.inference.predictor import Predictor
 
-#: What the last line calls the states of files.
+#: The words of the last line for the states of files.
 _STATES = {
     "written": "segmented",
     "there": "done before",
@@ -128,8 +128,8 @@ def auto(
         few = ", ".join(path.name for path in skipped[:3])
         more = ", …" if len(skipped) > 3 else ""
         note(
-            f"{counted(len(skipped), 'file')} skipped: by the name labels or results of an image, "
-            f"not an image: {few}{more}."
+            f"{counted(len(skipped), 'file')} skipped, named like labels or results of an image: "
+            f"{few}{more}."
         )
     with explained(f"The folder {output} cannot be made"):
         output.mkdir(parents=True, exist_ok=True)

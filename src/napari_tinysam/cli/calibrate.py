@@ -35,17 +35,18 @@ def calibrate(
         ),
     ] = None,
     images: Annotated[
-        int, typer.Option(metavar="N", min=1, help="So many of each folder are used.")
+        int,
+        typer.Option(metavar="N", min=1, help="How many images of each folder to use."),
     ] = 6,
     points_per_side: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Of the grid of points.")
+        int, typer.Option(metavar="N", min=1, help="Side of the grid of points.")
     ] = 32,
     grid_images: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=1,
-            help="The grid, which takes longest, is decoded on so many of each folder.",
+            help="How many images of each folder to decode the grid on, which takes longest.",
         ),
     ] = 2,
 ) -> None:

@@ -59,12 +59,10 @@ def download_progress() -> Callable[[int, int], None] | None:
     return show
 
 
-class PartsBar:
-    """A progress bar for each part of some work, one after the other."""
+class _Bar:
+    """A progress bar that appears with the first report."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._part: tuple[str, int] | None = None
+    _bar: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +70,12 @@ class PartsBar:
     def __exit__(self, *reason: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class PartsBar(_Bar):
+    """A progress bar for each part of some work, one after the other."""
+
+    _part: tuple[str, int] | None = None
 
     def report(self, part: str, done: int, total: int) -> None:
         """Show how far a part is."""
@@ -82,7 +86,7 @@ class PartsBar:
         self._bar.update(done - self._bar.n)
 
 
-class TrainingBar:
+class TrainingBar(_Bar):
     """A progress bar of a training run, and sentences above it.
 
     Of a run with several processes only the first one speaks.
@@ -94,16 +98,6 @@ class TrainingBar:
     """
 
     training: Training | None = None
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def say(self, message: str) -> None:
         """Print lines above the bar."""

@@ -70,7 +70,7 @@ def evaluate(
     ] = 9,
     images: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="At most so many images of each set."),
+        typer.Option(metavar="N", min=1, help="At most N images of each set."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -116,8 +116,6 @@ def evaluate(
     error of the predicted score, mSA and AP50 of Auto-segment (guided by the object head; without
     one the grid of points), and mSA of the object head alone.
     """
-    from tinysam_training.evaluation.evaluate import EvaluationSettings
-
     given = {
         name
         for name in context.params
@@ -136,6 +134,8 @@ def evaluate(
             if protocol is not None:
                 text = protocols.by_points(load, entries, clicks, json)
             else:
+                from tinysam_training.evaluation.evaluate import EvaluationSettings
+
                 settings = EvaluationSettings(
                     objects=objects,
                     clicks=clicks,

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from tinysam_training.evaluation.evaluate import Evaluation
     from tinysam_training.run.held_out import Split
 
-#: The table at the end is about so many held-out images.
+#: How many held-out images the table at the end is about.
 _JUDGED = 6
 
-#: Minutes that are kept back for the picture and the files in the end.
+#: Minutes kept back for the picture and the files at the end.
 _MINUTES_TO_WRITE = 0.15
 
 _WAYS = ("auto", "frozen", "lora", "whole")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.data import FoundEntries
 
-#: For so many images or more, a model is first converted for the computer, which takes a while.
+#: With this many images or more, converting the model for the computer first pays.
 MANY_IMAGES = 8
 
 

@@ -14,7 +14,7 @@ from napari_tinysam.errors import TinySAMError, explained
 if TYPE_CHECKING:
     from tinysam_training.quantize.run import Quantized
 
-#: So many of the most expensive layers are named.
+#: How many of the most expensive layers are named.
 _SHOWN = 8
 
 
@@ -39,7 +39,7 @@ def quantize(
         ),
     ],
     images: Annotated[
-        int, typer.Option(metavar="N", min=1, help="So many images are used.")
+        int, typer.Option(metavar="N", min=1, help="How many images to use.")
     ] = 8,
     seed: SeedOption = 0,
     layers: Annotated[

@@ -49,7 +49,7 @@ def train(
         float | None,
         typer.Option(
             metavar="M",
-            help="Stop after so many minutes, with a checkpoint to go on from.",
+            help="Stop after M minutes, with a checkpoint to go on from.",
         ),
     ] = None,
     steps: Annotated[
