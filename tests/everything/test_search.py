@@ -279,10 +279,11 @@ def test_progress_ends_at_the_end_and_cancelling_keeps_what_was_found() -> None:
     predictor, embedding, runtime = scene(DISCS, (512, 512))
     given = SearchSettings(stability_threshold=0.5)
     search = Search(predictor, embedding, given)
-    told = list(search)
-    assert [each.done for each in told] == sorted(each.done for each in told)
-    assert told[-1].done == told[-1].total == 1024
-    assert sum(len(each.new) for each in told) == search.report.found
+    report = search.report
+    told = [(report.done, len(new)) for new in search]
+    assert told == sorted(told, key=lambda each: each[0])
+    assert told[-1][0] == report.points == 1024
+    assert sum(new for _, new in told) == report.found
     everything = {c.box for c in search.result}
 
     runtime.points.clear()

@@ -17,7 +17,6 @@ from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.records import records, run_lengths
 from napari_tinysam.everything.search import (
     Search,
-    SearchProgress,
     SearchReport,
     SearchSettings,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "Proposal",
     "Proposals",
     "Search",
-    "SearchProgress",
     "SearchReport",
     "SearchSettings",
     "Segmentation",

@@ -117,26 +117,14 @@ class SearchReport:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
 
     @property
+    def done(self) -> int:
+        """Prompts that were decoded or skipped."""
+        return self.decoded + self.skipped
+
+    @property
     def skip_rate(self) -> float:
         """Share of the grid that was never decoded."""
         return self.skipped / self.points if self.points else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class SearchProgress:
-    """Progress of a search after a batch.
-
-    Attributes
-    ----------
-    new : list of Candidate
-        Found by this batch; not yet compared with each other or with earlier ones.
-    done, total : int
-        Prompts that were decoded or skipped, and all prompts.
-    """
-
-    new: list[Candidate]
-    done: int
-    total: int
 
 
 class Search:
@@ -169,8 +157,8 @@ class Search:
         self.candidates: list[Candidate] = []
         self._first_round = 0  # how many of them the first round found
 
-    def __iter__(self) -> Iterator[SearchProgress]:
-        """Decode batch by batch."""
+    def __iter__(self) -> Iterator[list[Candidate]]:
+        """Decode batch by batch; yields what each batch found."""
         settings, report = self.settings, self.report
         size = self.embedding.original_size
         make = official_lattice if settings.lattice == "official" else centred_lattice
@@ -209,19 +197,17 @@ class Search:
         self.report.spent("suppress", begun)
         return kept
 
-    def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[SearchProgress]:
-        report = self.report
+    def _decode(self, points: npt.NDArray[np.float64]) -> Iterator[list[Candidate]]:
         for start in range(0, len(points), _REPORT_EVERY):
-            part = slice(start, start + _REPORT_EVERY)
             new = decoded_points(
                 self.predictor,
                 self.embedding,
-                points[part],
+                points[start : start + _REPORT_EVERY],
                 self.settings,
-                report,
+                self.report,
             )
             self.candidates += new
-            yield SearchProgress(new, report.decoded + report.skipped, report.points)
+            yield new
 
 
 def foreground_at(

@@ -120,8 +120,8 @@ class Segmentation:
                 settings = replace(settings, hierarchical=False)
             search = Search(self.predictor, self.embedding, settings, self.where)
             self._search, self.report = search, search.report
-            for step in search:
-                yield self._progress([self._proposal(each) for each in step.new])
+            for found in search:
+                yield self._progress([self._proposal(each) for each in found])
 
     def run(self) -> Segmentation:
         """Decode everything."""
@@ -157,8 +157,7 @@ class Segmentation:
         return Proposal.of_candidate(candidate, drop_specks=not published)
 
     def _progress(self, new: list[Proposal]) -> Progress:
-        report = self.report
-        return Progress(new, report.decoded + report.skipped, report.points)
+        return Progress(new, self.report.done, self.report.points)
 
     def _by_head(self) -> Iterator[Progress]:
         maps = self.predictor.object_maps(self.embedding)
