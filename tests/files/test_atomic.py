@@ -112,3 +112,9 @@ def test_only_what_is_old_is_abandoned(tmp_path: Path) -> None:
     os.utime(tmp_path / "mine.unfinished", (0, 0))
     atomic.remove_abandoned(tmp_path, 60)
     assert names(tmp_path) == [young.name, "mine.unfinished"]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "two\nlines\n"])
+def test_the_last_line_of_a_text_ends(tmp_path: Path, text: str) -> None:
+    atomic.write_text(tmp_path / "a.txt", text)
+    assert (tmp_path / "a.txt").read_bytes() == b"two\nlines\n"

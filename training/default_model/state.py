@@ -10,7 +10,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import write_text
 
 #: Names a folder to use instead of the user's cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_TRAINING"
@@ -121,5 +121,4 @@ class State:
 
 def write_json(path: Path, content: object) -> None:
     """Write a small file as a whole."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_text(path, json.dumps(content, indent=2))

@@ -22,16 +22,9 @@ import numpy as np
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.tables import markdown_table
-from papers.shared import (
-    figure,
-    judged,
-    refusals,
-    say,
-    write_csv,
-    write_json,
-    write_text,
-)
+from papers.shared import figure, judged, refusals, say, write_csv, write_json
 from tinysam_training.commands.train import run_recipe
 from tinysam_training.data.dataset import read_source
 from tinysam_training.data.spacing import evenly_spaced

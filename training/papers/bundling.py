@@ -17,7 +17,7 @@ from pathlib import Path
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.tables import markdown_table
 from papers.published_figures import published
 from papers.shared import refusals
@@ -86,8 +86,7 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
             ("made with", versions),
         ],
     )  # fmt: skip
-    with replacing(folder / CARD) as file:
-        file.write(published(card, {"file": table}).encode())
+    write_text(folder / CARD, published(card, {"file": table}))
     return path
 
 

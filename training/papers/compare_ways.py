@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from napari_tinysam import checkpoints
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.tables import markdown_table
-from papers.shared import figure, judged, say, write_csv, write_text
+from papers.shared import figure, judged, say, write_csv
 from tinysam_training.commands.finetune import FinetuneSettings, Way, finetune
 from tinysam_training.data import check_data, find_pairs
 from tinysam_training.data.spacing import evenly_spaced

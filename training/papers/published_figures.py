@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import DataError
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.tables import markdown_table
 from papers.shared import figure, refusals
 
@@ -150,8 +150,7 @@ def publish(
         blocks["robustness"] = _read(robustness / "robustness.md").rstrip()
     texts = {path: published(_read(path), blocks) for path in documents}
     for path, text in texts.items():
-        with replacing(path) as file:
-            file.write(text.encode())
+        write_text(path, text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

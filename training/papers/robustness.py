@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import replacing, write_text
 from napari_tinysam.files.tables import markdown_table
 from papers.careless_prompts import (
     LOOSE,
@@ -26,7 +26,7 @@ from papers.careless_prompts import (
     negative_clicks,
 )
 from papers.robustness_sheets import Sheet, sheets
-from papers.shared import figure, refusals, say, write_json, write_text
+from papers.shared import figure, refusals, say, write_json
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.evaluation.pictures import draw_contact_sheet
 from tinysam_training.evaluation.report import means

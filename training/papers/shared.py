@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
@@ -96,14 +96,7 @@ def judged(
 
 def write_json(path: Path, content: Any) -> None:
     """Write a file as a whole."""
-    with replacing(path) as file:
-        file.write(json.dumps(content, indent=1).encode())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole, and end its last line."""
-    with replacing(path) as file:
-        file.write(f"{text}\n".encode())
+    write_text(path, json.dumps(content, indent=1))
 
 
 def write_csv(

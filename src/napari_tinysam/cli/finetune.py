@@ -81,7 +81,7 @@ def finetune(
     table at the end compares the model before and after on those. Every better model is written at
     once, so an interruption loses nothing.
     """
-    from napari_tinysam.files.atomic import replacing
+    from napari_tinysam.files.atomic import replacing, write_text
     from napari_tinysam.inference.load import load_model
     from tinysam_training.commands import finetune as training
     from tinysam_training.evaluation import before_after
@@ -137,8 +137,7 @@ def finetune(
         comparison = before_after.Comparison(before, judge(output), split.caveat)
         folder = training.run_folder_of(output)
         table = comparison.table()
-        with replacing(folder / "before_after.md") as file:
-            file.write(f"{table}\n".encode())
+        write_text(folder / "before_after.md", table)
         with replacing(folder / "before_after.png") as file:
             file.write(before_after.draw_comparison(comparison, judged))
     lines = [

@@ -160,7 +160,7 @@ def _report(
     path: Path | None,
 ) -> str:
     """Write the figures as JSON if there is a path; return lines for people."""
-    from napari_tinysam.files.atomic import replacing
+    from napari_tinysam.files.atomic import write_text
 
     lines = [f"{predictor.name}, {predictor.runtime_name}", columns(rows)]
     if path is not None:
@@ -170,7 +170,6 @@ def _report(
             "runtime": predictor.runtime_name,
             **figures,
         }
-        with replacing(path) as file:
-            file.write(f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+        write_text(path, json.dumps(content, indent=2, allow_nan=False))
         lines.append(f"{path}: these figures")
     return "\n".join(lines)

@@ -37,6 +37,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise FileError(sentence(error, f"{path} cannot be written")) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, and end its last line; raises `FileError` if that fails."""
+    with replacing(path) as file:
+        file.write(text.encode() if text.endswith("\n") else f"{text}\n".encode())
+
+
 @contextmanager
 def unfinished(
     path: Path, is_whole: Callable[[Path], bool] | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.metrics import (
     THRESHOLDS,
     MatchCounts,
@@ -219,8 +219,7 @@ def _cells(figures: Figures) -> list[str]:
 def write_json(path: Path, evaluation: Evaluation) -> None:
     """Write `summary`; raises `FileError` where that is not possible."""
     text = json.dumps(summary(evaluation), indent=2, allow_nan=False)
-    with replacing(path) as file:
-        file.write(f"{text}\n".encode())
+    write_text(path, text)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
@@ -239,8 +238,7 @@ def write_csv(path: Path, evaluation: Evaluation) -> None:
                 *("" if value is None else f"{value:.6g}" for value in values),
             ]
         )
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def ranked(results: Iterable[ImageResult]) -> list[ImageResult]:
