@@ -1,8 +1,8 @@
-"""Checkpoints: which there are, where they come from, and how they are loaded and saved.
+"""Checkpoints: the known ones, where they come from, and how they are loaded and saved.
 
-The bundled model is there after installation. The others are downloaded on first use into the
-user's data folder, or read from a folder that the environment variable ``NAPARI_TINYSAM_WEIGHTS``
-names: the way for machines without a network. Importing this package loads no torch.
+The bundled models are there after installation. The others are downloaded on first use into the
+user's data folder, or, on machines without a network, read from a folder that the environment
+variable ``NAPARI_TINYSAM_WEIGHTS`` names. Importing this package loads no torch.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class LoadedCheckpoint:
-    """A model and where it came from.
+    """A model, and where it comes from.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class LoadedCheckpoint:
     fingerprint : str
         16 hexadecimal digits that change with the file's content.
     notes : mapping of str to str
-        What the file says about itself: who made it, from what. Empty for .pth files.
+        Notes in the file: who made it, from what. Empty for .pth files.
     """
 
     model: SegmentAnything
@@ -87,7 +87,7 @@ class LoadedCheckpoint:
 
 @dataclass(frozen=True)
 class LocatedCheckpoint:
-    """A file of weights that was not read yet.
+    """A weight file that has not been read yet.
 
     Attributes
     ----------
@@ -102,17 +102,16 @@ class LocatedCheckpoint:
 
     @property
     def quantized(self) -> bool:
-        """Whether the file says that it is of a quantized model."""
+        """Whether the file holds a quantized model, according to its notes."""
         return holds_eight_bits(self.notes)
 
 
 def locate(
     name_or_path: str | Path = "default", *, progress: Progress | None = None
 ) -> LocatedCheckpoint:
-    """Find a file of weights, after downloading it if need be, and take its fingerprint.
+    """Find a weight file, download it if necessary, and take its fingerprint.
 
-    No torch is loaded, and whether weights are in a file that looks like it is not known before
-    `load`.
+    Does not load torch. Whether the file really holds weights is only known after `load`.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ def locate(
     Raises
     ------
     CheckpointError
-        If the file cannot be had, is not what was published, or cannot be a file of weights.
+        If the file is not available, not the published one, or not a weight file.
     """
     path = path_of(name_or_path, progress=progress)
     try:
@@ -139,7 +138,7 @@ def locate(
 def path_of(
     name_or_path: str | Path = "default", *, progress: Progress | None = None
 ) -> Path:
-    """Find a file of weights, after downloading it if need be.
+    """Find a weight file; download it if necessary.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def path_of(
     Raises
     ------
     CheckpointError
-        If the file cannot be had, or cannot be a file of weights.
+        If the file is not available, or not a weight file.
     """
     if isinstance(name_or_path, str) and name_or_path in REGISTRY:
         return fetch(name_or_path, progress=progress)
@@ -165,20 +164,20 @@ def load(
     *,
     progress: Progress | None = None,
 ) -> LoadedCheckpoint:
-    """Load a checkpoint, after downloading it if need be.
+    """Load a checkpoint; download it if necessary.
 
     Parameters
     ----------
     source : str, Path or LocatedCheckpoint
-        A name of `REGISTRY`, any file of weights with official tensor names, or what `locate` gave.
+        A name of `REGISTRY`, a weight file with official tensor names, or the result of `locate`.
     progress : callable, optional
-        Called with the bytes downloaded so far and in total (0 if not known). What it raises ends
-        the download and is passed on.
+        Called with the bytes downloaded so far and in total (0 if not known). An exception that it
+        raises ends the download and is passed on.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be had, is not what was published, or is not a file of weights.
+        If the file is not available, not the published one, or not a weight file.
     """
     located = source
     if not isinstance(located, LocatedCheckpoint):
@@ -199,24 +198,24 @@ def save(
     *,
     half: bool = False,
 ) -> None:
-    """Save a model so that official code reads it: flat, under the official tensor names.
+    """Save a model so that official code can read it: flat, with the official tensor names.
 
     Parameters
     ----------
     model : SegmentAnything
         On any device, in any precision.
     path : str or Path
-        Ending in .safetensors, .pth or .pt. An existing file is replaced, and only once the new
-        one is complete.
+        Ending in .safetensors, .pth or .pt. An existing file is replaced when the new one is
+        complete.
     metadata : mapping of str to str, optional
-        Notes for the header of a .safetensors file. A .pth file has no place for them.
+        Notes for the header of a .safetensors file; .pth files have none.
     half : bool
         Save in 16 instead of 32 bits.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be written, or values are not finite.
+        If the file cannot be written, or weights are not finite.
     """
     write_model(model, Path(path).expanduser(), metadata, half=half)
 
@@ -234,8 +233,8 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
     Raises
     ------
     CheckpointError
-        If it is not here and cannot be downloaded; the message says from where, and where to put
-        it by hand.
+        If it is not here and cannot be downloaded. The message gives the address, and the folder
+        where to put it by hand.
     """
     checkpoint = registered(name)
     found = find(checkpoint)
@@ -250,5 +249,5 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def is_available_offline(name: str) -> bool:
-    """Whether a checkpoint of `REGISTRY` is on this machine already."""
+    """Whether a checkpoint of `REGISTRY` is already on this machine."""
     return find(registered(name)) is not None

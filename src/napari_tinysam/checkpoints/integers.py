@@ -1,15 +1,15 @@
 """Quantized models in files: weights as 8-bit integers, with the scales that belong to them.
 
-Layers whose weights are int8 have their scales, in the order of their names, in two tensors, since
-the name of each tensor takes more bytes than most scales:
+The scales of all int8 layers, in the order of their names, are in two tensors, because the name of
+a tensor takes more bytes than most scales:
 
 - ``quantization.weight_scales``, bfloat16 or float32: the steps of all output channels of the
   first layer, then of the second…
-- ``quantization.layers``, (L, 3) float32: the dimension of a layer's weights that its output
-  channels are; the step of its input, and the lowest of 256 steps. The last two are NaN for a layer
+- ``quantization.layers``, (L, 3) float32: which dimension of a layer's weights is its output
+  channels; the step of its input; and the lowest of 256 steps. The last two are NaN for a layer
   that computes with floats.
 
-Everything else is as in other files, in float16, but for what is known: see `folded_value`.
+Other tensors are float16, as in other files. Those with a `folded_value` are left out.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from napari_tinysam.model.integers import InputQuantization, LayerQuantization
 
-#: What LayerNorms hold that were folded into layers (`tinysam_training.quantize.folding`), by how
-#: the official names end. Files leave it out.
+#: Values of LayerNorms that were folded into layers (`tinysam_training.quantize.folding`), by how
+#: the official names end.
 _FOLDED = {
     ".attn.norm.weight": 1.0,
     ".attn.norm.bias": 0.0,
@@ -34,7 +34,7 @@ _FOLDED = {
     ".mlp.norm.bias": 0.0,
 }
 
-#: The same of BatchNorms; their variance is such that with epsilon it is 1.
+#: Tensors of BatchNorms. The variance of a folded one is such that with epsilon it is 1.
 _WEIGHT, _MEAN, _VARIANCE = ".weight", ".running_mean", ".running_var"
 
 #: Torch's epsilon of BatchNorms; some encoders have others (`EncoderKind.epsilons`).
@@ -51,19 +51,19 @@ def taken_apart(
     Parameters
     ----------
     weights : mapping of str to Tensor
-        As they are in a file, under whatever names; those of other models pass unchanged.
+        As in a file, under any names; those of models that are not quantized pass unchanged.
 
     Returns
     -------
     weights : dict of str to Tensor
         Without integers and scales.
     layers : dict of str to LayerQuantization
-        By the names of layers, as they are in the file; empty for a model that is not quantized.
+        By their names in the file; empty for a model that is not quantized.
 
     Raises
     ------
     ValueError
-        If scales are missing, too few or too many, or no positive numbers.
+        If scales are missing, too few, too many, or not positive numbers.
     """
     import torch
 
@@ -98,14 +98,14 @@ def taken_apart(
 
 
 def folded_value(name: str, names: Container[str]) -> float | None:
-    """Return what a tensor of a quantized model holds throughout if its file leaves it out.
+    """Return the one value of a tensor that files of quantized models leave out, or None.
 
     Parameters
     ----------
     name : str
-        The tensor's, as official names go.
+        Official name of the tensor.
     names : container of str
-        Those of all tensors of the model, which say what is a BatchNorm.
+        Those of all tensors of the model, which tell BatchNorms from other layers.
     """
     if not name.startswith(("image_encoder.", "object_head.")):
         return None
@@ -126,7 +126,7 @@ def _epsilon(name: str) -> float:
 
 
 def is_folded(name: str, weights: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor of a model's weights holds nothing but its `folded_value`."""
+    """Whether all values of a tensor are its `folded_value`."""
     value = folded_value(name, weights)
     return value is not None and bool((weights[name].float() == value).all())
 
@@ -142,7 +142,7 @@ def put_together(model: SegmentAnything) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        By official names: int8 weights of these layers alone, and all scales.
+        By official names: int8 weights of these layers, and all scales.
     """
     import torch
 
@@ -171,10 +171,10 @@ def put_together(model: SegmentAnything) -> dict[str, Tensor]:
 def own_names(
     layers: Mapping[str, LayerQuantization], weights: Mapping[str, object]
 ) -> dict[str, LayerQuantization]:
-    """Rename layers of a file, which holds such weights, to those of its model."""
+    """Rename layers of a file with these weights to the names in the model."""
     from napari_tinysam.model import from_official
 
-    # The other names say which kind of model it is.
+    # The names of all tensors tell which kind of model it is.
     marked = dict.fromkeys(weights) | {n + _WEIGHT: how for n, how in layers.items()}
     renamed = from_official(marked)
     return {
@@ -185,10 +185,10 @@ def own_names(
 
 
 def _checked(scales: Tensor) -> Tensor:
-    """Scales that are some, in float32."""
+    """Return scales in float32, if they are positive numbers."""
     usable = scales.is_floating_point() and scales.ndim == 1
     if not (usable and bool((scales > 0).all() and scales.isfinite().all())):
-        raise ValueError("its scales are no scales")
+        raise ValueError("its scales are not positive numbers")
     return scales.float()
 
 
@@ -200,4 +200,6 @@ def _input(scale: float, lowest: float, *, layer: str) -> InputQuantization | No
     try:
         return InputQuantization(scale, int(lowest))
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"that of {layer}'s input is no scale") from error
+        raise ValueError(
+            f"the scale of {layer}'s input is not a positive number"
+        ) from error

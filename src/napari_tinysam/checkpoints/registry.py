@@ -1,4 +1,4 @@
-"""Which checkpoints there are, and where their files are on this machine."""
+"""The known checkpoints, and where their files are on this machine."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from napari_tinysam.errors import CheckpointError
 if TYPE_CHECKING:
     from napari_tinysam.model import Architecture
 
-#: Names a folder of weights that is searched first, and that downloads go to.
+#: Names the folder that is searched first, and that downloads go to.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_WEIGHTS"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known about one checkpoint.
+    """A known checkpoint.
 
     Attributes
     ----------
     name : str
-        How it is called in the Python interface and on the command line.
+        Name in Python and on the command line.
     title : str
-        How it is called in the user interface.
+        Name in the user interface.
     architecture : str
         Image encoder, a name of `napari_tinysam.model.ENCODERS`.
     url : str or None
         Where the authors publish it; None for the bundled model.
     filename : str
-        Under which name it is kept, and found where there is no network.
+        Name of the file on this machine.
     size : int or None
-        In bytes; about, where there is no `sha256`. None for the bundled model.
+        In bytes, approximate without `sha256`. None for the bundled model.
     sha256 : str or None
-        None where the authors publish none: then names and shapes are checked at the download, and
-        the hash is remembered.
+        None if the authors publish none: then names and shapes are checked after the download, and
+        the hash is kept.
     licence : str
         SPDX identifier of the weights' licence.
     training_data : str
         What it was trained on.
     description : str
-        One sentence for choosing.
+        A sentence that helps to choose.
     """
 
     name: str

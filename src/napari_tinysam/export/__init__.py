@@ -1,8 +1,8 @@
 """Models for other programs: an encoder and a decoder as ONNX or OpenVINO files.
 
-Inputs and outputs are after Segment Anything's own ONNX export. What the plugin does around its
-network, the files do by themselves: they normalise the image, embed points and boxes, draw prompts
-for models that want that, and add the first guess. Importing this loads no torch.
+Inputs and outputs follow Segment Anything's own ONNX export. The files include what the plugin does
+around its network: they normalise the image, embed points and boxes, draw prompts for models with
+dense prompts, and add the first guess. Importing this loads no torch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 Format = Literal["onnx", "openvino"]
 
-#: Formats of files.
+#: File formats.
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-#: Version of ONNX's operators, the first with layer norms: what reads it is from 2022 or later.
+#: Version of ONNX's operators, the first with layer norms. Programs of 2022 or later read it.
 OPSET = 17
 
 
@@ -50,24 +50,24 @@ def export(
     model : SegmentAnything
         With a TinyViT or EfficientNet encoder; on the CPU, float32, in eval mode. Not changed.
     folder : str or Path
-        Where the files go: a new folder, or an empty one. They appear when all of them are whole.
+        Where the files go: a new or an empty folder. They appear when all of them are whole.
     format : {"onnx", "openvino"}
         ``encoder.onnx`` and ``decoder.onnx``, or ``encoder.xml`` and ``decoder.xml`` with their
         weights in ``.bin`` files beside them.
     integers : bool
-        Whether a quantized model is to compute with 8-bit integers, and its weights are to be kept
-        as such. Without it they become floats.
+        Whether a quantized model keeps its 8-bit weights and computes with integers. Otherwise
+        they become floats.
     frame_size : int
         S, side in pixels of the square in which the encoder gets images, a multiple of 16 (of 32
-        for an EfficientNet) up to `SegmentAnything.image_size`, which it is if 0.
+        for an EfficientNet) up to `SegmentAnything.image_size`, the default.
     notes : mapping of str to str, optional
-        What the files are to say about the model: "name", "licence" and others.
+        About the model, to be written into the files: "name", "licence" and others.
 
     Returns
     -------
     list of Path
-        The files: encoder, decoder, then ``README.md`` and ``about.json``, which say what goes in
-        and out (`docs/export.md` does, too).
+        The files: encoder, decoder, then ``README.md`` and ``about.json``, which describe inputs
+        and outputs (as does `docs/export.md`).
 
     Raises
     ------
@@ -97,12 +97,12 @@ def export(
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Return the place that a folder has, if it can be made or is empty.
+    """Resolve the path of a folder that is new or empty.
 
     Raises
     ------
     TinySAMError
-        If there is something in it, or it is a file.
+        If it is not empty, or is a file.
     """
     try:
         place = Path(folder).expanduser().resolve()
@@ -118,12 +118,12 @@ def check_folder(folder: str | Path) -> Path:
 
 
 def check_packages(format: Format) -> None:
-    """Check that what writes a format is installed.
+    """Check that the packages that write a format are installed.
 
     Raises
     ------
     TinySAMError
-        If it is not; the message says how to install it.
+        If one is missing; the message says how to install it.
     """
     try:
         import onnx  # noqa: F401
@@ -137,7 +137,7 @@ def check_packages(format: Format) -> None:
         except ImportError as error:
             raise TinySAMError(
                 "OpenVINO is not installed; it has no package for some computers. "
-                "It reads the files of --format onnx, too."
+                "It also reads the files of --format onnx."
             ) from error
 
 
@@ -193,7 +193,7 @@ def _write(
     prompts: dict[str, Tensor] = {
         "embedding": torch.randn(1, EMBED_DIM, side // CELL, side // CELL),
         "points": torch.rand(2, 4, 2) * side,
-        # With all kinds of points, so that nothing seems to be constant.
+        # All kinds of points, so that the tracer takes nothing for constant.
         "labels": torch.tensor([[1, 0, 2, 3], [1, -1, 2, 3]]),
         "mask_prompt": torch.randn(2, 1, logits, logits),
         "has_mask": torch.tensor([0.0, 1.0]),
@@ -228,15 +228,15 @@ def _to_onnx(
     from napari_tinysam.export.integers import store_integers
 
     inputs, outputs = about.inputs(name), about.outputs(name)
-    # Only what has a number is fixed.
+    # Dimensions with a letter may be any number.
     dynamic = {
         each.name: {i: str(n) for i, n in enumerate(each.shape) if isinstance(n, str)}
         for each in (*inputs, *outputs)
     }
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # The tracer is deprecated, and warns of shapes that it fixes; tests compare the answers.
-        # What replaces it needs one more package.
+        # The tracer is deprecated, and warns that it fixes shapes. Tests compare the answers. Its
+        # successor needs one more package.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.eval(),
@@ -250,7 +250,7 @@ def _to_onnx(
         )
     model = onnx.load_model_from_string(file.getvalue())
     for port, value in zip(outputs, model.graph.output, strict=True):
-        # Where an image was doubled in size, the exporter does not know how large it is now.
+        # After an interpolation the exporter does not know the size.
         for dimension, n in zip(
             value.type.tensor_type.shape.dim, port.shape, strict=True
         ):
@@ -264,7 +264,7 @@ def _to_onnx(
 
 
 def _write_graph(model: Any, path: Path, format: Format) -> None:
-    """Write a file without suffix as a format says."""
+    """Write a graph, adding the suffix of the format."""
     if format == "onnx":
         path.with_suffix(".onnx").write_bytes(model.SerializeToString())
         return

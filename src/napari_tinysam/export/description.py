@@ -1,4 +1,4 @@
-"""What exported files say about themselves: inputs and outputs, for people and for programs."""
+"""The description of exported files: inputs and outputs, for people and for programs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Port:
     ----------
     name : str
     shape : tuple
-        Numbers, and letters for what may be any number.
+        Numbers, and letters for dimensions that may be any number.
     dtype : str
     meaning : str
-        Sentences for people.
+        For people.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Description:
     object_head, dense_prompts, integers : bool
         As of the model, and of `export`.
     details : bool
-        Whether the decoder reads the encoder's finer features.
+        Whether the decoder reads the encoder's details.
     detail_channels : (int, int)
-        How many there are at strides 8 and 4.
+        Channels at strides 8 and 4.
     map_stride : int
-        Pixels of the frame along a side of one value of the object maps.
+        Side of one value of the object maps, in pixels of the frame.
     notes : mapping of str to str
-        What else is known of it.
+        Other facts about the model.
     """
 
     format: str
@@ -69,7 +69,7 @@ class Description:
 
     @property
     def title(self) -> str:
-        """Name of the model, in words."""
+        """Title of the page: name, number of bits, origin."""
         name = self.notes.get("name", "a Segment Anything model")
         return f"{name}{' in 8 bits' if self.integers else ''}, by napari-tinysam"
 
@@ -80,7 +80,7 @@ class Description:
 
     @property
     def files(self) -> list[str]:
-        """Files of encoder and decoder."""
+        """Names of the files of encoder and decoder."""
         return [
             name + suffix
             for name in ("encoder", "decoder")
@@ -97,8 +97,8 @@ class Description:
                     (1, side, side, 3),
                     "uint8",
                     f"RGB. The longer side of the image is resized to {side} pixels (bilinear, "
-                    "antialiased); it lies at the top left, and the rest is 0. Nothing else is "
-                    "to be done: the encoder normalises by itself.",
+                    "antialiased) and placed at the top left; the rest is 0. The encoder "
+                    "normalises the image.",
                 ),
                 Port(
                     "size",
@@ -120,8 +120,8 @@ class Description:
                 "labels",
                 ("N", "P"),
                 "int64",
-                "1 a point on the object, 0 beside it, 2 and 3 the top left and the bottom right "
-                "corner of a box (one for each object), −1 no point.",
+                "1: a point on the object; 0: beside it; 2 and 3: the top left and the bottom "
+                "right corner of a box (one for each object); −1: no point.",
             ),
             Port(
                 "mask_prompt",
@@ -133,7 +133,7 @@ class Description:
                 "has_mask",
                 ("N",),
                 "float32",
-                "1 for objects whose `mask_prompt` counts, else 0.",
+                "1 for objects whose `mask_prompt` is used, else 0.",
             ),
         ]
         found += self._details
@@ -143,9 +143,9 @@ class Description:
                     "regions",
                     (logits, logits),
                     "int32",
-                    "The objects that `object_maps` show: 1, 2, 3 and so on, 0 where there is "
-                    "none. A click in a region means that region; without regions (all 0) "
-                    f"it means a round object, and masks are worse.{self._reduced}",
+                    "The objects in `object_maps`: 1, 2, 3 and so on, 0 where there is none. A "
+                    "click in a region selects that region. Without regions (all 0) a click "
+                    f"selects a round object, and masks are worse.{self._reduced}",
                 )
             )
         return found
@@ -159,12 +159,10 @@ class Description:
                     "masks",
                     ("N", 3, logits, logits),
                     "float32",
-                    "Logits of three masks for each object, over the whole frame. A mask is "
-                    "where they are above 0, after resizing to the image.",
+                    "Logits of three masks for each object, over the whole frame. Resize them to "
+                    "the image; a mask is where they are above 0.",
                 ),
-                Port(
-                    "scores", ("N", 3), "float32", "IoU that the model expects of each."
-                ),
+                Port("scores", ("N", 3), "float32", "Predicted IoU of each mask."),
             ]
         maps = self.frame_size // self.map_stride
         found = [self._embedding, *self._details]
@@ -174,9 +172,9 @@ class Description:
                     "object_maps",
                     (1, 3, maps, maps),
                     "float32",
-                    "Of objects, without any prompt: probability of foreground; distance to the "
-                    "centre of the object, 0 at the centre and 1 at its farthest place and "
-                    "outside; distance to its boundary, 1 at the deepest place and 0 outside.",
+                    "Objects, without any prompt: probability of foreground; distance to the "
+                    "centre of the object, 0 at the centre, 1 at its farthest place and "
+                    "outside; distance to its boundary, 1 at the deepest place, 0 outside.",
                 )
             )
         return found
@@ -188,7 +186,7 @@ class Description:
             "embedding",
             (1, EMBED_DIM, cells, cells),
             "float32",
-            "What the encoder knows of the image; for any number of decodings.",
+            "The encoded image, for any number of calls of the decoder.",
         )
 
     @property
@@ -200,21 +198,21 @@ class Description:
                 f"details_{stride}",
                 (1, channels, self.frame_size // stride, self.frame_size // stride),
                 "float32",
-                f"Finer features of the image, {stride} pixels of the frame a cell.",
+                f"Finer features of the image, with cells of {stride} pixels of the frame.",
             )
             for stride, channels in zip((8, 4), self.detail_channels, strict=True)
         ]
 
     @property
     def _reduced(self) -> str:
-        """Say how maps that are larger become regions."""
+        """How larger maps become regions."""
         step = 4 // self.map_stride
         if step == 1:
             return ""
-        return f" They are those of the maps' means of {step} × {step} values."
+        return f" Find them in the maps' means of {step} × {step} values."
 
     def json(self) -> str:
-        """Return all of it for programs."""
+        """Return the description for programs."""
         found = {
             "format": self.format,
             "files": self.files,
@@ -234,13 +232,13 @@ class Description:
         return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
     def page(self) -> str:
-        """Return the page for people, Markdown."""
+        """Return the page for people, in Markdown."""
         lines = [
             f"# {self.title}",
             "",
             "The encoder reads an image once; the decoder turns points, boxes and earlier masks "
-            "into masks. How to use them from Python, with an example, is in `docs/export.md` of "
-            "napari-tinysam. `about.json` holds what is below for programs.",
+            "into masks. `docs/export.md` of napari-tinysam shows how to use them from Python. "
+            "`about.json` has the same content as this page, for programs.",
         ]
         for graph in ("encoder", "decoder"):
             names = " and ".join(n for n in self.files if n.startswith(graph))
@@ -259,35 +257,37 @@ class Description:
 
     def _remarks(self) -> list[str]:
         found = [
-            "Objects of one call need as many points each. Rows that are filled up with points "
-            "of label −1 get slightly other masks than alone: put objects with as many points "
-            "into one call where that matters.",
-            "Points without a box are followed by one point of label −1 in Segment Anything's "
-            "own export. Here it is added where a call has labels 0 and 1 only; where it has "
-            "others, rows without a box need one of label −1 by hand.",
+            "All objects of a call have the same number of points. Rows padded with points of "
+            "label −1 get slightly different masks. If that matters, use a separate call for "
+            "each number of points.",
+            "In Segment Anything's own export, points without a box are followed by one point of "
+            "label −1. Here it is added if all labels of a call are 0 or 1. If there are others, "
+            "add one of label −1 to the rows without a box.",
         ]
         if self.dense_prompts:
             found.append(
-                "The model gets prompts drawn as a map, and corrects that drawing. The decoder "
-                "draws by itself: a box as a box, a click as "
-                + ("its region or " if self.reads_regions else "")
-                + "a cone around it, an earlier mask as it is."
+                "The model gets prompts as a drawn map, and corrects it. The decoder does the "
+                "drawing: a box "
+                + ("as the region that fills it, or " if self.reads_regions else "")
+                + "as a box, a click "
+                + ("as its region, or " if self.reads_regions else "")
+                + "as a cone around it, an earlier mask as it is."
             )
         if self.integers:
             found.append(
-                "Weights are 8-bit integers, and the graph says where most layers of the encoder "
-                "round what they read. OpenVINO computes those with integers. ONNX Runtime "
-                "computes with floats on most processors, and is no faster."
+                "Weights are 8-bit integers, and most layers of the encoder round their inputs. "
+                "OpenVINO computes these layers with integers. ONNX Runtime computes with floats "
+                "on most processors, and is no faster."
             )
         if self.format == "openvino":
             found.append(
                 'Compile the decoder with `{"INFERENCE_PRECISION_HINT": "f32"}`: in bfloat16, '
-                "which some processors take by themselves, some clicks mean another object."
+                "the default on some processors, some clicks select another object."
             )
             if self.integers:
                 found.append(
-                    'Compile it with `"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"`, too: OpenVINO '
-                    "rounds the inputs of layers with 8-bit weights by itself otherwise."
+                    'Compile it with `"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"` too. Otherwise '
+                    "OpenVINO also rounds the inputs of other layers with 8-bit weights."
                 )
         return found
 

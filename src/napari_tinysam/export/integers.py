@@ -1,7 +1,7 @@
-"""Rounded weights of an ONNX graph as the integers that they are.
+"""Store the rounded weights of an ONNX graph as 8-bit integers.
 
-A model that rounds its weights is exported with the weights as floats, and their rounding after
-them. Here what can be computed of the weights is computed, so that the file holds 8 bits for each.
+A model that rounds its weights is exported with float weights, each followed by its rounding. Here
+the rounding is computed, so that the file holds 8 bits for each weight.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def store_integers(model: Any) -> None:
     Parameters
     ----------
     model : onnx.ModelProto
-        Changed. Weights that are rounded several times are kept once.
+        Changed in place. Weights that are rounded several times are kept once.
     """
     from onnx import numpy_helper
 
@@ -51,7 +51,10 @@ def store_integers(model: Any) -> None:
     for node in graph.node:
         if node.op_type == _FLOATS and node.input[0] in replaced:
             scale = numbers[node.input[1]]
-            node.input[:] = [replaced[node.input[0]], keep(scale)]  # and 0 for 0
+            node.input[:] = [
+                replaced[node.input[0]],
+                keep(scale),
+            ]  # the zero point is 0
     _keep_nodes(graph, [n for n in graph.node if n.output[0] not in replaced])
     _remove_unused(graph)
 
@@ -62,7 +65,7 @@ def _rounded(
     zero: npt.NDArray[np.int8],
     axis: int,
 ) -> npt.NDArray[np.int8]:
-    """Do what the node does, of integers around zero."""
+    """Round as the node does, to integers around 0."""
     assert zero.dtype == np.int8
     assert not zero.any()
     shape = [1] * weight.ndim
@@ -72,7 +75,7 @@ def _rounded(
 
 
 def _constants(graph: Any) -> set[str]:
-    """Names of what does not depend on inputs, up to rounding."""
+    """Names of values that do not depend on inputs, up to rounding."""
     known = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type not in (_ROUNDED, _FLOATS) and set(node.input) <= known:

@@ -1,4 +1,4 @@
-"""Which runtime a model gets."""
+"""Choose and open the runtime of a model; convert models for OpenVINO."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-#: Bytes. The largest TinyViT, of 21 million weights, has 100 million; SAM's ViT-B 375 million.
+#: In bytes. The largest TinyViT (21 million weights) has 100 million, SAM's ViT-B 375 million.
 _LARGEST_CONVERTIBLE = 200_000_000
 
-#: Images that integers and floats are tried with.
+#: Images that integers and floats are timed with.
 _TURNS = 5
 
 
@@ -47,7 +47,7 @@ class Opened:
     model_id : str
         Identifies weights and runtime.
     notes : mapping of str to str
-        What the checkpoint says about itself.
+        Notes from the checkpoint file.
     """
 
     runtime: Runtime
@@ -66,7 +66,7 @@ def open_runtime(
     precision: Precision = "auto",
     threads: int = 0,
 ) -> Opened:
-    """Load a model into the runtime that is asked for, or that suits this computer.
+    """Load a model into the requested runtime, or the one that suits this computer.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def open_runtime(
 def needs_preparing(
     name_or_path: str | Path, device: str = "auto", precision: Precision = "auto"
 ) -> bool:
-    """Whether a model starts slowly this time: torch runs it on this CPU until it is converted.
+    """Whether a model is not converted yet, so that torch runs it on this CPU.
 
     Parameters
     ----------
     name_or_path, device, precision
-        As for `napari_tinysam.load_model`. What is not on this machine yet is not downloaded.
+        As for `napari_tinysam.load_model`. Nothing is downloaded.
     """
     if not store.is_installed():
         return False
@@ -140,7 +140,7 @@ def needs_preparing(
         located = checkpoints.locate(name_or_path)
         integers = _with_integers(located, precision)
     except (CheckpointError, OSError, ValueError):
-        return False  # loading it says what is wrong
+        return False  # loading it reports what is wrong
     if store.failed_lately(located.fingerprint):
         return False
     return integers is None or not store.is_whole(
@@ -153,7 +153,7 @@ def prepare_in_background(
     model_id: str,
     on_end: Callable[[], None] | None = None,
 ) -> bool:
-    """Convert a model that torch runs on this CPU, in a process of its own, for the next time.
+    """Convert a model that torch runs on this CPU, in another process, for the next start.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def prepare_in_background(
     model_id : str
         Of the predictor that runs it now.
     on_end : callable, optional
-        Called in a thread of its own when the process has ended, whether it succeeded or not.
+        Called in another thread when the process has ended, successfully or not.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def prepare_in_background(
     try:
         if not _is_convertible(checkpoints.path_of(name_or_path)):
             return False
-    except (CheckpointError, OSError):  # gone since it was loaded
+    except (CheckpointError, OSError):  # removed since it was loaded
         return False
     command = [sys.executable, "-m", "napari_tinysam", "prepare", "--"]
     quiet: dict[str, Any] = dict.fromkeys(
@@ -191,7 +191,7 @@ def prepare_in_background(
     except OSError:
         return False
     if on_end is not None:
-        # A daemon: the process goes on when this one ends.
+        # A daemon: the process continues when this one ends.
         threading.Thread(target=_await, args=(process, on_end), daemon=True).start()
     return True
 
@@ -217,9 +217,9 @@ def is_prepared(model_id: str) -> bool:
 
 
 def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
-    """Convert a model for this CPU, and open it once, so that the next start finds all it needs.
+    """Convert a model for this CPU, and open it once, so that OpenVINO compiles it.
 
-    Of a quantized model, the integers and floats are both tried, and what is slower is removed.
+    For a quantized model both integers and floats are tried, and the slower one is removed.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
     Returns
     -------
     Path
-        The folder of its graphs.
+        Folder of its graphs.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
         store.discard(folders[not integers])
         return folders[integers]
     folder = store.ensure(located.fingerprint, model, integers=integers)
-    # What it compiles, OpenVINO keeps beside the graphs.
+    # OpenVINO keeps what it compiles beside the graphs.
     OpenVinoRuntime(folder, precision="auto")
     return folder
 
@@ -263,12 +263,12 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
 def _with_integers(
     located: checkpoints.LocatedCheckpoint, precision: Precision
 ) -> bool | None:
-    """Whether a model is to be computed with integers; None if that must be measured.
+    """Whether to compute a model with integers; None if that must be measured.
 
     Raises
     ------
     ValueError
-        If integers are asked for and the model has none.
+        If integers are requested and the model is not quantized.
     """
     if not located.quantized:
         if precision == "int8":
@@ -283,7 +283,7 @@ def _with_integers(
 
 
 def _faster(floats: Path, integers: Path) -> bool:
-    """Whether the encoder is faster with integers; by the least times of some turns."""
+    """Whether the encoder is faster with integers, by the shortest of several times."""
     from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 
     runtimes = [
@@ -301,17 +301,17 @@ def _faster(floats: Path, integers: Path) -> bool:
 
 
 def _runs_on_cpu(device: str) -> bool:
-    """Whether torch would run on the CPU; it is only imported where it might not."""
+    """Whether torch would run on the CPU; torch is only imported if there may be a GPU."""
     if device == "auto" and may_have_gpu():
         from napari_tinysam.inference.runtime.torch_runtime import choose_device
 
-        # A driver is not enough: torch may be one without CUDA, or too new for it.
+        # A driver is not enough: torch may be built without CUDA, or be too new for it.
         return choose_device("auto").type == "cpu"
     return device in ("auto", "cpu")
 
 
 def _is_convertible(path: Path) -> bool:
-    """Whether it may be convertible, by its size: plain ViTs stay with torch."""
+    """Whether a file may be convertible, by its size: torch runs plain ViTs."""
     return path.stat().st_size < _LARGEST_CONVERTIBLE
 
 
@@ -331,7 +331,7 @@ def _with_torch(
 
     chosen = choose_device(device)
     loaded = checkpoints.load(source, progress=progress)
-    # Integers are OpenVINO's; a model with such has floats, too.
+    # Only OpenVINO computes with integers; torch uses the floats of such a model.
     short = precision == "bf16" or (precision != "f32" and computes_bfloat16(chosen))
     kind = f"bf16/{chosen.type}" if short else chosen.type
     return Opened(
@@ -346,7 +346,7 @@ def _with_torch(
 def _converted(
     located: checkpoints.LocatedCheckpoint, precision: Precision, threads: int
 ) -> Opened:
-    """Open a model with OpenVINO, after converting it if need be."""
+    """Open a model with OpenVINO; convert it if necessary."""
     try:
         integers = _with_integers(located, precision)
         if integers is None:
@@ -361,7 +361,7 @@ def _converted(
             try:
                 return _opened(located, precision, threads, integers=integers)
             except Exception as error:  # OpenVINO raises whatever it ran into
-                store.discard(folder)  # damaged, with sizes as they should be
+                store.discard(folder)  # damaged, although all sizes are right
                 if attempt:
                     what = "The converted model does not load"
                     raise ConversionError(sentence(error, what)) from error
