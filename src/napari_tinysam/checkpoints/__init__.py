@@ -33,8 +33,8 @@ from napari_tinysam.checkpoints.sniff import (
     kind_of,
     read_notes,
 )
-from napari_tinysam.checkpoints.write import write_model
-from napari_tinysam.errors import CheckpointError, sentence
+from napari_tinysam.checkpoints.write import save
+from napari_tinysam.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,14 +60,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedCheckpoint:
-    """A model, and where it comes from.
+@dataclass(frozen=True)
+class LocatedCheckpoint:
+    """A weight file that has not been read yet.
 
     Attributes
     ----------
-    model : SegmentAnything
-        On the CPU, float32, in eval mode.
     name : str
         Name in the registry, or of the file.
     path : Path
@@ -76,23 +74,6 @@ class LoadedCheckpoint:
         16 hexadecimal digits that change with the file's content.
     notes : mapping of str to str
         Notes in the file: who made it, from what. Empty for .pth files.
-    """
-
-    model: SegmentAnything
-    name: str
-    path: Path
-    fingerprint: str
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LocatedCheckpoint:
-    """A weight file that has not been read yet.
-
-    Attributes
-    ----------
-    name, path, fingerprint, notes
-        As in `LoadedCheckpoint`.
     """
 
     name: str
@@ -104,6 +85,19 @@ class LocatedCheckpoint:
     def quantized(self) -> bool:
         """Whether the file holds a quantized model, according to its notes."""
         return holds_eight_bits(self.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedCheckpoint(LocatedCheckpoint):
+    """A model, and where it comes from.
+
+    Attributes
+    ----------
+    model : SegmentAnything
+        On the CPU, float32, in eval mode.
+    """
+
+    model: SegmentAnything = field(kw_only=True)
 
 
 def locate(
@@ -124,10 +118,7 @@ def locate(
         If the file is not available, not the published one, or not a weight file.
     """
     path = path_of(name_or_path, progress=progress)
-    try:
-        fingerprint = file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(sentence(error, f"{path} cannot be read")) from error
+    fingerprint = file_sha256(path)
     name = path.name
     if isinstance(name_or_path, str) and name_or_path in REGISTRY:
         name = REGISTRY[name_or_path].name
@@ -182,42 +173,7 @@ def load(
     located = source
     if not isinstance(located, LocatedCheckpoint):
         located = locate(located, progress=progress)
-    return LoadedCheckpoint(
-        read_model(located.path),
-        located.name,
-        located.path,
-        located.fingerprint,
-        located.notes,
-    )
-
-
-def save(
-    model: SegmentAnything,
-    path: str | Path,
-    metadata: Mapping[str, str] | None = None,
-    *,
-    half: bool = False,
-) -> None:
-    """Save a model so that official code can read it: flat, with the official tensor names.
-
-    Parameters
-    ----------
-    model : SegmentAnything
-        On any device, in any precision.
-    path : str or Path
-        Ending in .safetensors, .pth or .pt. An existing file is replaced when the new one is
-        complete.
-    metadata : mapping of str to str, optional
-        Notes for the header of a .safetensors file; .pth files have none.
-    half : bool
-        Save in 16 instead of 32 bits.
-
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be written, or weights are not finite.
-    """
-    write_model(model, Path(path).expanduser(), metadata, half=half)
+    return LoadedCheckpoint(**vars(located), model=read_model(located.path))
 
 
 def fetch(name: str, *, progress: Progress | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.checkpoints.identify import UNUSED
@@ -13,23 +14,38 @@ from napari_tinysam.errors import CheckpointError, sentence
 from napari_tinysam.files.atomic import unfinished
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from napari_tinysam.model import SegmentAnything
 
 
-def write_model(
+def save(
     model: SegmentAnything,
-    path: Path,
+    path: str | Path,
     metadata: Mapping[str, str] | None = None,
     *,
     half: bool = False,
 ) -> None:
-    """Write a model under the official tensor names; see `checkpoints.save`.
+    """Save a model so that official code can read it: flat, with the official tensor names.
 
     A quantized model keeps its 8 bits in a .safetensors file, and becomes floats in others.
+
+    Parameters
+    ----------
+    model : SegmentAnything
+        On any device, in any precision.
+    path : str or Path
+        Ending in .safetensors, .pth or .pt. An existing file is replaced when the new one is
+        complete.
+    metadata : mapping of str to str, optional
+        Notes for the header of a .safetensors file; .pth files have none.
+    half : bool
+        Save in 16 instead of 32 bits.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written, or weights are not finite.
     """
     import torch
     from safetensors import SafetensorError
@@ -37,6 +53,7 @@ def write_model(
 
     from napari_tinysam.model import to_official
 
+    path = Path(path).expanduser()
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise CheckpointError(
             f"Weights are saved as .safetensors or .pth, not as {path.name!r}."

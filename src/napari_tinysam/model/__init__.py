@@ -2,7 +2,7 @@
 
 from napari_tinysam.model.encoders import ENCODERS, Architecture
 from napari_tinysam.model.encoders.efficientnet import (
-    EFFICIENTNET_CONFIGS,
+    EFFICIENTNETS,
     EfficientNetEncoder,
 )
 from napari_tinysam.model.encoders.kind import EncoderKind, ImageFeatures
@@ -26,7 +26,7 @@ from napari_tinysam.model.object_head import (
 from napari_tinysam.model.sam import SegmentAnything
 
 __all__ = [
-    "EFFICIENTNET_CONFIGS",
+    "EFFICIENTNETS",
     "ENCODERS",
     "OBJECT_MAPS",
     "TINY_VIT_CONFIGS",

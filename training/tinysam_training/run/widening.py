@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_tinysam.errors import DataError
-from napari_tinysam.model import EFFICIENTNET_CONFIGS, SegmentAnything
+from napari_tinysam.model import EFFICIENTNETS, SegmentAnything
 from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def widened(model: SegmentAnything, architecture: Architecture) -> SegmentAnythi
     DataError
         If that encoder cannot be made of the model's.
     """
-    if EFFICIENTNET_CONFIGS.keys() & {model.architecture, architecture}:
+    if EFFICIENTNETS.keys() & {model.architecture, architecture}:
         raise DataError(
             f"A {architecture} encoder cannot be made of a {model.architecture} one: an "
             "EfficientNet is not widened. Begin with its own weights, or with ImageNet's."

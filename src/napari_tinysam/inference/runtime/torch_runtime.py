@@ -17,7 +17,7 @@ from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.model import SegmentAnything
+    from napari_tinysam.model import ImageFeatures, SegmentAnything
 
 #: Prompt sets decoded at once. Larger batches are slower per prompt on a CPU, faster on a GPU.
 _CPU_BATCH = 2
@@ -137,19 +137,8 @@ class TorchRuntime:
     def encode(self, rgb: npt.NDArray[np.uint8]) -> TorchFeatures:
         """Embed a resized image, (h, w, 3) uint8; see `Runtime.encode`."""
         with torch.inference_mode():
-            # (h, w, 3) → (1, 3, h, w)
-            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
-            model = self._model
-            frame = model.normalize_and_pad(image.to(self._device).float())
-            frame = frame.contiguous(memory_format=self._layout)
-            maps = None
-            with torch.autocast(
-                self._device.type, torch.bfloat16, enabled=self._bfloat16
-            ):
-                features = model.features(frame)
-                # Now: the details that it needs are larger than everything that is kept.
-                if self.has_object_head:
-                    maps = model.object_maps(features)[0].float().sigmoid()
+            # The maps now: the details that they need are larger than everything that is kept.
+            features, maps = self._features(rgb, self.image_size)
             embedding = features.embedding.float()
             details = [level.float() for level in features.details]
             side = self._decoder.prepare(embedding, details).halved()
@@ -159,19 +148,27 @@ class TorchRuntime:
         self, rgb: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.float32] | None:
         """Predict where objects are in a smaller image; see `Runtime.maps_of_half`."""
-        model = self._model
-        if not model.sees_halves:
+        if not self._model.sees_halves:
             return None
-        side = self.image_size // 2
         with torch.inference_mode():
-            image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
-            frame = model.normalize_and_pad(image.to(self._device).float())
-            frame = frame[..., :side, :side].contiguous(memory_format=self._layout)
-            with torch.autocast(
-                self._device.type, torch.bfloat16, enabled=self._bfloat16
-            ):
-                maps = model.object_maps(model.features(frame))[0].float().sigmoid()
+            maps = self._features(rgb, self.image_size // 2)[1]
+        assert maps is not None
         return np.asarray(maps.cpu().numpy(), np.float32)
+
+    def _features(
+        self, rgb: npt.NDArray[np.uint8], side: int
+    ) -> tuple[ImageFeatures, torch.Tensor | None]:
+        """Encode an image in a frame of a side, and predict (3, m, m) object maps."""
+        model = self._model
+        # (h, w, 3) → (1, 3, h, w)
+        image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
+        frame = model.normalize_and_pad(image.to(self._device).float())
+        frame = frame[..., :side, :side].contiguous(memory_format=self._layout)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            features = model.features(frame)
+            if not self.has_object_head:
+                return features, None
+            return features, model.object_maps(features)[0].float().sigmoid()
 
     def decode(
         self,

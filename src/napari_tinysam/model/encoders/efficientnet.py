@@ -11,7 +11,6 @@ No published checkpoint has this architecture, and official code cannot load it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,30 +35,16 @@ INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
 DETAIL_CHANNELS = (64, 32, 16)
 
 
-@dataclass(frozen=True)
-class EfficientNetConfig:
-    """Which body.
-
-    Attributes
-    ----------
-    builder : str
-        Name of timm's function that makes it.
-    widths : tuple of int
-        Channels at strides 2, 4, 8, 16 and 32.
-    """
-
-    builder: str
-    widths: tuple[int, int, int, int, int]
-
-
-EFFICIENTNET_CONFIGS: dict[str, EfficientNetConfig] = {
-    "efficientnet_lite0": EfficientNetConfig(
-        "tf_efficientnet_lite0", (16, 24, 40, 112, 320)
-    ),
-    "efficientnet_lite2": EfficientNetConfig(
-        "tf_efficientnet_lite2", (16, 24, 48, 120, 352)
-    ),
+#: Channels at strides 2, 4, 8, 16 and 32 of the body that timm's `tf_…` builds.
+EFFICIENTNETS: dict[str, tuple[int, int, int, int, int]] = {
+    "efficientnet_lite0": (16, 24, 40, 112, 320),
+    "efficientnet_lite2": (16, 24, 48, 120, 352),
 }
+
+
+def timm_body(name: str, **options: Any) -> Any:
+    """Build timm's module of an encoder in `EFFICIENTNETS`, with new weights."""
+    return getattr(efficientnet, f"tf_{name}")(pretrained=False, **options)
 
 
 class PaddedConv(Conv2dSame):
@@ -93,24 +78,23 @@ class EfficientNetEncoder(nn.Module):
 
     Parameters
     ----------
-    config : EfficientNetConfig
-        Which body.
+    name : str
+        Of the body, a key of `EFFICIENTNETS`.
     image_size : int
         Side of the square input, in pixels. Only a declaration: any multiple of 32 is accepted.
     """
 
-    def __init__(self, config: EfficientNetConfig, image_size: int) -> None:
+    def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
         self.img_size = image_size  # the name under which segment-anything looks for it
         self.detail_channels = DETAIL_CHANNELS
-        build: Any = getattr(efficientnet, config.builder)
-        self.efficientnet: Any = build(
-            pretrained=False, features_only=True, out_indices=(0, 1, 2, 3, 4)
+        self.efficientnet: Any = timm_body(
+            name, features_only=True, out_indices=(0, 1, 2, 3, 4)
         )
         for module in self.efficientnet.modules():
             if isinstance(module, Conv2dSame):
                 module.__class__ = PaddedConv  # a subclass without state of its own
-        at_2, at_4, at_8, at_16, at_32 = config.widths
+        at_2, at_4, at_8, at_16, at_32 = EFFICIENTNETS[name]
         self.from_32 = nn.Conv2d(at_32, EMBED_DIM, 1)
         self.from_16 = nn.Conv2d(at_16, EMBED_DIM, 1)
         self.neck = nn.Sequential(
@@ -210,13 +194,13 @@ def doubled(x: Tensor) -> Tensor:
 
 KINDS = {
     name: EncoderKind(
-        build=partial(EfficientNetEncoder, config),
+        build=partial(EfficientNetEncoder, name),
         # What the pyramid reads.
         widths={
             f"image_encoder.{layer}.weight": (1, width)
             for layer, width in zip(
                 (*(f"pyramid.{i}.from_fine" for i in (2, 1, 0)), "from_16", "from_32"),
-                config.widths,
+                widths,
                 strict=True,
             )
         },
@@ -225,5 +209,5 @@ KINDS = {
         any_size=True,
         epsilons={"image_encoder.efficientnet.": 1e-3},  # TensorFlow's
     )
-    for name, config in EFFICIENTNET_CONFIGS.items()
+    for name, widths in EFFICIENTNETS.items()
 }

@@ -89,28 +89,20 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
     details = isinstance(model.mask_decoder, DetailedMaskDecoder)
     side = model.image_size
     with torch.no_grad():
-        # Tracing computes the example, so a small one is faster.
-        traced = _EXAMPLE if model.encoder_kind.any_size else side
-        _write(
-            ImageSideGraph(model, decoder),
-            {
-                "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
-                "size": torch.tensor([traced, traced]),
-            },
-            {"image": [1, side, side, 3], "size": [2]},
-            folder / ENCODER,
-        )
+        images: list[tuple[nn.Module, int, str]] = [
+            (ImageSideGraph(model, decoder), side, ENCODER)
+        ]
         if model.sees_halves:
-            half = side // 2
-            traced = min(traced, half)
+            images.append((MapsGraph(model), side // 2, MAPS))
+        for graph, size, name in images:
+            # Tracing computes the example, so a small one is faster.
+            traced = min(_EXAMPLE, size) if model.encoder_kind.any_size else size
+            image = torch.zeros(1, traced, traced, 3, dtype=torch.uint8)
             _write(
-                MapsGraph(model),
-                {
-                    "image": torch.zeros(1, traced, traced, 3, dtype=torch.uint8),
-                    "size": torch.tensor([traced, traced]),
-                },
-                {"image": [1, half, half, 3], "size": [2]},
-                folder / MAPS,
+                graph,
+                {"image": image, "size": torch.tensor([traced, traced])},
+                {"image": [1, size, size, 3], "size": [2]},
+                folder / name,
             )
         # Numbers of places, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2

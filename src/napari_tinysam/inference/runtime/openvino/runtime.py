@@ -140,11 +140,7 @@ class OpenVinoRuntime:
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> OpenVinoFeatures:
         """Embed a resized image; see `Runtime.encode`."""
-        side = self.image_size
-        height, width = rgb.shape[:2]
-        padded = np.zeros((1, side, side, 3), np.uint8)
-        padded[0, :height, :width] = rgb
-        found = self._encoder([padded, np.array([height, width], np.int64)])
+        found = self._encoder(_padded(rgb, self.image_size))
         arrays: list[Any] = [np.array(each) for each in found]
         of_decoder, of_both = self._parts
         return OpenVinoFeatures(
@@ -165,12 +161,8 @@ class OpenVinoRuntime:
         """
         if not self._sees_halves:
             return None
-        side = self.image_size // 2
-        height, width = rgb.shape[:2]
-        padded = np.zeros((1, side, side, 3), np.uint8)
-        padded[0, :height, :width] = rgb
         graph = self._when_needed("maps", hint="LATENCY", exact=False)
-        (maps,) = graph([padded, np.array([height, width], np.int64)])
+        (maps,) = graph(_padded(rgb, self.image_size // 2))
         return np.array(maps)
 
     def decode(
@@ -255,6 +247,14 @@ class OpenVinoRuntime:
     def object_maps(self, features: OpenVinoFeatures) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
         return features.maps
+
+
+def _padded(rgb: npt.NDArray[np.uint8], side: int) -> list[Any]:
+    """Return what graphs read of an image: (1, side, side, 3) uint8, and its size in it."""
+    height, width = rgb.shape[:2]
+    padded = np.zeros((1, side, side, 3), np.uint8)
+    padded[0, :height, :width] = rgb
+    return [padded, np.array([height, width], np.int64)]
 
 
 _making_core = threading.Lock()
