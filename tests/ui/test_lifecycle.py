@@ -473,7 +473,7 @@ def test_closing_the_dock_says_what_is_not_saved(
 ) -> None:
     dock = open_dock(Image(blobs, name="cells"))
     told: list[str] = []
-    monkeypatch.setattr(dock.session, "_notify", lambda level, text: told.append(text))
+    monkeypatch.setattr(dock.session, "say", lambda level, text: told.append(text))
     dock.session.click_at((100, 150))
     dock.until(dock.shows_preview)
     dock.session.commit()
