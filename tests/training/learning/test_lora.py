@@ -7,16 +7,12 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from efficient_models import efficient_model
 from napari_tinysam.model import SegmentAnything
 from napari_tinysam.model.encoders.efficientnet import PaddedConv
-from tinysam_training.learning.lora import (
-    LowRankConv,
-    LowRankLinear,
-    add_low_rank,
-    merge_low_rank,
-)
+from tinysam_training.learning.lora import LowRank, add_low_rank, merge_low_rank
 from tinysam_training.run.exporting import whole_model
 from training.small_runs import settle
 
@@ -65,7 +61,7 @@ def test_only_the_additions_learn(block: Block, x: torch.Tensor) -> None:
     add_low_rank(block, 2)
     trained = {n for n, p in block.named_parameters() if p.requires_grad}
     assert trained == {
-        f"{layer}.{part}"
+        f"{layer}.parametrizations.weight.0.{part}"
         for layer in ("inner.0", "inner.2", "out")
         for part in ("down", "up")
     }
@@ -74,7 +70,8 @@ def test_only_the_additions_learn(block: Block, x: torch.Tensor) -> None:
     assert not torch.allclose(block(x), answer)
     for name, value in block.named_parameters():
         if name not in trained:
-            assert torch.equal(value, before[name.replace(".linear.", ".")])
+            name = name.replace("parametrizations.weight.original", "weight")
+            assert torch.equal(value, before[name])
 
 
 def test_the_rank_is_that_of_the_change(block: Block, x: torch.Tensor) -> None:
@@ -95,7 +92,8 @@ def test_merged_it_does_the_same_under_the_old_names(
     learnt = block(x)
     assert merge_low_rank(block) is block
     assert list(block.state_dict()) == names
-    assert not any(isinstance(m, LowRankLinear) for m in block.modules())
+    assert not any(isinstance(m, LowRank) for m in block.modules())
+    assert type(block.out) is nn.Linear
     assert torch.allclose(block(x), learnt, atol=1e-5)
 
 
@@ -131,14 +129,14 @@ def test_the_state_is_restored_in_another_copy(block: Block, x: torch.Tensor) ->
     assert torch.equal(other(x), block(x))
 
 
-def test_alpha_scales_the_addition(x: torch.Tensor) -> None:
-    layers = [LowRankLinear(nn.Linear(6, 3), 2, alpha) for alpha in (None, 4.0, 8.0)]
-    for layer in layers[1:]:
-        layer.load_state_dict(layers[0].state_dict())
-    for layer in layers:
-        nn.init.ones_(layer.up)
-    base = layers[0].linear(x)
-    first, same, twice = (layer(x) - base for layer in layers)
+def test_alpha_scales_the_addition() -> None:
+    weight = nn.Linear(6, 3).weight
+    additions = [LowRank(weight, 2, alpha) for alpha in (None, 4.0, 8.0)]
+    for addition in additions[1:]:
+        addition.load_state_dict(additions[0].state_dict())
+    for addition in additions:
+        nn.init.ones_(addition.up)
+    first, same, twice = (addition(weight) - weight for addition in additions)
     assert torch.allclose(first, same)
     assert torch.allclose(2 * first, twice, atol=1e-5)
 
@@ -151,7 +149,7 @@ def test_a_whole_encoder_is_exported_as_if_nothing_had_been_added() -> None:
     names = list(model.state_dict())
     assert add_low_rank(model.image_encoder, 4) > 10
     for module in model.image_encoder.modules():
-        if isinstance(module, LowRankLinear):
+        if isinstance(module, LowRank):
             nn.init.normal_(module.up, std=0.02)
     image = torch.randn(1, 3, 64, 64)
     plain = whole_model(model)
@@ -160,7 +158,7 @@ def test_a_whole_encoder_is_exported_as_if_nothing_had_been_added() -> None:
         added, merged = model.image_encoder(image), plain.image_encoder(image)
     assert torch.allclose(added, merged, atol=1e-5 * float(added.abs().max()))
     # The model that is being trained is left as it is.
-    assert any(isinstance(m, LowRankLinear) for m in model.image_encoder.modules())
+    assert any(isinstance(m, LowRank) for m in model.image_encoder.modules())
 
 
 @pytest.mark.parametrize(
@@ -176,21 +174,16 @@ def test_a_convolution_learns_and_is_merged(conv: nn.Conv2d) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 12, 9, 11)
     before, weight = conv(x), conv.weight.clone()
-    added = LowRankConv(conv, 2)
-    assert torch.equal(added(x), before)
-    learn(added, x)
-    learnt = added(x)
+    conv.requires_grad_(False)
+    register_parametrization(conv, "weight", LowRank(conv.weight, 2))
+    assert torch.equal(conv(x), before)
+    learn(conv, x)
+    learnt = conv(x)
     assert not torch.allclose(learnt, before)
-    merged = added.merged()
-    assert merged is conv
-    torch.testing.assert_close(merged(x), learnt, rtol=1e-4, atol=1e-5)
-    change = (merged.weight - weight).flatten(1)
+    merge_low_rank(conv)
+    torch.testing.assert_close(conv(x), learnt, rtol=1e-4, atol=1e-5)
+    change = (conv.weight - weight).flatten(1)
     assert torch.linalg.matrix_rank(change, rtol=1e-4) == 2
-
-
-def test_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match="groups"):
-        LowRankConv(nn.Conv2d(4, 4, 3, groups=4), 2)
 
 
 def test_an_efficientnet_learns_in_its_convolutions() -> None:
@@ -205,13 +198,11 @@ def test_an_efficientnet_learns_in_its_convolutions() -> None:
     torch.testing.assert_close(encoder(frame), before)
     trained = {n for n, p in encoder.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * count
-    for name, module in encoder.named_modules():
-        if isinstance(module, LowRankConv):
-            assert module.conv.groups == 1
+    for module in encoder.modules():
         if isinstance(module, nn.Conv2d) and (
             module.groups > 1 or isinstance(module, PaddedConv)
         ):
-            assert not name.endswith(".conv")
+            assert not is_parametrized(module)
     total = sum(p.numel() for n, p in encoder.named_parameters() if n in trained)
     assert total < 0.15 * sum(p.numel() for p in encoder.parameters())
     learn(encoder, frame, steps=1)

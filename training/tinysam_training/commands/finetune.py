@@ -1,8 +1,7 @@
 """Fine-tuning for a lab's own images: a few annotated images, some minutes, one better model.
 
-Nobody has to write a recipe or to understand one. What is trained, and how, was chosen by comparing
-three ways on images of sets that the start had never seen; the table is in
-`training/papers/diary.md`.
+Users neither write nor read a recipe. `training/papers/diary.md` compares the three ways on images
+of sets that the start had never seen.
 """
 
 from __future__ import annotations
