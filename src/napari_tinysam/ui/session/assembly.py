@@ -323,7 +323,6 @@ class Assembly:
         if isinstance(layer, Image):
             self.auto.forget(layer)
             self.labelling.forget(layer)
-        self.layers_changed.emit()
 
     def _find_labels(self) -> None:
         if self.subject.image is not None:

@@ -53,8 +53,8 @@ class Following:
     on_layer, on_layer_removed : callable
         Called with a layer, not an image, that came; with any that went.
     on_listed, on_active, on_moved : callable
-        Layers were renamed or reordered; another layer or tool is active; the image has another
-        place.
+        Layers went, or were renamed or reordered; another layer or tool is active; the image has
+        another place.
     on_data : callable
         Called with an image that has other data.
     """
@@ -158,6 +158,8 @@ class Following:
         if layer is self._subject.image:
             images = self.images()
             self.set_image(images[-1] if images else None)
+        else:
+            self._on_listed()
 
     def _data_changed(self, image: Image) -> None:
         if image in self._subject.memory.states:
