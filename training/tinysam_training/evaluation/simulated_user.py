@@ -277,13 +277,15 @@ def next_click(
     (int, int, int) or None
         x, y in pixels of the image, and 1 (missed) or 0 (too much); None where nothing is wrong.
     """
-    window = bounding_slices((true, found))
-    ours, theirs = (_cut(mask, window) for mask in (true, found))
+    rows, columns = bounding_slices((true, found))
+    y0, x0 = rows.start, columns.start
+    size = (rows.stop - y0, columns.stop - x0)
+    ours, theirs = (mask.moved(-y0, -x0, size).to_full() for mask in (true, found))
     best: tuple[float, int, int, int] | None = None
     for wrong, label in ((ours & ~theirs, POSITIVE), (theirs & ~ours, NEGATIVE)):
         # Beyond the image nothing belongs to the object: its pixels there are at a border.
         depth = ndi.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
-        for x, y in clicked.astype(int) - (window[1].start, window[0].start):
+        for x, y in clicked.astype(int) - (x0, y0):
             if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]:
                 depth[y, x] = 0
         if not depth.any():
@@ -291,20 +293,5 @@ def next_click(
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         deepest = float(depth[row, column])
         if best is None or deepest > best[0]:
-            best = (
-                deepest,
-                int(column) + window[1].start,
-                int(row) + window[0].start,
-                label,
-            )
+            best = (deepest, int(column) + x0, int(row) + y0, label)
     return None if best is None else best[1:]
-
-
-def _cut(mask: BoxedMask, window: tuple[slice, slice]) -> npt.NDArray[np.bool_]:
-    """Return the pixels of a mask in a part of the image that holds it all."""
-    part = np.zeros([side.stop - side.start for side in window], bool)
-    if mask.mask.size:
-        y0, x0 = mask.y0 - window[0].start, mask.x0 - window[1].start
-        height, width = mask.mask.shape
-        part[y0 : y0 + height, x0 : x0 + width] = mask.mask
-    return part
