@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-import zarr
+from safetensors.torch import load_file, save
 from torch.utils.data import DataLoader, Dataset
-from zarr.storage import LocalStore
 
 from napari_tinysam.errors import DataError
 from tinysam_training.data.frame_batches import EmbeddedFrame
@@ -69,11 +68,6 @@ def contents(cache: EmbeddingCache) -> dict[str, bytes]:
     }
 
 
-def chunk(cache: EmbeddingCache, key: str) -> Path:
-    (file,) = (p for p in (cache.folder / key / "c").rglob("*") if p.is_file())
-    return file
-
-
 # ------------------------------------------------------------------------- one entry
 
 
@@ -95,12 +89,12 @@ def test_what_is_put_is_what_one_gets(cache: EmbeddingCache) -> None:
     assert torch.equal(again, embedding.half())
 
 
-def test_the_folder_is_a_zarr_group(cache: EmbeddingCache) -> None:
+def test_an_entry_is_a_safetensors_file(cache: EmbeddingCache) -> None:
     cache.put("a" * 40, torch.ones(256, CELLS, CELLS))
-    group = zarr.open_group(cache.folder, mode="r", zarr_format=3)
-    (array,) = group.array_values()
-    assert array.dtype == np.float16
-    assert array.chunks == array.shape == (256, CELLS, CELLS)
+    (file,) = cache.folder.iterdir()
+    embedding = load_file(file)["embedding"]
+    assert embedding.dtype == torch.float16
+    assert embedding.shape == (256, CELLS, CELLS)
 
 
 def test_values_beyond_float16_are_clipped(cache: EmbeddingCache) -> None:
@@ -134,9 +128,9 @@ def test_the_key_is_of_image_turn_teacher_and_preprocessing(
     assert key(rgb, "identity", "teacher") not in keys
 
 
-def flip_a_bit(file: Path, folder: Path) -> None:
+def flip_a_bit(file: Path, place: int | None = None) -> None:
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
+    content[len(content) // 2 if place is None else place] ^= 4
     file.write_bytes(content)
 
 
@@ -144,22 +138,32 @@ def flip_a_bit(file: Path, folder: Path) -> None:
     "damage",
     [
         flip_a_bit,
-        lambda file, folder: file.write_bytes(file.read_bytes()[:100]),
-        lambda file, folder: file.write_bytes(b""),
-        lambda file, folder: file.unlink(),
-        lambda file, folder: (folder / "zarr.json").unlink(),
-        lambda file, folder: (folder / "zarr.json").write_text('{"zarr_f'),
-        lambda file, folder: (folder / "zarr.json").write_text("{}"),
+        lambda file: flip_a_bit(file, 0),
+        lambda file: flip_a_bit(file, 12),
+        lambda file: file.write_bytes(file.read_bytes()[:1000]),
+        lambda file: file.write_bytes(file.read_bytes()[:20]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(save({})),
     ],
-    ids=["bit", "cut off", "empty", "no chunk", "no header", "half header", "{}"],
+    ids=[
+        "bit",
+        "length of the header",
+        "header",
+        "cut off",
+        "half a header",
+        "empty",
+        "gone",
+        "no tensors",
+    ],
 )
 def test_a_damaged_entry_counts_as_missing_and_is_replaced(
-    cache: EmbeddingCache, damage: Callable[[Path, Path], object]
+    cache: EmbeddingCache, damage: Callable[[Path], object]
 ) -> None:
     images, teacher = [labelled(0), labelled(1)], StubTeacher()
     frames = cache.precompute(images, teacher)
     key = frames.keys[0, "identity"]
-    damage(chunk(cache, key), cache.folder / key)
+    damage(cache.folder / f"{key}.safetensors")
     assert cache.get(key) is None
     with pytest.raises(DataError, match="missing or damaged"):
         frames(EmbeddedFrame(0, "identity"))
@@ -169,7 +173,7 @@ def test_a_damaged_entry_counts_as_missing_and_is_replaced(
     assert torch.equal(
         frames(EmbeddedFrame(0, "identity")), embedding_of(images[0].rgb)
     )
-    assert len(list(cache.folder.iterdir())) == 3  # the group's header and two entries
+    assert len(list(cache.folder.iterdir())) == 2
 
 
 def test_an_entry_that_is_there_is_left_alone(cache: EmbeddingCache) -> None:
@@ -254,18 +258,18 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from test_embedding_cache import StubTeacher, labelled
 from tinysam_training.distill.embedding_cache import EmbeddingCache
-from zarr.storage import LocalStore
 
 cache, way = EmbeddingCache(sys.argv[1]), sys.argv[2]
 images = [labelled(number) for number in range(6)]
 if way == "killed":
-    set_, written = LocalStore.set, []
-    async def set_and_die(self, name, value):
-        await set_(self, name, value)
-        written.append(name)
-        if len(written) == 7:  # the header of the fourth entry, without its values
+    write, written = Path.write_bytes, []
+    def write_or_die(self, content):
+        written.append(self)
+        if len(written) == 4:  # half of the fourth entry
+            write(self, content[:2000])
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    LocalStore.set = set_and_die
+        return write(self, content)
+    Path.write_bytes = write_or_die
     cache.precompute(images, StubTeacher())
 else:
     Path(sys.argv[1], "ready").touch()
@@ -287,7 +291,7 @@ def test_a_killed_computation_is_continued(cache: EmbeddingCache) -> None:
     assert child.wait(timeout=300) < 0 or os.name != "posix"
     assert len(cache) == 3
     (unfinished,) = cache.folder.glob(".tinysam-*")
-    assert (unfinished / "zarr.json").exists()
+    assert unfinished.stat().st_size == 2000
     teacher = StubTeacher()
     frames = cache.precompute(images, teacher)
     assert frames.computed == 3
@@ -331,19 +335,13 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     images = [labelled(number) for number in range(4)]
     cache.precompute(images[:2], StubTeacher())
     before = contents(cache)
-    write = LocalStore.set
 
-    async def fill_up(self: LocalStore, name: str, value: object) -> None:
-        if name.endswith("zarr.json"):
-            await write(self, name, value)  # type: ignore[arg-type]
-            return
-        half = Path(self.root, name)
-        half.parent.mkdir(parents=True)
-        half.write_bytes(b"half")
+    def fill_up(self: Path, content: bytes) -> int:
+        self.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "set", fill_up)
+        patch.setattr(Path, "write_bytes", fill_up)
         with pytest.raises(DataError, match="No space left on device") as caught:
             cache.precompute(images, StubTeacher())
     assert "the 2 that are there stay usable" in str(caught.value)

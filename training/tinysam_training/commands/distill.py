@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import DetailedMaskDecoder
 from tinysam_training.data.frame_batches import FrameBatches
+from tinysam_training.distill.embedding_cache import EmbeddingCache
 from tinysam_training.distill.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ def embedded_batches(
     map_stride: int,
 ) -> FrameBatches:
     """Embed all frames, and give windows of them; the teacher drops its encoder afterwards."""
-    from tinysam_training.distill.embedding_cache import EmbeddingCache  # and zarr
-
     turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
     cache = EmbeddingCache(out / recipe.teacher.cache)
     say(

@@ -1,27 +1,27 @@
 """Teacher embeddings on disk, computed once and read at random while training.
 
-The folder is a zarr group (format 3) with one array of one chunk for each embedding, named by a
-hash of all that it depends on. An array gets its name by a rename after it was written whole, so an
-entry is there or it is not, whatever is interrupted and however many processes write. A checksum
-tells entries that were damaged later; they count as missing.
+The folder holds a safetensors file for each embedding, named by a hash of all that it depends on.
+A file gets its name by a rename after it was written whole, so an entry is there or it is not, even
+if processes are killed or several write at once. A checksum reveals entries that were damaged
+later; they count as missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-import zarr
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
-from zarr.codecs import Crc32cCodec
 
 from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.atomic import remove_abandoned, unfinished
@@ -42,7 +42,7 @@ PREPROCESSING = 1
 #: Space that the embedding of one image takes: 2.1 MB for (256, 64, 64) float16.
 EMBEDDING_BYTES = EMBED_DIM * (FRAME // CELL) ** 2 * 2
 
-_KEY = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"[0-9a-f]{40}\.safetensors")
 
 # Writing one entry takes far less than this; what is older (seconds) was left by a killed process.
 _ABANDONED_AFTER = 600.0
@@ -81,13 +81,8 @@ class EmbeddingCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
-        root = self.folder / "zarr.json"
-        group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not root.exists():
-                with unfinished(root) as temporary:
-                    temporary.write_text(json.dumps(group), "utf-8")
         except OSError as error:
             what = f"Embeddings cannot be stored in {self.folder}"
             raise DataError(sentence(error, what)) from error
@@ -122,10 +117,7 @@ class EmbeddingCache:
     @property
     def nbytes(self) -> int:
         """Bytes on disk of all embeddings."""
-        files = (
-            path for name in self._names() for path in (self.folder / name).rglob("*")
-        )
-        return sum(path.stat().st_size for path in files if path.is_file())
+        return sum((self.folder / name).stat().st_size for name in self._names())
 
     def get(self, key: str) -> Tensor | None:
         """Read an embedding.
@@ -141,15 +133,11 @@ class EmbeddingCache:
             (256, g, g) float16, writable; None if it is not there or was damaged.
         """
         try:
-            array = zarr.open_array(self.folder / key, mode="r")
-            values = np.asarray(array[...], np.float16)
-        # zarr raises any of these for files that are missing, cut off or changed.
-        except (OSError, ValueError, KeyError, TypeError):
+            found = load(self._file(key).read_bytes())
+            embedding, checksum = found["embedding"], int(found["checksum"])
+        except (OSError, SafetensorError, KeyError):  # missing, cut off or changed
             return None
-        # NaN is what zarr gives where the chunk's file is missing.
-        if values.ndim != 3 or not np.isfinite(values).all():
-            return None
-        return torch.from_numpy(values)
+        return embedding if _checksum(embedding) == checksum else None
 
     def put(self, key: str, embedding: Tensor) -> None:
         """Store an embedding; one that is there already and whole is left alone.
@@ -168,28 +156,18 @@ class EmbeddingCache:
             not numbers. What was stored before stays as it was.
         """
         clipped = embedding.detach().float().clamp(-_HALF_LIMIT, _HALF_LIMIT)
-        values = clipped.half().cpu().numpy()
-        if values.ndim != 3 or not np.isfinite(values).all():
+        values = clipped.half().cpu().contiguous()
+        if values.ndim != 3 or not values.isfinite().all():
             raise DataError(
                 "Only embeddings of shape (channels, height, width) and of finite "
                 "numbers can be stored."
             )
-
-        def is_whole(_: Path) -> bool:
-            return self.get(key) is not None
-
+        if self.get(key) is not None:
+            return
+        content = {"embedding": values, "checksum": torch.tensor(_checksum(values))}
         try:
-            with unfinished(self.folder / key, is_whole) as temporary:
-                array = zarr.create_array(
-                    temporary,
-                    shape=values.shape,
-                    chunks=values.shape,
-                    dtype="float16",
-                    fill_value=np.nan,
-                    filters=None,
-                    compressors=Crc32cCodec(),  # a checksum; noise does not compress
-                )
-                array[...] = values
+            with unfinished(self._file(key)) as temporary:
+                temporary.write_bytes(save(content))
         except OSError as error:
             reason = sentence(error, f"Embeddings cannot be stored in {self.folder}")
             raise DataError(
@@ -273,9 +251,12 @@ class EmbeddingCache:
                 progress(total, total)
         return CachedFrames(self, keys, computed)
 
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
     def _names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if _KEY.fullmatch(name)]
+            return [name for name in os.listdir(self.folder) if _NAME.fullmatch(name)]
         except FileNotFoundError:
             return []
 
@@ -291,6 +272,10 @@ class EmbeddingCache:
                 f"{total} embeddings need {_in_words(needed)} more in {self.folder}, "
                 f"where {_in_words(free)} are free."
             )
+
+
+def _checksum(embedding: Tensor) -> int:
+    return zlib.crc32(embedding.numpy().data)
 
 
 def _in_words(size: int) -> str:
