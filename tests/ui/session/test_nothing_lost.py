@@ -167,7 +167,7 @@ def test_an_accepted_proposal_takes_what_is_free_or_replaces(
     assert plane is not None
     target.preserve_labels = preserve
     mask = BoxedMask(np.ones((7, 7), bool), 1, 1, (40, 40))
-    assert desk.session.paste(plane, [mask]) is not None
+    assert desk.session._parts.labelling.paste(plane, [mask]) is not None
     found = np.asarray(target.data)
     assert np.count_nonzero(found == 4) == left
     assert np.count_nonzero(found == 5) == 49 - left
