@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import NEGATIVE, POSITIVE, Prompts
 from papers.robustness_sheets import STREAM
-from tinysam_training.evaluation.evaluate import tight_boxes
+from tinysam_training.evaluation.boxes import tight_boxes
 from tinysam_training.evaluation.simulated_user import answer_boxes, judged
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import THRESHOLDS, MatchCounts, object_overlaps
 from napari_tinysam.objects.maps import boundary_distance, centre_distance
 from tinysam_training.data import ImageEntry, LabelledImage
+from tinysam_training.evaluation.boxes import tight_boxes
 from tinysam_training.evaluation.evaluate import (
     Evaluation,
     EvaluationSettings,
@@ -33,7 +34,6 @@ from tinysam_training.evaluation.evaluate import (
     evaluate,
     evaluate_image,
     figure_names,
-    tight_boxes,
 )
 from tinysam_training.evaluation.point_protocol import point_curve
 from tinysam_training.evaluation.report import (

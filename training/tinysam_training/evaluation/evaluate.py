@@ -27,6 +27,7 @@ from napari_tinysam.metrics import (
     object_overlaps,
 )
 from napari_tinysam.objects.finding import segment_objects
+from tinysam_training.evaluation.boxes import loose_boxes, tight_boxes
 from tinysam_training.evaluation.simulated_user import (
     Answer,
     ClickTrace,
@@ -262,7 +263,7 @@ def evaluate_image(
         prompted = _prompted(predictor, embedding, truth, settings)
         figures.update(_prompted_figures(prompted))
         if settings.loose_margin:
-            wide = _loose_boxes(prompted.boxes, settings.loose_margin, truth[0].shape)
+            wide = loose_boxes(prompted.boxes, settings.loose_margin, truth[0].shape)
             found = answer_boxes(
                 predictor, embedding, wide, truth, drop_specks=settings.drop_specks
             )
@@ -344,28 +345,6 @@ def _prompted(
         predictor, embedding, boxes, truth, drop_specks=settings.drop_specks
     )
     return Prompted(truth, boxes, by_box, clicks)
-
-
-def tight_boxes(truth: Sequence[BoxedMask]) -> npt.NDArray[np.float32]:
-    """(N, 4) float32 (x0, y0, x1, y1): centres of the first and the last pixels of objects."""
-    boxes = []
-    for mask in truth:
-        height, width = mask.mask.shape
-        boxes.append((mask.x0, mask.y0, mask.x0 + width - 1, mask.y0 + height - 1))
-    return np.array(boxes, np.float32)
-
-
-def _loose_boxes(
-    boxes: npt.NDArray[np.float32], margin: float, shape: tuple[int, int]
-) -> npt.NDArray[np.float32]:
-    """Boxes drawn with less care, as far as the image goes."""
-    wider = margin * (boxes[:, 2:] - boxes[:, :2] + 1)
-    last = np.array([shape[1] - 1, shape[0] - 1], np.float32)
-    corners = [
-        np.maximum(boxes[:, :2] - wider, 0),
-        np.minimum(boxes[:, 2:] + wider, last),
-    ]
-    return np.concatenate(corners, axis=1).astype(np.float32)
 
 
 def _prompted_figures(prompted: Prompted) -> dict[str, float | None]:

@@ -110,9 +110,7 @@ def find_pairs(
     found = FoundEntries()
     _add_sets(found, root, wanted, dataset, Annotation(complete), 0)
     if not found and not found.findings:
-        what = (
-            "images with labels" if split is None else f"a folder {split!r} with images"
-        )
+        what = f"a folder {split!r} with images" if split else "images with labels"
         raise DataError(f"{root} does not hold {what}.")
     return found
 
@@ -285,18 +283,15 @@ def _entries(match: _Matched) -> FoundEntries:
         [match.image.key, *(one.key for one in match.labels)],
         match.annotation,
     )
+    counts = _label_counts(match)
+    lengths, channel = _image_planes(match, counts)
     read = partial(
         read_pair,
         match.image,
         match.labels,
         dataset=match.dataset,
-        annotation=match.annotation,
+        annotation=replace(match.annotation, channel=channel),
     )
-    counts = _label_counts(match)
-    lengths, channel = _image_planes(match, counts)
-    if channel != match.annotation.channel:
-        annotation = replace(match.annotation, channel=channel)
-        read = partial(read, annotation=annotation)
     found = FoundEntries()
     for plane in itertools.product(*map(range, counts)):
         name = plane_name(match.name, plane)
@@ -345,9 +340,8 @@ def _image_planes(
         size = tuple(labels.shape[labels.axes.index(axis)] for axis in "YX")
         _axes(match.name, shape, (*counts, *size))
         return counts, channel
-    if not _may_be_stack(image.path):
-        axes, shape = "YX", ()
-    else:
+    axes, shape = "YX", ()
+    if _may_be_stack(image.path):
         stack = _opened(image.path)
         axes, shape = stack.axes, stack.shape
     planes = [(a, n) for a, n in zip(axes, shape, strict=False) if a not in "YXSC"]
