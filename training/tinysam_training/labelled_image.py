@@ -26,7 +26,7 @@ _SHORT_TABLE = 2**16
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image with its objects, and what is computed from them once.
+    """One image with its objects, and maps that are computed from them once.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class ImageStore:
         return (self[number] for number in range(len(self)))
 
     def read_once(self) -> Iterator[LabelledImage]:
-        """Give each image, for those who need it once: what is read for it is not kept."""
+        """Give each image without keeping it, for callers that need it once."""
         for number, entry in enumerate(self.entries):
             yield self._kept[number] if number in self._kept else entry.read()
 
@@ -282,7 +282,7 @@ def _whole_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise DataError(f"labels are whole numbers, not values of type {labels.dtype}.")
     # Beyond 2^53 float64 skips whole numbers.
     if not np.isfinite(labels).all() or np.abs(labels.astype(float)).max() > 2**53:
-        raise DataError("some labels are not finite, or too great for what they are.")
+        raise DataError("some labels are not finite, or too large.")
     whole = labels.astype(np.int64)
     if (whole != labels).any():
         first = float(labels[whole != labels].flat[0])

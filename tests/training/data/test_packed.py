@@ -76,11 +76,11 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
 
 
 def test_what_is_no_packed_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no packed set"):
+    with pytest.raises(DataError, match="not a packed set"):
         find_packed(tmp_path / "none.zip")
     path = tmp_path / "text.zip"
     path.write_text("text")
-    with pytest.raises(DataError, match="no packed set"):
+    with pytest.raises(DataError, match="not a packed set"):
         find_packed(path)
 
 

@@ -442,7 +442,7 @@ def test_labels_that_lost_something_are_refused(tmp_path, kind):
     if kind == "webp without loss":
         np.testing.assert_array_equal(read_label_plane(path), values)
         return
-    with pytest.raises(DataError, match="whose compression changes the numbers"):
+    with pytest.raises(DataError, match="whose compression changes labels"):
         read_label_plane(path)
 
 

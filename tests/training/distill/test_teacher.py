@@ -105,7 +105,7 @@ def test_large_values_are_clipped_and_others_refused(teacher: Teacher) -> None:
     assert embedding[0, 1].unique().tolist() == [-65504.0]
     with torch.no_grad():
         norm.bias[0] = torch.nan
-    with pytest.raises(DataError, match="small gives values that are not numbers"):
+    with pytest.raises(DataError, match="small predicts values that are not finite"):
         teacher.embed([image(64, 64)])
 
 

@@ -77,7 +77,7 @@ def test_other_weights_are_refused(
     monkeypatch.syspath_prepend(tmp_path)
     model = new_model("efficientnet_lite0")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(DataError, match=r"\.pth holds other weights"):
+    with pytest.raises(DataError, match=r"\.pth does not hold the expected weights"):
         begin_with_imagenet(model)
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
-from napari_tinysam.model import SegmentAnything
-from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS, TinyVitConfig
+from napari_tinysam.model import ENCODERS, TINY_VIT_CONFIGS, SegmentAnything
+from napari_tinysam.model.encoders.tiny_vit import TinyVitConfig, TinyVitEncoder
 from tinysam_training.run.starting import new_model, starting_model
 from tinysam_training.run.widening import widened
 
@@ -18,11 +20,14 @@ from tinysam_training.run.widening import widened
 @pytest.fixture
 def twice(monkeypatch: pytest.MonkeyPatch) -> str:
     """A body in which every channel of "tiny_vit_2m" is there exactly twice."""
-    monkeypatch.setitem(
-        TINY_VIT_CONFIGS,
-        "tiny_vit_twice",
-        TinyVitConfig((64, 128, 256, 384), (2, 4, 8, 12), (2, 2, 4, 2)),
+    config = TinyVitConfig((64, 128, 256, 384), (2, 4, 8, 12), (2, 2, 4, 2))
+    kind = replace(
+        ENCODERS["tiny_vit_2m"],
+        build=partial(TinyVitEncoder, config),
+        detail_channels=config.detail_channels,
     )
+    monkeypatch.setitem(TINY_VIT_CONFIGS, "tiny_vit_twice", config)
+    monkeypatch.setitem(ENCODERS, "tiny_vit_twice", kind)
     return "tiny_vit_twice"
 
 
@@ -83,7 +88,7 @@ def test_published_widths_keep_most_of_it() -> None:
 
 @pytest.mark.parametrize("architecture", ["tiny_vit_2m", "vit_b"])
 def test_other_bodies_are_refused(architecture: str) -> None:
-    with pytest.raises(DataError, match="cannot be made of a tiny_vit one"):
+    with pytest.raises(DataError, match="cannot be made from a tiny_vit one"):
         widened(SegmentAnything("tiny_vit", 64), architecture)  # type: ignore[arg-type]
 
 

@@ -87,7 +87,7 @@ def confidence(
 def spared(
     images: Sequence[CalibrationImage], search: SearchSettings, labels: LabelSettings
 ) -> tuple[SearchSettings, float, float]:
-    """Find what the hierarchical search may leave out, by taking it from the dense result.
+    """Find the points that the hierarchical search may leave out, from the dense result alone.
 
     Parameters
     ----------

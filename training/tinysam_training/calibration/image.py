@@ -1,4 +1,4 @@
-"""An image to calibrate with: what is true, and all that a model says about it."""
+"""An image to calibrate with: its true objects, and all predictions for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORTH = 0.002
 
 @dataclass(eq=False)
 class CalibrationImage:
-    """One image, and what the model says about it.
+    """One image and the model's predictions.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class CalibrationImage:
 
     @classmethod
     def seen_by(cls, predictor: Predictor, image: LabelledImage) -> CalibrationImage:
-        """Encode an image and keep what the object head says.
+        """Encode an image and keep the object maps.
 
         Parameters
         ----------

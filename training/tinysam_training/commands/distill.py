@@ -53,7 +53,7 @@ def embedded_batches(
     cache = EmbeddingCache(out / recipe.teacher.cache)
     say(
         f"The teacher {teacher.name} embeds {len(sources.weights)} images in "
-        f"{len(turns)} turns; what is stored already is not embedded again."
+        f"{len(turns)} turns; stored embeddings are not computed again."
     )
     frames = cache.precompute(sources.images, teacher, turns)
     fabric.barrier()

@@ -242,7 +242,7 @@ def finetune(
             device=fabric.device,
             map_stride=start.map_stride,
         )
-    # What is left of the time is for training.
+    # The rest of the time is for training.
     left = settings.minutes - reserve - (clock() - begun) / 60
     recipe = finetune_recipe(settings, left)
     batches.recipe = recipe

@@ -146,7 +146,7 @@ def run_recipe(
         say(f"Going on after step {training.steps}.")
     outcome = training.run(max_minutes=max_minutes, on_step=on_step)
     if fabric.is_global_zero:
-        # What the last step left, too: without validation it is all there is.
+        # The last step too: without validation there is no best one.
         last = out / "last.safetensors"
         checkpoints.save(whole_model(training.average), last, notes)
     return outcome

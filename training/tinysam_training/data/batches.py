@@ -78,7 +78,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """A batch, and what is known about its windows beyond their pixels.
+    """A batch, and embeddings of its windows where they are known.
 
     Attributes
     ----------

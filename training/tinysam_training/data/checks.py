@@ -141,7 +141,7 @@ def _read(entry: ImageEntry) -> LabelledImage:
         raise
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {entry.name}.") from error
-    except Exception as error:  # a report says what is wrong, whatever it is
+    except Exception as error:  # the report shows every problem
         raise DataError(sentence(error, f"{entry.name} cannot be read")) from error
 
 

@@ -167,7 +167,7 @@ def read_dataset(
     for source in recipe.validation:
         validation += read_source(source, root)
     report = check_data(real, validation, progress=progress)
-    if made and not real:  # nothing real to train on, which is what was asked for
+    if made and not real:  # only synthetic images were asked for
         kept = tuple(one for one in report.findings if one.severity != "fatal")
         report = replace(report, findings=kept)
     usable = [*report.usable_train, *made]

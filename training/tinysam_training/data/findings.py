@@ -1,4 +1,4 @@
-"""What is said about training data, and lists of entries that carry it along."""
+"""Findings about training data, and lists of entries that carry them along."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 class FoundEntries(list[ImageEntry]):
-    """Entries, and what was found about files that did not become one.
+    """Entries, and findings about files that did not become one.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Random changes of intensities, for batches of windows on any device.
 
-What is changed, how often and how far is an `Augmentation`. Every choice comes from a numpy
+An `Augmentation` says what changes, how often and how far. Every choice comes from a numpy
 generator, one row of numbers a window; the noise itself from a torch generator on the device,
 seeded by the former. So a batch is the same every time on the same kind of device, on which exact
 resuming rests.

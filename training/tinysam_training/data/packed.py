@@ -168,5 +168,5 @@ def _index(path: Path) -> list[dict[str, Any]]:
         with zipfile.ZipFile(path) as file:
             found: list[dict[str, Any]] = json.loads(file.read(_INDEX))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no packed set of images.") from error
+        raise DataError(f"{path} is not a packed set of images.") from error
     return found

@@ -1,4 +1,4 @@
-"""What the check of training data says."""
+"""The report on training data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEADINGS: dict[Severity, str] = {
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """What is kept of an image after the check.
+    """The facts about an image that remain after the check.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, eq=False)
 class DataReport:
-    """Images that can be used, and what was found about the others.
+    """Usable images, and findings about the others.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What windows say about themselves: their objects, and what the model is to learn of them."""
+"""Targets of training: the objects of windows, their masks, boxes and object maps."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def object_targets(
 def object_maps_targets(
     window: Window, stride: int = LOGIT
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Compute what the object head is to say, and where that counts.
+    """Compute the targets of the object head, and their weights.
 
     Parameters
     ----------

@@ -261,7 +261,7 @@ class EmbeddingCache:
             return []
 
     def _check_space(self, total: int) -> None:
-        """Refuse at once what would fail after hours, as far as that can be known."""
+        """Refuse at once if the disk is too small, instead of failing after hours."""
         needed = max(0, total - len(self)) * EMBEDDING_BYTES
         try:
             free = shutil.disk_usage(self.folder).free

@@ -148,7 +148,7 @@ class Teacher:
         embedding: Tensor = model.image_encoder(torch.cat(frames)).float()
         if not bool(embedding.isfinite().all()):
             raise DataError(
-                f"The teacher {self.name} gives values that are not numbers."
+                f"The teacher {self.name} predicts values that are not finite."
             )
         return embedding.clamp(-_HALF_LIMIT, _HALF_LIMIT).half().cpu()
 

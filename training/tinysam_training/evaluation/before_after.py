@@ -114,7 +114,7 @@ def judge(
 
 
 def draw_comparison(comparison: Comparison, entries: Sequence[ImageEntry]) -> bytes:
-    """Draw the masks of one click, and what the models find by themselves, before and after.
+    """Draw the masks of one click and of auto-segmentation, before and after.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
 """How good a model is on labelled images: boxes, clicks, and all objects at once.
 
-It uses nothing but the public `Predictor` and `Segmentation`, which the dock's button and
-``napari-tinysam auto`` run too, so that every runtime and every checkpoint can be judged alike.
+It uses only the public `Predictor` and `Segmentation`, which the dock's button and
+``napari-tinysam auto`` run too, so every runtime and every checkpoint is judged alike.
 Masks are compared with the labels at the image's own resolution.
 
-What is measured of an image is a mean over its objects, and what is reported a mean over images: an
-image with a thousand nuclei says no more about a model than one with ten.
+Figures of an image are means over its objects, and reported figures are means over images: an image
+with a thousand nuclei counts no more than one with ten.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Prompted:
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """What was measured of one image.
+    """The figures of one image.
 
     Parameters
     ----------
@@ -370,7 +370,7 @@ def _prompted_figures(prompted: Prompted) -> dict[str, float | None]:
 def _counts(
     image: LabelledImage, found: npt.NDArray[np.int32]
 ) -> tuple[MatchCounts, ...]:
-    """Match with layer 0, which is what the object head learns too, at each threshold."""
+    """Match with layer 0, from which the object head learns, at each threshold."""
     true = image.labels[0]
     overlaps = object_overlaps(true, found, None if image.complete else true > 0)
     return tuple(overlaps.counts(threshold) for threshold in THRESHOLDS)

@@ -33,7 +33,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model answered to one prompt each of N objects, compared with the truth.
+    """The model's masks for one prompt each of N objects, compared with the truth.
 
     Parameters
     ----------

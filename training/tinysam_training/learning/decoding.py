@@ -37,7 +37,7 @@ USED_TOKENS = (0, 2, 3, 4)
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What the decoder says about N objects.
+    """The decoder's predictions for N objects.
 
     Attributes
     ----------

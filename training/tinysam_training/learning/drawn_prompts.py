@@ -125,7 +125,7 @@ class DrawnPrompts:
     def added(
         self, decoded: Decoded, masks: Tensor, rows: Tensor | None = None
     ) -> Decoded:
-        """Add the first guess to what the decoder says.
+        """Add the first guess to the decoder's logits.
 
         Parameters
         ----------

@@ -79,7 +79,7 @@ def add_low_rank(module: nn.Module, rank: int) -> int:
 
 
 def _gains_by_it(conv: nn.Conv2d, rank: int) -> bool:
-    """Whether an addition is possible, and smaller than what it is added to."""
+    """Whether an addition is possible, and smaller than the weight."""
     weight = conv.weight
     return (
         conv.groups == 1

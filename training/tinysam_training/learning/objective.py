@@ -1,4 +1,4 @@
-"""What is computed for one batch: student, teacher, prompts, losses.
+"""The losses of one batch: student, teacher, prompts.
 
 Every loss comes as a sum. The loop divides it by the count over all processes and accumulated
 batches, which follows from the data alone, so that the gradient is the same however the windows of
@@ -43,7 +43,7 @@ LOSSES = (
     "output",
 )
 
-#: What is only looked at: mean IoU of the best of three masks, and of the one with the best score.
+#: For the log only: mean IoU of the best of three masks, and of the one with the best score.
 FIGURES = ("iou_best", "iou_chosen")
 
 #: Logits of a mask prompt beyond this carry no more information.
@@ -165,7 +165,7 @@ class Objective(nn.Module):
         return found | self._prompted(batch, features, rounds, drawn, rng)
 
     def counts(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Count what the sums of a batch are means over, one number for each name.
+        """Count what the sums of a batch are divided by, one number for each name.
 
         Parameters
         ----------

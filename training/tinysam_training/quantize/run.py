@@ -37,7 +37,7 @@ DEAR = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A quantized model, and what it costs.
+    """A quantized model and its costs.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ def quantize(
     model : SegmentAnything
         On the CPU, with a TinyViT or EfficientNet encoder; it is not changed.
     entries : sequence of ImageEntry
-        What it is calibrated with; eight images are enough.
+        Calibration images; eight are enough.
     settings : ScaleSearch, optional
     seed : int
     report : callable
-        Called with what is being done, how much of it is, and how much there is.
+        Called with the name of the step, how much of it is done, and its total.
 
     Returns
     -------

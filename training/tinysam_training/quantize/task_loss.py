@@ -7,7 +7,7 @@ head is to keep its maps as well, whose KL is added.
 
 PTQ4ViT weighs the error of each output o of a layer with the gradient of that loss, Σ (g (o − ô))².
 But at ŷ = y every KL has its least value, and the gradient of the loss itself is 0: what remains is
-rounding noise. What is meant is the loss's second derivative, which for a KL is Fisher's
+rounding noise. Meant is the loss's second derivative, which for a KL is Fisher's
 information, E[g gᵀ] with g = ∂ −log p(y) / ∂o and y drawn from the model's own answers. So answers
 are drawn.
 """

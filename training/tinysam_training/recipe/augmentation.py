@@ -16,7 +16,7 @@ from tinysam_training.recipe.values import STRICT, Part, Range, SignedRange
 
 @dataclass(frozen=True, config=STRICT)
 class Augmentation:
-    """What is changed at random, how often and how far.
+    """Random changes, how often and how far.
 
     Probabilities are between 0 and 1; a probability of 0 switches a change off. Intensities are
     meant on a scale from 0 (black) to 1 (white).

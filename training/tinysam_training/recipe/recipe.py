@@ -40,7 +40,7 @@ class Recipe:
     name : str
         For messages and the model's metadata.
     data, validation : tuple of DataSource
-        What is trained on, and what it is judged on.
+        Sources of training and of validation images.
     model, teacher, losses, prompts, augmentation, optimizer, judging
         See the classes.
     stages : tuple of Stage

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def whole_model(model: SegmentAnything) -> SegmentAnything:
-    """Copy a model with what was added to its layers merged into them, on the CPU.
+    """Copy a model to the CPU, with low-rank additions merged into its layers.
 
     Parameters
     ----------

@@ -97,8 +97,8 @@ class RunFolder:
         before = self.path / "recipe.yaml"
         if resume and before.exists() and before.read_text("utf-8") != described:
             raise DataError(
-                f"{self.path} holds a run of another recipe; a run goes on only with its "
-                "own. Choose another folder."
+                f"{self.path} holds a run of another recipe, which cannot continue with this "
+                "one. Choose another folder."
             )
         record = self.path / "run.json"
         if resume and record.exists():
@@ -177,7 +177,7 @@ class RunFolder:
                     self._board.add_scalar(f"{group}/{name}", value, int(row["step"]))
 
     def cut_logs(self, step: int) -> None:
-        """Drop rows after a step: what was logged after the checkpoint is done again."""
+        """Drop rows after a step: steps after the checkpoint are done again."""
         for name in ("log.csv", "validation.csv"):
             path = self.path / name
             if self.writes and path.exists():
@@ -217,7 +217,7 @@ class RunFolder:
             )
         except Exception as error:  # a damaged file raises whatever it ran into
             raise DataError(
-                f"{self.checkpoint} is damaged; delete it to begin anew."
+                f"{self.checkpoint} is damaged; delete it to start again."
             ) from error
         return state
 

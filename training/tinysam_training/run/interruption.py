@@ -50,9 +50,9 @@ class Interruption:
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Do the block as a whole: what comes meanwhile, comes after it.
+        """Finish the block first: a request that comes meanwhile takes effect after it.
 
-        Where the block fails, its error is what is reported, and the request is forgotten: the
+        If the block fails, its error is reported and the request is forgotten: the
         error ends the run too.
         """
         self._held += 1

@@ -299,7 +299,7 @@ class Training:
             self._skipped += 1
             if self._skipped > PATIENCE:
                 raise TinySAMError(
-                    self._explained("The losses are no numbers any more")
+                    self._explained("The losses are not finite any more")
                 )
         else:
             self._skipped = 0
@@ -412,7 +412,7 @@ class Training:
     def _save_if_possible(self) -> None:
         if self._half_done:  # only the checkpoint before this step can go on
             return
-        with suppress(Exception):  # what ended the run is what is reported
+        with suppress(Exception):  # the error that ended the run is reported
             self.save()
 
     def _explained(self, reason: str) -> str:

@@ -214,7 +214,7 @@ def _give_head(model: SegmentAnything, details: bool | None) -> None:
         return  # it always sees them
     if details and not has_details(model.architecture):
         raise DataError(
-            f"A {model.architecture} encoder has no details for its object head to see; "
+            f"A {model.architecture} encoder has no finer features for its object head; "
             "leave `model.details` out."
         )
     model.object_head = model.new_object_head(details).train(model.training)

@@ -48,8 +48,8 @@ def widened(model: SegmentAnything, architecture: Architecture) -> SegmentAnythi
     """
     if EFFICIENTNETS.keys() & {model.architecture, architecture}:
         raise DataError(
-            f"A {architecture} encoder cannot be made of a {model.architecture} one: an "
-            "EfficientNet is not widened. Begin with its own weights, or with ImageNet's."
+            f"A {architecture} encoder cannot be made from a {model.architecture} one: an "
+            "EfficientNet cannot be widened. Start from its own weights, or from ImageNet's."
         )
     narrow, wide = (
         TINY_VIT_CONFIGS.get(name) for name in (model.architecture, architecture)
@@ -63,7 +63,7 @@ def widened(model: SegmentAnything, architecture: Architecture) -> SegmentAnythi
     )
     if not fits:
         raise DataError(
-            f"A {architecture} encoder cannot be made of a {model.architecture} one: it must be "
+            f"A {architecture} encoder cannot be made from a {model.architecture} one: it must be "
             "a TinyViT with as many blocks, and nowhere narrower."
         )
     head = model.object_head

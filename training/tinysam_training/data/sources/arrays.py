@@ -165,7 +165,9 @@ def _entries(
     image = image if hasattr(image, "shape") else np.asarray(image)
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
     if len(labels.shape) < 2:
-        raise DataError(f"{name}: the labels of shape {labels.shape} are no image.")
+        raise DataError(
+            f"{name}: the labels of shape {labels.shape} do not form an image."
+        )
     try:
         axes = image_axes(tuple(image.shape), tuple(labels.shape))
     except DataError as error:

@@ -182,12 +182,12 @@ def labels_of_colours(
         opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
         if not np.isin(alpha, (0, opaque)).all():
             raise DataError(
-                f"{name} is half transparent in places, which labels are not."
+                f"{name} is half transparent in places; labels must not be."
             )
         numbers = np.where(alpha == 0, 0, numbers)
     if not gray and (numbers != 0).all():
         raise DataError(
-            f"{name} has colours and no black: which of them is the background is not clear."
+            f"{name} has colours but no black, so the background is not clear."
         )
     return numbers
 
@@ -236,7 +236,7 @@ def _check_colours(numbers: npt.NDArray[np.int64], name: str) -> None:
 
 
 def _check_lossless(path: Path) -> None:
-    """Refuse what was compressed with loss: numbers of objects change along their borders."""
+    """Refuse lossy compression: it changes the numbers of objects along their borders."""
     with open(path, "rb") as file:
         start = file.read(4096)
     kind = None
@@ -250,8 +250,8 @@ def _check_lossless(path: Path) -> None:
         kind = _lossy_compression(path)
     if kind is not None:
         raise DataError(
-            f"{path} is a {kind}, whose compression changes the numbers of objects; save labels as "
-            "PNG, or as TIFF without loss."
+            f"{path} is a {kind}, whose compression changes labels; save them as PNG or as "
+            "lossless TIFF."
         )
 
 
@@ -302,8 +302,8 @@ def _palette_numbers(path: Path) -> npt.NDArray[Any] | None:
     other = [n for n in used if n and empty[n]]
     if 0 in used and other and not empty[0]:
         raise DataError(
-            f"{path} has a palette in which {other[0]} is black or transparent and 0 is not: which "
-            "of them is the background is not clear. Save it without palette."
+            f"{path} has a palette in which {other[0]} is black or transparent and 0 is not, so "
+            "the background is not clear. Save it without a palette."
         )
     if len(colours) > _VOID and (colours[:, :3] == _voc_palette()).all():
         numbers = np.where(numbers == _VOID, 0, numbers)

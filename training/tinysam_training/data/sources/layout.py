@@ -87,7 +87,7 @@ def split_name(name: str) -> str | None:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """List what has the name of a data file, hidden files aside.
+    """List files whose names are those of data, without hidden files.
 
     Raises
     ------
@@ -171,9 +171,7 @@ def read_annotation(folder: Path, default: Annotation) -> Annotation:
     found = {} if found is None else found
     known = {"complete", "channel", "colours"}
     if not isinstance(found, dict) or not set(found) <= known:
-        raise DataError(
-            f"{path} may say 'complete', 'channel' and 'colours', and nothing else."
-        )
+        raise DataError(f"{path} may contain only 'complete', 'channel' and 'colours'.")
     complete = found.get("complete", default.complete)
     if not isinstance(complete, bool):
         raise DataError(f"{path}: 'complete' is true or false, not {complete!r}.")
@@ -187,7 +185,7 @@ def read_annotation(folder: Path, default: Annotation) -> Annotation:
     ):
         raise DataError(f"{path}: 'channel' is one to three numbers, counted from 0.")
     if found.get("colours", "objects") != "objects":
-        raise DataError(f"{path}: 'colours' may be 'objects', and nothing else.")
+        raise DataError(f"{path}: 'colours' may only be 'objects'.")
     return Annotation(
         complete,
         None if channel is None else tuple(channel),

@@ -29,7 +29,7 @@ _LABEL_KEY = re.compile(
 
 @dataclass(frozen=True)
 class NpzKeys:
-    """The arrays of an archive by what they are for.
+    """The arrays of an archive by their purpose.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class NpzKeys:
 
 
 def npz_keys(path: Path) -> NpzKeys:
-    """Read from their names what the arrays of an archive are for.
+    """Read the purposes of an archive's arrays from their names.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def _opened(
         shape, by_columns, dtype = read_header(file)
         if dtype.hasobject:
             raise DataError(
-                f"{path}: {key} holds Python objects, which are not read because loading them "
-                "may run code; save an array of numbers."
+                f"{path}: {key} holds Python objects, and loading those may run code; save an "
+                "array of numbers instead."
             )
         yield file, shape, by_columns, dtype
 
