@@ -419,6 +419,23 @@ def test_painting_is_a_step_like_any_other(desk: Desk, by_brush: bool) -> None:
     np.testing.assert_array_equal(labels.data, painted)
 
 
+def test_a_stroke_of_several_dabs_is_one_step(desk: Desk) -> None:
+    desk.click(100, 80)
+    desk.session.commit()
+    labels = desk.session.target
+    assert labels is not None
+    committed = labels.data.copy()
+    labels.brush_size = 6
+    with labels.block_history():
+        for x in (100, 104, 130):
+            labels.paint((20, x), 9)
+    painted = labels.data.copy()
+    desk.session.undo()
+    np.testing.assert_array_equal(labels.data, committed)
+    desk.session.redo()
+    np.testing.assert_array_equal(labels.data, painted)
+
+
 def test_painting_that_naparis_undo_took_back_is_no_step(desk: Desk) -> None:
     desk.click(100, 80)
     desk.session.commit()

@@ -126,11 +126,13 @@ class Stroke:
 
     def apply(self) -> bool:
         """Paint again where the old values are; return whether anything changed."""
-        return any(self._replace(atom, back=False) for atom in self.item)
+        changed = [self._replace(atom, back=False) for atom in self.item]
+        return any(changed)
 
     def revert(self) -> bool:
         """Take back where the new values still are; return whether anything changed."""
-        return any(self._replace(atom, back=True) for atom in reversed(self.item))
+        changed = [self._replace(atom, back=True) for atom in reversed(self.item)]
+        return any(changed)
 
     @property
     def nbytes(self) -> int:
