@@ -9,6 +9,7 @@ import pytest
 
 from default_model.on_gpu.__main__ import main
 from default_model.on_gpu.delivery import PART, PARTS, deliver, put_together
+from default_model.on_gpu.packed_sets import PackedImage
 from default_model.on_gpu.packing import (
     PackOrder,
     _leave_out,
@@ -17,7 +18,7 @@ from default_model.on_gpu.packing import (
     prepare,
 )
 from napari_tinysam.errors import TinySAMError
-from tinysam_training.data.packed import PackedImage, find_packed
+from tinysam_training.data.packed import find_packed
 from tinysam_training.recipe import DataSource, recipe_from
 from training.small_runs import write_pairs, write_start
 

@@ -20,6 +20,7 @@ from segment_anything.utils.amg import (
 )
 from torch.nn import functional as F
 
+from everything.official_records import records, run_lengths
 from everything.scene import scene
 from napari_tinysam.everything import (
     Candidate,
@@ -27,8 +28,6 @@ from napari_tinysam.everything import (
     SearchSettings,
     Segmentation,
     Thresholds,
-    records,
-    run_lengths,
 )
 from napari_tinysam.masks import BoxedMask, Upscaler
 from napari_tinysam.prompts import Prompts

@@ -22,9 +22,9 @@ from default_model.state import RefusedError
 from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle
 from papers.published_figures import publish
+from papers.shared import images_of_folders
 from tinysam_training.calibration import calibrate
 from tinysam_training.data import find_pairs
-from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import (
     Evaluation,

@@ -22,13 +22,13 @@ from napari_tinysam.metrics import THRESHOLDS
 from papers.shared import (
     accuracies,
     add_data_arguments,
+    images_of_folders,
     mean_of,
     overlaps_with,
     refusals,
     say,
     write_json,
 )
-from tinysam_training.data.dataset import images_of_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,12 +24,12 @@ from napari_tinysam.prompts import Prompts
 from papers.shared import (
     accuracies,
     add_data_arguments,
+    images_of_folders,
     overlaps_with,
     refusals,
     say,
     write_json,
 )
-from tinysam_training.data.dataset import images_of_folders
 from tinysam_training.data.spacing import evenly_spaced
 
 if TYPE_CHECKING:

@@ -24,8 +24,14 @@ import numpy as np
 from napari_tinysam import checkpoints
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
-from papers.shared import add_data_arguments, figure, refusals, say, write_json
-from tinysam_training.data.dataset import images_of_folders
+from papers.shared import (
+    add_data_arguments,
+    figure,
+    images_of_folders,
+    refusals,
+    say,
+    write_json,
+)
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.evaluation.report import Figures, means
 from tinysam_training.quantize.calibration_images import calibration_images

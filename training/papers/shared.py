@@ -17,6 +17,8 @@ from napari_tinysam.files.atomic import write_text
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+from tinysam_training.data import find_pairs
+from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import evaluate
 from tinysam_training.evaluation.report import means
 
@@ -92,6 +94,30 @@ def judged(
     predictor = Predictor(runtime, name="model", model_id="model")
     figures = means(evaluate(predictor, entries, settings).results)
     return {name: figures.get(name) for name in names}
+
+
+def images_of_folders(
+    folders: Sequence[Path], split: str, limit: int
+) -> list[ImageEntry]:
+    """List at most so many labelled images of each folder, evenly spaced.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+    split : str
+        "train", "val", …: a sub-folder of each, where there is one.
+    limit : int
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, or it cannot be read.
+    """
+    return [
+        entry
+        for folder in folders
+        for entry in evenly_spaced(find_pairs(folder, split), limit)
+    ]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,7 +14,6 @@ from napari_tinysam.everything.lattice import (
 )
 from napari_tinysam.everything.part import PartSegmentation
 from napari_tinysam.everything.proposals import Proposal, Proposals
-from napari_tinysam.everything.records import records, run_lengths
 from napari_tinysam.everything.search import (
     Search,
     SearchReport,
@@ -49,8 +48,6 @@ __all__ = [
     "centred_lattice",
     "label_proposals",
     "official_lattice",
-    "records",
-    "run_lengths",
     "segment_everything",
     "suppressed",
 ]

@@ -121,11 +121,6 @@ class SearchReport:
         """Prompts that were decoded or skipped."""
         return self.decoded + self.skipped
 
-    @property
-    def skip_rate(self) -> float:
-        """Share of the grid that was never decoded."""
-        return self.skipped / self.points if self.points else 0.0
-
 
 class Search:
     """A search with a grid of points.

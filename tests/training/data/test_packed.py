@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from default_model.on_gpu.packed_sets import Encoding, PackedImage, write_packed
 from napari_tinysam.errors import DataError
 from tinysam_training.data.dataset import read_source
-from tinysam_training.data.packed import (
-    Encoding,
-    PackedImage,
-    find_packed,
-    read_packed,
-    write_packed,
-)
+from tinysam_training.data.packed import find_packed, read_packed
 from tinysam_training.labelled_image import LabelledImage
 from tinysam_training.recipe import DataSource
 from training.small_runs import discs

@@ -17,17 +17,17 @@ import yaml
 from default_model.code_copy import REPOSITORY, head
 from default_model.on_gpu import bootstrap
 from default_model.on_gpu.other_machine import gather_wheels
+from default_model.on_gpu.packed_sets import QUALITY, PackedImage, write_packed
 from default_model.state import RefusedError
 from napari_tinysam import checkpoints
 from napari_tinysam.files.atomic import unfinished
 from tinysam_training.data.dataset import read_source
-from tinysam_training.data.packed import QUALITY, PackedImage, write_packed
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.recipe import recipe_from
 from tinysam_training.run.starting import starting_model, thresholds_of
 
 if TYPE_CHECKING:
-    from tinysam_training.data.packed import Encoding
+    from default_model.on_gpu.packed_sets import Encoding
     from tinysam_training.recipe import DataSource, Recipe
 
 Say = Callable[[str], None]

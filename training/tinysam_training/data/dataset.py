@@ -20,7 +20,7 @@ from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.synthetic import entries as synthetic_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from tinysam_training.labelled_image import ImageEntry
@@ -72,30 +72,6 @@ def read_source(source: DataSource, root: Path) -> list[ImageEntry]:
     if source.limit:
         found = FoundEntries(evenly_spaced(found, source.limit), findings_of(found))
     return found
-
-
-def images_of_folders(
-    folders: Sequence[Path], split: str, limit: int
-) -> list[ImageEntry]:
-    """List at most so many labelled images of each folder, evenly spaced.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-    split : str
-        "train", "val", …: a sub-folder of each, where there is one.
-    limit : int
-
-    Raises
-    ------
-    DataError
-        If there is no such folder, or it cannot be read.
-    """
-    return [
-        entry
-        for folder in folders
-        for entry in evenly_spaced(find_pairs(folder, split), limit)
-    ]
 
 
 def _listed(source: DataSource, root: Path) -> list[ImageEntry]:

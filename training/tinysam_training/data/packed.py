@@ -10,11 +10,9 @@ import io
 import json
 import lzma
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,96 +20,10 @@ from PIL import Image
 from napari_tinysam.errors import DataError, sentence
 from napari_tinysam.files.quiet import read_quietly
 from tinysam_training.data.findings import FoundEntries
-from tinysam_training.data.fingerprints import combined
 from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
-#: Without loss as WebP; or nearly, at `QUALITY`: gray images as WebP, which has 0.6 to 0.9 of the
-#: size of JPEG at the same error, and coloured ones as JPEG with colours at full resolution.
-Encoding = Literal["lossless", "near"]
-
-QUALITY = 92
-
-_INDEX = "index.json"
-
-
-@dataclass(frozen=True, eq=False)
-class PackedImage:
-    """One image with its labels, encoded.
-
-    Attributes
-    ----------
-    name, dataset, complete
-        As of `LabelledImage`.
-    gray : bool
-        Whether the channels are equal.
-    shape : tuple of int
-        Of the labels, (L, H, W).
-    image, labels : bytes
-    """
-
-    name: str
-    dataset: str
-    complete: bool
-    gray: bool
-    shape: tuple[int, ...]
-    image: bytes
-    labels: bytes
-
-    @classmethod
-    def of(cls, image: LabelledImage, encoding: Encoding) -> PackedImage:
-        """Encode an image.
-
-        Raises
-        ------
-        DataError
-            If it has more objects in a layer than 16 bits count.
-        """
-        if image.labels.max(initial=0) > np.iinfo(np.uint16).max:
-            raise DataError(f"{image.name}: a layer has too many objects to be packed.")
-        picture = Image.fromarray(image.rgb)
-        gray = bool((image.rgb == image.rgb[..., :1]).all())
-        buffer = io.BytesIO()
-        if encoding == "lossless":
-            picture.save(buffer, "WEBP", lossless=True, quality=90, method=4)
-        elif gray:
-            picture.save(buffer, "WEBP", quality=QUALITY, method=6)
-        else:
-            picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
-        labels = lzma.compress(image.labels.astype("<u2").tobytes())
-        return cls(
-            image.name,
-            image.dataset,
-            image.complete,
-            gray,
-            image.labels.shape,
-            buffer.getvalue(),
-            labels,
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.image) + len(self.labels)
-
-
-def write_packed(path: Path, images: Sequence[PackedImage]) -> None:
-    """Write images into one file."""
-    index = []
-    with zipfile.ZipFile(path, "w") as file:  # stored: nothing here gets smaller
-        for number, each in enumerate(images):
-            file.writestr(f"{number}.image", each.image)
-            file.writestr(f"{number}.labels", each.labels)
-            index.append(
-                {
-                    "name": each.name,
-                    "dataset": each.dataset,
-                    "complete": each.complete,
-                    "gray": each.gray,
-                    "shape": list(each.shape),
-                    "fingerprint": combined(each.image, each.labels, each.complete),
-                }
-            )
-        file.writestr(_INDEX, json.dumps(index))
+#: The file's list of images.
+INDEX = "index.json"
 
 
 def find_packed(path: Path, complete: bool | None = None) -> FoundEntries:
@@ -166,7 +78,7 @@ def read_packed(path: Path, number: int, complete: bool | None = None) -> Labell
 def _index(path: Path) -> list[dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as file:
-            found: list[dict[str, Any]] = json.loads(file.read(_INDEX))
+            found: list[dict[str, Any]] = json.loads(file.read(INDEX))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a packed set of images.") from error
     return found

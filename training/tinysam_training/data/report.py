@@ -86,16 +86,6 @@ class DataReport:
         """Objects of the usable training images."""
         return sum(len(facts.diameters) for facts in self.train_facts)
 
-    @property
-    def median_diameter(self) -> float:
-        """Median diameter of the training objects in pixels of their images; NaN without."""
-        return _median(self.train_facts)
-
-    @property
-    def median_frame_diameter(self) -> float:
-        """Median diameter of the training objects in pixels of the frame; NaN without."""
-        return _median(self.train_facts, in_frame=True)
-
     def text(self) -> str:
         """Return readable lines: a summary, then findings by what follows from them."""
         lines = [f"Training: {_summary(self.train_facts)}"]

@@ -72,8 +72,7 @@ class ModelSettings:
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "efficientnet_lite0" if left out. Another start is widened to it:
-        "tiny_vit_21m" begins with what a "tiny_vit" has learnt (`tinysam_training.run.widening`).
+        Of a random start, "efficientnet_lite0" if left out. Another start has its own.
     imagenet : bool
         Whether the EfficientNet of a random start begins with what ImageNet taught it
         (`tinysam_training.run.imagenet`).

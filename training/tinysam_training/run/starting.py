@@ -24,7 +24,6 @@ from napari_tinysam.model import (
     SegmentAnything,
 )
 from tinysam_training.run.imagenet import begin_with_imagenet
-from tinysam_training.run.widening import widened
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -134,7 +133,7 @@ def starting_model(
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "efficientnet_lite0" if left out. Any other start is widened to it.
+        Of a random start, "efficientnet_lite0" if left out. Another start has its own.
     decoder : str
         A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
         head (if it is of the same kind) replace the start's; empty for none.
@@ -153,7 +152,7 @@ def starting_model(
     CheckpointError
         If the start or the decoder cannot be had.
     DataError
-        If the start cannot be widened so, or has no details.
+        If the start has another architecture, or no details.
     """
     if start == "random":
         model = new_model(
@@ -166,7 +165,10 @@ def starting_model(
     else:
         model = checkpoints.load(start).model
         if architecture not in (None, model.architecture):
-            model = widened(model, architecture)
+            raise DataError(
+                f"{start} is a {model.architecture} model, not {architecture}; leave "
+                "`model.architecture` out."
+            )
         if not object_head:
             model.object_head = None
         else:

@@ -1,5 +1,7 @@
 """A wider image encoder that begins with what a narrower one has learnt.
 
+Run as ``python -m papers.widening MODEL ARCHITECTURE -o OUT.safetensors``.
+
 Net2Net's wider operator (Chen et al., ICLR 2016, section 2.2) for TinyViT: every channel of the
 narrow body is there once or more in the wide one, and whatever reads a channel shares its weight
 out among the copies, so that sums stay what they were. Only layer norms see other means and
@@ -8,13 +10,17 @@ variances where some channels have more copies than others; a few steps of train
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import EFFICIENTNETS, SegmentAnything
 from napari_tinysam.model.encoders.tiny_vit import TINY_VIT_CONFIGS
+from papers.shared import refusals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,3 +104,19 @@ def _widened(tensor: Tensor, shape: torch.Size) -> Tensor:
             share = share / total[origin]
             tensor = tensor * share.view(1, -1, *(1,) * (tensor.ndim - 2))
     return tensor
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("architecture", choices=TINY_VIT_CONFIGS)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    with refusals():
+        narrow = checkpoints.load(arguments.model).model
+        checkpoints.save(widened(narrow, arguments.architecture), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

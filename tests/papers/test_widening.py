@@ -1,4 +1,4 @@
-"""Starts that are made of other models: widened encoders, borrowed decoders."""
+"""Wider encoders that begin with what narrower ones have learnt."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from napari_tinysam.model import ENCODERS, TINY_VIT_CONFIGS, SegmentAnything
 from napari_tinysam.model.encoders.tiny_vit import TinyVitConfig, TinyVitEncoder
+from papers.widening import main, widened
 from tinysam_training.run.starting import new_model, starting_model
-from tinysam_training.run.widening import widened
 
 
 @pytest.fixture
@@ -92,32 +92,12 @@ def test_other_bodies_are_refused(architecture: str) -> None:
         widened(SegmentAnything("tiny_vit", 64), architecture)  # type: ignore[arg-type]
 
 
-def test_a_student_begins_with_the_decoder_of_another(tmp_path: Path) -> None:
-    path = tmp_path / "other.safetensors"
-    torch.manual_seed(1)
-    other = new_model("tiny_vit_2m")
-    other.dense_prompts = True
-    checkpoints.save(other, path)
-    torch.manual_seed(2)
-    student = starting_model("random", architecture="tiny_vit", decoder=str(path))
-    assert student.architecture == "tiny_vit"
-    assert student.dense_prompts
-    for name, tensor in other.state_dict().items():
-        if not name.startswith(("image_encoder.", "object_head.details.")):
-            torch.testing.assert_close(student.state_dict()[name], tensor)
-    torch.manual_seed(2)
-    alone = new_model("tiny_vit")
-    torch.testing.assert_close(
-        student.image_encoder.state_dict(), alone.image_encoder.state_dict()
-    )
-    assert not starting_model(
-        "random", architecture="tiny_vit", decoder=str(path), dense_prompts=False
-    ).dense_prompts
-
-
-def test_a_start_is_widened_to_the_named_architecture(tmp_path: Path) -> None:
-    path = tmp_path / "start.safetensors"
-    checkpoints.save(new_model("tiny_vit"), path)
-    assert starting_model(str(path)).architecture == "tiny_vit"
-    wider = starting_model(str(path), architecture="tiny_vit_11m")
-    assert wider.architecture == "tiny_vit_11m"
+def test_the_command_writes_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, wide = tmp_path / "start.safetensors", tmp_path / "wide.safetensors"
+    checkpoints.save(new_model("tiny_vit"), start)
+    command = ["widening", str(start), "tiny_vit_11m", "-o", str(wide)]
+    monkeypatch.setattr("sys.argv", command)
+    main()
+    assert starting_model(str(wide)).architecture == "tiny_vit_11m"
