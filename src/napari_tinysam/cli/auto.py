@@ -104,7 +104,7 @@ def auto(
     """
     from napari_tinysam.batch.jobs import find_images, jobs_for
     from napari_tinysam.batch.run import BatchSettings
-    from napari_tinysam.cli.prompts import parse_indices
+    from napari_tinysam.cli.prompt_options import parse_indices
     from napari_tinysam.everything import LabelSettings, Mode
 
     if mode not in get_args(Mode):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_tinysam.cli.prompts import Box, ObjectPrompt, Point
+    from napari_tinysam.cli.prompt_options import Box, ObjectPrompt, Point
 
 #: The part of the image where nuclei lie apart, y and x.
 _PART = slice(200, 456), slice(256, 512)
@@ -90,7 +90,7 @@ def image() -> npt.NDArray[np.float32]:
 
 def objects() -> list[ObjectPrompt]:
     """Return the prompts of the objects in `image`."""
-    from napari_tinysam.cli.prompts import group
+    from napari_tinysam.cli.prompt_options import group
 
     return group(POSITIVE, NEGATIVE, BOXES)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_tinysam.cli.prompts import ObjectPrompt
+    from napari_tinysam.cli.prompt_options import ObjectPrompt
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
@@ -98,7 +98,7 @@ def segment(
     Labels are numbered from 1: first the boxes in their order, then the object that has points
     only. Each takes what is free: of two objects that claim a pixel, the lower number gets it.
     """
-    from napari_tinysam.cli import prompts
+    from napari_tinysam.cli import prompt_options as prompts
     from napari_tinysam.files.planes import read_plane
     from napari_tinysam.files.writing import write_labels
 
@@ -230,7 +230,7 @@ class Result:
         FileError
             If the file cannot be written.
         """
-        from napari_tinysam.cli.prompts import to_prompts
+        from napari_tinysam.cli.prompt_options import to_prompts
         from napari_tinysam.files.overlay import draw_overlay
         from napari_tinysam.files.writing import write_picture
         from napari_tinysam.image import to_rgb
@@ -269,7 +269,7 @@ def _labels(
     """(Y, X) labels from 1 in the order of the objects, and their scores."""
     import numpy as np
 
-    from napari_tinysam.cli.prompts import to_prompts
+    from napari_tinysam.cli.prompt_options import to_prompts
     from napari_tinysam.labels import draw_mask
 
     dtype = np.uint16 if len(objects) <= np.iinfo(np.uint16).max else np.uint32

@@ -1,19 +1,19 @@
 """Everything mode: all objects of an image, without a click."""
 
 from napari_tinysam.everything.candidates import Candidate, best_apart, suppressed
-from napari_tinysam.everything.guided import GuidedSearch, GuidedSettings
-from napari_tinysam.everything.labelling import (
+from napari_tinysam.everything.choosing import (
     Labelling,
     LabelSettings,
     label_proposals,
 )
+from napari_tinysam.everything.guided import GuidedSearch, GuidedSettings
 from napari_tinysam.everything.lattice import (
     Lattice,
     centred_lattice,
     official_lattice,
 )
-from napari_tinysam.everything.part import PartSegmentation
 from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.rectangle import PartSegmentation
 from napari_tinysam.everything.search import (
     Search,
     SearchReport,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_tinysam.everything.choosing import Labelling, label_proposals
 from napari_tinysam.everything.guided import GuidedSearch
 from napari_tinysam.everything.instances import instances_of
-from napari_tinysam.everything.labelling import Labelling, label_proposals
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.search import Search, SearchReport
 from napari_tinysam.everything.thresholds import Thresholds
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.everything.candidates import Candidate
-    from napari_tinysam.everything.labelling import LabelSettings
+    from napari_tinysam.everything.choosing import LabelSettings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 

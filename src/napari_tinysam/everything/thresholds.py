@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.everything.choosing import LabelSettings
 from napari_tinysam.everything.guided import GuidedSettings
-from napari_tinysam.everything.labelling import LabelSettings
 from napari_tinysam.everything.search import SearchSettings
 from napari_tinysam.objects.finding import ObjectSettings
 

@@ -17,10 +17,10 @@ import torch
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
 from tinysam_training.commands import train
-from tinysam_training.commands.distill import FLIPS
 from tinysam_training.commands.train import run_recipe
 from tinysam_training.data.dataset import read_dataset, read_source
 from tinysam_training.data.spacing import evenly_spaced
+from tinysam_training.distill.starting import FLIPS
 from tinysam_training.distill.teacher import Teacher
 from tinysam_training.recipe import (
     DataSource,

@@ -16,8 +16,8 @@ from napari_tinysam.inference.predictions import Embedding
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime import DecodedPrompts
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
-from napari_tinysam.ui.state.parts import embed_part, finer_part
 from napari_tinysam.ui.state.planes import Contrast, shown_plane
+from napari_tinysam.ui.state.rectangles import embed_part, finer_part
 from napari_tinysam.ui.state.region import Region
 
 

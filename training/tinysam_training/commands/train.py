@@ -12,7 +12,6 @@ import torch
 
 from napari_tinysam import checkpoints
 from napari_tinysam.errors import DataError
-from tinysam_training.commands.distill import embedded_batches, load_teacher
 from tinysam_training.commands.judged import judged_training
 from tinysam_training.data import (
     ImageStore,
@@ -20,6 +19,7 @@ from tinysam_training.data import (
 from tinysam_training.data.dataset import read_dataset
 from tinysam_training.data.sampling import Sources
 from tinysam_training.data.window_batches import WindowBatches
+from tinysam_training.distill.starting import embedded_batches, load_teacher
 from tinysam_training.learning.objective import Objective
 from tinysam_training.run.exporting import whole_model
 from tinysam_training.run.folder import RunFolder

@@ -1,7 +1,7 @@
 """The keys of the annotator: one table, bound while it is active.
 
-They are micro-sam's and four more. In napari the active layer's keys come first, so ours are also
-bound on the active layer where clicks are ours: on the image (where napari's C is "auto contrast"),
+S, T, N, C and Shift+C are micro-sam's. In napari the active layer's keys come first, so ours are
+also bound on the active layer where clicks are ours: on the image (where napari's C is "auto contrast"),
 its labels, our preview and prompt layers. Keys that napari uses on a Labels layer stay napari's
 there until an object is edited.
 """

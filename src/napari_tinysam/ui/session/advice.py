@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.frame import FRAME
-from napari_tinysam.ui.state.parts import can_be_finer
+from napari_tinysam.ui.state.rectangles import can_be_finer
 
 if TYPE_CHECKING:
     import numpy.typing as npt

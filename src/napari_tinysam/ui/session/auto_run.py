@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_tinysam.ui.session.advice import AutoOutcome, advice
 from napari_tinysam.ui.state.coloring import PALETTE, choose_colors, value_of
-from napari_tinysam.ui.state.parts import embed_part, finer_part
 from napari_tinysam.ui.state.proposed import Proposed
+from napari_tinysam.ui.state.rectangles import embed_part, finer_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt

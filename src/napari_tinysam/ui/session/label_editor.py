@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_tinysam.ui.session import labels as _labels
+from napari_tinysam.ui.session import label_writing
 from napari_tinysam.ui.session.label_edits import LabelEdit, read_ids
-from napari_tinysam.ui.session.labels import LabelsError
+from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.state.drafts import EditedObject
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LabelEditor:
 
         def make(layer: Labels, at: Plane) -> LabelEdit:
             ids = self._outputs.ids(layer)
-            edit, found = _labels.commit_edit(layer, at, objects, overlap, ids)
+            edit, found = label_writing.commit_edit(layer, at, objects, overlap, ids)
             labels.extend(found)
             return edit
 
@@ -96,7 +96,7 @@ class LabelEditor:
         return self._write(
             image,
             plane,
-            lambda layer, at: _labels.paste_edit(
+            lambda layer, at: label_writing.paste_edit(
                 layer, at, masks, overlap, self._outputs.ids(layer)
             ),
         )
@@ -115,12 +115,14 @@ class LabelEditor:
             found = self._outputs.plane(image, plane)
         except LabelsError:
             return 0
-        return 0 if found is None else _labels.id_at(*found, xy_plane)
+        return 0 if found is None else label_writing.id_at(*found, xy_plane)
 
     def delete(self, image: Image, plane: Plane, label: int) -> LabelEdit | None:
         """Remove an object."""
         return self._write(
-            image, plane, lambda layer, at: _labels.relabel_edit(layer, at, label, 0)
+            image,
+            plane,
+            lambda layer, at: label_writing.relabel_edit(layer, at, label, 0),
         )
 
     def merge(
@@ -130,14 +132,14 @@ class LabelEditor:
         found = self._find(image, plane)
         if found is None:
             return None
-        other = _labels.id_at(*found, xy_plane)
+        other = label_writing.id_at(*found, xy_plane)
         if other in (0, label):
             self._notify("info", "Click on another object to merge it.")
             return None
         return self._write(
             image,
             plane,
-            lambda layer, at: _labels.relabel_edit(layer, at, other, label),
+            lambda layer, at: label_writing.relabel_edit(layer, at, other, label),
         )
 
     def split(
@@ -151,7 +153,7 @@ class LabelEditor:
         return self._write(
             image,
             plane,
-            lambda layer, at: _labels.split_edit(
+            lambda layer, at: label_writing.split_edit(
                 layer, at, label, seeds, self._outputs.ids(layer)
             )[0],
         )
@@ -163,11 +165,11 @@ class LabelEditor:
         found = self._find(image, plane)
         if found is None:
             return None
-        label = _labels.id_at(*found, xy_plane)
+        label = label_writing.id_at(*found, xy_plane)
         if label == 0:
             self._notify("info", "There is no object here. Click on a labelled object.")
             return None
-        return EditedObject(label, _labels.object_mask(*found, label))
+        return EditedObject(label, label_writing.object_mask(*found, label))
 
     def take_back(self, step: Step) -> bool:
         """Revert what a step wrote; return whether anything changed."""

@@ -10,8 +10,8 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_tinysam.files.names import as_label, image_base
-from napari_tinysam.ui.session import labels as _labels
-from napari_tinysam.ui.session.labels import COMMITTED, LabelIds, LabelsError
+from napari_tinysam.ui.session import label_writing
+from napari_tinysam.ui.session.label_writing import COMMITTED, LabelIds, LabelsError
 from napari_tinysam.ui.state.images import put_above
 from napari_tinysam.ui.state.planes import (
     empty_labels,
@@ -156,7 +156,7 @@ class Outputs:
             If the layer does not fit the image.
         """
         layer = self.of(image)
-        return None if layer is None else (layer, _labels.plane_in(layer, plane))
+        return None if layer is None else (layer, label_writing.plane_in(layer, plane))
 
     def removed(self, layer: Labels) -> None:
         """Let go of a layer that left the viewer."""
@@ -228,7 +228,7 @@ def _plain(name: str) -> str:
 
 def _has_room(layer: Labels) -> bool:
     try:
-        _labels.check_writeable(layer)
+        label_writing.check_writeable(layer)
     except LabelsError:
         return False
     return True

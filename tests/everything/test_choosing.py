@@ -1,4 +1,4 @@
-"""From proposals to labels: the rules of `napari_tinysam.everything.labelling`."""
+"""From proposals to labels: the rules of `napari_tinysam.everything.choosing`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_tinysam.everything import (
     Proposals,
     label_proposals,
 )
-from napari_tinysam.everything.labelling import NESTED, chosen_proposals
+from napari_tinysam.everything.choosing import NESTED, chosen_proposals
 from napari_tinysam.masks import BoxedMask
 
 SHAPE = (40, 50)

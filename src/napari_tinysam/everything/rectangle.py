@@ -18,7 +18,7 @@ from napari_tinysam.everything.segmentation import Progress, Segmentation
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.everything.labelling import LabelSettings
+    from napari_tinysam.everything.choosing import LabelSettings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
