@@ -517,3 +517,21 @@ def test_removing_the_image_ends_its_run() -> None:
     inference.run_all()
     assert not here.session.auto.running
     assert "auto_segmentation" not in here.viewer.layers
+
+
+@pytest.mark.parametrize("how", ["no image", "3-D"])
+def test_without_a_plane_nothing_is_kept_for_later(how: str) -> None:
+    """An image opened later is not segmented unasked."""
+    here = desk()
+    cells = here.image
+    if how == "no image":
+        here.viewer.layers.clear()
+    else:
+        here.viewer.dims.ndisplay = 3
+    here.session.auto_segment()
+    assert not here.session.auto.running
+    here.viewer.dims.ndisplay = 2
+    if how == "no image":
+        here.viewer.add_layer(cells)
+    assert here.session.status.kind is StatusKind.READY
+    assert PROPOSED not in here.viewer.layers

@@ -98,6 +98,8 @@ class AutoSegmenter:
         if self._run is not None:
             self._notify("info", "Auto-segmentation is already running.")
             return
+        if self._subject.here is None:  # no image, or the 3-D view: the status says so
+            return
         scene = self._scene()
         self._waits = scene is None
         if scene is None:
