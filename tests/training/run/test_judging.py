@@ -219,7 +219,7 @@ def test_known_embeddings_are_not_computed_again(
 
 
 def test_nothing_to_judge_on_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no image to validate on"):
+    with pytest.raises(ValueError, match="no images to validate on"):
         Judge([], CPU)
 
 

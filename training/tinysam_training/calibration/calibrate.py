@@ -1,23 +1,23 @@
 """Thresholds of everything mode for a model, measured on labelled images and stored with it.
 
-The work behind ``napari-tinysam calibrate``. Predicted IoU, stability and the height of logits mean
-something else in every model: a filter at SAM's 0.88 leaves nothing of a model whose scores end at
-0.8. Use images that the model was trained on, or any others, but not those that it is judged by.
+The work behind ``napari-tinysam calibrate``. The scale of predicted IoU, stability and logits
+differs between models: a filter at SAM's 0.88 drops every mask of a model with scores up to 0.8.
+Use images that the model was trained on, or any others, but not the test images.
 
-The order, each step with the results of those before:
+Each step uses the results of those before:
 
 1. how the head's maps become objects (`ObjectSettings`), by mSA of the head alone;
 2. which prompts guide the decoder, and when its answer replaces the head's outline, by mSA; the
    confidence from which such an object is shown, and how few prompts an object suffice for that;
-3. floors of score and stability for points of the grid: what all but a few good masks pass;
-4. what finds in foreground count that no object explains;
+3. floors of score and stability for points of the grid, which all but a few good masks pass;
+4. the score of masks found in foreground that no object explains;
 5. the confidence from which a mask of the grid becomes an object;
 6. what the hierarchical search may leave out, found by taking it from the dense result: the
    foreground of the object head below which half of the points are background, then the lowest τ,
    the logit from which a mask covers a point; both as far as they cost next to nothing in mSA and
    in the IoU of each object.
 
-The whole grid takes much longer than all else, so 3, 5 and 6 may do with fewer of the images.
+The whole grid takes much longer than the rest, so 3, 5 and 6 may use fewer of the images.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What came out.
+    """The measured thresholds.
 
     Attributes
     ----------
@@ -79,12 +79,12 @@ def calibrate(
     entries : sequence of ImageEntry
         Labelled images; a dozen is enough, of all kinds that are to be segmented.
     points_per_side : int
-        Of the grid that is decoded for it. What may be left out depends on it: the first round of
-        a sparse one finds too little.
+        Side of the decoded grid. The points that may be left out depend on it: the first round of
+        a sparse grid finds too little.
     grid_images : int, optional
-        So many of the images, evenly spaced, are asked with the whole grid; by default all.
+        How many of the images, evenly spaced, are decoded with the whole grid; by default all.
     progress : callable, optional
-        Called with images looked at and their number.
+        Called with the images done and their number.
 
     Raises
     ------
@@ -130,14 +130,14 @@ def calibrate(
 
 
 def write(model: str, path: Path, found: Calibration) -> None:
-    """Write a model again with its thresholds; weights and precision stay as they are.
+    """Write a model again with its thresholds; weights and precision do not change.
 
     Parameters
     ----------
     model : str
         As `napari_tinysam.load_model` takes it.
     path : Path
-        A .safetensors file; may be the same.
+        A .safetensors file; may be the model's own.
     found : Calibration
     """
     source = checkpoints.load(model)

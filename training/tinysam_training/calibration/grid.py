@@ -1,4 +1,4 @@
-"""What scores and logits of a grid's masks mean: measured where the whole grid was decoded."""
+"""Thresholds for scores and logits of a grid's masks, measured where the whole grid was decoded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything import Candidate
 
-#: What the hierarchical search may cost, in mSA and in mean IoU; half of it the background.
+#: The largest cost of the hierarchical search, in mSA and in mean IoU; half of it for background.
 _COST = 0.005
 
-#: Where the head sees nothing, points are left out only until so many of all are: what it is sure
-#: of on training images, it is less right about on others.
+#: Points are skipped up to this share: the head is less reliable on images that it was not trained
+#: on.
 _ENOUGH = 0.5
 
 #: A mask is good if its IoU with an object is at least this.
 _GOOD = 0.7
 
-#: So many of the good masks may fall below the floors.
+#: Share of the good masks that may fall below the floors.
 _BELOW = 0.02
 
 _BACKGROUNDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -46,7 +46,7 @@ _LOGITS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 16
 def floors(
     images: Sequence[CalibrationImage], search: SearchSettings
 ) -> SearchSettings:
-    """Find floors of score and stability: what all but a few good masks pass.
+    """Find floors of score and stability that all but a few good masks pass.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def spared(
             chosen, result = other, found
             if name == "background" and found[2] >= _ENOUGH:
                 break
-    if np.isinf(chosen.confident_logit):  # a note has no place for that
+    if np.isinf(chosen.confident_logit):  # notes have no field for that
         chosen = replace(chosen, confident_logit=max(_LOGITS))
     return chosen, result[0], result[2]
 
@@ -161,7 +161,7 @@ def _passes(candidate: Candidate, search: SearchSettings) -> bool:
 
 
 def _covered(grid: GridAnswers, search: SearchSettings) -> npt.NDArray[np.bool_]:
-    """Which points of the second round the search would leave out."""
+    """Find the points of the second round that the search would leave out."""
     points = grid.lattice.dense
     covered = grid.foreground < search.background
     for candidate in grid.coarse:

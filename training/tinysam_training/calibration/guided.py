@@ -1,4 +1,4 @@
-"""How the object head's maps become objects, and how those guide the decoder: measured."""
+"""Measures how the object head's maps become objects, and how those guide the decoder."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _GUIDES: tuple[tuple[Guide, ...], ...] = (
 _TRUSTS = (1.0, 0.5, 2.0)
 _AGREEMENTS = (0.5, 0.3, 0.7, 0.8, 0.9, 1.0)
 
-#: What another prompt for every object must gain in mSA: it doubles the time, and more in an image
-#: of hundreds of objects.
+#: The least gain in mSA that justifies another prompt for every object: it at least doubles the
+#: time.
 _PROMPT_WORTH = 0.004
 
-#: Little first: a find that the head says nothing of counts only as far as that gains. None, no
-#: finds at all, comes last: worth little they are still there for a user who lowers the confidence.
+#: Low first: masks without support from the head count only as far as that raises mSA. None, no
+#: such masks, comes last: with low scores they stay available to users who lower the confidence.
 _FILL_WORTHS = (0.4, 0.6, 0.8, 1.0, None)
 
 
 def object_settings(
     images: Sequence[CalibrationImage],
 ) -> tuple[ObjectSettings, float]:
-    """How maps become objects: one setting after the other, twice, by mSA of the head alone.
+    """Tune how maps become objects: each setting in turn, twice, by mSA of the head alone.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def object_settings(
     Returns
     -------
     (ObjectSettings, float)
-        And mSA with them.
+        The settings, and mSA with them.
     """
 
     def msa(objects: ObjectSettings) -> float:
@@ -82,7 +82,7 @@ def object_settings(
         "seed_height": (0.15, 0.08, 0.1, 0.12, 0.2, 0.25, 0.3),
         "least_depth": (0.3, 0.2, 0.4, 0.5),
         "smoothing": (0.5, 0.0, 1.0, 1.5),
-        # No more: objects of a seventh of the usual area may well be some.
+        # No more: objects of a seventh of the usual area may well be real.
         "minimum_share": (0.1, 0.05, 0.15),
     }
     objects = ObjectSettings()
@@ -96,12 +96,12 @@ def object_settings(
 
 
 def find_objects(images: Sequence[CalibrationImage], objects: ObjectSettings) -> None:
-    """Let the head's maps become objects.
+    """Turn the head's maps into objects.
 
     Parameters
     ----------
     images : sequence of CalibrationImage
-        With maps; they get the objects.
+        With maps; the objects are stored in them.
     objects : ObjectSettings
     """
     for one in images:
@@ -112,13 +112,13 @@ def find_objects(images: Sequence[CalibrationImage], objects: ObjectSettings) ->
 
 
 def prompt(predictor: Predictor, images: Sequence[CalibrationImage]) -> None:
-    """Ask for every object of the head's with every kind of prompt.
+    """Prompt for every object of the head with every kind of prompt.
 
     Parameters
     ----------
     predictor : Predictor
     images : sequence of CalibrationImage
-        With their objects; they get the answers.
+        With their objects; the answers are stored in them.
     """
     report = SearchReport()
     kinds: tuple[Guide, ...] = ("point", "box", "point_and_box")
@@ -140,7 +140,7 @@ def prompt(predictor: Predictor, images: Sequence[CalibrationImage]) -> None:
 def guidance(
     images: Sequence[CalibrationImage], guided: GuidedSettings, labels: LabelSettings
 ) -> GuidedSettings:
-    """Find prompts, and when the decoder's answer replaces the head's outline, by mSA.
+    """Choose prompts, and when the decoder's answer replaces the head's outline, by mSA.
 
     Parameters
     ----------
@@ -174,9 +174,9 @@ def guidance(
 def fewest_prompts(
     images: Sequence[CalibrationImage], guided: GuidedSettings, labels: LabelSettings
 ) -> tuple[GuidedSettings, LabelSettings]:
-    """Find a confidence, with no more prompts than are worth their time.
+    """Choose a confidence, and the fewest prompts that are worth their time.
 
-    Where the head's outlines stay, prompts only say how much they are worth: one an object may do.
+    Where the head's outlines stay, prompts only give their scores: one per object may be enough.
     """
     found = []
     for guides in sorted({guided.guides, *_GUIDES}, key=lambda g: (len(g), g)):
@@ -202,13 +202,13 @@ def worth_of_finds(
     labels: LabelSettings,
     search: SearchSettings,
 ) -> tuple[GuidedSettings, float]:
-    """Find what finds in foreground that no object explains count, at a given confidence.
+    """Choose the score of masks found in unexplained foreground, at a given confidence.
 
     Parameters
     ----------
     predictor : Predictor
     images : sequence of CalibrationImage
-        They get the finds.
+        The masks are stored in them.
     guided : GuidedSettings
     labels : LabelSettings
         With the confidence of the guided search.
@@ -218,7 +218,7 @@ def worth_of_finds(
     Returns
     -------
     (GuidedSettings, float)
-        And mSA of the whole guided search.
+        The settings, and mSA of the whole guided search.
     """
     whole = replace(guided, fill_worth=1.0)
     for one in images:
@@ -252,7 +252,7 @@ def _maps(one: CalibrationImage) -> npt.NDArray[np.float32]:
 
 
 def _guided(one: CalibrationImage, settings: GuidedSettings) -> Proposals:
-    """Do what the guided search does, without the points that fill in."""
+    """Run the guided search without the points that fill in."""
     return Proposals(_members(one, settings), one.shape, one.territories)
 
 

@@ -1,4 +1,4 @@
-"""An image to calibrate with: its true objects, and all predictions for it."""
+"""A calibration image: its true objects, and all predictions for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_tinysam.masks import Upscaler
     from tinysam_training.labelled_image import LabelledImage
 
-#: A change of mSA that is not worth another setting than the default one.
+#: A gain in mSA up to this does not justify a setting other than the default.
 WORTH = 0.002
 
 
@@ -47,18 +47,18 @@ class CalibrationImage:
     ----------
     truth : ndarray of int32, (H, W)
     known : ndarray of bool, (H, W), optional
-        Where the truth is known, if it is not everywhere.
+        Where the truth is known; None: everywhere.
     embedding : Embedding
     maps : ndarray of float32, (3, m, m), optional
         The object head's, if there is one.
     territories : ndarray of int32, (H, W)
-        The head's segmentation with the settings that were chosen.
+        The head's segmentation with the chosen settings.
     instances : list of Instance
         Its objects.
     answers : dict
-        Of each kind of prompt, the decoder's answers for each of them.
+        For each kind of prompt, the decoder's answer for each instance.
     filled : list of Proposal
-        What points in foreground found that no object explains.
+        Masks of points in foreground that no object explains.
     grid : GridAnswers, optional
     """
 
@@ -93,7 +93,7 @@ class CalibrationImage:
 
     @property
     def upscaler(self) -> Upscaler:
-        """From the model's logits to the image."""
+        """Map the model's logits to the image."""
         return self.embedding.upscaler
 
     @property
@@ -108,7 +108,7 @@ class CalibrationImage:
         return np.bincount(self.truth.ravel()).astype(np.int64)
 
     def msa(self, labels: npt.NDArray[np.int32]) -> float:
-        """How well labels agree with the truth."""
+        """Compare labels with the truth."""
         return self.agreement(labels)[0]
 
     def agreement(self, labels: npt.NDArray[np.int32]) -> tuple[float, float]:
@@ -118,7 +118,7 @@ class CalibrationImage:
         return float(np.mean(accuracies)), float(overlaps.best_iou.mean())
 
     def best_iou(self, proposal: Proposal) -> float:
-        """IoU with the object that a proposal covers best."""
+        """Return the IoU with the object that a proposal covers best."""
         mask = proposal.mask
         inside = np.bincount(self.truth[mask.slices][mask.mask], minlength=2)[1:]
         if not inside.any():
@@ -130,7 +130,7 @@ class CalibrationImage:
 
 @dataclass(eq=False)
 class GridAnswers:
-    """What a dense grid of points finds in an image.
+    """The masks that a dense grid of points finds in an image.
 
     Attributes
     ----------
@@ -177,11 +177,11 @@ class GridAnswers:
 
     @property
     def all(self) -> list[Candidate]:
-        """Of both rounds."""
+        """Candidates of both rounds."""
         return [*self.coarse, *self.dense]
 
     def proposal(self, candidate: Candidate) -> Proposal:
-        """Return a candidate at full size; that takes longer than all else, so once only."""
+        """Return a candidate at full size; cached, since this is the slowest step."""
         if id(candidate) not in self._full:
             self._full[id(candidate)] = Proposal.of_candidate(candidate)
         return self._full[id(candidate)]
@@ -213,8 +213,8 @@ def best_confidence(
     Returns
     -------
     (LabelSettings, float)
-        With the lowest confidence that is as good as the best; and the mean mSA. The lowest,
-        since on other images scores are lower.
+        Settings with the lowest confidence that is as good as the best, and the mean mSA. The
+        lowest, since scores are lower on other images.
     """
     found = {id(image): proposals(image) for image in images}
     scores = np.concatenate([each.scores for each in found.values()])

@@ -1,7 +1,7 @@
 """Fine-tuning for a lab's own images: a few annotated images, some minutes, one better model.
 
-Users neither write nor read a recipe. `training/papers/diary.md` compares the three ways on images
-of sets that the start had never seen.
+Users need no recipe. `training/papers/diary.md` compares the three ways on images of sets that the
+start had never seen.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ DEFAULT_WAY: Way = "lora"
 #: Embeddings of frames are kept in memory up to this many bytes.
 EMBEDDING_BYTES = 1 << 30
 
-#: Share of the time that may go into embedding turned images when the encoder is frozen.
+#: Largest share of the time for embedding turned images when the encoder is frozen.
 EMBEDDING_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """What a user may choose.
+    """The user's choices.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class FinetuneSettings:
         Decoder and object head on cached embeddings; those and low-rank additions to the encoder;
         the whole model.
     minutes : float
-        For everything: reading, training, judging.
+        Total time: reading, training, judging.
     device : str
         "auto", "cpu", "cuda" or "mps".
     seed : int
@@ -89,7 +89,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """What came out.
+    """The result of fine-tuning.
 
     Attributes
     ----------
@@ -98,10 +98,9 @@ class Finetuned:
     outcome : TrainingOutcome
         Of the training.
     better : bool
-        Whether any model was better than the start on the images that choose. If not, nothing was
-        written.
+        Whether any model beat the start on the images that choose. If not, nothing was written.
     recipe : Recipe
-        What was done.
+        The recipe that was used.
     """
 
     before: SegmentAnything
@@ -132,8 +131,8 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
         seed=settings.seed,
         model=ModelSettings(start=settings.model, batch_norm="frozen"),
     )
-    # Windows instead of whole frames: many more different objects in the same time. Masks in whole
-    # frames came out as good as in windows when it was measured.
+    # Windows instead of whole frames: they show many more objects in the same time. Masks in whole
+    # frames then measured as good as in windows.
     if settings.way == "frozen":
         return replace(
             recipe,
@@ -176,10 +175,10 @@ def finetune(
     train : sequence of ImageEntry
         Checked (`tinysam_training.data.check_data`).
     held_out : sequence of ImageEntry
-        Checked too; on these the best moment is chosen, see `tinysam_training.run.held_out`.
+        Also checked. They choose the best moment, see `tinysam_training.run.held_out`.
     output : Path
-        The ``.safetensors`` file to write; always the best model so far, whatever happens. The
-        run's log, curves and record go into a folder beside it.
+        The ``.safetensors`` file to write; it always holds the best model so far. The run's log,
+        curves and record go into a folder beside it.
     settings : FinetuneSettings, optional
     fingerprint : str
         Of the data, for the record.
@@ -188,7 +187,7 @@ def finetune(
     reserve : float
         Minutes of the budget that the caller needs afterwards.
     on_message : callable
-        Called with a sentence about what happens now.
+        Called with a sentence about each stage.
     on_step : callable, optional
         As for `Training.run`.
     clock : callable
@@ -203,7 +202,7 @@ def finetune(
     DataError, CheckpointError
         If the images or the start cannot be used.
     TinySAMError
-        If memory or disk space ends; the message says where the best model so far is.
+        If memory or disk space runs out; the message names the best model so far.
     """
     settings = settings or FinetuneSettings()
     if not train or not held_out:
@@ -220,7 +219,7 @@ def finetune(
     features_of: Callable[[int], ImageFeatures] | None = None
     if settings.way == "frozen":
         cache = FrameCache(start.to(fabric.device), clock=clock)
-        on_message("The images are embedded once; the encoder stays as it is.")
+        on_message("The images are embedded once; the encoder does not change.")
         limit = 60 * settings.minutes * EMBEDDING_SHARE
         turns = cache.fill(images, seconds=limit)
         for number in Judge(held, fabric.device, limit=recipe.judging.images).numbers:
@@ -285,13 +284,13 @@ def finetune(
 
 
 def run_folder_of(output: Path) -> Path:
-    """Folder of the log, curves and record that belong to a fine-tuned model."""
+    """Return the folder of a fine-tuned model's log, curves and record."""
     return output.with_name(f"{output.stem}-finetune")
 
 
 @dataclass(eq=False)
 class FrameCache:
-    """What a frozen encoder says of whole frames, in memory as float16.
+    """A frozen encoder's features of whole frames, in memory as float16.
 
     Attributes
     ----------
@@ -313,7 +312,7 @@ class FrameCache:
         ----------
         images : ImageStore
         seconds : float
-            After this no further turn is begun; the images as they are always come first.
+            After this time no further turn is started. The unturned images always come first.
 
         Returns
         -------
@@ -339,11 +338,11 @@ class FrameCache:
         self._held[number] = self._embed(image)
 
     def features(self, frame: EmbeddedFrame) -> ImageFeatures:
-        """Give the features of a frame, a batch of one."""
+        """Return the features of a frame, a batch of one."""
         return self._known[frame]
 
     def held_out(self, number: int) -> ImageFeatures:
-        """Give the features of a held-out image, a batch of one."""
+        """Return the features of a held-out image, a batch of one."""
         return self._held[number]
 
     def _size(self) -> int:

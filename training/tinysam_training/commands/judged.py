@@ -1,4 +1,4 @@
-"""What training, distillation and fine-tuning share: a run that exports its best model."""
+"""A run that exports its best model: shared by training, distillation and fine-tuning."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def judged_training(
     objective, batches, recipe, folder, fabric, judge, clock
         As for `Training`.
     notes : mapping
-        For the file's header, beside the figures of the judge.
+        For the file's header, in addition to the judge's figures.
     """
     best = folder.best
     assert best is not None

@@ -1,4 +1,4 @@
-"""Runs of a recipe, from the data on disk to the best model; with a teacher a distillation."""
+"""Runs a recipe, from the data on disk to the best model; with a teacher, as a distillation."""
 
 from __future__ import annotations
 
@@ -51,25 +51,26 @@ def run_recipe(
     on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingOutcome:
-    """Do what a recipe says, or go on with it.
+    """Run a recipe, or resume its run.
 
     Parameters
     ----------
     recipe : Recipe
-        With a teacher it is a distillation: the student sees windows of whole frames, whose teacher
-        embeddings are computed once and stored. Without, it sees augmented windows.
+        With a teacher the run is a distillation: the student sees windows of whole frames, and the
+        teacher's embeddings of those frames are computed once and stored. Without a teacher, the
+        model sees augmented windows.
     root : Path
         The data root.
     out : Path
-        Folder for everything that the run writes; the best model is ``best.safetensors`` there.
+        Folder for all output of the run; the best model is ``best.safetensors`` there.
     hardware : Hardware, optional
     resume : bool
-        Go on with the run that is in `out`.
+        Continue the run in `out`.
     max_minutes : float, optional
-        Stop after so many minutes with a checkpoint; the schedule does not change.
+        Stop after this many minutes with a checkpoint; the schedule does not change.
     ends : float, optional
-        When `clock` says so the whole schedule is to be done, however long reading took: instead of
-        the recipe's minutes.
+        Value of `clock` by which the whole schedule ends, however long reading takes; replaces the
+        recipe's minutes.
     on_message, on_step, clock
         As for `finetune`.
 
@@ -78,7 +79,7 @@ def run_recipe(
     DataError
         If recipe or data cannot be used.
     TinySAMError
-        If memory or disk space ends.
+        If memory or disk space runs out.
     """
     fabric = launched(hardware or Hardware())
     best = out / "best.safetensors"
@@ -91,7 +92,7 @@ def run_recipe(
     say = on_message if fabric.is_global_zero else lambda message: None
     dataset = read_dataset(recipe, root, on_message=say)
     folder.fingerprint = dataset.fingerprint
-    # The same weights in every process, whatever was drawn before.
+    # The same weights in every process, whatever random numbers were drawn before.
     torch.manual_seed(recipe.seed)
     student = starting_model(
         recipe.model.start,
@@ -146,7 +147,7 @@ def run_recipe(
         say(f"Going on after step {training.steps}.")
     outcome = training.run(max_minutes=max_minutes, on_step=on_step)
     if fabric.is_global_zero:
-        # The last step too: without validation there is no best one.
+        # The last step as well: without validation there is no best one.
         last = out / "last.safetensors"
         checkpoints.save(whole_model(training.average), last, notes)
     return outcome

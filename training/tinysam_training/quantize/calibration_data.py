@@ -1,7 +1,7 @@
-"""What a model is shown while it is quantized: a few images, and prompts on their objects.
+"""Calibration data for quantization: a few images, and prompts on their objects.
 
-They go the way of every image: contrast, resizing, prompts drawn. What the network
-itself is given on that way is kept, to be given to it again.
+They are processed like any other image: contrast, resizing, prompts drawn. The network's inputs
+are recorded, so that it can run on them again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.labelled_image import ImageEntry
 
-#: Objects of an image that are clicked, and asked for by their boxes.
+#: Objects of an image that are prompted with a click and with a box.
 OBJECTS = 4
 
 _PROMPTS = ("points", "labels", "boxes", "masks")
@@ -62,15 +62,15 @@ def see(
     model : SegmentAnything
         On the CPU.
     entries : sequence of ImageEntry
-        Objects with labels are clicked, and asked for by their boxes; where there are none, a few
-        points of a lattice are.
+        Labelled objects are prompted with clicks and boxes; images without labels with a few
+        points of a lattice.
     progress : callable, optional
         Called with images seen and their number.
 
     Raises
     ------
     DataError
-        If there are no images, or one cannot be read or shows nothing.
+        If there are no images, or one cannot be read or has one colour only.
     """
     if not entries:
         raise DataError("There is no image to calibrate with.")
@@ -103,7 +103,7 @@ def _prompts(labels: npt.NDArray[np.int32]) -> list[Prompts]:
 
 
 class _Recording(PlainRuntime):
-    """Keeps what it is given."""
+    """Record the inputs."""
 
     def __init__(self, model: SegmentAnything) -> None:
         super().__init__(model, "recording")

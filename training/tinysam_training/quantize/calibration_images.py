@@ -1,4 +1,4 @@
-"""Which images a model is quantized with: a few of a folder, with labels or without."""
+"""The images to quantize a model with: a few of a folder, with labels or without."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 def calibration_images(
     folders: Sequence[Path], count: int, split: str = "train"
 ) -> list[ImageEntry]:
-    """Choose images, as many of each set as of the others.
+    """Choose images, equally many from each set.
 
     Parameters
     ----------
     folders : sequence of Path
         Laid out as for training; or of images without labels.
     count : int
-        At most so many.
+        The most images.
     split : str
-        Where a folder is split.
+        For folders that are split.
 
     Raises
     ------

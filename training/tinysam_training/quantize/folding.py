@@ -1,9 +1,9 @@
 """Norms folded into the layers behind or before them: the same model, fewer numbers to round.
 
-A BatchNorm scales the output channels of the convolution before it. As output channels have scales
-of their own, they can have the norm's as well; and what is searched for is then what is computed.
-The LayerNorm before a projection scales its inputs; folded into the weights, the norm's output is
-alike in all channels, which one scale serves better.
+A BatchNorm scales the output channels of the convolution before it. Output channels have their own
+quantization scales, which can absorb the norm's; the search then sees the real computation. The
+LayerNorm before a projection scales its inputs. With that folded into the weights, all channels of
+the norm's output have a similar range, which suits a single scale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def folded(model: SegmentAnything) -> SegmentAnything:
-    """Make a copy of a model with the norms of its encoder folded, which answers the same.
+    """Copy a model, with the norms of its encoder folded; its answers stay the same.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def folded(model: SegmentAnything) -> SegmentAnything:
     Returns
     -------
     SegmentAnything
-        In eval mode. BatchNorms only add now, LayerNorms before projections only normalise; names
-        and shapes are as before.
+        In eval mode. Its BatchNorms only add, its LayerNorms before projections only normalise.
+        Names and shapes do not change.
     """
     copied = copy.deepcopy(model).eval()
     copied.quantization = None
@@ -70,7 +70,7 @@ def _fold_sums(encoder: EfficientNetEncoder) -> None:
 
 
 def _fold_neighbours(part: nn.Module) -> None:
-    """Fold every BatchNorm whose neighbour before it is a convolution."""
+    """Fold every BatchNorm that directly follows a convolution."""
     for parent in part.modules():
         for layer, norm in itertools.pairwise(parent.children()):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -78,7 +78,7 @@ def _fold_neighbours(part: nn.Module) -> None:
 
 
 def _fold_batch_norm(norm: nn.BatchNorm2d, *convs: nn.Conv2d) -> None:
-    """Fold a norm into the convolutions whose sum it gets."""
+    """Fold a norm into the convolutions before it; their sum is its input."""
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
     assert var is not None

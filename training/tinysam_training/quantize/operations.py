@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
 
-#: What comes out of which function.
+#: The function that produced an operation's input.
 Origin = Literal["softmax", "gelu", "relu", "other"]
 
 _ORIGINS: dict[str, Origin] = {
@@ -37,7 +37,7 @@ _ORIGINS: dict[str, Origin] = {
     "hardtanh": "relu",  # torch's name of the function that ReLU6 calls
 }
 
-#: The classifier that official files carry along is never computed.
+#: The classifier in official files is never computed.
 _NEVER_COMPUTED = "image_encoder.head"
 
 
@@ -131,7 +131,7 @@ class _ExplicitDetailedDecoder(DetailedMaskDecoder):
 
 
 def with_products(model: SegmentAnything) -> SegmentAnything:
-    """Make a copy of a model whose products of activations are modules; it answers the same.
+    """Copy a model, with products of activations as modules; its answers stay the same.
 
     Parameters
     ----------
@@ -159,12 +159,12 @@ def with_products(model: SegmentAnything) -> SegmentAnything:
 
 
 def operations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All operations that can be rounded, with the names of their modules.
+    """List all operations that can be rounded, with the names of their modules.
 
     Parameters
     ----------
     model : SegmentAnything
-        As it is, or from `with_products`.
+        Unchanged, or from `with_products`.
     """
     for name, module in model.named_modules():
         rounds = isinstance(module, (*QUANTIZABLE, MatMul))
@@ -173,7 +173,7 @@ def operations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Origins(TorchFunctionMode):
-    """Notes, while a model runs, behind which function the first operand of each operation came.
+    """Records which function produced the first operand of each operation, while a model runs.
 
     Parameters
     ----------

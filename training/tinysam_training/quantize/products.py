@@ -1,9 +1,9 @@
-"""Every operation as a product of matrices, of a sample of its rows, with the gradient it had.
+"""Every operation as matrix products of sampled rows, with gradients.
 
-A linear layer multiplies rows of inputs by weights; a convolution rows of patches; a transposed
-convolution whose kernel is as wide as its stride, rows of pixels by weights of each tap. So the
-search for scales knows one form only: (B, G, M, K) by (B or 1, G, K, N), G being groups of a
-convolution or heads of an attention. Not all rows are kept: some hundred of each call are as good.
+A linear layer multiplies rows of inputs by weights. A convolution multiplies rows of patches. A
+transposed convolution with a kernel as wide as its stride multiplies rows of pixels by the weights
+of each tap. So the search for scales handles one form only: (B, G, M, K) by (B or 1, G, K, N), with
+G groups of a convolution or heads of an attention. A few hundred rows of each call are enough.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari_tinysam.model import SegmentAnything
     from tinysam_training.quantize.calibration_data import Seen
 
-#: Values of an operand, or of a result, that are kept of an operation.
+#: Values of an operand, or of a result, that are kept for each operation.
 _KEPT = 1_000_000
 
-#: Rows of an operation that are kept at most, and of one call at least.
+#: The most rows kept for an operation, and the fewest for one call.
 _MOST_ROWS, _LEAST_ROWS = 2048, 8
 
 #: Rows, columns and matrices of a product of two activations that are kept of a call.
@@ -48,7 +48,7 @@ class Product:
     second : Tensor
         (B, G, K, N), the other activation; or weights, with B = 1.
     gradient : Tensor
-        (B, G, M, N), of what the task loss says about each output.
+        (B, G, M, N), gradient of the task loss for each output.
     """
 
     first: Tensor
@@ -58,7 +58,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """All that is known of an operation.
+    """An operation with its sampled products.
 
     Attributes
     ----------
@@ -69,9 +69,9 @@ class Operation:
         Neighbouring columns of the product that are one output channel: the taps of a transposed
         convolution's kernel.
     products : list of Product
-        With operands of different sizes, if its calls had.
+        Calls with operands of different sizes give several.
     share : float
-        So much of all its outputs is in the products.
+        Share of its outputs that the products hold.
     """
 
     name: str
@@ -97,7 +97,7 @@ def collect(
     seen : sequence of Seen
         Of `calibration_data.see`.
     seed : int
-        Of the rows that are kept, and of the answers that are drawn (`task_loss`).
+        For sampling rows and for drawing answers (`task_loss`).
     progress : callable, optional
         Called with images done and their number.
 
@@ -109,7 +109,7 @@ def collect(
     watched = with_products(model)
     for parameter in watched.parameters():
         parameter.requires_grad_(False)
-    # So that what tokens alone decide has gradients, too.
+    # Operations that depend on tokens alone need gradients as well.
     decoder: Any = watched.mask_decoder
     for tokens in (decoder.iou_token, decoder.mask_tokens):
         tokens.weight.requires_grad_(True)
@@ -169,7 +169,7 @@ class _Watching:
     def operations(self) -> list[Operation]:
         found = []
         for name, module in self._named.items():
-            # What changes nothing, as SAM's single mask, whose token nobody reads, is no operation.
+            # Skip modules without effect, such as SAM's single mask.
             if any(bool(each.gradient.any()) for each in self._kept[name]):
                 taps = 1
                 if isinstance(module, nn.ConvTranspose2d):
@@ -279,7 +279,7 @@ class _Watching:
         )
 
     def _places(self, count: int, weight: Sequence[int]) -> Tensor:
-        """Which rows of an operation with such weights are kept."""
+        """Choose the rows to keep for an operation with such weights."""
         outputs = weight[0]
         inputs = 1
         for size in weight[1:]:

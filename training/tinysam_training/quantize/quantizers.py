@@ -1,10 +1,10 @@
-"""How numbers are rounded to few bits, and which scales a search tries.
+"""Rounding of numbers to few bits, and the scales that a search tries.
 
 TinySAM (Shu et al., AAAI 2025, section 3.3) rounds symmetrically and in equal steps,
 x_q = clip(round(x / s), −2^(b−1), 2^(b−1) − 1), but after softmax and GELU, where values crowd in
 two ranges, each of which gets its own steps (as in PTQ4ViT, Yuan et al., ECCV 2022). The official
-code adds up both ranges of the softmax, so that whatever is above the split comes out too large by
-the split, and 0 does not stay 0; here a value belongs to one range.
+code adds both ranges of the softmax: values above the split come out too large by the split, and
+0 does not stay 0. Here a value belongs to one range.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: The least value of GELU is this, negative.
+#: The least value of GELU, with the sign dropped.
 GELU_DEPTH = 0.16997
 
 #: Splits of the softmax that are tried: 1, 1/2, …, as in PTQ4ViT.
@@ -27,7 +27,7 @@ Range = Literal["signed", "positive", "gelu"]
 
 
 class Quantizer(Protocol):
-    """Rounds what one operand of an operation is; with one number for each group of values."""
+    """Rounds one operand of an operation, with one parameter for each group of values."""
 
     def start(self, least: Tensor, largest: Tensor) -> Tensor:
         """Return the numbers that min and max of each group suggest."""
@@ -56,9 +56,8 @@ class Uniform:
     ----------
     bits : int
     range : {"signed", "positive", "gelu"}
-        "signed" is the paper's: as many steps below 0 as above. "positive" leaves out what is
-        below, for inputs behind a ReLU; "gelu" leaves out what is below the least value of GELU.
-        Integer kernels run all three.
+        "signed" is the paper's: as many steps below 0 as above. "positive" starts at 0, for inputs
+        behind a ReLU; "gelu" starts at the least value of GELU. Integer kernels run all three.
     """
 
     bits: int = 8
@@ -110,7 +109,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class AfterGelu:
-    """Two ranges; the parameter is the step of positive values, that of negative ones is known."""
+    """Two ranges; the parameter is the step of positive values, the other step is fixed."""
 
     bits: int = 8
 

@@ -1,7 +1,7 @@
 """Post-training quantization of a whole model: from a few images to scales, and to a model.
 
-All operations are searched with the original's values around them (`parallel`, as PTQ4ViT says), so
-the model runs once over the images, forwards and backwards, whatever is searched.
+Each search keeps the original's values in all other operations (PTQ4ViT calls this `parallel`), so
+the model runs forwards and backwards over the images only once.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Which operations are rounded, and to what.
+    """Which operations are rounded, and to how many bits.
 
     Attributes
     ----------
     weight_bits, activation_bits : int
     linear : {"layer", "channel"}
-        Which weights of a linear layer share a scale. Those of convolutions always are an output
-        channel's.
+        Which weights of a linear layer share a scale. Weights of convolutions always share one for
+        each output channel.
     two_ranges : bool
         Whether activations after softmax and GELU get two ranges (`quantizers`).
     products : bool
         Whether products of two activations are rounded, with a scale for each head.
     fitted : bool
-        Whether the range of one-range activations leaves out what is below the least value of the
-        ReLU or GELU before: twice as fine. The paper's ranges are symmetric.
+        Whether the range of one-range activations starts at the least value of the ReLU or GELU
+        before it, for steps about half as wide. The paper's ranges are symmetric.
     """
 
     weight_bits: int = 8
@@ -64,7 +64,7 @@ class Scheme:
     fitted: bool = False
 
     def operands(self, operation: Operation, origin: Origin) -> tuple[Operand, Operand]:
-        """Say how the two operands of an operation are rounded."""
+        """Return how the two operands of an operation are rounded."""
         first = self._input(origin)
         if isinstance(operation.module, MatMul):
             second = Operand(Uniform(self.activation_bits), "head")
@@ -88,7 +88,7 @@ class Scheme:
 
 
 def paper_scheme(bits: int = 8) -> Scheme:
-    """Return the paper's scheme, section 3.3, for so many bits."""
+    """Return the paper's scheme, section 3.3, for this many bits."""
     return Scheme(bits, bits)
 
 
@@ -98,12 +98,12 @@ INTEGERS = Scheme(linear="channel", two_ranges=False, products=False, fitted=Tru
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """A model, and what its operations had to do with the calibration images.
+    """A model, and its operations' samples from the calibration images.
 
     Attributes
     ----------
     model : SegmentAnything
-        With folded norms; what is rounded.
+        The model to round, with folded norms.
     operations : list of Operation
     origins : dict of str to {"softmax", "gelu", "relu", "other"}
     seen : list of Seen
@@ -124,21 +124,21 @@ def collected(
     seed: int = 0,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Collected:
-    """Show a model the calibration images.
+    """Run a model over the calibration images.
 
     Parameters
     ----------
     model : SegmentAnything
         On the CPU, with a TinyViT or EfficientNet encoder; it is not changed.
     entries : sequence of ImageEntry
-        Eight are enough; of the kinds that the model is for, none that it is judged by.
+        Eight are enough; of the kinds that the model is for, and not used to judge it.
     seed : int
     report : callable
 
     Raises
     ------
     DataError
-        If there are no images, or they do not serve.
+        If there are no images, or they cannot be used.
     ValueError
         If the model has another encoder.
     """
@@ -156,7 +156,7 @@ def collected(
 
 
 def _origins(model: SegmentAnything) -> dict[str, Origin]:
-    """Behind which function each operation's input comes, seen on a small empty frame."""
+    """Find which function produces each operation's input, on a small empty frame."""
     explicit = with_products(model)
     side = min(256, model.image_size)
     frame = torch.zeros(1, 3, side, side)
@@ -211,7 +211,7 @@ def searched(
 def roundings(
     found: Collected, scheme: Scheme, scales: Mapping[str, Scales]
 ) -> dict[str, Rounding]:
-    """Give scales the form that `simulation.simulated` takes."""
+    """Convert scales to the form that `simulation.simulated` takes."""
     rounded = {}
     for operation in found.operations:
         if operation.name not in scales:
@@ -230,7 +230,7 @@ def roundings(
 def _for_operand(
     module: nn.Module, operand: Operand, parameter: torch.Tensor, *, of_weights: bool
 ) -> torch.Tensor:
-    """Shape parameters so that they can be broadcast to what a module is given."""
+    """Shape parameters so that they can be broadcast to a module's input."""
     if len(parameter) == 1:
         return parameter.view(())
     if isinstance(module, MatMul):
@@ -244,7 +244,7 @@ def _for_operand(
 def with_eight_bits(
     found: Collected, scales: Mapping[str, Scales], computed: Callable[[str], bool]
 ) -> SegmentAnything:
-    """Make the model that is saved: weights that 8 bits hold, and how inputs are rounded.
+    """Make the model to save: weights in 8 bits, and the rounding of inputs.
 
     Parameters
     ----------
@@ -252,8 +252,8 @@ def with_eight_bits(
     scales : mapping of str to Scales
         By `INTEGERS`.
     computed : callable
-        Told the name of a layer, says whether it is computed with integers. Of others only the
-        weights are kept in 8 bits.
+        Takes the name of a layer; returns whether it is computed with integers. Other layers only
+        store their weights in 8 bits.
     """
     model = folded(found.model)  # which is a copy
     layers = {}
@@ -263,7 +263,7 @@ def with_eight_bits(
         each = scales[operation.name]
         layer: Any = model.get_submodule(operation.name)
         axis = weight_axis(layer)
-        # Half of the bytes, and small ones stay what they are, which they do not in float16.
+        # Half of the bytes; small values survive, unlike in float16.
         scale = each.second.bfloat16().float()
         with torch.no_grad():
             steps = to_integers(layer.weight, scale, axis)

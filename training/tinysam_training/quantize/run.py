@@ -1,4 +1,4 @@
-"""From a model and a few images to the quantized model that is saved."""
+"""From a model and a few images to the saved quantized model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from tinysam_training.labelled_image import ImageEntry
     from tinysam_training.quantize.search import ScaleSearch
 
-#: Parts of the model that are computed with integers. The decoder is not: a prompt's time goes into
-#: many small steps and products of activations, and its softmaxes over 4,096 places have no integer
-#: kernel; drawing masks with integers took longer than in bfloat16.
+#: Parts of the model that are computed with integers. The decoder stays in floats: a prompt's time
+#: goes into many small steps and products of activations, and its softmaxes over 4,096 places have
+#: no integer kernel; drawing masks with integers took longer than in bfloat16.
 COMPUTED = ("image_encoder.", "object_head.")
 
-#: A layer of these stays in floats if it alone is expected to cost more than this share of all.
+#: A layer of these stays in floats if its expected cost exceeds this share of the total.
 DEAR = 0.1
 
 
@@ -48,7 +48,7 @@ class Quantized:
     floats : list of str
         Layers of `COMPUTED` parts that are computed with floats because they cost too much.
     loss : float
-        KL of masks, predicted IoUs and object maps on the calibration images, of one image.
+        KL of masks, predicted IoUs and object maps, mean per calibration image.
     images : int
     seconds : float
     """
@@ -80,7 +80,7 @@ def quantize(
     settings : ScaleSearch, optional
     seed : int
     report : callable
-        Called with the name of the step, how much of it is done, and its total.
+        Called with the name of the step, the units done, and their total.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def quantize(
     Raises
     ------
     tinysam_training.labelled_image.DataError
-        If the images do not serve.
+        If the images cannot be used.
     ValueError
         If the model has another encoder.
     """

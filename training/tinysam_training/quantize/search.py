@@ -1,14 +1,14 @@
 """Scales of one operation's operands: searched in turns, each against the other.
 
-TinySAM, section 3.3, after PTQ4ViT: with the original's values around it, an operation's two
-operands get the scales under which Σ (g (o − ô))² is least, o being its outputs and g the gradient
-of the task loss at each (`task_loss`). The second operand's scale is searched with the first's as
-it is, then the first's with the second's, `rounds` times. What is there already is always among the
-candidates, so the error never grows, and is never above that of min and max.
+TinySAM, section 3.3, after PTQ4ViT: all other operations keep the original's values, and the two
+operands get the scales that minimise Σ (g (o − ô))², where o are the operation's outputs and g the
+gradients of the task loss (`task_loss`). The search fixes the first operand's scale and finds the
+second's, then the reverse, `rounds` times. The current scale is always a candidate, so the error
+never grows and never exceeds that of min and max.
 
-Turns end where neither operand alone can do better, which may be beside the best pair. So they
-begin several times, at the best of a coarse grid of pairs, in which min and max are one; the best
-end counts. A grid of all candidates is a search by brute force.
+Alternation stops when neither operand improves alone, perhaps short of the best pair. So it starts
+from several pairs, the best of a coarse grid that includes min and max; the best result counts. A
+coarse grid of all candidates is a search by brute force.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from tinysam_training.quantize.products import Product
     from tinysam_training.quantize.quantizers import Quantizer
 
-#: Which values share a scale: all; those of an output channel; those of a head or group.
+#: The values that share a scale: all; those of an output channel; those of a head or group.
 Granularity = Literal["layer", "channel", "head"]
 
 
 @dataclass(frozen=True)
 class ScaleSearch:
-    """How scales are searched.
+    """Settings of the search for scales.
 
     Attributes
     ----------
@@ -41,16 +41,16 @@ class ScaleSearch:
     bounds : (float, float)
         Least and largest of them, as shares of the largest value over the number of steps.
     rounds : int
-        Turns of both operands. 0: the scales of min and max.
+        Searches of both operands. 0: the scales of min and max.
     coarse : int
-        So many scales of each operand are tried with each other before; 0 begins with min and max.
+        Number of scales of each operand in the coarse grid of pairs; 0 starts from min and max.
     coarse_bounds : (float, float)
         Least and largest of those.
     starts : int
-        From so many of these pairs turns are taken; of pairs with the same scale of the first
-        operand only the best is one of them.
+        Number of pairs to start from; of pairs with the same scale of the first operand only the
+        best is used.
     weighted : bool
-        Whether errors count by the task loss's gradient, or all alike.
+        Whether errors are weighted by the task loss's gradient.
     """
 
     candidates: int = 100
@@ -64,7 +64,7 @@ class ScaleSearch:
 
 @dataclass(frozen=True)
 class Operand:
-    """How an operand is rounded, and which of its values alike.
+    """How an operand is rounded, and which values share a scale.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Operand:
     taps: int = 1
 
     def grouped(self, values: Tensor) -> Tensor:
-        """Bring (B, G, R, C) values into (groups, all their values)."""
+        """Reshape (B, G, R, C) values to (groups, all their values)."""
         if self.granularity == "layer":
             return values.reshape(1, -1)
         heads = values.shape[1]
@@ -106,15 +106,15 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """What a search found.
+    """Result of a search.
 
     Attributes
     ----------
     first, second : Tensor
         (groups,) parameters of the quantizers.
     errors : list of float
-        Sums of (g (o − ô))² over the products, of the scales of min and max, of the pair of the
-        coarse grid that led to the best end, then after each step.
+        Sums of (g (o − ô))² over the products: with the scales of min and max, with the coarse pair
+        that led to the best result, then after each step.
     """
 
     first: Tensor
@@ -200,7 +200,7 @@ class _Problem:
         self._unit = 1.0
         rms = torch.cat([p.gradient.flatten() for p in products]).square().mean().sqrt()
         if weighted and rms > 0:
-            # Whatever the loss is, single precision holds the squares.
+            # Single precision holds the squares, whatever the loss is.
             self._weights = [p.gradient / rms for p in products]
             self._unit = float(rms) ** 2
 
@@ -209,7 +209,7 @@ class _Problem:
         return self._errors(self._rounded(0, a), self._rounded(1, b), over)
 
     def best(self, found: Sequence[Tensor], which: int, tried: list[Tensor]) -> Tensor:
-        """Best parameters of an operand, of those tried and what it has; group by group."""
+        """Choose an operand's best parameters, the current ones included; group by group."""
         kept = self._rounded(1 - which, found[1 - which])
         best, least = found[which], None
         for parameter in (found[which], *tried):
@@ -231,7 +231,7 @@ class _Problem:
     def best_pairs(
         self, start: list[Tensor], firsts: list[Tensor], seconds: list[Tensor]
     ) -> list[list[Tensor]]:
-        """Find the best second parameter for each first, a start's among them; best pair first."""
+        """Find the best second parameter for each first, the start's included; best pair first."""
         pairs = [
             [first, self.best([first, start[1]], 1, seconds)]
             for first in (start[0], *firsts)
@@ -241,7 +241,7 @@ class _Problem:
     def in_turns(
         self, start: list[Tensor], tried: Sequence[list[Tensor]], rounds: int
     ) -> Scales:
-        """Search each operand's parameters against the other's, from a pair on."""
+        """Search each operand's parameters against the other's, from one pair."""
         found = list(start)
         errors = [self.error(found)]
         for _ in range(rounds):
@@ -273,10 +273,10 @@ class _Problem:
         return self._unit * torch.stack(sums).sum(0)
 
     def _by_group(self, squares: Tensor, over: int | None) -> Tensor:
-        """Sum by groups of an operand's scales, as far as outputs tell them apart."""
+        """Sum over each group of an operand's scales, where outputs distinguish the groups."""
         if over is not None:
             operand = self._operands[over]
-            # Columns of the output are those of the second operand; rows are no groups.
+            # Columns of the output are those of the second operand; rows are not groups.
             if over == 1 or operand.granularity != "channel":
                 return operand.grouped(squares).sum(1, dtype=torch.float64)
         return squares.sum(dtype=torch.float64).view(1)

@@ -1,7 +1,7 @@
-"""What rounding costs: expected layer by layer, measured for a whole model.
+"""The cost of rounding: expected layer by layer, measured for a whole model.
 
-The search's error of an operation, Σ (g (o − ô))² with g of drawn answers, is twice the loss that
-its rounding is expected to cost (a KL near its minimum is half of a square in Fisher's metric).
+The search's error of an operation, Σ (g (o − ô))² with g from drawn answers, is twice the expected
+loss of rounding it (near its minimum a KL is half a squared distance in Fisher's metric).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What rounding one operation is expected to cost.
+    """The expected cost of rounding one operation.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Sensitivity:
     before : float
         Expected loss of an image with the scales of min and max.
     after : float
-        With those that were found.
+        With the scales that the search found.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Sensitivity:
 
 
 def sensitivities(found: Collected, scales: Mapping[str, Scales]) -> list[Sensitivity]:
-    """Say what each operation is expected to cost; the most expensive first.
+    """Estimate the cost of rounding each operation; the most expensive comes first.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def sensitivities(found: Collected, scales: Mapping[str, Scales]) -> list[Sensit
 def task_loss(
     model: SegmentAnything, reference: SegmentAnything, seen: Sequence[Seen]
 ) -> float:
-    """Measure KL(mask) + KL(IoU), and KL of the object maps, of a model beside another.
+    """Measure KL(mask) + KL(IoU), plus the KL of object maps, between a model and a reference.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def task_loss(
     Returns
     -------
     float
-        For an image.
+        Mean per image.
     """
     total = 0.0
     for one in seen:

@@ -1,7 +1,7 @@
-"""A rounded model in torch, for study: any number of bits, scales for whatever groups of values.
+"""A rounded model in torch, for study: any number of bits, scales for any groups of values.
 
-Everything is computed in float32 with rounded operands, so it is slower than the model itself. What
-is really computed with integers, `napari_tinysam.model.integers` describes.
+Everything is computed in float32 with rounded operands, so it is slower than the model itself.
+`napari_tinysam.model.integers` describes the real integer computation.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Rounding:
 def simulated(
     model: SegmentAnything, roundings: Mapping[str, Rounding]
 ) -> SegmentAnything:
-    """Make a copy of a model that rounds.
+    """Copy a model, with its operations rounded.
 
     Parameters
     ----------
     model : SegmentAnything
         As it was searched on (`tinysam_training.quantize.folding.folded`).
     roundings : mapping of str to Rounding
-        By names of operations; others stay as they are.
+        By names of operations; the others are not rounded.
     """
     copied = with_products(model)
     for name, rounding in roundings.items():

@@ -1,15 +1,14 @@
-"""What a rounded model is to keep: the task's loss, and in which direction it is sensitive.
+"""The task loss that rounding should not raise, and its curvature.
 
 TinySAM, section 3.3: L = KL(ŷ_mask, y_mask) + KL(ŷ_iou, y_iou), between the rounded model's answers
-ŷ and the original's y. A mask is a probability at each pixel, so its KL is that of a Bernoulli
-variable a pixel; a predicted IoU, which lies in 0–1, is taken as one too. A model with an object
-head is to keep its maps as well, whose KL is added.
+ŷ and the original's y. A mask is a probability at each pixel, so its KL is that of one Bernoulli
+variable per pixel. A predicted IoU lies in 0–1 and is treated as a probability as well. For a model
+with an object head the KL of its maps is added.
 
-PTQ4ViT weighs the error of each output o of a layer with the gradient of that loss, Σ (g (o − ô))².
-But at ŷ = y every KL has its least value, and the gradient of the loss itself is 0: what remains is
-rounding noise. Meant is the loss's second derivative, which for a KL is Fisher's
-information, E[g gᵀ] with g = ∂ −log p(y) / ∂o and y drawn from the model's own answers. So answers
-are drawn.
+PTQ4ViT weights the error of each output o of a layer by the gradient of that loss, Σ (g (o − ô))².
+But at ŷ = y every KL is at its minimum, so the gradient of the loss is 0, up to rounding noise. The
+paper must mean the second derivative, which for a KL is the Fisher information, E[g gᵀ] with
+g = ∂ −log p(y) / ∂o and y drawn from the model's own answers. So answers are drawn here.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Predicted IoUs are taken as probabilities no nearer to 0 and 1 than this.
+#: Predicted IoUs are clipped to probabilities at least this far from 0 and 1.
 _IOU_MARGIN = 0.01
 
 
@@ -51,10 +50,10 @@ def iou_logits(scores: Tensor) -> Tensor:
 
 
 def drawn_nll(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Give −log p(y) with y drawn from p itself: the curvature of `bernoulli_kl` by its gradient.
+    """Return −log p(y) with y drawn from p: its gradient gives the curvature of `bernoulli_kl`.
 
-    What is expected of the gradient's square is the second derivative of that mean. For a mean of N
-    terms it would be an Nth of it, so the sum is divided by √N.
+    The expected squared gradient is the second derivative of that mean. With the mean of N terms it
+    would be an Nth of that, so the sum is divided by √N.
 
     Parameters
     ----------

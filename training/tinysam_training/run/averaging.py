@@ -1,4 +1,4 @@
-"""The average of a model over its training, which is judged and exported."""
+"""The average of a model's weights over its training, which is judged and exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a run: losses and validation over its steps."""
+"""Draws the curves of a run: losses and validation over its steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-#: Columns that are no curves of their own.
+#: Columns that are not drawn as curves.
 _AXES = ("step", "seconds", "rate", "norm")
 
 
@@ -41,7 +41,7 @@ def draw_curves(folder: Path, target: Path) -> None:
     folder : Path
         With ``log.csv`` and perhaps ``validation.csv``.
     target : Path
-        PNG file to write, whatever its suffix.
+        The file to write; a PNG whatever its suffix.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw_curves(folder: Path, target: Path) -> None:
 def _smoothed(
     steps: npt.NDArray[np.float64], values: npt.NDArray[np.float64], points: int = 100
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Means over at most so many stretches of the run."""
+    """Average over at most this many stretches of the run."""
     known = ~np.isnan(values)
     steps, values = steps[known], values[known]
     pieces = min(points, len(values))

@@ -1,4 +1,4 @@
-"""A trained model as it is saved: plain layers, on the CPU, under the official names."""
+"""Converts a trained model for saving: plain layers, on the CPU, with the official names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def whole_model(model: SegmentAnything) -> SegmentAnything:
     Parameters
     ----------
     model : SegmentAnything
-        As it is trained, perhaps with low-rank additions. Not changed.
+        The model in training, perhaps with low-rank additions. Not changed.
 
     Returns
     -------

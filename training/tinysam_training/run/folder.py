@@ -36,20 +36,20 @@ class RunFolder:
     """Files of one run.
 
     ``recipe.yaml``, ``run.json`` (versions, seed, fingerprint of the data), ``log.csv`` (every
-    step), ``validation.csv``, ``curves.png``, ``checkpoint.pt`` (to go on with), and whatever the
-    run exports. TensorBoard's event files too, where that is installed.
+    step), ``validation.csv``, ``curves.png``, ``checkpoint.pt`` (to resume from), and the run's
+    exports. If TensorBoard is installed, its event files as well.
 
     Parameters
     ----------
     path : Path
-        Made if need be.
+        Made if it does not exist.
     recipe : Recipe
     fingerprint : str
         Of the data.
     writes : bool
         Whether this process writes; of several, only the first does.
     best : Path, optional
-        Where the best model is exported to, for messages.
+        File of the best model, for messages.
     """
 
     def __init__(
@@ -71,27 +71,26 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What an interrupted run goes on with."""
+        """File from which an interrupted run continues."""
         return self.path / "checkpoint.pt"
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder holds a run."""
         return self.checkpoint.exists() or (self.path / "log.csv").exists()
 
     def begin(self, *, resume: bool) -> None:
-        """Write what describes the run.
+        """Write the files that describe the run.
 
         Parameters
         ----------
         resume : bool
-            Whether a run that is here goes on, which takes a checkpoint. Otherwise its log is
-            replaced.
+            Continue the run in the folder, from its checkpoint. Otherwise its log is replaced.
 
         Raises
         ------
         DataError
-            If another recipe or other data were used here before, or the folder cannot be made.
+            If the folder holds a run of another recipe or other data, or cannot be made.
         """
         described = recipe_as_yaml(self.recipe)
         before = self.path / "recipe.yaml"
@@ -177,7 +176,7 @@ class RunFolder:
                     self._board.add_scalar(f"{group}/{name}", value, int(row["step"]))
 
     def cut_logs(self, step: int) -> None:
-        """Drop rows after a step: steps after the checkpoint are done again."""
+        """Drop rows after a step: steps after the checkpoint are repeated."""
         for name in ("log.csv", "validation.csv"):
             path = self.path / name
             if self.writes and path.exists():
@@ -207,7 +206,7 @@ class RunFolder:
         Raises
         ------
         DataError
-            If it is damaged. Nothing but tensors and plain values is ever unpickled.
+            If it is damaged. Only tensors and plain values are unpickled.
         """
         if not self.checkpoint.exists():
             return None
@@ -215,7 +214,7 @@ class RunFolder:
             state: dict[str, Any] = torch.load(
                 self.checkpoint, map_location="cpu", weights_only=True
             )
-        except Exception as error:  # a damaged file raises whatever it ran into
+        except Exception as error:  # a damaged file can raise any error
             raise DataError(
                 f"{self.checkpoint} is damaged; delete it to start again."
             ) from error

@@ -1,7 +1,7 @@
-"""Which annotated images are learnt from, which choose the best moment, which are reported on.
+"""Splits annotated images: for training, for choosing the best moment, for reported figures.
 
-Of many moments of a run the best on some images is a little better there than elsewhere, by chance.
-Figures that are reported should come from images that chose nothing, or say that they do not.
+The best of many moments of a run, as measured on some images, scores a little higher on those than
+on others, by chance. Reported figures should come from images that chose nothing, or have a caveat.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from tinysam_training.labelled_image import ImageEntry
 
-#: Of so many images one is held out where no others are given.
+#: One image of this many is held out where no others are given.
 HELD_OUT_OF = 5
 
-#: At most so many images choose the best moment: validation looks at no more.
+#: The most images that choose the best moment: validation uses no more.
 CHOOSING = 4
 
-#: From so many held-out images on, a part of them chooses and the others are reported on.
+#: From this many held-out images on, some choose and the others are reported on.
 ENOUGH = 4
 
 _SAME = (
@@ -37,16 +37,16 @@ _TRAINED = (
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What annotated images are for.
+    """The use of each annotated image.
 
     Attributes
     ----------
     train : list of ImageEntry
-        Learnt from.
+        Images to train on.
     choosing : list of ImageEntry
-        On which the best moment of the run is chosen.
+        Images on which the best moment of the run is chosen.
     reported : list of ImageEntry
-        On which the model before and after is compared.
+        Images on which the models before and after are compared.
     """
 
     train: list[ImageEntry]
@@ -55,7 +55,7 @@ class Split:
 
     @property
     def caveat(self) -> str:
-        """A sentence about what the reported figures are worth; empty if they chose nothing."""
+        """A caveat about the reported figures; empty if their images chose nothing."""
         reported = {id(entry) for entry in self.reported}
         if any(id(entry) in reported for entry in self.train):
             return _TRAINED
@@ -64,7 +64,7 @@ class Split:
         return ""
 
     def text(self) -> str:
-        """Say in a sentence which image is for what."""
+        """Describe the split in a sentence."""
         if len(self.train) == 1 and self.caveat == _TRAINED:
             return "There is only one image, so the model is judged on what it learns from."
         if self.caveat:
@@ -84,21 +84,20 @@ def split_images(
     test: Sequence[ImageEntry] = (),
     seed: int = 0,
 ) -> Split:
-    """Decide what each image is for.
+    """Decide the use of each image.
 
     Parameters
     ----------
     train : sequence of ImageEntry
     val, test : sequence of ImageEntry
-        Held out by the user, or none. Where there are both, the former choose and the latter are
-        reported on.
+        Held out by the user, or none. With both, `val` chooses and `test` is reported on.
     seed : int
-        Of the choice where there is one to be made; with it the split is always the same.
+        Of the random choice; the same seed gives the same split.
 
     Returns
     -------
     Split
-        Of few images some may be in two lists; `Split.caveat` says so.
+        With few images some may be in two lists; `Split.caveat` mentions it.
     """
     left, reported = list(train), list(test)
     shown = {entry.fingerprint for entry in reported}
@@ -132,7 +131,7 @@ def hold_out(
     Returns
     -------
     train, held_out : list of ImageEntry
-        Of a single image both are that image: there is nothing else to judge on.
+        A single image is in both: there is no other to judge on.
     """
     if len(entries) < 2:
         return list(entries), list(entries)
@@ -143,7 +142,7 @@ def hold_out(
 def _parted(
     entries: Sequence[ImageEntry], count: int, seed: int
 ) -> tuple[list[ImageEntry], list[ImageEntry]]:
-    """So many random entries, and the others; both in their order."""
+    """Return this many random entries, and the others; both in their order."""
     chosen = set(np.random.default_rng(seed).permutation(len(entries))[:count].tolist())
     first = [entry for i, entry in enumerate(entries) if i in chosen]
     return first, [entry for i, entry in enumerate(entries) if i not in chosen]

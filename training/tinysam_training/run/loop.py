@@ -1,10 +1,10 @@
 """The training loop, on lightning-fabric: one device or many, one process or many.
 
-A `Recipe` says what a run does, an `Objective` computes the losses of a batch; this module is the
-loop around them, whole in one file so that it can be read from top to bottom. Every random choice
-follows from the recipe's seed and the number of the batch: a killed run goes on exactly (on a CPU
-bit by bit) as if it had not been killed, and R processes see the windows that one process sees with
-R times as many accumulated batches.
+A `Recipe` configures a run, an `Objective` computes the losses of a batch; this module is the loop
+around them, whole in one file so that it can be read from top to bottom. Every random choice
+follows from the recipe's seed and the number of the batch. So a killed run continues exactly as if
+it had not been killed (on a CPU bit for bit), and R processes see the windows that one process sees
+with R times as many accumulated batches.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from tinysam_training.recipe import Recipe, Stage
     from tinysam_training.run.folder import RunFolder
 
-#: A pause of the machine counts as at most so many seconds of the time budget.
+#: A pause of the machine counts as at most this many seconds of the time budget.
 LONGEST_PAUSE = 60.0
 
-#: So many updates in a row may be skipped because their gradient is not a number.
+#: The most updates in a row that may be skipped because their gradient is NaN or infinite.
 PATIENCE = 20
 
 
@@ -59,7 +59,7 @@ Exporter = Callable[["SegmentAnything", Mapping[str, float]], None]
 
 
 class Training:
-    """A run: model, average, optimiser, and how far they are.
+    """A run: model, average, optimiser, and their progress.
 
     Parameters
     ----------
@@ -69,15 +69,15 @@ class Training:
         Gives a `TrainingBatch` for a `BatchRequest`.
     recipe : Recipe
     folder : RunFolder
-        Where log, checkpoints and curves go.
+        For log, checkpoints and curves.
     fabric : Fabric
         Launched.
     judge : callable, optional
-        Validates a model: figures, of which ``score`` decides what is best (higher is better).
+        Validates a model and returns figures; the highest ``score`` is best.
     export : callable, optional
-        Writes the best model so far; called after each validation that beats all before.
+        Writes the best model so far; called after each validation that beats all earlier ones.
     clock : callable
-        Seconds; replaceable for experiments that must not depend on a machine's load.
+        Returns seconds; replaceable for experiments that must not depend on a machine's load.
     """
 
     def __init__(
@@ -125,23 +125,23 @@ class Training:
         self._clock = clock
         self._last = clock()
 
-    # --- where the run stands -----------------------------------------------------
+    # --- progress of the run ------------------------------------------------------
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used up, 0–1; the schedule follows it."""
+        """Used share of the budget, 0–1; the schedule follows it."""
         if self.recipe.steps:
             return min(self.steps / self.recipe.steps, 1.0)
         return min(self.seconds / (60 * self.recipe.minutes), 1.0)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is finished."""
         late = 0 < self.recipe.minutes <= self.seconds / 60
         return self.progress >= 1 or late
 
     def _tick(self) -> float:
-        """Count the time since the last call; return it, as far as it counts."""
+        """Add the time since the last call to the budget; return the part that counts."""
         now = self._clock()
         passed = min(now - self._last, LONGEST_PAUSE)
         self.seconds += passed
@@ -158,15 +158,15 @@ class Training:
         max_minutes: float | None = None,
         on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
     ) -> TrainingOutcome:
-        """Train until the budget is used up, or for so many minutes.
+        """Train until the budget is used up, or for `max_minutes`.
 
         Parameters
         ----------
         max_minutes : float, optional
             Of this part of the run. The schedule does not change; `resume` goes on.
         on_step : callable, optional
-            Called after each step with this object and the step's figures. What it raises ends the
-            run, after a checkpoint.
+            Called after each step with this object and the step's figures. If it raises, the run
+            writes a checkpoint and ends.
 
         Returns
         -------
@@ -175,10 +175,10 @@ class Training:
         Raises
         ------
         TinySAMError
-            If memory or disk space ends, or losses are no numbers. The best model so far was
-            exported when it was found, and a checkpoint is kept where that is possible.
+            If memory or disk space runs out, or losses became NaN or infinite. The best model so
+            far was exported when it was found, and a checkpoint is kept where possible.
         KeyboardInterrupt
-            After Ctrl+C or a request to terminate, and a checkpoint.
+            After Ctrl+C or a request to terminate; a checkpoint is written first.
         """
         begun = saved = self._last = self._clock()
         batches = self._made()
@@ -187,7 +187,7 @@ class Training:
                 if self.judge is not None and not self.first:
                     self._validate()
                     self._tick()
-                # Once at least, though judging the start took all the time: it tells the speed.
+                # Take at least one step, even if judging used all the time; it gives the speed.
                 while not (self.finished and self.steps):
                     figures = self._step(batches)
                     if on_step is not None:
@@ -231,7 +231,7 @@ class Training:
         )
 
     def _step(self, batches: Iterator[TrainingBatch]) -> dict[str, float]:
-        """One step: forward and backward over the accumulated batches, update, log."""
+        """Take one step: forward and backward over the accumulated batches, update, log."""
         recipe, fabric = self.recipe, self.fabric
         settings = recipe.optimizer
         rate = rate_at(self.progress, settings)
@@ -269,7 +269,7 @@ class Training:
         means = self._means(sums, total)
         means["loss"] = sum(weights.get(n, 0.0) * v for n, v in means.items())
         figures = {"rate": rate, "norm": 0.0 if norm is None else float(norm), **means}
-        # A run that is stopped goes on exactly only if its weights are those of its counter.
+        # A stopped run continues exactly only if its weights match its counter.
         with self._interruption.held_back():
             self._update(norm)
             passed = self._tick()
@@ -280,7 +280,7 @@ class Training:
     def _means(
         self, sums: Mapping[str, torch.Tensor], total: Mapping[str, torch.Tensor]
     ) -> dict[str, float]:
-        """Mean losses of the step over all processes, for the log."""
+        """Return the mean losses of the step over all processes, for the log."""
         names = [name for name in (*LOSSES, *FIGURES) if name in sums]
         values = torch.stack([sums[n] / total[n].clamp(min=1) for n in names])
         return dict(zip(names, self._averaged(values).tolist(), strict=True))
@@ -294,20 +294,18 @@ class Training:
         return reduced
 
     def _update(self, norm: torch.Tensor | None) -> None:
-        """Move the weights and their average; leave out a gradient that is no number."""
+        """Update the weights and their average; skip a gradient that is NaN or infinite."""
         if norm is not None and not torch.isfinite(norm):
             self._skipped += 1
             if self._skipped > PATIENCE:
-                raise TinySAMError(
-                    self._explained("The losses are not finite any more")
-                )
+                raise TinySAMError(self._explained("The losses became NaN or infinite"))
         else:
             self._skipped = 0
             self._half_done = True
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        # A young average follows closely, or it would remember the start for too long.
+        # A young average follows closely, or it would keep the start for too long.
         decay = min(self.recipe.optimizer.ema, self.steps / (self.steps + 10))
         update_average(self.average, self.objective.student, decay)
         self._half_done = False
@@ -326,7 +324,7 @@ class Training:
         return self.recipe.stages[stage_at(progress, self.recipe.stages)]
 
     def _share(self) -> int:
-        """Batches a step that this process does."""
+        """Return the number of batches per step for this process."""
         return math.ceil(self.recipe.optimizer.accumulate / self.fabric.world_size)
 
     def _requests(self) -> Iterator[BatchRequest]:
@@ -354,7 +352,7 @@ class Training:
         """Judge the averaged model; export it if it is the best so far."""
         assert self.judge is not None
         if self.fabric.is_global_zero:
-            # At the very start there is nothing to average yet.
+            # At the start there is nothing to average yet.
             figures = dict(self.judge(self.average))
             figures["step"] = float(self.steps)
             with self._interruption.held_back():
@@ -365,20 +363,20 @@ class Training:
         self.validated = self.progress
 
     def _keep(self, figures: dict[str, float]) -> None:
-        """Log a validation, and export the model if no earlier one was as good."""
+        """Log a validation, and export the model if it is better than all before."""
         self.folder.log_validation({"seconds": self.seconds, **figures})
         if not self.first:
             self.first = figures
         if not self.best or figures["score"] > self.best["score"]:
             if self.export is not None and self.steps:
                 self.export(self.average, figures)
-            self.best = figures  # once it is written: messages say where it is
-        self.validated = self.progress  # now that nothing can go wrong any more
+            self.best = figures  # after the file is written: messages name it
+        self.validated = self.progress  # last, when nothing else can fail
 
     # --- checkpoints --------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint; a reader never sees half of one."""
+        """Write a checkpoint atomically."""
         if not self.fabric.is_global_zero:
             return
         self.folder.save_checkpoint(
@@ -395,7 +393,7 @@ class Training:
         )
 
     def resume(self) -> bool:
-        """Go on where the folder's checkpoint is; False if there is none."""
+        """Continue from the folder's checkpoint; False if there is none."""
         state = self.folder.load_checkpoint()
         if state is None:
             return False
@@ -410,7 +408,7 @@ class Training:
         return True
 
     def _save_if_possible(self) -> None:
-        if self._half_done:  # only the checkpoint before this step can go on
+        if self._half_done:  # only the checkpoint before this step can continue
             return
         with suppress(Exception):  # the error that ended the run is reported
             self.save()
@@ -425,7 +423,7 @@ class Training:
         return f"{reason} at step {self.steps}; {kept}."
 
     def _agreed(self, stop: bool) -> bool:
-        """Process 0 decides for all."""
+        """Return process 0's decision, in all processes."""
         if self.fabric.world_size > 1:
             return bool(self.fabric.broadcast(stop))
         return stop

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Fewer steps than this change next to nothing: the rate only warms up.
+#: Fewer steps than this change almost nothing: the learning rate only warms up.
 TOO_FEW = 50
 
 
@@ -21,13 +21,13 @@ class TrainingOutcome:
     seconds : float
         Time so far, over all parts of the run.
     finished : bool
-        Whether the budget is used up; otherwise the run can be resumed.
+        Whether the budget is used up; if not, the run can be resumed.
     best : dict
         Figures of the best validation, with ``score`` and ``step``; empty before the first.
     first : dict
         Figures before training.
     speed : float
-        Steps a second, without validation; 0 where no step was done.
+        Steps per second, without validation; 0 where no step was taken.
     """
 
     steps: int
@@ -39,7 +39,7 @@ class TrainingOutcome:
 
     @property
     def shortness(self) -> str:
-        """A sentence if there were too few steps to learn anything, with what would be enough."""
+        """A warning if there were too few steps to learn anything; empty if there were enough."""
         if self.steps >= TOO_FEW or not self.speed:
             return ""
         # On a slow machine ten minutes may not be enough either.

@@ -26,7 +26,7 @@ def rate_at(progress: float, settings: OptimizerSettings) -> float:
 
 
 def stage_at(progress: float, stages: tuple[Stage, ...]) -> int:
-    """Which of the stages a share of the budget belongs to."""
+    """Return the stage at a share of the budget."""
     total = sum(stage.share for stage in stages)
     reached = 0.0
     for number, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""What a run begins with: a model, and the processes and devices it runs on."""
+"""The start of a run: a model, and the processes and devices it runs on."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ Precision = Literal["auto", "32-true", "bf16-mixed"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run happens.
+    """The devices and precision of a run.
 
     Attributes
     ----------
     device : str
         "auto", "cpu", "cuda" or "mps".
     devices, nodes : int
-        How many of them in each machine, and how many machines. Under ``torchrun`` or Slurm those
-        say it themselves.
+        Number of devices in each machine, and number of machines. ``torchrun`` and Slurm set both
+        themselves.
     precision : {"auto", "32-true", "bf16-mixed"}
         "auto": bfloat16 on a GPU or a CPU that has instructions for it, else float32.
     """
@@ -61,7 +61,7 @@ def launched(hardware: Hardware | str = "auto") -> Fabric:
     Parameters
     ----------
     hardware : Hardware or str
-        A device's name stands for one of it.
+        A device's name means one such device.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def launched(hardware: Hardware | str = "auto") -> Fabric:
     several = hardware.devices * hardware.nodes > 1 or world > 1
     strategy: Any = "auto"
     if several:
-        # Which tokens and branches a batch uses depends on its prompts.
+        # The tokens and branches in use depend on a batch's prompts.
         strategy = DDPStrategy(find_unused_parameters=True)
     fabric = Fabric(
         accelerator=accelerator,
@@ -126,22 +126,23 @@ def starting_model(
     dense_prompts: bool | None = None,
     imagenet: bool = False,
 ) -> SegmentAnything:
-    """Load or make the model that is trained.
+    """Load or make the model to train.
 
     Parameters
     ----------
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "efficientnet_lite0" if left out. Another start has its own.
+        Of a random start, "efficientnet_lite0" if left out. Other starts have their own.
     decoder : str
-        A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
+        A name of the registry or a checkpoint file. Its prompt encoder, mask decoder and object
         head (if it is of the same kind) replace the start's; empty for none.
     object_head : bool
-        Whether the model shall have one. A start without gets a new one.
+        Whether the model has one. A start without gets a new one.
     details : bool, optional
-        Whether the head shall see the encoder's finer features. A head that does not yet learns to
-        from what it knows. Left out: as the start's; a new head does where the encoder can.
+        Whether the head sees the encoder's finer features. An existing head without them is
+        extended and keeps its weights. Left out: as the start; a new head sees them where the
+        encoder provides them.
     dense_prompts : bool, optional
         Whether prompts are also drawn. Left out: as the start, or `decoder`, was trained.
     imagenet : bool
@@ -150,9 +151,9 @@ def starting_model(
     Raises
     ------
     CheckpointError
-        If the start or the decoder cannot be had.
+        If the start or the decoder cannot be loaded.
     DataError
-        If the start has another architecture, or no details.
+        If the start has another architecture, or no finer features.
     """
     if start == "random":
         model = new_model(
@@ -182,11 +183,11 @@ def starting_model(
 
 
 def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
-    """Give a model all parts of another one but its image encoder."""
+    """Copy all parts of another model except its image encoder."""
     model.prompt_encoder.load_state_dict(other.prompt_encoder.state_dict())
     own = model.mask_decoder.state_dict()
     known = other.mask_decoder.state_dict()
-    # What reads details has no counterpart in an official decoder, and begins at nothing.
+    # Official decoders have no layers for details; those start at zero.
     model.mask_decoder.load_state_dict(
         {name: known.get(name, own[name]) for name in own}
     )
@@ -198,7 +199,7 @@ def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
 
 
 def _give_refiner(model: SegmentAnything) -> None:
-    """Give a model of a version without refiner a new one, which can learn."""
+    """Add a trainable refiner to a model of a version without one."""
     decoder, encoder = model.mask_decoder, model.image_encoder
     if isinstance(decoder, DetailedMaskDecoder) and decoder.refiner.is_blank:
         assert isinstance(encoder, EfficientNetEncoder)
@@ -206,7 +207,7 @@ def _give_refiner(model: SegmentAnything) -> None:
 
 
 def _give_head(model: SegmentAnything, details: bool | None) -> None:
-    """Give a model the object head that is wanted, with what its own knows already."""
+    """Set up the requested object head, with the weights that the model's own shares with it."""
     own = model.object_head
     if details is None:
         details = has_details(model.architecture) if own is None else own.detailed
@@ -225,7 +226,7 @@ def _give_head(model: SegmentAnything, details: bool | None) -> None:
 
 
 def _take_head(head: ObjectHead, other: ObjectHead) -> None:
-    """Copy what two object heads have in common: all, or all that depends on no details."""
+    """Copy the weights that two object heads share: all, or those independent of details."""
     state = head.state_dict()
     fitting = {
         name: tensor
@@ -236,15 +237,14 @@ def _take_head(head: ObjectHead, other: ObjectHead) -> None:
 
 
 def has_details(architecture: Architecture) -> bool:
-    """Whether an encoder has finer features than its embedding for the object head to see."""
+    """Return whether an encoder provides the object head with finer features."""
     return bool(ENCODERS[architecture].detail_channels)
 
 
 def thresholds_of(start: str) -> dict[str, str]:
-    """Read the thresholds of everything mode that a start brings along.
+    """Read the thresholds of everything mode that a start's file holds.
 
-    They are better than none for what is trained from it; `tinysam_training.calibration.calibrate`
-    measures its own.
+    They serve the trained model until `tinysam_training.calibration.calibrate` measures its own.
 
     Parameters
     ----------
@@ -271,11 +271,11 @@ def new_model(
     details: bool | None = None,
     image_size: int = FRAME,
 ) -> SegmentAnything:
-    """Make a model with random weights, begun so that prompts find their place at once.
+    """Make a model with random weights, initialised so that prompts find their place at once.
 
-    Queries and keys of the cross-attention start out equal, so that the positional encoding of a
-    prompt attends to its own place in the image from the first step; and learnt tokens are quieter
-    than usual, or they would drown that encoding. Without this, decoders learn nothing in the first
+    Queries and keys of the cross-attention start equal, so the positional encoding of a prompt
+    attends to its own place in the image from the first step. Learnt tokens start smaller than
+    usual, or they would drown that encoding. Without this, decoders learn nothing in the first
     hundreds of steps.
 
     Parameters
@@ -283,7 +283,7 @@ def new_model(
     architecture, object_head, image_size
         As for `SegmentAnything`.
     details : bool, optional
-        As there; where the encoder can, if left out.
+        As there. Left out: where the encoder provides them.
     """
     if details is None:
         details = has_details(architecture)
