@@ -1,7 +1,7 @@
 """Removing layers without crashing the window.
 
 When a layer is removed, napari 0.9 has vispy delete its OpenGL programs at once, in the current
-context; outside of painting that is Qt's, not the canvas's. The two share their programs, but
+context. Outside painting, the current context is Qt's. The two share their programs, but
 Mesa's software driver (22.3) then draws the next layers with the deleted ones and crashes. With
 the canvas's context current it does not.
 """
@@ -23,7 +23,7 @@ class ContextGuard:
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-        Whose layers are removed.
+        Its layers are removed.
     canvas : QWidget
         Holds the canvas they are drawn on.
     """
@@ -34,7 +34,7 @@ class ContextGuard:
         viewer.layers.events.removing.connect(self._removing)
 
     def close(self) -> None:
-        """Guard nothing any more."""
+        """Stop guarding."""
         self._viewer.layers.events.removing.disconnect(self._removing)
 
     def _removing(self, event: Any = None) -> None:

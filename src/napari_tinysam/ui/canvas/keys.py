@@ -1,9 +1,9 @@
 """The keys of the annotator: one table, bound while it is active.
 
 S, T, N, C and Shift+C are micro-sam's. In napari the active layer's keys come first, so ours are
-also bound on the active layer where clicks are ours: on the image (where napari's C is "auto contrast"),
-its labels, our preview and prompt layers. Keys that napari uses on a Labels layer stay napari's
-there until an object is edited.
+also bound on the active layer where clicks are ours: on the image (where napari's C is "auto
+contrast"), its labels, our preview and prompt layers. Keys that napari uses on a Labels layer stay
+napari's there until an object is edited.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def action(method: str) -> KeyAction:
 
 
 class KeyBinder:
-    """Binds the keys on a viewer and on its active layer, and puts back what was there.
+    """Binds the keys on a viewer and on its active layer, and restores what was bound before.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class KeyBinder:
             self._on_viewer = _bound(self._viewer, self._handlers(None))
 
     def follow(self, layer: Layer | None, *, all_keys: bool) -> None:
-        """Bind the keys on a layer, too, and on no other any more.
+        """Also bind the keys on this layer, and unbind them from any other.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class KeyBinder:
         self._on_viewer = {}
 
     def works(self, method: str) -> bool:
-        """Whether the keys of a session's method are ours where the user is now."""
+        """Whether the keys of a session's method work where the user is now."""
         active = self._viewer.layers.selection.active
         if not self.bound:
             return False
@@ -187,7 +187,7 @@ def _owns(layer: Layer, known: KeyAction) -> bool:
 def _bound(
     target: Any, handlers: list[tuple[int, Callable[[Any], None]]]
 ) -> dict[Any, Callable[..., Any] | None]:
-    """Bind keys; return what was there."""
+    """Bind keys; return what was bound before."""
     before = {}
     for key, handler in handlers:
         before[key] = target.bind_key(key, None)

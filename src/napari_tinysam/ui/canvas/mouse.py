@@ -35,7 +35,7 @@ class MouseTarget(Protocol):
         ...
 
     def stop_hover(self) -> None:
-        """Show nothing any more: the mouse left."""
+        """Hide the hover: the mouse left."""
         ...
 
     def click_at(self, position: Position, label: int | None = None) -> None:
@@ -59,9 +59,9 @@ class MouseTool:
     Parameters
     ----------
     viewer : napari.components.ViewerModel
-        Whose canvas is listened to.
+        Its canvas is listened to.
     target : MouseTarget
-        What clicks mean.
+        Handles the clicks.
     """
 
     def __init__(self, viewer: ViewerModel, target: MouseTarget) -> None:
@@ -117,7 +117,7 @@ class MouseTool:
             self._target.hover_at(event.position)
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
-        # vispy's keys equal their names, but are not written as them.
+        # vispy's keys equal their names, but do not print as them.
         modifiers = {getattr(key, "name", key) for key in event.modifiers}
         ours = not modifiers or modifiers in ({"Shift"}, {"Control"})
         if event.button not in (_LEFT, _RIGHT) or not ours or self._layer_is_busy:
@@ -138,7 +138,7 @@ class MouseTool:
                 yield
         finally:
             self._pressed = False
-        # Moves can be lost while the window is busy; where the button was released is not.
+        # Moves can be lost while the window is busy; the place of release is not.
         dragged = dragged or _is_drag(start_pos, event.pos)
         if boxing:
             if dragged:
@@ -159,7 +159,7 @@ class MouseTool:
 
 
 def _label(modifiers: set[str], button: int) -> int | None:
-    """Label of a click's point; None: the sign that is chosen."""
+    """Label of a click's point; None: the chosen sign."""
     return NEGATIVE if modifiers == {"Control"} or button == _RIGHT else None
 
 

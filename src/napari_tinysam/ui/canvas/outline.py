@@ -1,8 +1,8 @@
 """Outlines of masks as triangles, with widths in pixels of the screen. numpy only.
 
 A line has a dark rim, so that it can be read on bright and on dark images, and soft edges, because
-napari's canvas does not smooth them. Triangles are what every graphics card draws alike: lines
-wider than a pixel are not.
+napari's canvas does not smooth them. Every graphics card draws triangles the same way, but not
+lines wider than a pixel.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LineStyle:
 
 @dataclass(frozen=True)
 class Paint:
-    """Values of vertices: what they are coloured by.
+    """Values of vertices, which choose their colours.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def trace(mask: npt.NDArray[np.bool_], y0: int, x0: int, step: int = 1) -> Trace
     y0, x0 : int
         Where its first pixel lies. Pixels are centred at whole numbers.
     step : int
-        Blocks of this many pixels a side are taken for one. Finer shapes take longer.
+        Treat blocks of this many pixels a side as one. Finer shapes take longer.
     """
     if step > 1:
         mask = _blocks(mask, step)
@@ -202,7 +202,7 @@ def strokes(
 
 
 def _blocks(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
-    """Return where blocks of pixels have any of the mask."""
+    """Return which blocks of pixels contain any of the mask."""
     height, width = (-(-length // step) for length in mask.shape)
     full = np.zeros((height * step, width * step), bool)
     full[: mask.shape[0], : mask.shape[1]] = mask

@@ -91,7 +91,7 @@ class Shown:
     Parameters
     ----------
     objects : tuple of BoxedMask
-        Masks of objects in the making.
+        Masks of the drafts.
     hover : tuple of BoxedMask
         The mask under the cursor, or the box that is being dragged.
     current : BoxedMask, optional
@@ -220,7 +220,7 @@ class Preview:
         self.show(image, plane, before.objects, hover=(mask,), current=current)
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Hide all masks."""
         layer, place = self.layer, self._place
         was_empty, self.shown = self.shown is None, None
         if was_empty or layer is None or place is None:
@@ -229,7 +229,7 @@ class Preview:
             self._draw(layer, _NOTHING, place[1])
 
     def remove(self) -> None:
-        """Take the layer out of the viewer."""
+        """Remove the layer from the viewer."""
         layer, self.layer, self.shown = self.layer, None, None
         self._place = None
         if layer is not None:
@@ -295,7 +295,7 @@ def _data(mesh: Mesh, plane: Plane) -> tuple[npt.NDArray[Any], ...]:
 
 
 def _to_screen(image: Image, plane: Plane, zoom: float) -> npt.NDArray[np.float64]:
-    """(2, 2), turns (y, x) on a plane into screen pixels, but for where the origin is."""
+    """(2, 2), turns (y, x) on a plane into screen pixels, apart from the origin."""
     origin, down, right = (
         np.asarray(image.data_to_world(plane.data_position(xy)), float)
         for xy in ((0, 0), (0, 1), (1, 0))

@@ -52,7 +52,7 @@ _Row = TypeVar("_Row", PointPrompt, Box)
 
 
 class PromptLayers:
-    """Shows the drafts of the shown plane in two layers, and takes up what the user changes there.
+    """Shows the drafts of the shown plane in two layers, and reads what the user changes there.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class PromptLayers:
         self._box_rows: list[Box | None] = []
         self._writing = False
         self._sign = POSITIVE
-        #: Whether a layer is being added that is ours.
+        #: Whether we are adding a layer.
         self.making = False
         self.points: Points | None = None
         self.boxes: Shapes | None = None
@@ -93,7 +93,7 @@ class PromptLayers:
             self._drop_misfits(image)
             self._image = image
         if plane != self._written_for:
-            self._written_for = plane  # what the rows hold is of another one
+            self._written_for = plane  # the rows are of another plane
             self._point_rows = [None] * len(self._point_rows)
             self._box_rows = [None] * len(self._box_rows)
         drafts = self._subject.drafts
@@ -165,14 +165,14 @@ class PromptLayers:
         return layer
 
     def layer_removed(self, layer: Layer) -> None:
-        """Let go of a layer that left the viewer; its prompts stay in the drafts."""
+        """Forget a layer that left the viewer; its prompts stay in the drafts."""
         if layer is self.points:
             self._unfollow_points()
         elif layer is self.boxes:
             self._unfollow_boxes()
 
     def remove(self) -> None:
-        """Take both layers out of the viewer."""
+        """Remove both layers from the viewer."""
         for layer in (self.points, self.boxes):
             if layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -180,7 +180,7 @@ class PromptLayers:
         self._unfollow_boxes()
 
     def _on_screen(self, pixels: float, layer: Layer) -> float:
-        """Size in a layer's data that is so many pixels on the screen."""
+        """Size in a layer's data of this many pixels on the screen."""
         zoom = self._viewer.scene.camera.zoom * abs(float(layer.scale[-1]))
         return float(pixels / max(zoom, 1e-9))
 
@@ -211,7 +211,7 @@ class PromptLayers:
         self._viewer.layers.selection.active = active
 
     def _drop_misfits(self, image: Image) -> None:
-        """Take our layers away where the axes or the place of another image differ."""
+        """Remove our layers if another image has other axes or another place."""
         for layer in (self.points, self.boxes):
             if layer is None or layer not in self._viewer.layers:
                 continue
@@ -274,7 +274,7 @@ class PromptLayers:
             self._subject.change_drafts("boxes", drafts)
 
     def _is_users(self, event: Any) -> bool:
-        """Whether an event is a change of the user's that is over; features have no action."""
+        """Whether an event reports a finished change by the user; features have no action."""
         action = getattr(event, "action", "changed")
         return not self._writing and str(action) in _SETTLED
 
@@ -347,7 +347,7 @@ def _on_plane(position: Any, plane: Plane) -> bool:
 
 
 def _kept(rows: Sequence[_Row | None], event: Any, count: int) -> list[_Row | None]:
-    """Return what is known of each row after an event; None: read it from the layer.
+    """Return the known prompt of each row after an event; None: read it from the layer.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def _kept(rows: Sequence[_Row | None], event: Any, count: int) -> list[_Row | No
     event
         napari's, of the data or, without an action, of the features.
     count : int
-        How many rows there are now; new ones are the last.
+        Number of rows now; new ones come last.
     """
     kept: list[_Row | None] = list(rows)
     action = str(getattr(event, "action", ""))

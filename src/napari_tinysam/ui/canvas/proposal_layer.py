@@ -1,4 +1,4 @@
-"""The layer of proposals: the Labels layer `auto_segmentation`, where the image is."""
+"""The layer of proposals: the Labels layer `auto_segmentation`, placed like the image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ProposalLayer:
         plane: Plane,
         labels: npt.NDArray[np.int32],
     ) -> None:
-        """Show proposals on a plane of an image; makes the layer where it is not there.
+        """Show proposals on a plane of an image; make the layer if there is none.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class ProposalLayer:
         layer.refresh(extent=False)
 
     def clear(self, image: Image, plane: Plane) -> None:
-        """Show nothing on a plane of an image; what is left of another image goes."""
+        """Clear a plane of an image; remove the layer if it belongs to another image."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
@@ -79,7 +79,7 @@ class ProposalLayer:
             layer.refresh(extent=False)
 
     def remove(self) -> None:
-        """Take the layer out of the viewer."""
+        """Remove the layer from the viewer."""
         layer, self.layer, self._image = self.layer, None, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -103,7 +103,7 @@ class ProposalLayer:
             colormap=CyclicLabelColormap(colors=["transparent", *PALETTE]),
             **transform_for_labels(image, channel_axis),
         )
-        # It is drawn anew with every setting: what was painted on it would be lost.
+        # Every setting redraws it: painting on it would be lost.
         layer.editable = False
         selection = self._viewer.layers.selection
         chosen, active = set(selection), selection.active

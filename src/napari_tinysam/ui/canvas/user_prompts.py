@@ -41,7 +41,7 @@ _NOTHING: _Read = (frozenset(), frozenset())
 
 
 def holds_prompts(layer: Layer) -> bool:
-    """Whether a layer has the name of prompts and can hold them."""
+    """Whether a layer is named like a prompt layer and can hold prompts."""
     name = _COUNTED.sub("", layer.name)
     return (isinstance(layer, Points) and name == POINT_PROMPTS) or (
         isinstance(layer, Shapes) and name == BOX_PROMPTS
@@ -72,7 +72,7 @@ class UserPrompts:
             layer.events.features.connect(self._changed)
 
     def unfollow(self, layer: Layer) -> None:
-        """Let go of a layer; the prompts that it held stay."""
+        """Stop reading a layer; its prompts stay."""
         if layer not in self._layers:
             return
         self._layers.remove(layer)
@@ -81,12 +81,12 @@ class UserPrompts:
             layer.events.features.disconnect(self._changed)
 
     def close(self) -> None:
-        """Let go of all layers."""
+        """Stop reading all layers."""
         for layer in list(self._layers):
             self.unfollow(layer)
 
     def merged(self, image: Image, plane: Plane, drafts: PlaneDrafts) -> PlaneDrafts:
-        """Return the drafts of a plane with what is new in the layers, less what is gone there."""
+        """Return a plane's drafts with the layers' new prompts, without those removed there."""
         plane = plane.without_channel()
         key = (id(image), plane)
         points_before, boxes_before = self._read.get(key, _NOTHING)

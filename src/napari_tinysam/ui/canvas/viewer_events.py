@@ -87,7 +87,7 @@ class ViewerEvents:
                 getattr(image.events, name).connect(self._moved)
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Disconnect."""
         self.follow(None)
         layers = self._viewer.layers.events
         layers.inserted.disconnect(self._inserted)

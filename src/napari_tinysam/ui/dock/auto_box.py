@@ -1,4 +1,4 @@
-"""Auto-segment: the button, where to look, and what becomes of the proposals."""
+"""Auto-segment: the button, the region, and decisions about the proposals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REGION_TIPS = {
 class AutoBox(QWidget):
     """Region, accept, pick, discard, and the sliders that filter.
 
-    `start` is in no layout: the dock keeps it in sight, whatever is scrolled or folded.
+    `start` is in no layout: the dock keeps it visible while the rest is scrolled or folded.
 
     Parameters
     ----------

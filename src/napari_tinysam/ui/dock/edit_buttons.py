@@ -44,7 +44,7 @@ class EditButtons(QWidget):
             self.merge: "merge_objects",
             self.split: "split_object",
         }
-        # `clicked`, not `toggled`: `refresh` sets the buttons, too.
+        # `clicked`, not `toggled`: `refresh` also sets the buttons.
         self.edit.clicked.connect(self._edit)
         self.delete.clicked.connect(lambda: session.delete_object())
         self.merge.clicked.connect(self._merge)

@@ -8,7 +8,7 @@ _GAP = 6  # px
 
 
 def form_in(widget: QWidget) -> QFormLayout:
-    """Lay a widget out as a form, whose fields take the width there is."""
+    """Lay a widget out as a form, with fields that take the full width."""
     form = QFormLayout(widget)
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(_GAP)

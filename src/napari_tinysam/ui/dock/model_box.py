@@ -125,7 +125,7 @@ class ModelBox(QWidget):
         self.hover.setChecked(session.hover_enabled)
 
     def refresh_models(self) -> None:
-        """Show which models are on this machine by now."""
+        """Update which models are on this machine."""
         current = self._session.model_name
         names = list(REGISTRY)
         if current not in REGISTRY:

@@ -82,7 +82,7 @@ class OutputBox(QWidget):
         self.overlap.show_choice(session.overlap)
 
     def refresh_layers(self) -> None:
-        """Offer the labels layers there are."""
+        """List the labels layers."""
         session = self._session
         new = f"New: {session.new_target_name}".rstrip(": ")
         self.labels.set_layers(session.labels_layers(), session.target, new)

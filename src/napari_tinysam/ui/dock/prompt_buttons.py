@@ -1,4 +1,4 @@
-"""Buttons for the object that is being made, each with its key."""
+"""Buttons for the current object, each with its key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PromptButtons(QWidget):
     """Segment, sign, next, clear, the three candidates, undo and redo.
 
-    `commit` is in no layout: the dock keeps it in sight, whatever is scrolled or folded.
+    `commit` is in no layout: the dock keeps it visible while the rest is scrolled or folded.
 
     Parameters
     ----------

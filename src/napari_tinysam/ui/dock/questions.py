@@ -1,4 +1,4 @@
-"""What the user is asked before labels are saved, replaced or lost."""
+"""Questions to the user before labels are saved, replaced or lost."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def may_close(parent: QWidget, session: AnnotationSession) -> bool:
 
 
 def warn_of_unsaved(session: AnnotationSession) -> None:
-    """Say which labels nobody will ask about once the dock is gone."""
+    """Name the unsaved labels: without the dock nobody asks about them."""
     if unsaved := session.unsaved_layers():
         session.say(
             "warning",

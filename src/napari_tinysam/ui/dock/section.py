@@ -18,9 +18,9 @@ class Section(QWidget):
     Parameters
     ----------
     title : str
-        What is in it; also its name for `_remembered`.
+        Names the content; also its key in `_remembered`.
     content : QWidget
-        What is shown and hidden.
+        The widget to show and hide.
     expanded : bool
         Whether it is open the first time.
     parent : QWidget, optional

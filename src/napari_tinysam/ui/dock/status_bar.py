@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 #: Shorter work shows no progress: bars that flash up and vanish only disturb.
 _PATIENCE_MS = 600
 
-#: After this time napari's own progress appears, too. It spins, and every movement redraws the
+#: After this time napari's own progress appears as well. It spins, and every movement redraws the
 #: whole window: without a graphics card, as in remote desktops, that took more processor time than
 #: loading the model.
 _NAPARI_PATIENCE_MS = 4000
 
-#: A bar whose end is not known creeps, seldom for the same reason. It is half-way after so many
-#: steps, and after so many where something takes longer the first time.
+#: A bar with an unknown end creeps, and redraws seldom for the same reason. It takes the first
+#: number of steps to half-way, or the second where something takes longer the first time.
 _CREEP_MS, _HALF_WAY, _HALF_WAY_FIRST = 400, 5, 40
 
 _STEPS = 100  # of a bar
@@ -109,12 +109,12 @@ class StatusBar(QFrame):
         column.addWidget(self.bar)
 
     def set_hint(self, text: str) -> None:
-        """Say what to do next."""
+        """Show what to do next."""
         self.hint.setText(text)
         self._refresh_tip()
 
     def set_compact(self, compact: bool) -> None:
-        """Show one line where there is no room for more; the tooltip has the rest."""
+        """Show one line if there is no room for two; the tooltip has the rest."""
         if compact == self._compact:
             return
         self._compact = compact
@@ -146,7 +146,7 @@ class StatusBar(QFrame):
         self.setToolTip(said if self._compact else "")
 
     def close_progress(self) -> None:
-        """Hide the progress, in napari's activity dialog, too. Idempotent."""
+        """Hide the progress, also in napari's activity dialog. Idempotent."""
         for timer in (self._patience, self._napari_patience, self._creep):
             timer.stop()
         self._shows_progress = self._in_activity = False

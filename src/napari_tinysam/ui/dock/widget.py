@@ -50,7 +50,7 @@ _START_AFTER_MS = 30
 
 _WIDTH, _HEIGHT = 300, 640  # px the dock asks for; it shrinks and scrolls
 
-#: Below this height in px, as beside a second dock on a small screen, there is no room for hints.
+#: Below this height in px, as beside a second dock on a small screen, the hints do not fit.
 _COMPACT_HEIGHT = 360
 
 #: px of the scrolling part that stay in the lowest dock.
@@ -76,7 +76,7 @@ class TinySAMWidget(QWidget):
     ) -> None:
         super().__init__()
         self._delivery = GuiDelivery()
-        # Loading the model slows the GUI thread, too: the dock appears first.
+        # Loading the model also slows the GUI thread: the dock appears first.
         self._inference = InferenceThread(self._delivery, start=False)
         self.session = AnnotationSession(
             viewer, self._inference, load_predictor=load_predictor
@@ -106,7 +106,7 @@ class TinySAMWidget(QWidget):
         """Return the size the dock asks for."""
         return QSize(_WIDTH, _HEIGHT)
 
-    # ------------------------------------------------------------ what is in it
+    # ------------------------------------------------------------ contents
 
     def _build(self) -> None:
         session = self.session
@@ -159,7 +159,7 @@ class TinySAMWidget(QWidget):
         self._scrolling.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._scrolling.setMinimumHeight(_LEAST_SCROLLING)
         self._scrolling.setWidget(inside)
-        # These stay in sight, whatever is scrolled or folded.
+        # These stay visible while the rest is scrolled or folded.
         self._top = QVBoxLayout()
         self._top.setContentsMargins(8, 8, 8, 4)
         main = QHBoxLayout()
@@ -370,7 +370,7 @@ class TinySAMWidget(QWidget):
 
 
 def _close_if_alive(reference: weakref.ref[AnnotationSession], *_: object) -> None:
-    """End a session whose widget Qt deleted. The widget must not be touched any more."""
+    """End a session whose widget Qt deleted. The widget must not be touched again."""
     session = reference()
     if session is not None:
         session.close(window_is_gone=True)

@@ -23,7 +23,7 @@ class HostWindow(QObject):
     viewer : napari.viewer.Viewer
         The window's viewer.
     dock : QWidget
-        What is docked. It owns this object.
+        The docked widget. It owns this object.
     may_close : callable
         Asked when the window is about to close.
     on_tab : callable
@@ -89,12 +89,12 @@ class HostWindow(QObject):
                 a1.ignore()
                 return True
             self.closing = True
-            # Napari may ask, too, and the user say no: then the window stays.
+            # Napari may ask as well, and the user may decline: then the window stays.
             QTimer.singleShot(0, self._stays)
         return super().eventFilter(a0, a1)
 
     def close(self) -> None:
-        """Let go of the window. Idempotent."""
+        """Stop watching the window. Idempotent."""
         if self._context_guard is not None:
             self._context_guard.close()
             self._context_guard = None

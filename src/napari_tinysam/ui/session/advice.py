@@ -30,8 +30,8 @@ _SMALL = 12.0
 #: objects included; 0.43 to 0.58 on photographs.
 _UNSURE_SMALL, _UNSURE = 0.65, 0.6
 
-#: With so many candidates, the share of them that is kept tells something: at least 0.63 on images
-#: that are segmented well.
+#: With at least this many candidates, the share that is kept is informative: at least 0.63 on
+#: images that are segmented well.
 _ENOUGH, _FEW_KEPT = 15, 0.6
 
 #: Objects above half of the frame come in pieces, or with their surroundings.
@@ -49,7 +49,7 @@ class AutoOutcome:
     scores, diameters : ndarray of float, (N,)
         Of all candidates: 0–1, and pixels of the model's frame.
     kept : ndarray of int
-        Those shown with the model's own settings.
+        Numbers of those shown with the model's own settings.
     coverage : float
         0–1, share of the region that they cover.
     side : int
@@ -75,7 +75,7 @@ class AutoOutcome:
         side: int,
         frame: int,
     ) -> AutoOutcome:
-        """Compute them.
+        """Compute the figures.
 
         Parameters
         ----------

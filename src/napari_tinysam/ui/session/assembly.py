@@ -1,4 +1,4 @@
-"""The parts of a session put together: who tells whom."""
+"""Makes and connects the parts of a session."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """Makes the parts, and passes on what happens in one to those that it concerns.
+    """Makes the parts, and passes events from one part to the others.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Assembly:
     status : Status
         What the session is doing or waiting for.
     closed : bool
-        Whether nothing is to happen any more.
+        Whether the session has ended.
     """
 
     status_changed = Signal(Status)
@@ -167,12 +167,12 @@ class Assembly:
         self.following.choose_first()
 
     def close(self, *, window_is_gone: bool) -> None:
-        """Let go of the viewer.
+        """Disconnect from the viewer.
 
         Parameters
         ----------
         window_is_gone : bool
-            Leave the viewer's layers alone: what draws them does not exist any more.
+            Leave the viewer's layers alone: their canvas no longer exists.
         """
         self.closed = True
         self.inference.shutdown()
@@ -331,7 +331,7 @@ class Assembly:
             )
 
     def _leave_nothing(self) -> None:
-        """Take our layers away once no image is left to show something on."""
+        """Remove our layers when no image is left."""
         if self.subject.image is None and not self.closed:
             self._remove_our_layers()
 

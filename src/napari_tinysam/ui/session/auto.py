@@ -1,6 +1,6 @@
 """Auto-segmentation: looks for all objects of a plane in the background, in steps.
 
-Between two steps of the search the inference thread does what the user clicks meanwhile.
+Between two steps of the search the inference thread serves the user's clicks.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AutoSegmenter:
     labelled : callable
         Returns which pixels of a plane are labelled, (H, W) bool; None without labels.
     on_status : callable
-        Called with a `Status`; None: there is none of auto-segmentation's any more.
+        Called with a `Status`; None when auto-segmentation has no status left.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class AutoSegmenter:
 
     @property
     def running(self) -> bool:
-        """Whether a search is on its way or waits for the image."""
+        """Whether a search is running or waiting for the image."""
         return self._run is not None or self._waits
 
     @property
     def decoding(self) -> bool:
-        """Whether a search is on its way."""
+        """Whether a search is running."""
         return self._run is not None
 
     @property
@@ -94,7 +94,7 @@ class AutoSegmenter:
     # --- begin and end -------------------------------------------------------------------
 
     def run(self) -> None:
-        """Segment the shown plane; what is labelled already is left alone."""
+        """Segment the shown plane, except where it is labelled."""
         if self._run is not None:
             self._notify("info", "Auto-segmentation is already running.")
             return
@@ -127,19 +127,19 @@ class AutoSegmenter:
         self._advance(run)
 
     def ready(self) -> None:
-        """Begin what waited for the embedding."""
+        """Begin the search that waited for the embedding."""
         if self._waits:
             self.run()
 
     def cancel(self) -> None:
-        """Stop; what was found so far is kept."""
+        """Stop, and keep what was found so far."""
         self._waits = False
         if self._run is not None:
             self._run.stopped = True
         self._subject.changed.emit()
 
     def forget(self, image: Image) -> None:
-        """Stop what is done with an image: it is gone, or has other data."""
+        """Stop working on an image: it is gone, or has other data."""
         if self._subject.image is image:
             self._waits = False
         if self._run is not None and self._run.scene.image is image:
@@ -148,7 +148,7 @@ class AutoSegmenter:
             self._proposals.layer.remove()
 
     def model_changed(self) -> None:
-        """Stop, and drop what the old model found so far; what waits begins with the new one."""
+        """Stop, and drop what the old model found; a waiting search begins with the new model."""
         if self._run is not None:
             self._inference.drop(Lane.AUTO)
             self._end()
@@ -156,7 +156,7 @@ class AutoSegmenter:
             self._notify("info", "Auto-segmentation stopped: the model was changed.")
 
     def close(self) -> None:
-        """Stop; nobody is told."""
+        """Stop without telling anyone."""
         self._run, self._waits = None, False
 
     def _end(self) -> None:

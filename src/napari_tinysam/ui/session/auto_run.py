@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedPlane:
-    """A plane whose embedding is there: all that is needed to segment it."""
+    """A plane with its embedding: all that is needed to segment it."""
 
     image: Image
     version: int
@@ -42,7 +42,7 @@ class EmbeddedPlane:
 
 
 class Run:
-    """A search on its way.
+    """A running search.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class Run:
     where : ndarray of bool, (H, W)
         Pixels to look at: the region less what is labelled.
     free : bool
-        Whether nothing of the region was labelled.
+        Whether the region held no labels.
     whole : bool
         Whether the region is the whole plane: then it is not read again, larger.
     contrast : Contrast
-        For what is read again.
+        For parts that are read again.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Run:
     found : int
         How many there are.
     stopped : bool
-        Whether the user wants no more of them.
+        Whether the user stopped the search.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Run:
         self.stopped = False
 
     def step(self) -> Progress | None:
-        """Search on; None at the end. For the inference thread."""
+        """Continue the search; None at the end. For the inference thread."""
         return next(self._steps, None)
 
     def paint(self, step: Progress) -> None:
-        """Draw what a step found where nothing is yet; in the end it is decided anew."""
+        """Draw what a step found on free pixels; `result` decides anew in the end."""
         for proposal in step.new:
             region = self.shown[proposal.mask.slices]
             free = proposal.mask.mask & (region == 0)
@@ -112,7 +112,7 @@ class Run:
         )
 
     def _next_color(self, mask: BoxedMask) -> int:
-        """Choose the colour that is seen least around a mask, of these the rarest."""
+        """Choose the colour that is rarest around a mask; among equals, the rarest of all."""
         ys, xs = mask.slices
         around = self.shown[
             max(ys.start - 2, 0) : ys.stop + 2, max(xs.start - 2, 0) : xs.stop + 2
@@ -127,8 +127,8 @@ class Run:
     def _advice(self, proposals: Proposals, settings: LabelSettings) -> str:
         """Say what helps where it went poorly; "" where nothing looks wrong.
 
-        Nothing is said of a search that the user stopped, or of a region that was labelled in part:
-        the missing objects may be there.
+        No advice after a search that the user stopped, or in a partly labelled region: the missing
+        objects may be there.
         """
         from napari_tinysam.everything import label_proposals
 
@@ -145,13 +145,13 @@ class Run:
 def _segmentation(
     scene: EmbeddedPlane, where: npt.NDArray[np.bool_], whole: bool, contrast: Contrast
 ) -> tuple[Segmentation | PartSegmentation, int]:
-    """Look at the plane as it was read, or read the region by itself where it shows more.
+    """Search the plane as it was read, or read the region by itself where that shows more.
 
     Returns
     -------
     segmentation : Segmentation or PartSegmentation
     side : int
-        The longest side of what it looks at, in pixels of the image.
+        The longest side of the searched part, in pixels of the image.
     """
     from napari_tinysam.everything import PartSegmentation, Segmentation
 

@@ -1,4 +1,4 @@
-"""DraftMasks of the objects in the making: asked for, remembered, and drawn."""
+"""Masks of the drafts: requested, remembered and drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DraftMasks:
-    """Knows the masks of the drafts on the shown plane, and shows them.
+    """Requests and draws the masks of the drafts on the shown plane.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class DraftMasks:
     embedder : Embedder
         Has the model and the embedding of the plane.
     resume : callable
-        Begins to embed the plane again if the user cancelled that; returns whether it did.
+        Embeds the plane again if the user cancelled that; returns whether it did.
     on_found : callable
         Called when masks of the shown plane came in.
     on_error : callable
-        Called with what went wrong.
+        Called with the error.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DraftMasks:
         return masks
 
     def show(self) -> None:
-        """Draw the masks of all drafts that have one, and ask for those that are missing."""
+        """Draw the masks of all drafts that have one, and request the missing ones."""
         if self._subject.here is None:
             return
         masks, drafts = self.known(), self._subject.drafts.predictable
@@ -89,7 +89,7 @@ class DraftMasks:
         self._subject.changed.emit()
 
     def show_hover(self, mask: BoxedMask | None) -> None:
-        """Draw what is under the cursor with the masks of the drafts."""
+        """Draw the mask under the cursor with the masks of the drafts."""
         self._draw(self.known(), [] if mask is None else [mask])
 
     @property
@@ -101,7 +101,7 @@ class DraftMasks:
     def hover(
         self, draft: ObjectDraft, on_found: Callable[[Hashable, Candidates], None]
     ) -> None:
-        """Ask for the masks of what might become a draft, in place of the last such wish.
+        """Request masks for a possible draft, replacing the last request.
 
         Parameters
         ----------
@@ -117,15 +117,15 @@ class DraftMasks:
             )
 
     def stop_hover(self) -> None:
-        """Ask for nothing under the cursor any more."""
+        """Cancel the hover request."""
         self._predictions.stop_hover()
 
     def stop(self) -> None:
-        """Ask for nothing any more; what is known stays."""
+        """Cancel all requests; known masks stay."""
         self._predictions.stop()
 
     def forget(self) -> None:
-        """Forget all masks: the model is another one."""
+        """Forget all masks: the model has changed."""
         self._predictions.clear()
 
     def _ask(self, drafts: Sequence[ObjectDraft]) -> None:

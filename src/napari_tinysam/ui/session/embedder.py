@@ -42,7 +42,7 @@ _READING_SLOWLY = Status(
     StatusKind.EMBEDDING, "Reading the image, slowly this time…", first_time=True
 )
 
-#: Loaded when the chosen model cannot be: it is always there, and runs everywhere.
+#: Stands in when the chosen model cannot be loaded: it is bundled, and runs everywhere.
 _FALLBACK = ("default", "auto")
 
 
@@ -55,7 +55,7 @@ class _Faster(Enum):
 
 
 class Embedder:
-    """Keeps a model and the embedding of the plane that is wanted.
+    """Keeps a model and the embedding of the wanted plane.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ class Embedder:
     on_status : callable
         Called with each new `Status`.
     on_ready : callable
-        Called when the embedding of the wanted plane is there.
+        Called when the embedding of the wanted plane is ready.
     notify : callable
         Called with "error" and a sentence when something failed, with "warning" when the bundled
         model stands in for the chosen one.
     cache : RecentEmbeddings
         Of planes visited before.
     has_faster : callable
-        Asked before a plane is embedded: whether the model is to be loaded again first.
+        Called before a plane is embedded; returns whether to load the model again first.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Embedder:
         self.start()
 
     def start(self) -> None:
-        """Load the model if it is not there yet."""
+        """Load the model if it is not loaded yet."""
         if self.predictor is not None or self._loading:
             return
         self._loading = True
@@ -165,7 +165,7 @@ class Embedder:
     def want(
         self, key: Hashable, embed: Callable[[Predictor], Embedding] | None
     ) -> None:
-        """Ask for the embedding of a plane, in place of the one before.
+        """Request the embedding of a plane, replacing the last request.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class Embedder:
         self._on_status(Status(StatusKind.CANCELLED, "Cancelled"))
 
     def _serve(self) -> None:
-        """Bring what is wanted one step nearer."""
+        """Do the next step towards the wanted embedding."""
         if self._wanted is None:
             return
         predictor = self.predictor
@@ -221,7 +221,7 @@ class Embedder:
         def job() -> Embedding:
             self._running = key
             embedding = embed(predictor)
-            self._cache.put(key, embedding)  # what waits behind it may need it, too
+            self._cache.put(key, embedding)  # waiting jobs may need it as well
             return embedding
 
         self._inference.submit(
@@ -237,7 +237,7 @@ class Embedder:
         self._on_ready()
 
     def _say_ready(self) -> None:
-        """Begin with imports, too: before, they would keep model and image waiting."""
+        """Report that we are ready, then import ahead: earlier, it would delay model and image."""
         if self._imports.ident is None:  # not started yet
             self._imports.start()
         text = ""
@@ -250,7 +250,7 @@ class Embedder:
         self._on_status(Status(StatusKind.READY, text))
 
     def _prepared(self, generation: int) -> None:
-        """Say that the process which prepares the faster form has ended."""
+        """Report that the process which prepares the faster form has ended."""
         predictor = self.predictor
         if generation != self._generation or predictor is None or self._reloaded:
             return

@@ -1,7 +1,7 @@
-"""The annotation session: clicks become drafts, drafts masks, masks labels, and all of it undoable.
+"""The annotation session: from clicks to drafts, masks and labels, with undo.
 
-It lives on a `ViewerModel` without Qt. The dock shows what it says and calls what the user wants;
-keys, commands and tests call the same methods. Its parts do the work.
+It works on a `ViewerModel`, without Qt. The dock shows its state and calls its methods, as do keys,
+commands and tests. Its parts do the work.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class AnnotationSession(Overview):
         parts.start(model_name, device)
 
     def close(self, *, window_is_gone: bool = False) -> None:
-        """Let go of the viewer. Idempotent.
+        """Disconnect from the viewer. Idempotent.
 
         Parameters
         ----------
         window_is_gone : bool
-            Leave the viewer's layers alone: what draws them does not exist any more.
+            Leave the viewer's layers alone: their canvas no longer exists.
         """
         if self._parts.closed:
             return
@@ -141,12 +141,12 @@ class AnnotationSession(Overview):
         self.changed.emit()
 
     def set_overlap(self, overlap: Overlap) -> None:
-        """Choose what a commit does to objects that are there."""
+        """Choose what a commit does to existing objects."""
         self._parts.labelling.overlap = overlap
         self.changed.emit()
 
     def set_new_objects(self, on: bool) -> None:
-        """Let a click far from the current object begin another one, or add to it always."""
+        """Choose whether a click far from the current object begins another one."""
         self._parts.subject.memory.new_objects = on
         self.changed.emit()
 
@@ -180,7 +180,7 @@ class AnnotationSession(Overview):
         self._parts.pointing.hover_at(position)
 
     def stop_hover(self) -> None:
-        """Show nothing under the cursor."""
+        """Hide the hover."""
         self._parts.prompting.stop_hover()
 
     def click_at(self, position: Any, label: int | None = None) -> None:
@@ -190,7 +190,7 @@ class AnnotationSession(Overview):
     def click_again_at(
         self, first: Any, position: Any, label: int | None = None
     ) -> None:
-        """Take the second of two quick clicks at one place, unless the first did it all."""
+        """Handle the second click of a double click, unless the first did everything."""
         self._parts.pointing.click_again_at(first, position, label)
 
     def drag_box(self, start: Any, end: Any, *, done: bool) -> None:
@@ -240,7 +240,7 @@ class AnnotationSession(Overview):
             self.set_candidate((self.candidate + 1) % 3)
 
     def commit(self) -> None:
-        """Write all objects in the making into the labels layer."""
+        """Write all drafts into the labels layer."""
         self._parts.labelling.commit()
 
     def edit_object(self) -> None:
@@ -263,11 +263,11 @@ class AnnotationSession(Overview):
         self._parts.labelling.split()
 
     def undo(self) -> None:
-        """Take back the last step, wherever it was."""
+        """Undo the last step, wherever it was."""
         self._parts.undoing.undo()
 
     def redo(self) -> None:
-        """Do again what was taken back last."""
+        """Redo the step that was undone last."""
         self._parts.undoing.redo()
 
     def cancel(self) -> None:

@@ -34,7 +34,7 @@ Call = Callable[[], None]
 
 
 class Following:
-    """Keeps the subject what the viewer shows, and asks for the embedding of its plane.
+    """Keeps the subject in step with the viewer, and requests the embedding of its plane.
 
     Parameters
     ----------
@@ -42,8 +42,7 @@ class Following:
     subject : Subject
     embedder : Embedder
     on_image : callable
-        Called when another image is segmented, or other axes of it are, before its plane is
-        looked for.
+        Called when another image is chosen, or other axes of it, before its plane is looked up.
     on_leave : callable
         Called before another plane, or none, is segmented.
     on_plane : callable
@@ -51,10 +50,10 @@ class Following:
     on_no_plane : callable
         Called with a `Status` where there is nothing to segment.
     on_layer, on_layer_removed : callable
-        Called with a layer, not an image, that came; with any that went.
+        Called with an added layer that is not an image; with any removed layer.
     on_listed, on_active, on_moved : callable
-        Layers went, or were renamed or reordered; another layer or tool is active; the image has
-        another place.
+        Called when layers were removed, renamed or reordered; when another layer or tool is
+        active; when the image has another place.
     on_data : callable
         Called with an image that has other data.
     """
@@ -102,7 +101,7 @@ class Following:
         )
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Disconnect."""
         self._closed = True
         self._events.close()
 
@@ -113,7 +112,7 @@ class Following:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def choose_first(self) -> None:
-        """Segment the selected image, else the one of last time, else the last; or none yet."""
+        """Segment the selected image, else the previous one, else the last; or none yet."""
         active = self._viewer.layers.selection.active
         images, last = self.images(), self._subject.memory.image()
         if isinstance(active, Image):
@@ -169,7 +168,7 @@ class Following:
     # --- the plane -----------------------------------------------------------------------
 
     def refresh(self, *, force: bool = False) -> None:
-        """Follow what the viewer shows; embed the plane again, also if it is the same one."""
+        """Follow the viewer; `force` embeds the plane again even if it is the same one."""
         if self._closed:
             return
         subject = self._subject

@@ -1,4 +1,4 @@
-"""Changes of the labels layer on behalf of the user, who is told what cannot be done."""
+"""Changes the labels layer for the user, and reports what cannot be done."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LabelEditor:
     viewer : napari.components.ViewerModel
         Where the layers are.
     outputs : Outputs
-        Which layer is whose.
+        Which layer belongs to which image.
     notify : callable
         ``notify(level, text)``.
     on_layer_made : callable

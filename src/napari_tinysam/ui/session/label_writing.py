@@ -110,7 +110,7 @@ class LabelIds:
     Parameters
     ----------
     layer : napari.layers.Labels
-        Whose ids they are.
+        The layer that the ids are for.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -181,7 +181,7 @@ def commit_edit(
     plane : Plane
         Of that layer, from `plane_in`.
     objects : sequence of (BoxedMask, EditedObject or None)
-        What to write, earlier first. An edited object gives up its old pixels and keeps its id.
+        What to write, in order. An edited object gives up its old pixels and keeps its id.
     overlap : Overlap
         What happens to other objects. They stay if the layer's own "preserve labels" is on.
     ids : LabelIds
@@ -265,7 +265,7 @@ def paste_edit(
 ) -> LabelEdit:
     """Write accepted proposals, each with an unused id.
 
-    All that is free of a proposal is written, as it was shown: "never overwrite" counts as "take
+    The free pixels of a proposal are written, as it was shown: "never overwrite" counts as "take
     what is free". Other parameters and errors as for `commit_edit`.
     """
     replaces = overlap is Overlap.REPLACE and not layer.preserve_labels
@@ -283,7 +283,7 @@ def relabel_edit(layer: Labels, plane: Plane, label: int, new: int) -> LabelEdit
     """
     mask = object_mask(layer, plane, label)
     if not mask.area:
-        raise LabelsError(f"Object {label} is not on this plane any more.")
+        raise LabelsError(f"Object {label} is no longer on this plane.")
     ys, xs = mask.slices
     before = read_ids(layer, plane, ys, xs)
     after = np.where(mask.mask, np.array(new, before.dtype), before)

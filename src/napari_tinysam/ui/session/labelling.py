@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Labeller:
-    """Writes drafts and proposals into the labels of their image, and changes what is there.
+    """Writes drafts and proposals into the labels of their image, and changes existing objects.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Labeller:
         Where the labels layers are.
     subject : Subject
     inference : Inference
-        Where commits that wait are decoded, and files written.
+        Decodes waiting commits, and writes files.
     cache : RecentEmbeddings
         Of planes visited before.
     embedder : Embedder
@@ -61,7 +61,7 @@ class Labeller:
     Attributes
     ----------
     overlap : Overlap
-        What a commit does to objects that are there.
+        What a commit does to existing objects.
     offered : int or None
         The labelled object that was clicked; a second click edits it.
     """
@@ -101,14 +101,14 @@ class Labeller:
         return None if image is None else self.outputs.of(image)
 
     def close(self) -> None:
-        """Give up what waits, and listen to no layer any more."""
+        """Drop waiting commits and disconnect from all layers."""
         self.pending.clear()
         self.outputs.close()
 
     # --- committing ----------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Write all objects in the making into the labels layer, or let them wait for masks."""
+        """Write all drafts into the labels layer, or let them wait for masks."""
         drafts = self._subject.drafts.predictable
         if not drafts:
             self._notify("info", "Nothing to commit yet: click an object first.")
@@ -126,7 +126,7 @@ class Labeller:
             self.settle()
 
     def settle(self) -> None:
-        """Write the commits whose masks are there; see to it that the others come."""
+        """Write the commits that have masks; request masks for the others."""
         for commit in self._waiting:
             found = [self._masks.of(draft) for draft in commit.drafts]
             candidates = [each for each in found if each is not None]
@@ -142,15 +142,15 @@ class Labeller:
         )
 
     def waits(self, draft: ObjectDraft) -> bool:
-        """Whether an object of the shown plane waits to be committed."""
+        """Whether a draft of the shown plane waits to be committed."""
         return any(draft in commit.drafts for commit in self._waiting)
 
     def stop_waiting(self, plane: Plane | None) -> None:
-        """Commit nothing that waits on a plane of the image."""
+        """Drop the waiting commits of a plane of the image."""
         self.pending.done(self.pending.of(self._subject.image, plane))
 
     def forget(self, image: Image) -> None:
-        """Commit nothing that waits on an image that left the viewer, and say so."""
+        """Drop the waiting commits of an image that left the viewer, and say so."""
         lost = self.pending.of_image(image)
         self.pending.done(lost)
         if lost:
@@ -164,13 +164,13 @@ class Labeller:
         return self.pending.of(self._subject.image, self._subject.plane)
 
     def _write(self, commit: PendingCommit, found: list[Candidates]) -> None:
-        """Write what was committed into its labels, wherever the user is by now."""
+        """Write a commit into its labels, whatever plane is shown now."""
         image, plane = commit.image, commit.plane
         if image not in self._viewer.layers:
             return
         before = self._subject.memory.state_of(image).drafts(plane)
         there = {draft.prompts_key: draft for draft in before.filled}
-        # What was taken back meanwhile is not committed; another choice of mask holds.
+        # Drafts that were undone meanwhile are not committed; a new choice of mask counts.
         masks = [
             (there[draft.prompts_key], candidates)
             for draft, candidates in zip(commit.drafts, found, strict=True)
@@ -202,7 +202,7 @@ class Labeller:
         text = sentence(error, f"Objects on {where} were not committed")
         self._notify("error", f"{text} Their prompts are still there.")
 
-    # --- objects that are there ----------------------------------------------------------
+    # --- existing objects ----------------------------------------------------------------
 
     @property
     def edited_id(self) -> int | None:
@@ -295,12 +295,12 @@ class Labeller:
     # --- steps ---------------------------------------------------------------------------
 
     def rewrite(self, step: Step, *, back: bool) -> bool:
-        """Take back, or do again, what a step wrote into labels.
+        """Undo or redo what a step wrote into labels.
 
         Returns
         -------
         bool
-            False if the step was painting that napari's own undo took back before: it is no step.
+            False if the step was painting that napari's own undo had already taken back.
         """
         self.stop_waiting(step.plane)
         if step.edit is None:
@@ -319,7 +319,7 @@ class Labeller:
         edit: LabelEdit | None,
         left: PlaneDrafts | None = None,
     ) -> None:
-        """Make a change of the labels, and the drafts that are left, one step to take back."""
+        """Record a change of the labels, and the remaining drafts, as one undo step."""
         if edit is not None:
             state = self._subject.memory.state_of(image)
             state.change_drafts(text, plane, left or PlaneDrafts(), edit)
@@ -327,7 +327,7 @@ class Labeller:
             self._on_written(image, edit.layer)
 
     def _painted(self, layer: Labels, item: Any) -> None:
-        """Make what the user paints with napari's tools a step to take back, too."""
+        """Record painting as an undo step."""
         if self.editor.writing:
             return
         self.saving.changed(layer)

@@ -38,7 +38,7 @@ def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
 
 
 def starts_slowly(name: str, device: str) -> bool:
-    """Whether the model is loaded for the first time on this computer, and slower than later."""
+    """Whether this is the model's first, slower load on this computer."""
     from napari_tinysam.inference.runtime.choice import needs_preparing
 
     with triton_kept_out():
@@ -46,12 +46,12 @@ def starts_slowly(name: str, device: str) -> bool:
 
 
 def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) -> bool:
-    """Begin to convert the model for a faster runtime, in a process beside napari.
+    """Begin to convert the model for a faster runtime, in a separate process.
 
     Returns
     -------
     bool
-        Whether that is needed; if so, `on_end` is called from another thread when it has ended.
+        Whether that is needed; if so, another thread calls `on_end` when the process has ended.
     """
     from napari_tinysam.inference.runtime.choice import prepare_in_background
 
@@ -59,9 +59,9 @@ def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) 
 
 
 def import_ahead() -> None:
-    """Import what napari's first Labels layer needs: later it would freeze the window."""
+    """Import what napari's first Labels layer needs: importing it later would freeze the window."""
     for module in ("pandas", "skimage.color.colorconv"):
-        with contextlib.suppress(ImportError):  # napari says so itself when it needs it
+        with contextlib.suppress(ImportError):  # napari itself reports it when needed
             importlib.import_module(module)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: What napari appends to a name that is taken.
 _COUNTED = re.compile(r" \[\d+\]$")
 
-#: Last words of the names of ground truth: written into only if the user chooses the layer.
+#: Layers whose names end in these words are ground truth: used only if the user chooses them.
 _TRUTH = ("gt",)
 
 
@@ -69,14 +69,14 @@ class Outputs:
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def ids(self, layer: Labels) -> LabelIds:
-        """Hands out ids of a layer."""
+        """Return the object that hands out ids of a layer."""
         if layer not in self._ids:
             self._ids[layer] = LabelIds(layer)
             layer.events.paint.connect(self._painted)
         return self._ids[layer]
 
     def _use(self, image: Image, layer: Labels) -> None:
-        """Take a layer for an image, where it can be seen, and listen to it."""
+        """Use a layer for an image, placed where it can be seen, and listen to it."""
         self._state_of(image).target = layer
         self.ids(layer)
         put_above(self._viewer, layer, image)
@@ -100,9 +100,9 @@ class Outputs:
         ----------
         image : napari.layers.Image
         layers : iterable of napari.layers.Labels
-            Those that may be it.
+            The layers to look through.
         images : sequence of napari.layers.Image
-            All that are open: what is another one's is not taken.
+            All open images: a layer that belongs to another one is not taken.
         """
         state = self._state_of(image)
         known = self.of(image)
@@ -159,20 +159,20 @@ class Outputs:
         return None if layer is None else (layer, label_writing.plane_in(layer, plane))
 
     def removed(self, layer: Labels) -> None:
-        """Let go of a layer that left the viewer."""
+        """Forget a layer that left the viewer."""
         ids = self._ids.pop(layer, None)
         if ids is not None:
             ids.close()
             layer.events.paint.disconnect(self._painted)
 
     def close(self) -> None:
-        """Listen to no layer any more; which is whose is kept with the images."""
+        """Disconnect; each image remembers its layer."""
         for layer in list(self._ids):
             self.removed(layer)
 
 
 def lies_on(layer: Labels, image: Image, channel_axis: int | None) -> bool:
-    """Whether the pixels of a labels layer are those of an image, one to one."""
+    """Whether a labels layer and an image have the same pixels, one to one."""
     if layer.multiscale:
         return False
     shape = full_shape(image)
@@ -195,7 +195,7 @@ def lies_on(layer: Labels, image: Image, channel_axis: int | None) -> bool:
 
 
 def _by_name(image: Image, axis: int | None, layers: Sequence[Labels]) -> Labels | None:
-    """Find the layer that is called after an image; None if none is, or several are."""
+    """Find the layer named after an image; None if there is none, or more than one."""
     named = [each for each in layers if _is_named_after(each, image)]
     for each in named:
         if not lies_on(each, image, axis) and _is_in_pixels(each):

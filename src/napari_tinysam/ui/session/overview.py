@@ -1,4 +1,4 @@
-"""What the dock and the hints read of a session: nothing here changes anything."""
+"""What the dock and the hints read from a session. Nothing here changes it."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Overview:
         return self._parts.following.images()
 
     def state_of(self, image: Image) -> ImageState:
-        """Return what is kept of an image."""
+        """Return the state of an image."""
         return self._parts.subject.memory.state_of(image)
 
     @property
     def hidden_by(self) -> str | None:
-        """Name of the image that is seen instead of the segmented one; None if none is."""
+        """Name of the image that hides the segmented one; None if none does."""
         image, layers = self.image, self._parts.viewer.layers
         if image is None or image not in layers:
             return None
@@ -136,7 +136,7 @@ class Overview:
 
     @property
     def other_tool(self) -> str | None:
-        """Name of napari's tool that has the mouse instead of us, as it is written in napari.
+        """Name, as in napari, of the napari tool that has the mouse instead of us.
 
         None where clicks are ours, or draw prompts.
         """
@@ -146,24 +146,24 @@ class Overview:
         return str(active.mode).replace("_", " ")
 
     def key_works(self, method: str) -> bool:
-        """Whether the key of a method is ours where the user is now."""
+        """Whether the key of a method works where the user is now."""
         return self._parts.pointing.keys.works(method)
 
-    # --- objects in the making -----------------------------------------------------------
+    # --- drafts --------------------------------------------------------------------------
 
     @property
     def drafts(self) -> PlaneDrafts:
-        """The objects in the making on the shown plane."""
+        """The drafts of the shown plane."""
         return self._parts.subject.drafts
 
     @property
     def object_count(self) -> int:
-        """How many objects are in the making on the shown plane."""
+        """Number of drafts on the shown plane."""
         return len(self.drafts.filled)
 
     @property
     def uncommitted_count(self) -> int:
-        """How many objects are in the making, on all planes of all images."""
+        """Number of drafts on all planes of all images."""
         return sum(
             state.draft_count
             for image, state in self._parts.subject.memory.states.items()
@@ -182,17 +182,17 @@ class Overview:
 
     @property
     def sees_nothing(self) -> bool:
-        """Whether the current object's mask is there and has not one pixel."""
+        """Whether the current object's mask is known and empty."""
         return self._parts.prompting.sees_nothing
 
     @property
     def can_commit(self) -> bool:
-        """Whether an object in the making has, or will have, a mask."""
+        """Whether a draft has, or will get, a mask."""
         return bool(self.drafts.predictable)
 
     @property
     def can_clear(self) -> bool:
-        """Whether there is anything that is not committed."""
+        """Whether anything is not committed."""
         return not self.drafts.is_empty
 
     # --- labels --------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Overview:
         return self._parts.labels_layers()
 
     def unsaved_layers(self) -> list[Labels]:
-        """Return the labels layers with changes that are in no file."""
+        """Return the labels layers with unsaved changes."""
         return [each for each in self.labels_layers() if not self.saving.is_saved(each)]
 
     @property
@@ -212,12 +212,12 @@ class Overview:
 
     @property
     def new_target_name(self) -> str:
-        """Name of the layer that is made where there is none."""
+        """Name of the layer that the first commit makes."""
         return "" if self.image is None else committed_name(self.image)
 
     @property
     def overlap(self) -> Overlap:
-        """What a commit does to objects that are there."""
+        """What a commit does to existing objects."""
         return self._parts.labelling.overlap
 
     @property

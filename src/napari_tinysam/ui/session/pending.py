@@ -1,4 +1,4 @@
-"""Commits that wait for their masks, also after another plane or image is shown."""
+"""Commits that wait for their masks, even after another plane or image is shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PendingCommit:
-    """Objects that the user committed before their masks were there.
+    """Objects that the user committed before they had masks.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class PendingCommit:
     embed : callable
         Makes the embedding.
     drafts : tuple of ObjectDraft
-        What is to be committed.
+        The drafts to commit.
     overlap : Overlap
         As chosen then.
     """
@@ -54,13 +54,13 @@ class PendingCommits:
     Parameters
     ----------
     inference : Inference
-        Where that is done, after what the user waits for.
+        Decodes them, after the jobs that the user waits for.
     cache : RecentEmbeddings
         Of planes visited before.
     on_found : callable
         Called with a commit and the masks of its drafts.
     on_failed : callable
-        Called with a commit and what went wrong.
+        Called with a commit and the error.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class PendingCommits:
         return [each for each in self._waiting if each.image is image]
 
     def add(self, commit: PendingCommit) -> None:
-        """Let a commit wait."""
+        """Add a commit to those that wait."""
         self._waiting.append(commit)
 
     def done(self, commits: Sequence[PendingCommit]) -> None:
-        """Let commits wait no more."""
+        """Remove commits from those that wait."""
         for commit in commits:
             if commit in self._waiting:
                 self._waiting.remove(commit)
@@ -103,7 +103,7 @@ class PendingCommits:
     def decode(
         self, predictor: Predictor | None, shown: Callable[[PendingCommit], bool]
     ) -> None:
-        """Decode what waits on other planes than the one that is shown."""
+        """Decode the commits that wait on planes other than the shown one."""
         if predictor is None:
             return
         for commit in list(self._waiting):
@@ -112,7 +112,7 @@ class PendingCommits:
                 self._submit(commit, predictor)
 
     def clear(self) -> None:
-        """Give up all that wait."""
+        """Drop all waiting commits."""
         self._waiting.clear()
         self._begun.clear()
         self._queue.clear()

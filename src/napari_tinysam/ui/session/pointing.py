@@ -1,4 +1,4 @@
-"""What clicks and keys are for: the mode, and which part a click goes to in it."""
+"""What clicks and keys do: the mode, and which part handles a click in it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Pointing:
-    """Has the mouse and the keys while it is active, and knows what they do.
+    """Handles the mouse and the keys while it is active.
 
     Positions are in the world of the viewer, (ndim,).
 
     Parameters
     ----------
     viewer : napari.components.ViewerModel
-        Whose mouse and keys they are.
+        Its mouse and keys are used.
     subject, modes, masks, prompting, labelling, proposals
         What clicks act on.
     call : callable
@@ -123,7 +123,7 @@ class Pointing:
             self.set_editing(free)
 
     def end_merging(self) -> None:
-        """Leave the mode when there is no object to merge into."""
+        """Leave merging when there is no object to merge into."""
         if self._labelling.edited_id is None:
             self._modes.leave(Mode.MERGE)
 
@@ -143,7 +143,7 @@ class Pointing:
             self._prompting.hover_at(xy)
 
     def stop_hover(self) -> None:
-        """Show nothing under the cursor."""
+        """Hide the hover."""
         self._prompting.stop_hover()
 
     def click_at(self, position: Any, label: int | None = None) -> None:
@@ -153,7 +153,7 @@ class Pointing:
         ----------
         position : sequence of float
         label : int, optional
-            1 on the object, 0 beside it; the sign that is chosen if left out.
+            1 on the object, 0 outside it. Default: the chosen sign.
         """
         xy, mode = self._subject.xy(position), self._modes.value
         if xy is None:
@@ -175,7 +175,7 @@ class Pointing:
     def click_again_at(
         self, first: Any, position: Any, label: int | None = None
     ) -> None:
-        """Take the second of two quick clicks at one place, unless the first did it all.
+        """Handle the second click of a double click, unless the first did everything.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Asking the model about drafts, and remembering the masks."""
+"""Requests masks of drafts from the model, and remembers them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Key = tuple[Hashable, "ObjectDraft"]
 
 
 class Predictions:
-    """Masks of drafts: those that are known, and those that are being computed.
+    """Known and requested masks of drafts.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Predictions:
     on_found : callable
         Called with the plane's key when masks of drafts came in.
     on_error : callable
-        Called with what went wrong.
+        Called with the error.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Predictions:
         draft: ObjectDraft,
         on_found: Callable[[Candidates], None],
     ) -> None:
-        """Compute the masks of what might become a draft, in place of the last such wish."""
+        """Request masks for a possible draft, replacing the last request."""
         epoch = self._epoch
 
         def remember(found: list[Candidates]) -> None:
@@ -97,7 +97,7 @@ class Predictions:
         )
 
     def stop_hover(self) -> None:
-        """Forget the wish of `hover` that waits."""
+        """Cancel the hover request."""
         self._inference.drop(Lane.HOVER)
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class Predictions:
         self._asked.clear()
 
     def clear(self) -> None:
-        """Forget all masks and running requests: the model is another one."""
+        """Forget all masks and running requests: the model has changed."""
         self._epoch += 1
         self.stop()
         self._known.clear()

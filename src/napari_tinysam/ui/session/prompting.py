@@ -1,4 +1,4 @@
-"""Prompts of the user: clicks, boxes, what hovers, and which of three masks is chosen."""
+"""The user's prompts: clicks, boxes, hovering, and the choice among three masks."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Prompting:
         self.click_means = ""
 
     def show(self) -> None:
-        """Write the prompts of the shown plane into the prompt layers; nothing hovers."""
+        """Write the prompts of the shown plane into the prompt layers, and hide the hover."""
         self._hovered = None
         self.layers.show()
 
     # --- hovering ------------------------------------------------------------------------
 
     def hover_at(self, xy: tuple[float, float] | None) -> None:
-        """Show the mask that a click at (x, y) would give; None: the cursor is beside the plane."""
+        """Show the mask that a click at (x, y) would give; None: the cursor is off the plane."""
         draft = None if xy is None or not self.hover_enabled else self._would_be(xy)
         if xy is None or draft is None:
             self.stop_hover()
@@ -89,13 +89,13 @@ class Prompting:
         xy: tuple[float, float] | None,
         find: Callable[[tuple[float, float]], BoxedMask | None],
     ) -> None:
-        """Show a mask that is there already under the cursor."""
+        """Show a known mask under the cursor."""
         if xy != self._hovered:
             self._hovered = xy
             self._masks.show_hover(None if xy is None else find(xy))
 
     def stop_hover(self) -> None:
-        """Show nothing under the cursor."""
+        """Hide the hover."""
         self._masks.stop_hover()
         self._mean("")
         if self._hovered is not None:
@@ -108,7 +108,7 @@ class Prompting:
 
     @property
     def _is_fresh(self) -> bool:
-        """Whether there is no object that the next prompt could belong to."""
+        """Whether the next prompt must begin an object."""
         current = self._subject.drafts.current
         return current.is_empty or self._waits(current)
 
@@ -176,7 +176,7 @@ class Prompting:
         self._subject.change_drafts("point", drafts.with_current(draft))
 
     def is_done_by(self, xy: tuple[float, float] | None) -> bool:
-        """Whether a click at (x, y) left nothing for a second one there to do."""
+        """Whether a second click at (x, y) would have nothing left to do."""
         points = self._subject.drafts.current.points
         done = not points or (points[-1].x, points[-1].y) == xy
         return done and not self._is_fresh
@@ -218,7 +218,7 @@ class Prompting:
             self._subject.change_drafts("next object", self._subject.drafts.with_next())
 
     def _open_drafts(self) -> PlaneDrafts:
-        """Return the drafts; the current one is not one that only waits to be committed."""
+        """Return the drafts with a current one that does not merely wait to be committed."""
         drafts = self._subject.drafts
         return drafts.with_next() if self._waits(drafts.current) else drafts
 
@@ -241,7 +241,7 @@ class Prompting:
 
     @property
     def sees_nothing(self) -> bool:
-        """Whether the current object's mask is there and has not one pixel."""
+        """Whether the current object's mask is known and empty."""
         draft = self._subject.drafts.current
         found = self._masks.of(draft)
         return found is not None and not found.mask(draft.candidate).area
@@ -267,7 +267,7 @@ class Prompting:
             self.layers.make_boxes(here[0])
 
     def read_user_prompts(self) -> None:
-        """Take up what is new in the user's own prompt layers, as one step."""
+        """Read new prompts from the user's own prompt layers, as one step."""
         if (here := self._subject.here) is None:
             return
         drafts = self.user_prompts.merged(*here, self._subject.drafts)
@@ -283,6 +283,6 @@ class Prompting:
         return True
 
     def layer_removed(self, layer: Layer) -> None:
-        """Let go of a layer that left the viewer."""
+        """Forget a layer that left the viewer."""
         self.layers.layer_removed(layer)
         self.user_prompts.unfollow(layer)

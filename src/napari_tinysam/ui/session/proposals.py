@@ -1,7 +1,7 @@
 """What auto-segmentation proposes on the shown plane: drawn, filtered, accepted, rejected.
 
-Proposals are shown in the layer `auto_segmentation` and changed by settings alone; only what is
-accepted is written into the user's labels.
+Proposals are shown in the layer `auto_segmentation` and changed by settings alone; only accepted
+ones are written into the user's labels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Found = tuple["Image", "Plane", "npt.NDArray[np.int32]"]
 
 
 class ShownProposals:
-    """Shows the proposals of the shown plane and does what the user decides about them.
+    """Shows the proposals of the shown plane and carries out the user's decisions.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ShownProposals:
         Where their layer goes.
     subject : Subject
     labelling : Labeller
-        Says what is labelled; takes what is accepted.
+        Knows which pixels are labelled; writes accepted proposals.
     modes : ModeSwitch
         Picking ends where there are no proposals.
     notify : callable
@@ -84,7 +84,7 @@ class ShownProposals:
 
     @property
     def advice(self) -> str:
-        """What helps where it went poorly on the shown plane; "" where nothing looks wrong."""
+        """Advice after a poor result on the shown plane; "" where nothing looks wrong."""
         proposed = self._subject.proposed
         return "" if proposed is None else proposed.advice
 
@@ -109,7 +109,7 @@ class ShownProposals:
     # --- what the user decides -----------------------------------------------------------
 
     def set_settings(self, **changes: float) -> None:
-        """Filter the shown plane's proposals otherwise; nothing is decoded again.
+        """Change the filter of the shown plane's proposals, without decoding again.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class ShownProposals:
             self._decide(proposed.without(frozenset(shown.numbers)), "accept all", edit)
 
     def discard(self) -> None:
-        """Take all proposals of the shown plane away."""
+        """Remove all proposals of the shown plane."""
         if self._subject.proposed is not None:
             self._decide(None, "discard")
 
@@ -170,7 +170,7 @@ class ShownProposals:
         text: str,
         edit: Edit | None = None,
     ) -> None:
-        """Replace what is proposed on a plane, as one step that can be taken back."""
+        """Replace the proposals of a plane, as one undo step."""
         state = self._subject.memory.states.get(image)
         if state is None:
             return
@@ -186,7 +186,7 @@ class ShownProposals:
             self.replace(*here, after, text, edit)
 
     def _at(self, xy: tuple[float, float]) -> tuple[int, BoxedMask] | None:
-        """Return the number of the proposal at (x, y), and what is shown of it."""
+        """Return the number of the proposal at (x, y), and its shown part."""
         proposed, shown = self._subject.proposed, self._labelling
         if proposed is None or shown is None:
             return None
@@ -203,7 +203,7 @@ class ShownProposals:
     # --- what is shown -------------------------------------------------------------------
 
     def show(self) -> None:
-        """Draw the shown plane's proposals, after anything that decides about them."""
+        """Draw the shown plane's proposals, after any decision about them."""
         before = self.count
         self._labelling = None
         if (here := self._subject.here) is not None:
@@ -214,13 +214,13 @@ class ShownProposals:
     def show_found(
         self, image: Image, plane: Plane, shown: npt.NDArray[np.int32]
     ) -> None:
-        """Draw what a search has found so far on a plane, (H, W), where that is shown."""
+        """Draw what a search has found so far on a plane, (H, W), if that plane is shown."""
         self._found = image, plane, shown
         if self._is_shown(image, plane):
             self._write(image, plane, shown)
 
     def forget_found(self) -> None:
-        """Draw nothing of a search any more: it is over."""
+        """Stop drawing the search: it has ended."""
         self._found = None
 
     def _show(self, image: Image, plane: Plane) -> None:

@@ -31,11 +31,11 @@ class Saving:
     inference : Inference
         Where files are written.
     memory : Memory
-        Of the viewer: which layers have changes that are in no file, and which file is whose.
+        Of the viewer: which layers have unsaved changes, and the file of each.
     notify : callable
         ``notify(level, text)``.
     on_change : callable
-        Called when what is saved has changed.
+        Called when the saved state of a layer changed.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Saving:
         self._on_change = on_change
 
     def changed(self, layer: Labels) -> None:
-        """Note that labels are not what their file holds; those on disk keep themselves."""
+        """Note that labels differ from their file; labels on disk save themselves."""
         if not type(layer.data).__module__.startswith("zarr."):
             self._memory.changes[layer] = self._memory.changes.get(layer, 0) + 1
 
     def is_saved(self, layer: Labels | None) -> bool:
-        """Whether nothing would be lost with a layer."""
+        """Whether removing a layer would lose nothing."""
         return layer is None or not self._memory.changes.get(layer)
 
     def file_of(self, layer: Labels) -> Path | None:
-        """Return the file that a layer was saved to; None: the user is to be asked."""
+        """Return the file that a layer was saved to; None if the user must be asked."""
         return self._memory.files.get(layer)
 
     def suggestion(self, layer: Labels, image: Image | None) -> Path:
@@ -76,7 +76,7 @@ class Saving:
         return Path.home() / f"{safe}_labels.tif"
 
     def save(self, layer: Labels, path: Path) -> None:
-        """Write a layer into a file in the background; later saves go there, too."""
+        """Write a layer into a file in the background, and remember the file for later saves."""
         labels = _plain(layer)  # a copy: the user goes on while it is written
         at = self._memory.changes.get(layer, 0)
 
@@ -106,13 +106,13 @@ class Saving:
 
 
 def _stem(path: Path) -> str:
-    """Name of a file without what says its format: ".ome.tif" is one ending."""
+    """Name of a file without its format's ending: ".ome.tif" is one ending."""
     stem = path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 
 def _plain(layer: Labels) -> npt.NDArray[Any]:
-    """Copy a layer's labels as files hold them, unsigned; what all channels share, once."""
+    """Copy a layer's labels for a file: unsigned, and only once if channels share them."""
     data = layer.data
     for axis in range(layer.ndim - 2, -1, -1):
         if isinstance(data, np.ndarray) and data.strides[axis] == 0:

@@ -1,4 +1,4 @@
-"""Undo and redo: what was done on an image, taken back where it was done."""
+"""Undo and redo of the steps on an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Undoing:
     labelling : Labeller
         Takes back what was written into labels.
     go_to : callable
-        Shows a plane, so that what changes on it is seen.
+        Shows a plane, so that its change is seen.
     on_step : callable
         Called when a step was taken back or done again.
     """
@@ -51,11 +51,11 @@ class Undoing:
         return "" if subject.image is None else subject.state.history.redo_text
 
     def undo(self) -> None:
-        """Take back the last step, wherever it was."""
+        """Undo the last step, wherever it was."""
         self._step(back=True)
 
     def redo(self) -> None:
-        """Do again what was taken back last."""
+        """Redo the step that was undone last."""
         self._step(back=False)
 
     def _step(self, *, back: bool) -> None:

@@ -45,7 +45,7 @@ class Inference(Protocol):
         on_done: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Queue a job, in place of the lane's waiting one."""
+        """Queue a job, replacing the lane's waiting one."""
         ...
 
     def post(self, call: Callable[[], None]) -> None:
@@ -104,7 +104,7 @@ class InferenceThread:
         on_done: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Queue a job, in place of the lane's waiting one."""
+        """Queue a job, replacing the lane's waiting one."""
         with self._changed:
             if not self._closed:
                 self._waiting[lane] = _Job(job, on_done, on_error)

@@ -50,7 +50,7 @@ class Choices:
 
 
 def read_choices() -> Choices:
-    """Read what napari kept; the defaults where it keeps nothing."""
+    """Read the choices from napari's settings; the defaults where there are none."""
     settings = _settings()
     if settings is None:
         return Choices()
@@ -67,7 +67,7 @@ def read_choices() -> Choices:
 
 
 def keep_choice(section: str, name: str, value: object) -> None:
-    """Have napari keep one choice, under its name in the manifest."""
+    """Store one choice in napari's settings, under its name in the manifest."""
     settings = _settings()
     if settings is None:
         return

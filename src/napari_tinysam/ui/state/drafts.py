@@ -1,4 +1,4 @@
-"""Objects in the making: prompts that are not committed yet. Immutable, so undo is a lookup."""
+"""Drafts: prompts that are not committed yet. Immutable, so undo is a lookup."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class EditedObject:
 
 @dataclass(frozen=True)
 class ObjectDraft:
-    """What the user said about one object.
+    """The user's prompts for one object.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ObjectDraft:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing yet."""
+        """Whether it holds nothing yet."""
         return not self.points and self.box is None and self.edited is None
 
     @property
@@ -148,7 +148,7 @@ class PlaneDrafts:
         )
 
     def with_next_at(self, xy: tuple[float, float]) -> PlaneDrafts:
-        """Return the drafts with the object whose box holds (x, y) as the current one, or a new."""
+        """Make the last object whose box holds (x, y) the current one, or begin a new one."""
         around = [
             draft
             for draft in self.filled
@@ -162,8 +162,8 @@ class PlaneDrafts:
     def with_boxes(self, boxes: Sequence[Box]) -> PlaneDrafts:
         """Return the drafts with these boxes, one object each.
 
-        Boxes that a draft has already keep it, with its points; drafts whose box is gone keep
-        their points, and go if they have none.
+        A box that a draft already has stays with it and its points. A draft that loses its box
+        keeps its points; without points it is removed.
         """
         left = list(boxes)
         objects: list[ObjectDraft] = []
@@ -226,7 +226,7 @@ def to_prompts(drafts: Sequence[ObjectDraft], embedding: Embedding) -> Prompts:
     -------
     Prompts
         N rows. An edited object adds a box around its mask, a point in its middle and the mask
-        itself, because a mask prompt alone says little to the model (segment-anything, issue 169).
+        itself, because a mask prompt alone hardly guides the model (segment-anything, issue 169).
     """
     rows = [_row(draft) for draft in drafts]
     most = max(len(points) for points, _ in rows)
@@ -267,7 +267,7 @@ def _row(draft: ObjectDraft) -> tuple[list[PointPrompt], Box | None]:
         point.label == POSITIVE and not _in_rectangle(point, mask)
         for point in draft.points
     )
-    # A box would hold back a mask that is to grow out of it.
+    # A box would keep the mask from growing beyond it.
     if box is None and not outside:
         box = mask.box
     return points, box

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Steps kept. A step is a few hundred bytes, or the rectangle that it changed.
 _LEVELS = 1000
 
-#: Bytes of those rectangles that are kept; the last step is, whatever it takes.
+#: Most bytes of those rectangles; the last step is always kept.
 _BYTES = 2**28
 
 
@@ -34,11 +34,11 @@ class Edit(Protocol):
         ...
 
     def apply(self) -> bool:
-        """Do it again; return whether anything changed."""
+        """Redo the change; return whether anything changed."""
         ...
 
     def revert(self) -> bool:
-        """Take it back; return whether anything changed."""
+        """Undo the change; return whether anything changed."""
         ...
 
 
@@ -79,7 +79,7 @@ class History:
     Parameters
     ----------
     most_bytes : int
-        Of what the steps wrote into labels; the oldest are forgotten.
+        Limit for what the steps wrote into labels; the oldest are forgotten.
     """
 
     def __init__(self, most_bytes: int = _BYTES) -> None:
@@ -97,7 +97,7 @@ class History:
         )
 
     def push(self, step: Step) -> None:
-        """Remember a step that was just done; what was taken back before is forgotten."""
+        """Remember a step that was just done; forget the undone ones."""
         self._done.append(step)
         self._undone.clear()
         if step.edit is None:

@@ -47,7 +47,7 @@ class ImageState:
         The axis that may hold them.
     target : napari.layers.Labels, optional
         Where objects are committed to; None: a new layer, made with the first of them.
-    chosen : bool
+    Whether the user chose `target`, even if it is None.
         Whether the user chose `target`, also where that is None.
     """
 
@@ -78,16 +78,16 @@ class ImageState:
 
     @property
     def draft_count(self) -> int:
-        """How many objects are in the making, on all planes."""
+        """Number of drafts, on all planes."""
         return sum(len(drafts.filled) for drafts in self._drafts.values())
 
     def proposed(self, plane: Plane) -> Proposed | None:
-        """Return what is proposed on a plane, unless the image's data are others by now."""
+        """Return the proposals of a plane, unless the image's data have changed since."""
         found = self._proposed.get(plane.without_channel())
         return found if found is not None and found.version == self.version else None
 
     def set_proposed(self, plane: Plane, proposed: Proposed | None) -> None:
-        """Replace what is proposed on a plane."""
+        """Replace the proposals of a plane."""
         if proposed is None:
             self._proposed.pop(plane.without_channel(), None)
         else:
@@ -96,7 +96,7 @@ class ImageState:
     def change_drafts(
         self, text: str, plane: Plane, drafts: PlaneDrafts, edit: Edit | None = None
     ) -> None:
-        """Replace the drafts of a plane as one step that can be taken back.
+        """Replace the drafts of a plane as one undo step.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class ImageState:
         plane : Plane
         drafts : PlaneDrafts
         edit : Edit, optional
-            What was written into a labels layer with it.
+            What was written into a labels layer as part of the step.
         """
         before, proposed = self.drafts(plane), self.proposed(plane)
         self.set_drafts(plane, drafts)
@@ -114,7 +114,7 @@ class ImageState:
     def change_proposed(
         self, text: str, plane: Plane, proposed: Proposed | None, edit: Edit | None
     ) -> None:
-        """Replace what is proposed on a plane as one step; a slider that is dragged is one.
+        """Replace the proposals of a plane as one undo step; dragging a slider is one step.
 
         Parameters
         ----------
@@ -133,14 +133,14 @@ class ImageState:
 
 @dataclass(eq=False)
 class Memory:
-    """What is kept of a viewer from one dock to the next.
+    """What is remembered of a viewer from one dock to the next.
 
     Parameters
     ----------
     states : WeakKeyDictionary
         Of each image.
     changes : WeakKeyDictionary
-        How many changes of each labels layer are in no file.
+        Number of unsaved changes of each labels layer.
     files : WeakKeyDictionary
         The file that each labels layer was saved to.
     image : callable, optional
@@ -167,7 +167,7 @@ class Memory:
     region: Region = Region.PLANE
 
     def state_of(self, image: Image) -> ImageState:
-        """Return what is kept of an image."""
+        """Return the state of an image."""
         if image not in self.states:
             self.states[image] = ImageState(
                 certain_channel_axis(image), possible_channel_axis(image)
@@ -180,7 +180,7 @@ _memories: dict[int, Memory] = {}
 
 
 def memory_of(viewer: ViewerModel) -> Memory:
-    """Return what is kept of a viewer; it is forgotten with the viewer."""
+    """Return what is remembered of a viewer; it is forgotten with the viewer."""
     key = id(viewer)
     if key not in _memories:
         _memories[key] = Memory()
@@ -189,7 +189,7 @@ def memory_of(viewer: ViewerModel) -> Memory:
 
 
 def forget(viewer: ViewerModel) -> None:
-    """Keep nothing of a viewer: its window closes."""
+    """Forget a viewer: its window closes."""
     _memories.pop(id(viewer), None)
 
 

@@ -1,4 +1,4 @@
-"""What a click means: one value, and the ways from one to another."""
+"""The mode: what a click means, and how modes change."""
 
 from __future__ import annotations
 

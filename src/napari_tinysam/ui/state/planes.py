@@ -35,7 +35,7 @@ class Contrast(Enum):
 
 
 class PlaneError(TinySAMError, ValueError):
-    """The shown plane cannot be segmented; the message says why, to the user."""
+    """The shown plane cannot be segmented; the message tells the user why."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Plane:
     Parameters
     ----------
     index : tuple of int or None
-        One entry an axis of the layer's full-resolution data: the position on an axis that is not
+        One entry per axis of the layer's full-resolution data: the position on an axis that is not
         shown, None on the two that are.
     axes : (int, int)
         The axes of the layer that run down and across the screen.
@@ -206,7 +206,7 @@ def _level(layer: Image, plane: Plane) -> int:
 def possible_channel_axis(layer: Image) -> int | None:
     """Find the axis that holds channels, or may hold them; None where there is none.
 
-    Colour is not meant: RGB layers have an axis of their own for it, which napari does not count.
+    Colour does not count: RGB layers have an axis of their own for it, which napari leaves out.
     """
     certain = certain_channel_axis(layer)
     if certain is not None or layer.rgb or layer.ndim < 3:
@@ -259,8 +259,7 @@ def empty_labels(
     """Make zeros for objects that belong to all channels of a layer.
 
     Channels on the first axis are left out, since napari aligns layers at their last axes. Another
-    axis stays, but all positions on it are the same memory: what is written for one channel is
-    there for all.
+    axis stays, but all positions on it share memory: writing one channel writes all.
     """
     shape = full_shape(layer)
     if channel_axis is None:

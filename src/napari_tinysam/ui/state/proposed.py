@@ -1,4 +1,4 @@
-"""What auto-segmentation proposes on one plane: a value, so that undo only has to put it back."""
+"""The proposals of one plane, as a value: undo only has to restore it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Proposed:
     gone : frozenset of int
         Numbers of those that were accepted or rejected.
     version : int
-        Of the image's data, as `ImageState` counts it: of other data they say nothing.
+        Of the image's data, as `ImageState` counts it; void for other data.
     advice : str
-        What helps where it went poorly; "" where nothing looks wrong.
+        Advice after a poor result; "" where nothing looks wrong.
     """
 
     proposals: Proposals
@@ -42,7 +42,7 @@ class Proposed:
     advice: str = ""
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
-        """Return the same proposals, filtered otherwise."""
+        """Return the same proposals with another filter."""
         return replace(self, settings=settings)
 
     def without(self, numbers: frozenset[int]) -> Proposed:
@@ -59,7 +59,7 @@ class Proposed:
 
 
 def piece(labels: npt.NDArray[np.int32], label: int, mask: BoxedMask) -> BoxedMask:
-    """Cut out what is shown of a proposal.
+    """Cut out the shown part of a proposal.
 
     Parameters
     ----------

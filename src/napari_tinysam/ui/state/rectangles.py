@@ -18,23 +18,24 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
-#: A plane is read again for a part that the model then sees larger by this factor and more.
+#: A part is read by itself if that enlarges it by at least this factor.
 _WORTH = 1.25
 
-#: Pixels that are enlarged to the whole frame at least: fewer have too little around the objects,
-#: and nothing more to show.
+#: Least side in pixels that is enlarged to the whole frame: smaller parts have too little around
+#: the objects, and no more detail.
 _LEAST = 256
 
 
 def can_be_finer(side: int) -> bool:
-    """Whether the model may see more of a part than it saw of what has this longest side, in px."""
+    """Whether the model may see a part finer than an image with this longest side, in px."""
     return side >= 2 * _LEAST
 
 
 def finer_part(where: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     """Find the rectangle to read by itself for a region; None where the whole plane will do.
 
-    Also where the frame shows all pixels of the plane: small objects are found better enlarged.
+    The part is read even where the frame has all pixels of the plane: enlarged, small objects are
+    found better.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def region_mask(
     plane : Plane
         Of the image.
     box : (float, float, float, float), optional
-        (x0, y0, x1, y1) in pixels of the plane: what `Region.BOX` is.
+        (x0, y0, x1, y1) in pixels of the plane, for `Region.BOX`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What is segmented: one image, and the plane of it that the viewer shows."""
+"""The subject of segmentation: one image, and its shown plane."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Subject:
     Parameters
     ----------
     memory : Memory
-        What is kept of each image.
+        The state of each image.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Subject:
     key : hashable
         Tells the embedding of the plane from all others; None without a plane.
     cursor : (float, float) or None
-        (x, y) of the mouse in pixels of the plane; None beside it.
+        (x, y) of the mouse in pixels of the plane; None outside it.
     drafts_changed, changed : Signal
-        The drafts of the plane are others; anything that the dock shows is.
+        Emitted when the drafts of the plane change; when anything that the dock shows changes.
     """
 
     drafts_changed = Signal()
@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def state(self) -> ImageState:
-        """What is kept of the image.
+        """The state of the image.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Subject:
 
     @property
     def drafts(self) -> PlaneDrafts:
-        """The objects in the making on the plane."""
+        """The drafts of the plane."""
         return PlaneDrafts() if self.plane is None else self.state.drafts(self.plane)
 
     def change_drafts(
@@ -90,7 +90,7 @@ class Subject:
 
     @property
     def proposed(self) -> Proposed | None:
-        """What auto-segmentation proposes on the plane."""
+        """The proposals of the plane."""
         return None if self.plane is None else self.state.proposed(self.plane)
 
     @property
@@ -100,7 +100,7 @@ class Subject:
         return boxes[-1] if boxes else None
 
     def xy(self, position: Any) -> tuple[float, float] | None:
-        """Map a world position, (ndim,), to (x, y) on the plane; None beside it."""
+        """Map a world position, (ndim,), to (x, y) on the plane; None outside it."""
         if self.image is None or self.plane is None:
             return None
         xy = self.plane.xy_plane(self.image.world_to_data(position))
