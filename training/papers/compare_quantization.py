@@ -24,6 +24,12 @@ import numpy as np
 from napari_tinysam import checkpoints
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
+from papers.quantization.simulation import (
+    collected,
+    paper_scheme,
+    roundings,
+    simulated_predictor,
+)
 from papers.shared import (
     add_data_arguments,
     figure,
@@ -35,21 +41,15 @@ from papers.shared import (
 from tinysam_training.evaluation.evaluate import EvaluationSettings, evaluate
 from tinysam_training.evaluation.report import Figures, means
 from tinysam_training.quantize.calibration_images import calibration_images
-from tinysam_training.quantize.quantizing import (
-    Collected,
-    collected,
-    paper_scheme,
-    roundings,
-    searched,
-)
+from tinysam_training.quantize.quantizing import searched
 from tinysam_training.quantize.search import ScaleSearch
-from tinysam_training.quantize.simulation import simulated_predictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.labelled_image import ImageEntry
+    from tinysam_training.quantize.quantizing import Collected
 
 REAL = ("f32", "bf16", "int8")
 
@@ -98,7 +98,9 @@ class QuantizationComparison:
             loaded = checkpoints.load(self._model)
             self._collected = collected(loaded.model, self._calibration, report=_report)
         scheme, settings = paper_scheme(bits), ScaleSearch(rounds=rounds)
-        scales = searched(self._collected, scheme, settings, report=_report)
+        scales = searched(
+            self._collected, settings, operands=scheme.operands, report=_report
+        )
         return simulated_predictor(
             self._collected.model,
             roundings(self._collected, scheme, scales),

@@ -21,16 +21,16 @@ from napari_tinysam.model.encoders.efficientnet import PaddedConv
 from napari_tinysam.model.integers import InputQuantization
 from napari_tinysam.model.quantized import with_integers
 from papers.kernels import integer_share, multiplications
+from papers.quantization.explicit import with_products
 from tinysam_training.labelled_image import ImageEntry
 from tinysam_training.quantize import products
-from tinysam_training.quantize.calibration_data import Seen
+from tinysam_training.quantize.calibration_data import Seen, as_tensor, as_tensors
 from tinysam_training.quantize.folding import folded
-from tinysam_training.quantize.operations import operations, with_products
+from tinysam_training.quantize.operations import operations
 from tinysam_training.quantize.products import Operation, collect
-from tinysam_training.quantize.quantizing import _origins
+from tinysam_training.quantize.quantizing import origins_of
 from tinysam_training.quantize.run import COMPUTED, Quantized, quantize
 from tinysam_training.quantize.search import ScaleSearch
-from tinysam_training.quantize.simulation import as_tensor, as_tensors
 from training.small_runs import discs
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_products_as_modules_answer_alike(model: SegmentAnything) -> None:
 
 
 def test_where_inputs_come_from(model: SegmentAnything) -> None:
-    found = _origins(model)
+    found = origins_of(model)
     body = "image_encoder.efficientnet"
     assert found[f"{body}.conv_stem"] == "other"
     assert found[f"{body}.blocks.0.0.conv_dw"] == "relu"
@@ -106,7 +106,7 @@ def test_where_inputs_come_from(model: SegmentAnything) -> None:
 @pytest.fixture(scope="module")
 def whole(model: SegmentAnything) -> list[Operation]:
     """All rows of all operations, of one image."""
-    limits = ("_KEPT", "_MOST_ROWS", "_LEAST_ROWS", "_ROWS", "_COLUMNS", "_MATRICES")
+    limits = ("_KEPT", "_MOST_ROWS", "_LEAST_ROWS")
     with pytest.MonkeyPatch.context() as patch:
         for limit in limits:
             patch.setattr(products, limit, 10**9)
@@ -180,7 +180,6 @@ def test_a_padded_convolution_of_integers_is_what_is_simulated(
 def few_rows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "_KEPT", 100_000)
-        patch.setattr(products, "_MATRICES", 1)
         yield
 
 

@@ -9,13 +9,14 @@ from torch import nn
 
 from napari_tinysam.model import SegmentAnything
 from official_models import random_values
+from papers.quantization import explicit as explicit_products
+from papers.quantization.explicit import MatMul, WatchingProducts, with_products
 from tinysam_training.quantize import products
-from tinysam_training.quantize.calibration_data import Seen
+from tinysam_training.quantize.calibration_data import Seen, as_tensor, as_tensors
 from tinysam_training.quantize.folding import folded
-from tinysam_training.quantize.operations import MatMul, operations, with_products
+from tinysam_training.quantize.operations import operations
 from tinysam_training.quantize.products import Operation, collect
-from tinysam_training.quantize.quantizing import _origins
-from tinysam_training.quantize.simulation import as_tensor, as_tensors
+from tinysam_training.quantize.quantizing import origins_of
 
 SIDE = 128
 
@@ -75,14 +76,13 @@ def test_products_as_modules_answer_alike(model: SegmentAnything) -> None:
             answers.append((features.embedding, each.object_maps(features), *decoded))
     for a, b in zip(*answers, strict=True):
         assert (a - b).abs().max() <= 2e-5 * a.abs().max()
-    kinds = [type(module) for _, module in operations(explicit)]
+    kinds = [type(module) for _, module in operations(explicit, WatchingProducts.kinds)]
     # Two a block of attention of the encoder (8 blocks), two each of 7 in the decoder, and drawing.
     assert kinds.count(MatMul) == 2 * 8 + 2 * 7 + 1
-    assert MatMul not in [type(module) for _, module in operations(model)]
 
 
 def test_where_inputs_come_from(model: SegmentAnything) -> None:
-    found = _origins(model)
+    found = origins_of(with_products(model), WatchingProducts.kinds)
     assert found["image_encoder.body.patch_embed.conv2.conv"] == "gelu"
     assert found["image_encoder.body.stages.2.blocks.0.mlp.fc2"] == "gelu"
     assert found["image_encoder.body.stages.2.blocks.0.mlp.fc1"] == "other"
@@ -98,16 +98,11 @@ def test_where_inputs_come_from(model: SegmentAnything) -> None:
 def whole(model: SegmentAnything) -> list[Operation]:
     """All rows of all operations, of one image."""
     with pytest.MonkeyPatch.context() as patch:
-        for limit in (
-            "_KEPT",
-            "_MOST_ROWS",
-            "_LEAST_ROWS",
-            "_ROWS",
-            "_COLUMNS",
-            "_MATRICES",
-        ):
+        for limit in ("_KEPT", "_MOST_ROWS", "_LEAST_ROWS"):
             patch.setattr(products, limit, 10**9)
-        return collect(model, [shown()])
+        for limit in ("_ROWS", "_COLUMNS", "_MATRICES"):
+            patch.setattr(explicit_products, limit, 10**9)
+        return collect(with_products(model), [shown()], watching=WatchingProducts)
 
 
 def test_products_are_what_operations_compute(
@@ -115,7 +110,7 @@ def test_products_are_what_operations_compute(
 ) -> None:
     """Outputs of every operation, beside those of a plain run."""
     explicit, outputs = with_products(model), {}
-    for name, module in operations(explicit):
+    for name, module in operations(explicit, WatchingProducts.kinds):
         module.register_forward_hook(
             lambda _, given, out, name=name: outputs.setdefault(name, out)
         )

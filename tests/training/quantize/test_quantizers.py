@@ -8,14 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinysam_training.quantize.quantizers import (
-    GELU_DEPTH,
-    SPLITS,
-    AfterGelu,
-    AfterSoftmax,
-    Quantizer,
-    Uniform,
-)
+from papers.quantization.two_ranges import SPLITS, AfterGelu, AfterSoftmax
+from tinysam_training.quantize.quantizers import GELU_DEPTH, Uniform
 
 BITS = st.integers(2, 10)
 STEPS = st.floats(1e-3, 10)
@@ -24,9 +18,7 @@ VALUES = st.lists(
 )
 
 
-def rounded(
-    quantizer: Quantizer, values: list[float], parameter: float
-) -> torch.Tensor:
+def rounded(quantizer: Uniform, values: list[float], parameter: float) -> torch.Tensor:
     return quantizer.rounded(
         torch.tensor(values, dtype=torch.float64),
         torch.tensor(parameter, dtype=torch.float64),
@@ -84,7 +76,7 @@ def test_the_official_softmax_quantizer_counts_twice() -> None:
 
 
 @pytest.mark.parametrize("quantizer", [AfterGelu(8), Uniform(8, "gelu")])
-def test_gelu_keeps_its_negative_values(quantizer: Quantizer) -> None:
+def test_gelu_keeps_its_negative_values(quantizer: Uniform) -> None:
     x = F.gelu(torch.linspace(-6, 6, 5001, dtype=torch.float64))
     assert x.min() > -GELU_DEPTH - 1e-4
     step = quantizer.start(x.min().view(1), x.max().view(1))
@@ -108,7 +100,7 @@ def test_a_fitted_range_is_twice_as_fine() -> None:
     "quantizer",
     [Uniform(8), Uniform(6, "positive"), Uniform(8, "gelu"), AfterGelu(8)],
 )
-def test_candidates_are_shares_of_the_largest(quantizer: Quantizer) -> None:
+def test_candidates_are_shares_of_the_largest(quantizer: Uniform) -> None:
     least, largest = torch.tensor([0.0, 0.0]), torch.tensor([2.0, 6.0])
     tried = quantizer.candidates(least, largest, 100, (0.01, 1.2))
     assert len(tried) == 100

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from papers.quantization.two_ranges import AfterGelu, AfterSoftmax
 from tinysam_training.quantize.products import Product
-from tinysam_training.quantize.quantizers import AfterGelu, AfterSoftmax, Uniform
+from tinysam_training.quantize.quantizers import Uniform
 from tinysam_training.quantize.search import Operand, Scales, ScaleSearch, search
 
 FEW = ScaleSearch(candidates=12)

@@ -74,7 +74,7 @@ def test_details_that_are_not_there_are_refused_in_a_sentence(
         plain = SegmentAnything("vit_b", 64)
     start = SimpleNamespace(model=plain)
     monkeypatch.setattr(checkpoints, "load", lambda _: start)
-    with pytest.raises(DataError, match="vit_b encoder has no details"):
+    with pytest.raises(DataError, match="vit_b encoder has no finer features"):
         starting_model("sam_vit_b", details=True)
 
 

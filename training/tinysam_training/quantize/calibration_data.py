@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from napari_tinysam.errors import DataError
 from napari_tinysam.everything.instances import instances_of
 from napari_tinysam.everything.lattice import centred_lattice
 from napari_tinysam.inference.predictor import Predictor
+from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.prompts import Prompts
 from tinysam_training.data.spacing import evenly_spaced
-from tinysam_training.quantize.simulation import PlainRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -102,11 +103,11 @@ def _prompts(labels: npt.NDArray[np.int32]) -> list[Prompts]:
     return [Prompts(points=points[:, np.newaxis]), Prompts(boxes=boxes)]
 
 
-class _Recording(PlainRuntime):
+class _Recording(TorchRuntime):
     """Record the inputs."""
 
     def __init__(self, model: SegmentAnything) -> None:
-        super().__init__(model, "recording")
+        super().__init__(model, torch.device("cpu"))
         self.seen: list[Seen] = []
 
     def encode(self, rgb: npt.NDArray[np.uint8]) -> Any:
@@ -118,7 +119,24 @@ class _Recording(PlainRuntime):
         seen, features = features
         prompts: dict[str, Any] = {name: given[name] for name in _PROMPTS}
         seen.prompts.append({k: v for k, v in prompts.items() if v is not None})
-        return super().decode(features, **prompts)
+        return super().decode(features, **given)
 
     def object_maps(self, features: Any) -> npt.NDArray[np.float32] | None:
         return super().object_maps(features[1])
+
+
+def as_tensor(rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """(h, w, 3) uint8 to (1, 3, h, w) float32."""
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float()
+
+
+def as_tensors(
+    prompts: Mapping[str, npt.NDArray[Any] | None],
+) -> dict[str, torch.Tensor]:
+    """Prompts of `Runtime.decode` to those of `SegmentAnything.decode`."""
+    found = {}
+    for name, array in prompts.items():
+        if array is not None:
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            found[name] = tensor[:, None] if name == "masks" else tensor
+    return found

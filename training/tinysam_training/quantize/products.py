@@ -3,11 +3,12 @@
 A linear layer multiplies rows of inputs by weights. A convolution multiplies rows of patches. A
 transposed convolution with a kernel as wide as its stride multiplies rows of pixels by the weights
 of each tap. So the search for scales handles one form only: (B, G, M, K) by (B or 1, G, K, N), with
-G groups of a convolution or heads of an attention. A few hundred rows of each call are enough.
+G groups of a convolution. A few hundred rows of each call are enough.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_tinysam.model.encoders.efficientnet import PaddedConv
-from tinysam_training.quantize.operations import MatMul, operations, with_products
-from tinysam_training.quantize.simulation import as_tensor, as_tensors
+from napari_tinysam.model.integers import QUANTIZABLE
+from tinysam_training.quantize.calibration_data import as_tensor, as_tensors
+from tinysam_training.quantize.operations import operations
 from tinysam_training.quantize.task_loss import drawn_nll, iou_logits
 
 if TYPE_CHECKING:
@@ -33,9 +35,6 @@ _KEPT = 1_000_000
 #: The most rows kept for an operation, and the fewest for one call.
 _MOST_ROWS, _LEAST_ROWS = 2048, 8
 
-#: Rows, columns and matrices of a product of two activations that are kept of a call.
-_ROWS, _COLUMNS, _MATRICES = 64, 256, 2
-
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -46,7 +45,7 @@ class Product:
     first : Tensor
         (B, G, M, K) float32, inputs.
     second : Tensor
-        (B, G, K, N), the other activation; or weights, with B = 1.
+        (B, G, K, N), weights, with B = 1.
     gradient : Tensor
         (B, G, M, N), gradient of the task loss for each output.
     """
@@ -69,7 +68,6 @@ class Operation:
         Neighbouring columns of the product that are one output channel: the taps of a transposed
         convolution's kernel.
     products : list of Product
-        Calls with operands of different sizes give several.
     share : float
         Share of its outputs that the products hold.
     """
@@ -87,6 +85,7 @@ def collect(
     *,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    watching: type[Watching] | None = None,
 ) -> list[Operation]:
     """Run a model once over its calibration images, forwards and backwards.
 
@@ -100,13 +99,15 @@ def collect(
         For sampling rows and for drawing answers (`task_loss`).
     progress : callable, optional
         Called with images done and their number.
+    watching : type of Watching, optional
+        One that knows more kinds of operations.
 
     Returns
     -------
     list of Operation
         Those that were computed, in the order of the model's modules.
     """
-    watched = with_products(model)
+    watched = copy.deepcopy(model)
     for parameter in watched.parameters():
         parameter.requires_grad_(False)
     # Operations that depend on tokens alone need gradients as well.
@@ -115,15 +116,15 @@ def collect(
         tokens.weight.requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
     calls = sum(1 + len(one.prompts) for one in seen)
-    watching = _Watching(watched, calls, generator)
+    hooks = (watching or Watching)(watched, calls, generator)
     try:
         for number, one in enumerate(seen, start=1):
             _loss(watched, one, generator).backward()  # type: ignore[no-untyped-call]
             if progress is not None:
                 progress(number, len(seen))
     finally:
-        watching.stop()
-    return watching.operations()
+        hooks.stop()
+    return hooks.operations()
 
 
 def _loss(model: SegmentAnything, seen: Seen, generator: torch.Generator) -> Tensor:
@@ -146,13 +147,16 @@ def _loss(model: SegmentAnything, seen: Seen, generator: torch.Generator) -> Ten
     return torch.stack(losses).sum()
 
 
-class _Watching:
+class Watching:
     """Hooks that keep rows of every operation's operands and of its output's gradient."""
+
+    #: Which modules are operations.
+    kinds: tuple[type[nn.Module], ...] = QUANTIZABLE
 
     def __init__(
         self, model: SegmentAnything, calls: int, generator: torch.Generator
     ) -> None:
-        self._named = dict(operations(model))
+        self._named = dict(operations(model, self.kinds))
         self._generator = generator
         self._calls = calls
         self._kept: dict[str, list[Product]] = defaultdict(list)
@@ -163,10 +167,12 @@ class _Watching:
         ]
 
     def stop(self) -> None:
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
     def operations(self) -> list[Operation]:
+        """Return what was kept."""
         found = []
         for name, module in self._named.items():
             # Skip modules without effect, such as SAM's single mask.
@@ -175,7 +181,7 @@ class _Watching:
                 if isinstance(module, nn.ConvTranspose2d):
                     taps = module.kernel_size[0] * module.kernel_size[1]
                 kept = sum(each.gradient.numel() for each in self._kept[name])
-                joined = _joined(self._kept[name])
+                joined = self._joined(self._kept[name])
                 share = kept / self._outputs[name]
                 found.append(Operation(name, module, taps, joined, share))
         return found
@@ -202,8 +208,6 @@ class _Watching:
     def _sampled(
         self, module: Any, given: tuple[Tensor, ...], out: Tensor
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        if isinstance(module, MatMul):
-            return self._of_product(given[0], given[1])
         (x,) = given
         weight = module.weight.detach()
         if isinstance(module, nn.Linear):
@@ -262,21 +266,11 @@ class _Watching:
 
         return patches, weight.transpose(1, 2)[None], of_places
 
-    def _of_product(
-        self, a: Tensor, b: Tensor
-    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        def by_head(x: Tensor) -> Tensor:
-            return x if x.ndim == 4 else x[:, None]
-
-        first, second = by_head(a.detach()), by_head(b.detach())
-        batch = self._some(len(first), _MATRICES)
-        rows = self._some(first.shape[2], _ROWS)
-        columns = self._some(second.shape[3], _COLUMNS)
-        return (
-            first[batch][:, :, rows].clone(),
-            second[batch][..., columns].clone(),
-            lambda g: by_head(g)[batch][:, :, rows][..., columns].clone(),
-        )
+    def _joined(self, products: list[Product]) -> list[Product]:
+        """Join the rows of all calls; the weights are the same."""
+        firsts = torch.cat([each.first for each in products], dim=2)
+        gradients = torch.cat([each.gradient for each in products], dim=2)
+        return [Product(firsts, products[0].second, gradients)]
 
     def _places(self, count: int, weight: Sequence[int]) -> Tensor:
         """Choose the rows to keep for an operation with such weights."""
@@ -291,23 +285,3 @@ class _Watching:
         if count <= most:
             return torch.arange(count)
         return torch.randperm(count, generator=self._generator)[:most]
-
-
-def _joined(products: list[Product]) -> list[Product]:
-    """Join products: rows where the second operand is the same, else matrices of a shape."""
-    kinds: dict[Any, list[Product]] = defaultdict(list)
-    weights = all(
-        each.second.data_ptr() == products[0].second.data_ptr() for each in products
-    )
-    for each in products:
-        key = None if weights else (each.first.shape[2:], each.second.shape[2:])
-        kinds[key].append(each)
-    axis = 2 if weights else 0
-    return [
-        Product(
-            torch.cat([each.first for each in some], dim=axis),
-            some[0].second if weights else torch.cat([each.second for each in some]),
-            torch.cat([each.gradient for each in some], dim=axis),
-        )
-        for some in kinds.values()
-    ]

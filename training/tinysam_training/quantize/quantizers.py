@@ -1,16 +1,13 @@
 """Rounding of numbers to few bits, and the scales that a search tries.
 
 TinySAM (Shu et al., AAAI 2025, section 3.3) rounds symmetrically and in equal steps,
-x_q = clip(round(x / s), −2^(b−1), 2^(b−1) − 1), but after softmax and GELU, where values crowd in
-two ranges, each of which gets its own steps (as in PTQ4ViT, Yuan et al., ECCV 2022). The official
-code adds both ranges of the softmax: values above the split come out too large by the split, and
-0 does not stay 0. Here a value belongs to one range.
+x_q = clip(round(x / s), −2^(b−1), 2^(b−1) − 1).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -20,32 +17,7 @@ if TYPE_CHECKING:
 #: The least value of GELU, with the sign dropped.
 GELU_DEPTH = 0.16997
 
-#: Splits of the softmax that are tried: 1, 1/2, …, as in PTQ4ViT.
-SPLITS = 20
-
 Range = Literal["signed", "positive", "gelu"]
-
-
-class Quantizer(Protocol):
-    """Rounds one operand of an operation, with one parameter for each group of values."""
-
-    def start(self, least: Tensor, largest: Tensor) -> Tensor:
-        """Return the numbers that min and max of each group suggest."""
-        ...
-
-    def candidates(
-        self,
-        least: Tensor,
-        largest: Tensor,
-        count: int,
-        bounds: tuple[float, float],
-    ) -> list[Tensor]:
-        """Return the numbers to be tried, each of the shape of `largest`."""
-        ...
-
-    def rounded(self, x: Tensor, parameter: Tensor) -> Tensor:
-        """Round; `parameter` can be broadcast to `x`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +36,7 @@ class Uniform:
     range: Range = "signed"
 
     def start(self, least: Tensor, largest: Tensor) -> Tensor:
-        """See `Quantizer.start`: the range that covers all."""
+        """Return the step that min and max of each group suggest: the range covers all."""
         return self._span(least, largest) / (self._steps - 0.5)
 
     def candidates(
@@ -74,13 +46,13 @@ class Uniform:
         count: int,
         bounds: tuple[float, float],
     ) -> list[Tensor]:
-        """See `Quantizer.candidates`: shares of the largest value, over the number of steps."""
+        """Return the steps to be tried: shares of the largest value, over the number of steps."""
         span = self._span(least, largest) / self._steps
         shares = torch.linspace(*bounds, count).tolist()
         return [share * span for share in shares]
 
     def rounded(self, x: Tensor, parameter: Tensor) -> Tensor:
-        """See `Quantizer.rounded`."""
+        """Round; `parameter`, the step, can be broadcast to `x`."""
         steps = (x / parameter).round()
         lowest = self.lowest(parameter)
         return steps.clamp(lowest, lowest + (2**self.bits - 1)) * parameter
@@ -105,64 +77,3 @@ class Uniform:
         else:
             span = largest + (GELU_DEPTH if self.range == "gelu" else 0.0)
         return span.clamp(min=torch.finfo(span.dtype).tiny ** 0.5)
-
-
-@dataclass(frozen=True)
-class AfterGelu:
-    """Two ranges; the parameter is the step of positive values, the other step is fixed."""
-
-    bits: int = 8
-
-    def start(self, least: Tensor, largest: Tensor) -> Tensor:
-        """See `Quantizer.start`."""
-        return Uniform(self.bits).start(torch.zeros_like(largest), largest)
-
-    def candidates(
-        self,
-        least: Tensor,
-        largest: Tensor,
-        count: int,
-        bounds: tuple[float, float],
-    ) -> list[Tensor]:
-        """See `Quantizer.candidates`."""
-        nothing = torch.zeros_like(largest)
-        return Uniform(self.bits).candidates(nothing, largest, count, bounds)
-
-    def rounded(self, x: Tensor, parameter: Tensor) -> Tensor:
-        """See `Quantizer.rounded`."""
-        steps = 2 ** (self.bits - 1)
-        below = GELU_DEPTH / steps
-        positive = (x / parameter).round().clamp(0, steps - 1) * parameter
-        negative = (x / below).round().clamp(-steps, 0) * below
-        return torch.where(x > 0, positive, negative)
-
-
-@dataclass(frozen=True)
-class AfterSoftmax:
-    """Two ranges of values in 0–1: up to a split, which is the parameter, and up to 1.
-
-    Both have steps from 0, so that each value is at most half a step of its own range away.
-    """
-
-    bits: int = 8
-
-    def start(self, least: Tensor, largest: Tensor) -> Tensor:
-        """See `Quantizer.start`: no split."""
-        return torch.ones_like(largest)
-
-    def candidates(
-        self,
-        least: Tensor,
-        largest: Tensor,
-        count: int,
-        bounds: tuple[float, float],
-    ) -> list[Tensor]:
-        """See `Quantizer.candidates`: halves of halves, whatever the count and the bounds."""
-        return [torch.full_like(largest, 2.0**-power) for power in range(SPLITS)]
-
-    def rounded(self, x: Tensor, parameter: Tensor) -> Tensor:
-        """See `Quantizer.rounded`."""
-        steps = 2 ** (self.bits - 1) - 1
-        low = (x * steps / parameter).round().clamp(0, steps) * parameter / steps
-        high = (x * steps).round().clamp(0, steps) / steps
-        return torch.where(x > parameter, high, low)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from napari_tinysam.model.quantized import with_integers
 from tinysam_training.quantize.quantizing import (
-    INTEGERS,
     collected,
     searched,
     with_eight_bits,
@@ -95,7 +94,7 @@ def quantize(
     """
     begun = time.monotonic()
     found = collected(model, entries, seed=seed, report=report)
-    scales = searched(found, INTEGERS, settings, report=report)
+    scales = searched(found, settings, report=report)
     costs = sensitivities(found, scales)
     of_computed = [each for each in costs if each.name.startswith(COMPUTED)]
     whole = sum(each.after for each in of_computed)

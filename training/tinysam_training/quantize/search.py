@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tinysam_training.quantize.products import Product
-    from tinysam_training.quantize.quantizers import Quantizer
+    from tinysam_training.quantize.quantizers import Uniform
 
 #: The values that share a scale: all; those of an output channel; those of a head or group.
 Granularity = Literal["layer", "channel", "head"]
@@ -68,13 +68,13 @@ class Operand:
 
     Attributes
     ----------
-    quantizer : Quantizer
+    quantizer : Uniform
     granularity : {"layer", "channel", "head"}
     taps : int
         Neighbouring columns that are one channel.
     """
 
-    quantizer: Quantizer
+    quantizer: Uniform
     granularity: Granularity = "layer"
     taps: int = 1
 

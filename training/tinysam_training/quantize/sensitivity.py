@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinysam_training.quantize.simulation import as_tensor, as_tensors
+from tinysam_training.quantize.calibration_data import as_tensor, as_tensors
 from tinysam_training.quantize.task_loss import bernoulli_kl, iou_logits
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Sensitivity:
     ----------
     name : str
     kind : str
-        Of the module: Linear, Conv2d, ConvTranspose2d or MatMul.
+        Of the module: Linear, Conv2d or ConvTranspose2d.
     before : float
         Expected loss of an image with the scales of min and max.
     after : float

@@ -7,7 +7,7 @@ Everything is computed in float32 with rounded operands, so it is slower than th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,18 +15,104 @@ from torch import Tensor, nn
 
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime.protocol import DecodedPrompts
-from tinysam_training.quantize.operations import with_products
+from napari_tinysam.model.integers import along, weight_axis
+from papers.quantization.explicit import MatMul, WatchingProducts, with_products
+from papers.quantization.two_ranges import AfterGelu, AfterSoftmax
+from tinysam_training.quantize.calibration_data import as_tensor, as_tensors, see
+from tinysam_training.quantize.folding import folded
+from tinysam_training.quantize.products import collect
+from tinysam_training.quantize.quantizers import Uniform
+from tinysam_training.quantize.quantizing import Collected, origins_of
+from tinysam_training.quantize.search import Operand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_tinysam.model import ImageFeatures, SegmentAnything
-    from tinysam_training.quantize.quantizers import Quantizer
+    from tinysam_training.labelled_image import ImageEntry
+    from tinysam_training.quantize.operations import Origin
+    from tinysam_training.quantize.products import Operation
+    from tinysam_training.quantize.search import Scales
 
 #: Prompts decoded at once.
 _BATCH = 8
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which operations are rounded, and to how many bits.
+
+    Attributes
+    ----------
+    weight_bits, activation_bits : int
+    linear : {"layer", "channel"}
+        Which weights of a linear layer share a scale. Weights of convolutions always share one for
+        each output channel.
+    two_ranges : bool
+        Whether activations after softmax and GELU get two ranges (`quantizers`).
+    products : bool
+        Whether products of two activations are rounded, with a scale for each head.
+    fitted : bool
+        Whether the range of one-range activations starts at the least value of the ReLU or GELU
+        before it, for steps about half as wide. The paper's ranges are symmetric.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    linear: Literal["layer", "channel"] = "layer"
+    two_ranges: bool = True
+    products: bool = True
+    fitted: bool = False
+
+    def operands(self, operation: Operation, origin: Origin) -> tuple[Operand, Operand]:
+        """Return how the two operands of an operation are rounded."""
+        first = self._input(origin)
+        if isinstance(operation.module, MatMul):
+            second = Operand(Uniform(self.activation_bits), "head")
+            return Operand(first, "head"), second
+        linear = isinstance(operation.module, nn.Linear)
+        granularity = self.linear if linear else "channel"
+        weights = Operand(Uniform(self.weight_bits), granularity, operation.taps)
+        return Operand(first), weights
+
+    def _input(self, origin: Origin) -> Uniform:
+        bits = self.activation_bits
+        if self.two_ranges and origin == "softmax":
+            return AfterSoftmax(bits)
+        if self.two_ranges and origin == "gelu":
+            return AfterGelu(bits)
+        if self.fitted and origin in ("relu", "softmax"):
+            return Uniform(bits, "positive")
+        if self.fitted and origin == "gelu":
+            return Uniform(bits, "gelu")
+        return Uniform(bits)
+
+
+def paper_scheme(bits: int = 8) -> Scheme:
+    """Return the paper's scheme, section 3.3, for this many bits."""
+    return Scheme(bits, bits)
+
+
+def collected(
+    model: SegmentAnything,
+    entries: Sequence[ImageEntry],
+    *,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Collected:
+    """See `tinysam_training.quantize.quantizing.collected`; with products of activations."""
+    whole = folded(model)
+    seen = see(whole, entries, lambda done, total: report("Images", done, total))
+    explicit = with_products(whole)
+    operations = collect(
+        explicit,
+        seen,
+        progress=lambda done, total: report("Gradients", done, total),
+        watching=WatchingProducts,
+    )
+    origins = origins_of(explicit, WatchingProducts.kinds)
+    return Collected(whole, operations, origins, seen, len(entries))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +121,49 @@ class Rounding:
 
     Attributes
     ----------
-    first, second : Quantizer
+    first, second : Uniform
         Of the input, and of the weights or the other activation.
     first_parameter, second_parameter : Tensor
         Of a shape that can be broadcast to the operand.
     """
 
-    first: Quantizer
-    second: Quantizer
+    first: Uniform
+    second: Uniform
     first_parameter: Tensor
     second_parameter: Tensor
+
+
+def roundings(
+    found: Collected, scheme: Scheme, scales: Mapping[str, Scales]
+) -> dict[str, Rounding]:
+    """Give scales the form that `simulated` takes."""
+    rounded = {}
+    for operation in found.operations:
+        if operation.name not in scales:
+            continue
+        first, second = scheme.operands(operation, found.origins[operation.name])
+        each = scales[operation.name]
+        rounded[operation.name] = Rounding(
+            first.quantizer,
+            second.quantizer,
+            _for_operand(operation.module, first, each.first, of_weights=False),
+            _for_operand(operation.module, second, each.second, of_weights=True),
+        )
+    return rounded
+
+
+def _for_operand(
+    module: nn.Module, operand: Operand, parameter: torch.Tensor, *, of_weights: bool
+) -> torch.Tensor:
+    """Shape parameters so that they can be broadcast to a module's input."""
+    if len(parameter) == 1:
+        return parameter.view(())
+    if isinstance(module, MatMul):
+        return parameter.view(-1, 1, 1)  # heads
+    assert of_weights
+    assert operand.granularity == "channel"
+    weight: Any = module.weight
+    return along(parameter, weight, weight_axis(module))
 
 
 def simulated(
@@ -149,21 +268,6 @@ class PlainRuntime:
     ) -> npt.NDArray[np.float32] | None:
         """See `Runtime.object_maps`."""
         return None if features[1] is None else features[1].numpy()
-
-
-def as_tensor(rgb: npt.NDArray[np.uint8]) -> Tensor:
-    """(h, w, 3) uint8 to (1, 3, h, w) float32."""
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float()
-
-
-def as_tensors(prompts: Mapping[str, npt.NDArray[Any] | None]) -> dict[str, Tensor]:
-    """Prompts of `Runtime.decode` to those of `SegmentAnything.decode`."""
-    found = {}
-    for name, array in prompts.items():
-        if array is not None:
-            tensor = torch.from_numpy(np.ascontiguousarray(array))
-            found[name] = tensor[:, None] if name == "masks" else tensor
-    return found
 
 
 def simulated_predictor(
