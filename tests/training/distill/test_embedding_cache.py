@@ -344,7 +344,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
         patch.setattr(Path, "write_bytes", fill_up)
         with pytest.raises(DataError, match="No space left on device") as caught:
             cache.precompute(images, StubTeacher())
-    assert "the 2 that are there stay usable" in str(caught.value)
+    assert "the 2 stored ones stay usable" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert contents(cache) == before
     assert cache.precompute(images, StubTeacher()).computed == 2

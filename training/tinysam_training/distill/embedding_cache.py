@@ -1,9 +1,9 @@
 """Teacher embeddings on disk, computed once and read at random while training.
 
-The folder holds a safetensors file for each embedding, named by a hash of all that it depends on.
-A file gets its name by a rename after it was written whole, so an entry is there or it is not, even
-if processes are killed or several write at once. A checksum reveals entries that were damaged
-later; they count as missing.
+The folder holds a safetensors file for each embedding, named by a hash of everything that it
+depends on. Files are written whole and then renamed, so no entry is ever partial, even if processes
+are killed or several write at once. A checksum reveals entries that were damaged later; they count
+as missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tinysam_training.data.frame_batches import EmbeddedFrame
     from tinysam_training.labelled_image import ImageStore, LabelledImage
 
-#: To be raised with every change to how an image becomes the teacher's input.
+#: Raise this with every change to how an image becomes the teacher's input.
 PREPROCESSING = 1
 
 #: Space that the embedding of one image takes: 2.1 MB for (256, 64, 64) float16.
@@ -44,14 +44,14 @@ EMBEDDING_BYTES = EMBED_DIM * (FRAME // CELL) ** 2 * 2
 
 _NAME = re.compile(r"[0-9a-f]{40}\.safetensors")
 
-# Writing one entry takes far less than this; what is older (seconds) was left by a killed process.
+# Writing one entry takes far less than this (seconds); a killed process left older files.
 _ABANDONED_AFTER = 600.0
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
 
 
 class FrameEmbedder(Protocol):
-    """What `EmbeddingCache.precompute` needs of a `Teacher`."""
+    """The part of a `Teacher` that `EmbeddingCache.precompute` needs."""
 
     @property
     def fingerprint(self) -> str:
@@ -66,12 +66,12 @@ class FrameEmbedder(Protocol):
 class EmbeddingCache:
     """A folder of embeddings.
 
-    Only the folder's name is held, so copies in other processes are the same cache.
+    It holds only the folder's name, so copies in other processes are the same cache.
 
     Parameters
     ----------
     folder : str or Path
-        Made if need be.
+        Made if it does not exist.
 
     Raises
     ------
@@ -89,14 +89,14 @@ class EmbeddingCache:
 
     @staticmethod
     def key(rgb: npt.NDArray[np.uint8], turn: str, teacher: str) -> str:
-        """Name an embedding by all that it depends on.
+        """Name an embedding by everything that it depends on.
 
         Parameters
         ----------
         rgb : ndarray
             (H, W, 3) uint8, the image before it is turned.
         turn : str
-            Which of `tinysam_training.data.turns.TURNS` is done to it.
+            A key of `tinysam_training.data.turns.TURNS`.
         teacher : str
             `Teacher.fingerprint`.
 
@@ -111,7 +111,7 @@ class EmbeddingCache:
         return digest.hexdigest()[:40]
 
     def __len__(self) -> int:
-        """Return how many embeddings are stored, damaged ones included."""
+        """Return the number of stored embeddings, damaged ones included."""
         return len(self._names())
 
     @property
@@ -130,7 +130,7 @@ class EmbeddingCache:
         Returns
         -------
         Tensor or None
-            (256, g, g) float16, writable; None if it is not there or was damaged.
+            (256, g, g) float16, writable; None if it is missing or damaged.
         """
         try:
             found = load(self._file(key).read_bytes())
@@ -140,7 +140,7 @@ class EmbeddingCache:
         return embedding if _checksum(embedding) == checksum else None
 
     def put(self, key: str, embedding: Tensor) -> None:
-        """Store an embedding; one that is there already and whole is left alone.
+        """Store an embedding; an intact stored one is kept.
 
         Parameters
         ----------
@@ -152,8 +152,8 @@ class EmbeddingCache:
         Raises
         ------
         DataError
-            If it cannot be written, for instance because the disk is full, or has values that are
-            not numbers. What was stored before stays as it was.
+            If it cannot be written, for instance because the disk is full, or has NaN or infinite
+            values. Stored embeddings do not change.
         """
         clipped = embedding.detach().float().clamp(-_HALF_LIMIT, _HALF_LIMIT)
         values = clipped.half().cpu().contiguous()
@@ -172,7 +172,7 @@ class EmbeddingCache:
             reason = sentence(error, f"Embeddings cannot be stored in {self.folder}")
             raise DataError(
                 f"{reason} One takes {EMBEDDING_BYTES / 1e6:.1f} MB; "
-                f"the {len(self)} that are there stay usable."
+                f"the {len(self)} stored ones stay usable."
             ) from error
 
     def precompute(
@@ -186,7 +186,7 @@ class EmbeddingCache:
     ) -> CachedFrames:
         """Embed all images that are not stored yet.
 
-        After an interruption, the same call goes on where it stopped.
+        After an interruption, the same call continues where it stopped.
 
         Parameters
         ----------
@@ -197,15 +197,15 @@ class EmbeddingCache:
         turns : sequence of str
             Keys of `tinysam_training.data.turns.TURNS`; each image is embedded in all of them.
         batch : int
-            How many images go through the encoder, and are held in memory, at once.
+            Number of images that are encoded, and held in memory, at once.
         progress : callable, optional
-            Called with the embeddings done, stored ones included, and their number in total. What
-            it raises ends the computation and is passed on.
+            Called with the embeddings done, stored ones included, and their total. If it raises,
+            the computation ends.
 
         Returns
         -------
         CachedFrames
-            Gives the embedding of each image in each turn.
+            Returns the embedding of each image in each turn.
 
         Raises
         ------
@@ -261,12 +261,12 @@ class EmbeddingCache:
             return []
 
     def _check_space(self, total: int) -> None:
-        """Refuse at once if the disk is too small, instead of failing after hours."""
+        """Refuse early if the disk is too small, instead of failing after hours."""
         needed = max(0, total - len(self)) * EMBEDDING_BYTES
         try:
             free = shutil.disk_usage(self.folder).free
         except OSError:
-            return  # it will be seen when writing
+            return  # writing will show it
         if needed > free:
             raise DataError(
                 f"{total} embeddings need {_in_words(needed)} more in {self.folder}, "
@@ -289,11 +289,11 @@ class CachedFrames:
     Attributes
     ----------
     cache : EmbeddingCache
-        Where they are.
+        The cache that holds them.
     keys : mapping
         Key of each (number of the image, turn).
     computed : int
-        How many were not stored before.
+        Number of embeddings that were not stored before.
     """
 
     cache: EmbeddingCache
@@ -306,12 +306,12 @@ class CachedFrames:
         Raises
         ------
         DataError
-            If it is not there any more or was damaged.
+            If it is missing or damaged.
         """
         embedding = self.cache.get(self.keys[frame.image, frame.turn])
         if embedding is None:
             raise DataError(
                 f"A teacher's embedding in {self.cache.folder} is missing or damaged; "
-                "start again to have it computed anew."
+                "start again to compute it anew."
             )
         return embedding

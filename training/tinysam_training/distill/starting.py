@@ -48,7 +48,7 @@ def embedded_batches(
     say: Callable[[str], None],
     map_stride: int,
 ) -> FrameBatches:
-    """Embed all frames, and give windows of them; the teacher drops its encoder afterwards."""
+    """Embed all frames, and return windows of them; the teacher then drops its encoder."""
     turns: Sequence[str] = FLIPS if recipe.teacher.flips else FLIPS[:1]
     cache = EmbeddingCache(out / recipe.teacher.cache)
     say(

@@ -1,6 +1,6 @@
 """The teacher of a distillation: a frozen model that embeds whole images and answers prompts.
 
-Its image encoder runs once an image, before training (`tinysam_training.distill.embedding_cache`);
+Its image encoder runs once per image before training (`tinysam_training.distill.embedding_cache`);
 its prompt encoder and mask decoder run in every step (paper, section "Full-stage knowledge
 distillation": embeddings are stored, decoding is done online).
 """
@@ -35,7 +35,7 @@ class Teacher:
     Parameters
     ----------
     model : SegmentAnything
-        Taken over: moved to the device, put in eval mode, and no parameter wants a gradient.
+        Modified: moved to the device, in eval mode, without gradients.
     name : str
         For messages and records.
     device : torch.device or str
@@ -44,12 +44,12 @@ class Teacher:
     Attributes
     ----------
     model : SegmentAnything
-        For decoding: `prompt_encoder`, `mask_decoder`. Not to be made a part of a module that is
+        For decoding: `prompt_encoder`, `mask_decoder`. Do not make it part of a module that is
         trained or saved.
     name : str
         As above.
     fingerprint : str
-        `weights_fingerprint` of the model as it was given.
+        `weights_fingerprint` of the given model.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Teacher:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> Teacher:
-        """Load a teacher, after downloading it if need be.
+        """Load a teacher, and download it first if needed.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Teacher:
         Raises
         ------
         DataError
-            If the file cannot be had or is not a file of weights.
+            If the file cannot be loaded or is not a file of weights.
         """
         try:
             loaded = checkpoints.load(name_or_path, progress=progress)
@@ -106,7 +106,7 @@ class Teacher:
             (H, W, 3) uint8 RGB each, of any sizes. The longer side is resized to the model's input,
             and the rest of that is padded.
         batch : int
-            How many go through the encoder at once. More than 1 is worth it on a GPU only.
+            Number of images encoded at once. More than 1 helps only on a GPU.
 
         Returns
         -------
@@ -128,9 +128,9 @@ class Teacher:
         return torch.cat(parts)
 
     def drop_encoder(self) -> None:
-        """Give the image encoder's memory back, once all embeddings are stored.
+        """Free the image encoder's memory, once all embeddings are stored.
 
-        Nine tenths of a large teacher are its encoder. Decoding goes on as before.
+        The encoder is nine tenths of a large teacher. Decoding still works.
         """
         device = self.model.device
         self.model.image_encoder = _DroppedEncoder()
@@ -154,14 +154,14 @@ class Teacher:
 
 
 class _DroppedEncoder(nn.Module):
-    """Stands where a teacher's image encoder was."""
+    """Replaces a teacher's dropped image encoder."""
 
     def forward(self, image: Tensor) -> Tensor:
         raise RuntimeError("The teacher's image encoder was dropped from memory.")
 
 
 def weights_fingerprint(model: SegmentAnything) -> str:
-    """Hash all that a model's answers depend on.
+    """Hash everything that a model's answers depend on.
 
     Parameters
     ----------
@@ -171,8 +171,8 @@ def weights_fingerprint(model: SegmentAnything) -> str:
     Returns
     -------
     str
-        16 hexadecimal digits, the same for the same architecture, input size and values, from
-        whatever kind of file they were read.
+        16 hexadecimal digits, the same for the same architecture, input size and values, whatever
+        the kind of file.
     """
     digest = hashlib.sha256(f"{model.architecture} {model.image_size}".encode())
     for name, tensor in sorted(model.state_dict().items()):

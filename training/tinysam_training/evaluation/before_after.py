@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tinysam_training.evaluation.evaluate import ImageResult
     from tinysam_training.labelled_image import ImageEntry
 
-#: Rows of the table: what each figure is called. "Automatic" is what Auto-segment gives, "head" the
-#: object head alone.
+#: Rows of the table: figures and their names. "Automatic" means Auto-segment, "head" the object
+#: head alone.
 ROWS = {
     "box_iou": "IoU, box",
     "click1_iou": "IoU, 1 click",
@@ -36,7 +36,7 @@ ROWS = {
     "head_ap50": "AP50, head",
 }
 
-#: So much the picture shows.
+#: Number of images in the picture.
 _IMAGES = 3
 
 #: Longer side of an image in the picture, in pixels.
@@ -51,7 +51,7 @@ class Comparison:
     ----------
     before, after : Evaluation
     caveat : str
-        A sentence about what the figures are worth, as of `tinysam_training.run.held_out.Split`.
+        A caveat about the figures, as in `tinysam_training.run.held_out.Split`.
     """
 
     before: Evaluation
@@ -65,7 +65,7 @@ class Comparison:
         return {name: (first.get(name), second.get(name)) for name in ROWS}
 
     def table(self) -> str:
-        """Return lines of text for people, which are also a Markdown table, and the caveat."""
+        """Return readable lines, which form a Markdown table, and the caveat."""
         header = (f"{len(self.after.results)} held-out images", "before", "after")
         table = markdown_table(
             header,
@@ -77,16 +77,16 @@ class Comparison:
 def judged_settings(
     objects: int = 8, *, keep_masks: bool = False, automatic: bool = True
 ) -> EvaluationSettings:
-    """Make the settings with which the figures of `ROWS` are found.
+    """Make the settings that measure the figures of `ROWS`.
 
     Parameters
     ----------
     objects : int
-        At most so many objects an image get prompts.
+        Most objects that get prompts per image.
     keep_masks : bool
         For pictures.
     automatic : bool
-        Whether all of `ROWS` are found, or not those of Auto-segment, which take longest.
+        Whether to measure the rows of Auto-segment as well, which take longest.
     """
     return EvaluationSettings(
         objects=objects,
@@ -108,7 +108,7 @@ def judge(
     entries : sequence of ImageEntry
         Held out; the same for both.
     objects : int
-        At most so many objects an image get prompts.
+        Most objects that get prompts per image.
     """
     return evaluate(predictor, entries, judged_settings(objects, keep_masks=True))
 
@@ -153,7 +153,7 @@ def draw_comparison(comparison: Comparison, entries: Sequence[ImageEntry]) -> by
 
 
 def _draw_masks(axes: Any, rgb: Any, result: ImageResult, when: str) -> None:
-    """Truth in white, masks of one click in colour, the clicks as dots."""
+    """Draw truth in white, masks of one click in colour, the clicks as dots."""
     step = max(1, max(rgb.shape[:2]) // _SIDE)
     iou = result.figures["click1_iou"]
     show_image(axes, rgb, step, f"{when}, one click: IoU {_cell(iou)}")

@@ -9,10 +9,10 @@ Of the three masks the one with the best predicted score counts, as TinySAM is t
 masks only. Boxes go to the model as they are in the file, without regard to half pixels, as in the
 official code.
 
-pycocotools does the counting. For LVIS, whose images are annotated for some categories only, its
-rules are added here (Gupta et al., "LVIS", CVPR 2019, section 3): detections of categories that
-were not looked for in an image are dropped, unmatched ones of categories that are not annotated
-exhaustively are ignored, and the 300 best of an image count instead of 100 a category.
+pycocotools does the counting. LVIS annotates each image for some categories only, so its rules are
+added here (Gupta et al., "LVIS", CVPR 2019, section 3): detections of categories that were not
+checked in an image are dropped, unmatched ones of categories that are not annotated exhaustively
+are ignored, and the 300 best of an image count instead of 100 per category.
 
 `box_ap` runs the whole protocol.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictor import Predictor
 
-#: Detections of an image that count: of COCO per category, of LVIS altogether.
+#: Detections that count per image: for COCO in each category, for LVIS in total.
 COCO_DETECTIONS, LVIS_DETECTIONS = 100, 300
 
 #: COCO's names of its ranges of areas, and ours.
@@ -80,7 +80,7 @@ def box_ap(
     Returns
     -------
     dict
-        As of `coco_ap` or `lvis_ap`: 0–1, None where there is nothing to find.
+        As from `coco_ap` or `lvis_ap`: 0–1, None where there is nothing to find.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_annotations(path: str | Path) -> Any:
     Raises
     ------
     DataError
-        If the file cannot be read or is none of annotations.
+        If the file cannot be read or holds no annotations.
     """
     content = _read_json(path)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
@@ -146,15 +146,15 @@ def segment_detections(
     predictor : Predictor
         The model.
     annotations : pycocotools.coco.COCO
-        From `read_annotations`; says where the images are.
+        From `read_annotations`; names the images' files.
     folder : path
         Of the images.
     detections : iterable of dict
-        Boxes, from `read_detections`. Those of images that are not annotated are left out.
+        Boxes, from `read_detections`. Those of images that are not annotated are skipped.
     limit : int
-        At most so many of each image, those with the best scores.
+        The most detections per image; the best scores count.
     progress : callable, optional
-        Called with the images done and all there are, after each.
+        Called after each image with the number done and the total.
 
     Returns
     -------
@@ -240,7 +240,7 @@ def lvis_ap(annotations: Any, results: Sequence[Mapping[str, Any]]) -> Figures:
     Returns
     -------
     dict
-        As of `coco_ap`, and ``ap_rare``, ``ap_common``, ``ap_frequent``.
+        As from `coco_ap`, plus ``ap_rare``, ``ap_common``, ``ap_frequent``.
     """
     evaluator = _evaluator(annotations, _judgeable(annotations, results))
     evaluator.params.maxDets = [LVIS_DETECTIONS]
@@ -270,7 +270,7 @@ def lvis_ap(annotations: Any, results: Sequence[Mapping[str, Any]]) -> Figures:
 def _judgeable(
     annotations: Any, results: Iterable[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Results of categories that were looked for in their image, the best of each image."""
+    """Results of categories that were checked in their image, the best of each image."""
     looked_for: dict[int, set[int]] = {
         number: set(image.get("neg_category_ids", ()))
         for number, image in annotations.imgs.items()
@@ -290,7 +290,7 @@ def _judgeable(
 def _evaluator(annotations: Any, results: Sequence[Mapping[str, Any]]) -> Any:
     from pycocotools.cocoeval import COCOeval
 
-    # LVIS has no crowds, and does not say so.
+    # LVIS has no crowds, and lacks the field.
     for annotation in annotations.anns.values():
         annotation.setdefault("iscrowd", 0)
     with _quiet():
@@ -303,7 +303,7 @@ def _evaluator(annotations: Any, results: Sequence[Mapping[str, Any]]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what pycocotools prints, and its quarrels with numpy 2."""
+    """Silence the output of pycocotools, and its warnings with numpy 2."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         yield
@@ -323,7 +323,7 @@ def _figures(evaluator: Any) -> Figures:
 
 
 def _mean(precision: npt.NDArray[np.float64]) -> float | None:
-    """Mean over what there is; -1 stands for nothing to find."""
+    """Mean over the valid entries; -1 stands for nothing to find."""
     there = precision[precision > -1]
     return float(there.mean()) if there.size else None
 
@@ -348,7 +348,7 @@ def _read_json(path: str | Path) -> Any:
 
 
 def _read_image(folder: Path, image: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8, gray as three equal channels: no contrast is stretched."""
+    """Read (H, W, 3) uint8, gray as three equal channels, without stretching contrast."""
     from PIL import Image
 
     name = image.get("file_name")

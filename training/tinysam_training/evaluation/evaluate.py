@@ -1,11 +1,11 @@
-"""How good a model is on labelled images: boxes, clicks, and all objects at once.
+"""Measures a model on labelled images: boxes, clicks, and all objects at once.
 
-It uses only the public `Predictor` and `Segmentation`, which the dock's button and
-``napari-tinysam auto`` run too, so every runtime and every checkpoint is judged alike.
-Masks are compared with the labels at the image's own resolution.
+It uses only the public `Predictor` and `Segmentation`, like the dock's button and
+``napari-tinysam auto``, so the same code judges every runtime and every checkpoint. Masks are
+compared with the labels at the image's own resolution.
 
-Figures of an image are means over its objects, and reported figures are means over images: an image
-with a thousand nuclei counts no more than one with ten.
+An image's figure is a mean over objects; a report's is a mean over images. So an image with a
+thousand nuclei counts no more than one with ten.
 """
 
 from __future__ import annotations
@@ -51,24 +51,23 @@ AUTOMATIC = ("msa", "ap50", "precision50", "recall50", "f1_50", "pq50")
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured.
+    """Settings of an evaluation.
 
     Parameters
     ----------
     objects : int
-        At most so many random objects an image get prompts, the same ones every time; 0 for all.
+        Most objects that get prompts per image, a random choice that is always the same; 0 for all.
     clicks : int
-        At most so many clicks on each, at least one.
+        Most clicks per object, at least one.
     loose_margin : float
-        Boxes are tried a second time, wider by this share of their sides on every side; 0 leaves
-        that out.
+        Boxes are tried again, wider by this share of their sides on every side; 0 skips that.
     seed : int
         Chooses the objects, together with the image's name.
     drop_specks : bool
         Judge masks without stray pixels, as the plugin and the command line give them.
     automatic : bool
-        Segment each image without prompts too, as Auto-segment does. It takes most of the time; the
-        object head alone, where there is one, is always judged.
+        Also segment each image without prompts, as Auto-segment does. This takes most of the time.
+        The object head alone, where there is one, is always judged.
     keep_masks : bool
         Keep the masks for pictures; about 0.1 MB an image, more where objects are large.
     """
@@ -92,7 +91,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False)
 class Prompted:
-    """The objects of one image that got prompts, for pictures.
+    """The prompted objects of one image, for pictures.
 
     Parameters
     ----------
@@ -101,9 +100,9 @@ class Prompted:
     boxes : numpy.ndarray
         (N, 4) float32 tight boxes.
     by_box : Answer
-        To those.
+        To those boxes.
     clicks : ClickTrace
-        What was clicked and what it gave.
+        The clicks and the resulting masks.
     """
 
     truth: list[BoxedMask]
@@ -121,31 +120,31 @@ class ImageResult:
     name, dataset : str
         Which image.
     objects : int
-        How many of its objects got prompts.
+        Number of its objects with prompts.
     figures : dict
         Each a mean over these objects, or None where there is nothing to measure (no objects, no
-        object head, fewer clicks): ``box_iou``, ``box_oracle`` (best of the three masks),
+        object head, not that many clicks): ``box_iou``, ``box_oracle`` (best of the three masks),
         ``loose_box_iou``, ``click1_iou``, ``click1_oracle``, … ``click9_iou``, ``clicks_to_80``,
-        ``clicks_to_85``, ``clicks_to_90`` (an object that is not as good after the last click
+        ``clicks_to_85``, ``clicks_to_90`` (an object that misses the target after the last click
         counts as one click more), ``box_score_error``, ``click_score_error`` and ``score_error``
-        (absolute difference of predicted and true IoU for the box, one click, and both); of all
+        (absolute difference of predicted and true IoU for the box, one click, and both); for all
         objects at once, as Auto-segment finds them with the model's own thresholds, ``msa``,
-        ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``; and the same with ``head_``
-        before it, as the object head alone finds them.
+        ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``; and the same with the prefix
+        ``head_``, as the object head alone finds them.
     scores, ious : numpy.ndarray
         (K,) predicted and true IoU of the masks for a box and for one click.
     counts : tuple of MatchCounts, or None
-        Of the automatic segmentation at each of `THRESHOLDS`; None if the settings leave it out.
+        Of the automatic segmentation at each of `THRESHOLDS`; None if the settings skip it.
     prompted : Prompted, optional
-        If the settings ask for it and there are objects.
+        If the settings keep masks and there are objects.
     automatic : numpy.ndarray, optional
-        (H, W) int32 automatic segmentation, or that of the object head if the settings leave it
-        out; only if the settings ask for masks.
+        (H, W) int32 automatic segmentation, or the object head's if the settings skip the former;
+        only if the settings keep masks.
     head_counts : tuple of MatchCounts, or None
         Of the object head alone; None without one.
     mode : str
-        How the automatic segmentation was done (`napari_tinysam.everything.Mode`); "head" where it
-        was left out, empty where there is no head either.
+        Mode of the automatic segmentation (`napari_tinysam.everything.Mode`); "head" if it was
+        skipped, empty if there is no head either.
     """
 
     name: str
@@ -163,14 +162,13 @@ class ImageResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Results of all images, and how they were made.
+    """Results of all images, and the settings behind them.
 
     Parameters
     ----------
     model, runtime : str
-        What was judged, for people.
+        Readable names of the judged model and runtime.
     settings : EvaluationSettings
-        What was measured.
     results : tuple of ImageResult
         In the order of the images.
     """
@@ -195,7 +193,7 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure how good a model is.
+    """Measure a model on labelled images.
 
     Parameters
     ----------
@@ -206,12 +204,12 @@ def evaluate(
     settings : EvaluationSettings, optional
         What to measure.
     progress : callable, optional
-        Called with the images done and all there are, after each.
+        Called after each image with the number done and the total.
 
     Returns
     -------
     Evaluation
-        Everything measured; `evaluation_report` makes means, tables and files of it.
+        All measurements; `tinysam_training.evaluation.report` turns them into means, tables, files.
 
     Raises
     ------
@@ -232,7 +230,7 @@ def evaluate_images(
     entries: Sequence[ImageEntry],
     settings: EvaluationSettings,
 ) -> Iterator[ImageResult]:
-    """Measure one image after another; for callers that may stop in between."""
+    """Measure one image after another; callers may stop in between."""
     for entry in entries:
         yield evaluate_image(predictor, entry.read(), settings)
 
@@ -307,7 +305,7 @@ def figure_names(settings: EvaluationSettings) -> list[str]:
 def chosen_objects(
     image: LabelledImage, settings: EvaluationSettings
 ) -> list[BoxedMask]:
-    """Pick the objects of an image that get prompts, from all its layers.
+    """Choose the objects of an image that get prompts, from all its layers.
 
     The choice depends on the name of the image, its labels and the seed only.
     """
@@ -370,7 +368,7 @@ def _prompted_figures(prompted: Prompted) -> dict[str, float | None]:
 def _counts(
     image: LabelledImage, found: npt.NDArray[np.int32]
 ) -> tuple[MatchCounts, ...]:
-    """Match with layer 0, from which the object head learns, at each threshold."""
+    """Match with layer 0, which the object head learns, at each threshold."""
     true = image.labels[0]
     overlaps = object_overlaps(true, found, None if image.complete else true > 0)
     return tuple(overlaps.counts(threshold) for threshold in THRESHOLDS)

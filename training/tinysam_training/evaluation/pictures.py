@@ -1,7 +1,7 @@
-"""Results of an evaluation to look at: curves, and a sheet of images that went badly or so-so.
+"""Pictures of an evaluation: curves, and a sheet of the worst and the middling images.
 
-matplotlib is imported where something is drawn, and draws to memory: no window is opened, and no
-global state of pyplot is touched.
+matplotlib is imported where something is drawn. It draws to memory: it opens no window and does not
+touch pyplot's global state.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from tinysam_training.evaluation.evaluate import Evaluation, ImageResult, Prompted
     from tinysam_training.labelled_image import ImageEntry
 
-#: Okabe and Ito's palette (2008), apart for colour-blind readers too.
+#: Okabe and Ito's palette (2008), which colour-blind readers can distinguish.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 _BLACK = "#000000"
 
-#: Rows of a contact sheet: so many of the worst images, and so many in the middle.
+#: Rows of a contact sheet: number of the worst images, and of those in the middle.
 _SHOWN = 3
 
-#: The part of an image that is shown: so many diameters of an object, and so many pixels at least.
+#: The part of an image that is shown: in diameters of an object, and in pixels at least.
 _DIAMETERS, _LEAST_SIDE = 8, 96
 
-#: Images are shown with at most about so many pixels a side.
+#: Approximate limit for the pixels of a shown image's side.
 _SHOWN_SIDE = 512
 
 
 def draw_clicks(evaluation: Evaluation) -> bytes:
-    """Draw IoU over the number of clicks, a line each set: a PNG file."""
+    """Draw IoU over the number of clicks, a line for each set: a PNG file."""
     figure, axes = _figure("Clicks", "IoU")
     clicks = np.arange(1, evaluation.settings.clicks + 1)
     for name, results, style in _lines(evaluation):
@@ -61,7 +61,7 @@ def draw_clicks(evaluation: Evaluation) -> bytes:
 def draw_accuracy(evaluation: Evaluation) -> bytes | None:
     """Draw accuracy of the automatic segmentation over IoU thresholds: a PNG file.
 
-    Of the object head alone where the former was left out; None where there is neither.
+    If that was left out, of the object head alone; None where there is neither.
     """
     head = accuracies(evaluation.results) is None
     if head and accuracies(evaluation.results, head=True) is None:
@@ -78,7 +78,7 @@ def draw_accuracy(evaluation: Evaluation) -> bytes | None:
 
 
 def draw_calibration(evaluation: Evaluation) -> bytes:
-    """Draw the true IoU of masks over the one that the model predicts: a PNG file."""
+    """Draw the true IoU of masks over the predicted IoU: a PNG file."""
     figure, axes = _figure("Predicted IoU", "True IoU")
     scores = np.concatenate([result.scores for result in evaluation.results])
     ious = np.concatenate([result.ious for result in evaluation.results])
@@ -87,7 +87,7 @@ def draw_calibration(evaluation: Evaluation) -> bytes:
     axes.plot(shown, ious, ".", color=_COLOURS[0], alpha=0.3, markersize=4)
     bins = np.minimum((shown * 10).astype(int), 9)
     counts = np.bincount(bins, minlength=10)
-    middle = np.flatnonzero(counts >= 5)  # fewer say nothing
+    middle = np.flatnonzero(counts >= 5)  # fewer are not meaningful
     sums = [np.bincount(bins, values, 10)[middle] for values in (shown, ious)]
     axes.plot(
         *(total / counts[middle] for total in sums), marker="o", color=_COLOURS[5],
@@ -139,7 +139,7 @@ def draw_contact_sheet(
 
 
 def _shown(evaluation: Evaluation) -> list[tuple[str, ImageResult]]:
-    """Choose the rows of a contact sheet: what they are examples of, and which images."""
+    """Choose the rows of a contact sheet: headings and images."""
     order = ranked(r for r in evaluation.results if r.prompted is not None)
     worst = order[:_SHOWN]
     rest = order[_SHOWN:]
@@ -192,9 +192,9 @@ def _two(value: float | None) -> str:
 
 
 def _window(prompted: Prompted) -> tuple[slice, slice]:
-    """Choose the part of the image that is shown: around an object with about the mean IoU.
+    """Choose the part of the image to show: around an object with about the mean IoU.
 
-    A few of its diameters wide; all of the image where the objects are large in it.
+    It is a few of the object's diameters wide; the whole image if objects are large in it.
     """
     quality = (prompted.by_box.iou + prompted.clicks.iou[:, 0]) / 2
     typical = prompted.truth[int(np.abs(quality - quality.mean()).argmin())]
@@ -256,7 +256,7 @@ def outline_mask(axes: Any, mask: BoxedMask, colour: str, width: float) -> None:
     axes : matplotlib.axes.Axes
         Where.
     mask : BoxedMask
-        Its rectangle only is looked at: there is no border elsewhere.
+        Only its rectangle is processed: there is no border elsewhere.
     colour : str
         As matplotlib knows it.
     width : float
@@ -343,7 +343,7 @@ def _png(figure: Any, dpi: int = 120) -> bytes:
 def write_pictures(
     folder: Path, evaluation: Evaluation, entries: Sequence[ImageEntry]
 ) -> list[str]:
-    """Write all pictures there are to a folder; return their names.
+    """Write all available pictures to a folder; return their names.
 
     Raises
     ------

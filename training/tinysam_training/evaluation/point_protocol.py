@@ -31,7 +31,7 @@ class PointCurve:
     Attributes
     ----------
     masks : int
-        How many valid masks there are.
+        Number of valid masks.
     iou : tuple of float
         Mean IoU at 1, 2, … points, of the mask with the best predicted score.
     oracle : tuple of float
@@ -69,17 +69,17 @@ def point_curve(
     entries : sequence of ImageEntry
         Labelled images; all objects of all layers are prompted.
     points : int
-        At most so many points on each.
+        The most points per object.
     feed_back : bool
         Give the model its previous mask along with the points, as Segment Anything's evaluation
-        does; TinySAM's paper does not say.
+        does; TinySAM's paper leaves it open.
     progress : callable, optional
-        Called with the images done and all there are, after each.
+        Called after each image with the number done and the total.
 
     Raises
     ------
     DataError
-        If an image cannot be read, or there is no object at all.
+        If an image cannot be read, or no image has objects.
     """
     everything = EvaluationSettings(objects=0)
     totals = np.zeros((2, points))

@@ -42,7 +42,7 @@ _COLUMNS = {
     "head_msa": "mSA, head",
 }
 
-#: What `mSA` and `AP50` of the table are about, by the way that objects were found.
+#: Descriptions of `mSA` and `AP50` in the table, by the mode of segmentation.
 _MODES = {
     "guided": "Auto-segment, the search that the object head guides",
     "hierarchical": "Auto-segment, the grid of points",
@@ -71,7 +71,7 @@ def intervals(results: Sequence[ImageResult]) -> dict[str, tuple[float, float] |
 
 
 def mean_over_sets(evaluation: Evaluation) -> Figures:
-    """Mean of each figure over the sets that have it, whatever their numbers of images."""
+    """Mean of each figure over the sets that have it; each set counts once."""
     of_sets = [means(results) for results in evaluation.by_set.values()]
     names = figure_names(evaluation.settings)
     found: Figures = {}
@@ -115,13 +115,13 @@ def _known_counts(
 
 
 def automatic_mode(evaluation: Evaluation) -> str | None:
-    """How the objects behind ``msa`` were found; None where nothing was segmented."""
+    """Mode of segmentation behind ``msa``; None where nothing was segmented."""
     modes = {result.mode for result in evaluation.results if result.counts is not None}
     return modes.pop() if len(modes) == 1 else None
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything of an evaluation that fits JSON.
+    """Everything in an evaluation that fits JSON.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         images), ``accuracy`` by threshold, ``head_pooled`` and ``head_accuracy`` of the object head
         alone, ``sets`` with the same for each set, and what was measured: ``model``, ``runtime``,
         ``automatic`` (how the objects behind ``msa`` were found), ``images``, ``objects``,
-        ``settings``. Values that there are none of are null.
+        ``settings``. Missing values are null.
     """
     settings = asdict(evaluation.settings)
     del settings["keep_masks"]
@@ -177,7 +177,7 @@ def _pooled_block(counts: Sequence[MatchCounts]) -> dict[str, Any]:
 
 
 def table(evaluation: Evaluation) -> str:
-    """Lines for people: a row each set, all images, and the interval of their mean."""
+    """Readable lines: a row for each set, all images, and the interval of their mean."""
     results = evaluation.results
     rows = [["", "images", "objects", *_COLUMNS.values()]]
     sets = evaluation.by_set
@@ -217,13 +217,13 @@ def _cells(figures: Figures) -> list[str]:
 
 
 def write_json(path: Path, evaluation: Evaluation) -> None:
-    """Write `summary`; raises `FileError` where that is not possible."""
+    """Write `summary`; raises `FileError` if that fails."""
     text = json.dumps(summary(evaluation), indent=2, allow_nan=False)
     write_text(path, text)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
-    """Write a row of figures each image; raises `FileError` where that is not possible."""
+    """Write a row of figures for each image; raises `FileError` if that fails."""
     names = figure_names(evaluation.settings)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -242,7 +242,7 @@ def write_csv(path: Path, evaluation: Evaluation) -> None:
 
 
 def ranked(results: Iterable[ImageResult]) -> list[ImageResult]:
-    """Results from worst to best: by the mean of what a box, one click and no prompt give."""
+    """Results from worst to best, by the mean of the figures for a box, a click and no prompt."""
 
     def quality(result: ImageResult) -> float:
         names = ["box_iou", "click1_iou", "msa" if result.counts else "head_msa"]

@@ -1,11 +1,11 @@
-"""A user who draws boxes, or clicks: deep inside an object, then where its mask is wrong.
+"""A simulated user who draws boxes, or clicks: deep inside an object, then where its mask is wrong.
 
 The protocol of clicks is that of interactive segmentation ("NoC"; Sofiiuk et al., "Reviving
 Iterative Training with Mask Guidance", 2022, section 4): the first click is at the deepest pixel of
-the object, each further one at the deepest pixel of what is missed (positive) or too much
-(negative), whichever of the two is deeper. The points go to the model as the plugin sends them: all
-points of the object together, in their order, without the previous mask; what is judged and
-corrected is the mask with the best predicted score, without stray specks.
+the object, each further one at the deepest pixel of the missed area (positive) or the excess area
+(negative), whichever is deeper. The model gets the points as the plugin sends them: all points of
+the object together, in their order, without the previous mask. The mask with the best predicted
+score, without stray specks, is judged and corrected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The model's masks for one prompt each of N objects, compared with the truth.
+    """The model's masks for N objects with one prompt each, compared with the truth.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Answer:
     iou : numpy.ndarray
         (N,) float64, of those masks.
     oracle : numpy.ndarray
-        (N,) float64, of the best of the three masks: what choosing among them could give.
+        (N,) float64, of the best of the three masks: the limit for choosing among them.
     scores : numpy.ndarray
         (N,) float64, the IoU that the model predicts for `masks`.
     """
@@ -55,17 +55,17 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class ClickTrace:
-    """N objects and the masks they got by clicking.
+    """N objects and their masks from clicks.
 
     Parameters
     ----------
     points : numpy.ndarray
         (N, C, 2) float32, (x, y) in pixels of the image.
     labels : numpy.ndarray
-        (N, C) int32: 1 on the object, 0 beside it, −1 where the mask was right already and no click
+        (N, C) int32: 1 on the object, 0 beside it, −1 where the mask was already right and no click
         was made.
     iou, oracle, scores : numpy.ndarray
-        (N, C) float64, as in `Answer`, after each click; those of the last click made go on.
+        (N, C) float64, as in `Answer`, after each click; values of the last click are repeated.
     first, last : list of BoxedMask
         N masks after the first and after the last click.
     """
@@ -158,7 +158,7 @@ def simulate_clicks(
     feed_back: bool = False,
     drop_specks: bool = True,
 ) -> ClickTrace:
-    """Click on N objects, each for itself, all of them in one batch a round.
+    """Click on N objects independently, in one batch per round.
 
     Parameters
     ----------
@@ -179,12 +179,12 @@ def simulate_clicks(
     Returns
     -------
     ClickTrace
-        What was clicked and what it gave.
+        The clicks and the resulting masks.
 
     Raises
     ------
     ValueError
-        If there is no object, one is empty, or there is no click.
+        If there are no objects, one is empty, or there are no clicks.
     """
     if not len(truth) or not all(mask.area for mask in truth) or clicks < 1:
         raise ValueError("Clicks need at least one round and objects with pixels.")
@@ -231,7 +231,7 @@ def _simulate(
         asked = []
         for row, true in enumerate(truth):
             if turn and labels[row, turn - 1] == IGNORED:
-                continue  # was right already
+                continue  # was already right
             click = next_click(true, last[row], points[row, :turn])
             if click is not None:
                 points[row, turn], labels[row, turn] = click[:2], click[2]
@@ -267,15 +267,15 @@ def next_click(
     Parameters
     ----------
     true, found : BoxedMask
-        The object, and the mask that is there.
+        The object, and its current mask.
     clicked : numpy.ndarray
-        (P, 2) earlier clicks, (x, y) in pixels of the image. None of these pixels is clicked again:
-        the model did not heed it the first time.
+        (P, 2) earlier clicks, (x, y) in pixels of the image. These pixels are not clicked again,
+        since the model ignored the first click.
 
     Returns
     -------
     (int, int, int) or None
-        x, y in pixels of the image, and 1 (missed) or 0 (too much); None where nothing is wrong.
+        x, y in pixels of the image, and 1 (missed) or 0 (excess); None where nothing is wrong.
     """
     rows, columns = bounding_slices((true, found))
     y0, x0 = rows.start, columns.start
@@ -283,7 +283,7 @@ def next_click(
     ours, theirs = (mask.moved(-y0, -x0, size).to_full() for mask in (true, found))
     best: tuple[float, int, int, int] | None = None
     for wrong, label in ((ours & ~theirs, POSITIVE), (theirs & ~ours, NEGATIVE)):
-        # Beyond the image nothing belongs to the object: its pixels there are at a border.
+        # Outside the image nothing belongs to the object, so its edge pixels are at a border.
         depth = ndi.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
         for x, y in clicked.astype(int) - (x0, y0):
             if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]:

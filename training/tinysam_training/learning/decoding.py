@@ -1,11 +1,10 @@
 """The mask decoder for training: many windows, many objects, any mixture of prompts, one batch.
 
-Segment Anything's own decoder takes one image at a time, and all its prompts must be of one form.
-Here each of N objects has its own window, and absent points, boxes and masks are left out of the
-attention, so every object gets what it would get if it were decoded alone. The modules are the
-official ones; only the order of the computation is ours. Without mask prompts, the projections of
-the image that the first layer needs are computed once a window instead of once an object, which is
-exact.
+Segment Anything's own decoder takes one image at a time, and all its prompts must have one form.
+Here each of N objects has its own window, and attention ignores absent points, boxes and masks, so
+every object gets the same answer as if it were decoded alone. The modules are the official ones;
+only the order of the computation is ours. Without mask prompts, the first layer's projections of
+the image are computed once per window instead of once per object, which is exact.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import SegmentAnything
 
-#: Tokens of the decoder that belong to what it offers: predicted IoU and the three masks. Token 1
-#: of the official order is SAM's single mask, which this family of models does not use.
+#: Output tokens of the decoder that are used: predicted IoU and the three masks. Token 1 of the
+#: official order is SAM's single mask, which this family of models does not use.
 USED_TOKENS = (0, 2, 3, 4)
 
 
@@ -131,7 +130,7 @@ def embed_prompts(
     labels: Tensor,
     boxes: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Tokens of points and boxes, and which of them there really are.
+    """Embed points and boxes as tokens, and mark those that are present.
 
     Parameters
     ----------
@@ -144,8 +143,8 @@ def embed_prompts(
     Returns
     -------
     sparse : Tensor
-        (N, P + 3, 256): the points, Segment Anything's padding token (which it adds where there is
-        no box), the two corners of the box.
+        (N, P + 3, 256): the points, Segment Anything's padding token (present where there is no
+        box), the two corners of the box.
     present : Tensor
         (N, P + 3) bool.
     """
@@ -155,7 +154,7 @@ def embed_prompts(
     has_box = ~boxes.isnan().any(1)  # (N,)
     corners = boxes.nan_to_num().view(-1, 2, 2)
     xy = torch.cat([points, corners], dim=1) + shift[:, None] + 0.5
-    # In bfloat16 a position would be rounded to whole dozens of pixels.
+    # bfloat16 would round positions by several pixels.
     with torch.autocast(xy.device.type, enabled=False):
         pe = encoder.pe_layer.forward_with_coords(xy.float(), size)  # (N, P + 2, 256)
     negative, positive, first, second = (e.weight for e in encoder.point_embeddings)
@@ -215,7 +214,9 @@ def _transform(
     """`TwoWayTransformer.forward`: tokens (N, T, 256), image (N, g·g, 256)."""
     transformer: Any = model.mask_decoder.transformer
     image = embedding.flatten(2).transpose(1, 2)  # (B, g·g, 256)
-    shared = len(dense) == 1  # no object has a mask, so all of a window see one image
+    shared = (
+        len(dense) == 1
+    )  # no object has a mask, so all objects of a window share one image
     keys = image + dense if shared else image[window] + dense
     key_pe = pe if shared else pe[window]
     rows = window if shared else None
@@ -239,7 +240,7 @@ def _transform(
         found = _attend(
             layer.cross_attn_image_to_token, k, q, queries, present, query_rows=rows
         )
-        if i == 0 and shared:  # from here on every object has an image of its own
+        if i == 0 and shared:  # from here on every object has its own image
             keys, key_pe, rows = keys[window], pe[window], None
         keys = layer.norm4(keys + found)
     found = _attend(

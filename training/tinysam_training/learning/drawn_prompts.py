@@ -1,7 +1,7 @@
 """Dense prompts in training: every prompt drawn into the mask prompt, for most objects.
 
-What is drawn is what inference draws (`napari_tinysam.dense_prompts`): the objects that clicks are
-drawn as are the student's own, from its object head as it is at that moment.
+They are drawn as in inference (`napari_tinysam.dense_prompts`): clicks become objects that the
+student's own object head finds at that moment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def regions_of(
     model: SegmentAnything, features: ImageFeatures, valid: Tensor
 ) -> Tensor:
-    """Objects that the object head sees in windows.
+    """Find the object head's objects in windows.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def regions_of(
 
 
 class DrawnPrompts:
-    """Draws the prompts of N objects, again and again as they are corrected.
+    """Draws the prompts of N objects, again after each correction.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ class DrawnPrompts:
     window : Tensor
         (N,) int64, the window of each object.
     dense, seen : float
-        Shares of the objects that are drawn, and of those whose clicks are drawn as regions.
+        Share of the objects that are drawn, and share of those with clicks drawn as regions.
     rng : torch.Generator, optional
-        On the CPU; draws which objects these are. Not needed where both shares are 1.
+        On the CPU; chooses the objects. Not needed where both shares are 1.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Low-rank additions to layers (LoRA, Hu et al., ICLR 2022), merged when saving.
 
-All linear layers of a transformer get one. An EfficientNet has none; its 1 × 1 and ordinary 3 × 3
-convolutions get them. Depthwise convolutions stay as they are: they have few weights.
+All linear layers of a transformer get one. An EfficientNet has no linear layers; its 1 × 1 and
+ordinary 3 × 3 convolutions get additions. Depthwise convolutions get none: they have few weights.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class LowRank(nn.Module):
 def add_low_rank(module: nn.Module, rank: int) -> int:
     """Freeze a module and give its layers low-rank additions, in place.
 
-    Layers that have one keep it. All linear layers get one; of an `EfficientNetEncoder` all
-    convolutions without groups for which the addition has fewer weights than they.
+    Existing additions stay. All linear layers get one. In an `EfficientNetEncoder`, convolutions
+    without groups get one if they have more weights than the addition.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def add_low_rank(module: nn.Module, rank: int) -> int:
     Returns
     -------
     int
-        How many layers got one.
+        Number of layers that got one.
     """
     module.requires_grad_(False)
     convolutions = isinstance(module, EfficientNetEncoder)
@@ -90,7 +90,7 @@ def _gains_by_it(conv: nn.Conv2d, rank: int) -> bool:
 
 @torch.no_grad()
 def merge_low_rank(module: nn.Module) -> nn.Module:
-    """Undo `add_low_rank`, keeping what was learnt; in place, and returned."""
+    """Merge the additions into their layers, in place; return the module."""
     for layer in list(module.modules()):
         if not is_parametrized(layer, "weight"):
             continue

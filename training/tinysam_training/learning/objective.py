@@ -1,8 +1,8 @@
 """The losses of one batch: student, teacher, prompts.
 
-Every loss comes as a sum. The loop divides it by the count over all processes and accumulated
-batches, which follows from the data alone, so that the gradient is the same however the windows of
-a step are distributed.
+Every loss is a sum. The loop divides it by the count over all processes and accumulated batches,
+which follows from the data alone. So the gradient does not depend on how the windows of a step are
+distributed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LOGIT_LIMIT = 32.0
 
 
 class Sealed:
-    """Carries a batch past Fabric, which takes dataclasses apart in mixed precision.
+    """Hides a batch from Fabric, which takes dataclasses apart in mixed precision.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Objective(nn.Module):
     Parameters
     ----------
     student : SegmentAnything
-        Taken over; what the recipe does not train is frozen.
+        Modified; the parts that the recipe does not train are frozen.
     recipe : Recipe
     teacher : SegmentAnything, optional
         Only its prompt encoder and mask decoder are run here. It is never trained, moved or saved
@@ -84,7 +84,7 @@ class Objective(nn.Module):
         super().__init__()
         self.student = student
         self.recipe = recipe
-        # Not a submodule: a teacher is no part of the state, and nothing trains it.
+        # Not a submodule: a teacher is neither saved nor trained.
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher else []
         encoder = student.image_encoder
         if recipe.model.trained in ("decoder", "head"):
@@ -94,7 +94,7 @@ class Objective(nn.Module):
             student.mask_decoder.requires_grad_(False)
         elif recipe.model.trained == "lora":
             add_low_rank(encoder, recipe.model.lora_rank)
-        # Never used, only carried for official files.
+        # Never used, only kept for official files.
         for name in ("norm_head", "head"):
             if hasattr(encoder, name):
                 getattr(encoder, name).requires_grad_(False)
@@ -132,8 +132,7 @@ class Objective(nn.Module):
         Returns
         -------
         dict
-            Sums of those of `LOSSES` that are switched on, and of `FIGURES`. `counts` says what to
-            divide them by.
+            Sums of the enabled `LOSSES`, and of `FIGURES`. `counts` returns their divisors.
         """
         if isinstance(batch, Sealed):
             batch = batch.content
@@ -141,7 +140,7 @@ class Objective(nn.Module):
         rng = torch.Generator().manual_seed(_mixed(shuffle_seed, batch.number))
         features = batch.features
         if features is None:
-            # As its weights are: a fifth less time on a CPU.
+            # Like its weights: a fifth less time on a CPU.
             image = windows.image.contiguous(memory_format=torch.channels_last)
             features = self.student.features(image)
         embedding = features.embedding
@@ -157,7 +156,7 @@ class Objective(nn.Module):
             found["embedding"], _ = losses.embedding_loss(
                 embedding, batch.teacher, cells
             )
-        # Also of no object at all: every process must compute the same kinds of losses.
+        # Even without objects: every process must compute the same kinds of losses.
         drawn = None
         if self.student.dense_prompts and dense:
             regions = regions_of(self.student, features, windows.valid)
@@ -165,7 +164,7 @@ class Objective(nn.Module):
         return found | self._prompted(batch, features, rounds, drawn, rng)
 
     def counts(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Count what the sums of a batch are divided by, one number for each name.
+        """Count the divisors of a batch's sums, one number for each name.
 
         Parameters
         ----------
@@ -303,14 +302,14 @@ def weights_by_name(recipe: Recipe) -> dict[str, float]:
     weights = recipe.losses
     head = weights.object_head
     return {
-        "mask": 1.0,  # focal and dice are weighed before the best mask is chosen
+        "mask": 1.0,  # focal and dice are weighted before the best mask is chosen
         "iou": weights.iou,
         "embedding": weights.embedding,
         "token": weights.token,
         "output": weights.output,
         "foreground": head,
         "dice": head,
-        # Smooth ℓ1 of values in 0–1 is small beside the other two.
+        # Smooth ℓ1 of values in 0–1 is small compared with the other two.
         "centre": 2 * head,
         "boundary": 4 * head,
     }
@@ -354,7 +353,7 @@ def parameter_groups(objective: Objective) -> list[dict[str, Any]]:
 
 
 def detached(features: ImageFeatures) -> ImageFeatures:
-    """Cut features off from their gradient."""
+    """Detach features from their gradient."""
     details = tuple(each.detach() for each in features.details)
     return ImageFeatures(features.embedding.detach(), details)
 
@@ -365,5 +364,5 @@ def valid_cells(valid: Tensor) -> Tensor:
 
 
 def _mixed(seed: int, number: int) -> int:
-    """One seed of two numbers."""
+    """Combine two numbers into one seed."""
     return (seed * 1_000_003 + number * 7_919 + 17) % (1 << 62)

@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Labels of points: on the object, beside it, and an entry that only fills up the row.
+#: Labels of points: on the object, beside it, and padding of the row.
 POSITIVE, NEGATIVE, ABSENT = 1, 0, -1
 
 
@@ -21,7 +21,7 @@ class PromptBatch:
     Attributes
     ----------
     points : Tensor
-        (N, P, 2) float32, x and y. In each row those that exist come first; the rest is 0.
+        (N, P, 2) float32, x and y. In each row existing points come first; the rest is 0.
     labels : Tensor
         (N, P) int64: 1 on the object, 0 beside it, −1 where there is no point.
     boxes : Tensor
@@ -47,18 +47,18 @@ class PromptBatch:
         return (self.labels != ABSENT).sum(1)
 
     def with_point(self, points: Tensor, labels: Tensor) -> PromptBatch:
-        """Give every object one more point.
+        """Add one point to every object.
 
         Parameters
         ----------
         points : Tensor
             (N, 2), x and y.
         labels : Tensor
-            (N,), −1 for objects that get none.
+            (N,), −1 for objects without a new point.
         """
         labels = torch.cat([self.labels, labels[:, None].to(self.labels)], dim=1)
         points = torch.cat([self.points, points[:, None].to(self.points)], dim=1)
-        # Points that exist move to the front of their row, in the order they came.
+        # Existing points move to the front of their row, in their order.
         order = (labels == ABSENT).long().argsort(dim=1, stable=True)
         labels = labels.gather(1, order)
         points = points.gather(1, order[..., None].expand(-1, -1, 2))
@@ -66,7 +66,7 @@ class PromptBatch:
         return replace(self, points=points.masked_fill(absent, 0), labels=labels)
 
     def take(self, rows: Tensor) -> PromptBatch:
-        """Take the prompts of some objects.
+        """Select the prompts of some objects.
 
         Parameters
         ----------
@@ -76,6 +76,6 @@ class PromptBatch:
         return PromptBatch(self.points[rows], self.labels[rows], self.boxes[rows])
 
     def trimmed(self) -> PromptBatch:
-        """Leave out the columns in which no object has a point."""
+        """Drop the columns in which no object has a point."""
         used = int(self.point_count.max()) if len(self) else 0
         return replace(self, points=self.points[:, :used], labels=self.labels[:, :used])

@@ -1,13 +1,13 @@
 """Prompts for training: the first ones, and corrections where the student is wrong.
 
 The corrections are TinySAM's online hard prompt sampling (arXiv 2312.13789, section 3.2): a point
-on the object, then a point in the part of it that the answer missed, and so on for a number of
-rounds that is drawn for each object. Around that paper's rule there is what users do besides:
-boxes, points beside the object, an earlier answer handed back as mask prompt.
+on the object, then a point in the part that the answer missed, and so on, for a random number of
+rounds per object. Other prompts of users are added to the paper's rule: boxes, points beside the
+object, an earlier answer as mask prompt.
 
 All draws come from one `torch.Generator` on the CPU, and their number depends on the number of
-objects alone, so a GPU samples what the CPU does. Regions are at the resolution of the mask logits
-(4 pixels), points and boxes in pixels of the window; the centre of its first pixel is (0, 0).
+objects alone, so a GPU and a CPU draw the same samples. Regions are at the resolution of the mask
+logits (4 pixels), points and boxes in pixels of the window; the centre of its first pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from tinysam_training.recipe import PromptSettings
 
-#: Mask prompts are cut off here, so that no answer is too sure of itself to be corrected.
+#: Mask prompts are clipped here, so that every answer can still be corrected.
 MASK_PROMPT_LIMIT = 32.0
 
-#: Sides of a sampled box are at least so many pixels long.
+#: Least length of a sampled box's sides, in pixels.
 SHORTEST_SIDE = 2.0
 
 
@@ -50,7 +50,7 @@ class Decode(Protocol):
         Parameters
         ----------
         prompts : PromptBatch
-            Of n objects; rows may differ in their number of points and in having a box.
+            Of n objects; rows may have different numbers of points, with or without a box.
         masks : Tensor, optional
             (n, 1, h, w) logits; NaN in rows without a mask prompt.
         rows : Tensor
@@ -76,7 +76,7 @@ def first_prompts(
     settings: PromptSettings,
     rng: torch.Generator,
 ) -> PromptBatch:
-    """Point at each object with a point, a box, or both.
+    """Prompt each object with a point, a box, or both.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def first_prompts(
     Returns
     -------
     PromptBatch
-        One column of points, label −1 for objects that only have a box (or that are nowhere in the
+        One column of points, label −1 for objects that only have a box (or are absent from the
         window).
     """
     count = len(targets)
@@ -183,7 +183,7 @@ def next_points(
     valid : Tensor
         (N, h, w), 0 in the padding.
     known : Tensor
-        (N, h, w), also 0 where the annotation says nothing: no negative point is drawn there.
+        (N, h, w), also 0 where nothing is annotated: no negative point is drawn there.
     settings : PromptSettings
     rng : torch.Generator
         On the CPU.
@@ -193,13 +193,13 @@ def next_points(
     points : Tensor
         (N, 2) float32, x and y in pixels of the window.
     labels : Tensor
-        (N,) int64: 1, 0, or −1 for an object that is nowhere in the window.
+        (N,) int64: 1, 0, or −1 for an object that is absent from the window.
     """
     inside = valid > 0
     found = (answers > 0) & inside
     wanted = object_region(targets) & inside
     missed = wanted & ~found
-    # Not even touched by the object: a click on half an object is not beside it.
+    # Untouched by the object: a click on a half-covered logit is not beside it.
     extra = found & (targets <= 0) & (known > 0)
     negative = chance(len(targets), settings.negatives, rng).to(targets.device)
     wrong = extra.sum((1, 2))
@@ -249,12 +249,12 @@ def hard_prompts(
     settings: PromptSettings,
     rng: torch.Generator,
 ) -> tuple[PromptBatch, Tensor | None]:
-    """Let the student answer and correct it, as often as `rounds` says.
+    """Let the student answer, and correct it for a number of `rounds`.
 
     Parameters
     ----------
     decode : callable
-        The student, see `Decode`. It is asked only for objects that still need a correction.
+        The student, see `Decode`. It runs only for objects that still need a correction.
     first : PromptBatch
         Of N objects.
     targets, valid, known : Tensor
@@ -271,8 +271,8 @@ def hard_prompts(
         The first ones with all corrections; in mode "replace" with the newest point alone. Boxes
         stay in both modes.
     previous : Tensor or None
-        (N, 1, h, w) float32 logits of the last answer, to be decoded with the prompts; NaN for
-        objects that get none. None if no object gets any.
+        (N, 1, h, w) float32 logits of the last answer, to decode with the prompts; NaN for objects
+        without one. None if no object has one.
     """
     rounds = rounds.cpu()
     hands_back = chance(len(first), settings.mask_prompt, rng) & (rounds > 0)
@@ -308,7 +308,7 @@ def _answers(
     valid: Tensor,
     settings: PromptSettings,
 ) -> Tensor:
-    """(n, h, w) float32 logits of the mask that is corrected."""
+    """(n, h, w) float32 logits of the mask to correct."""
     if settings.answer == "iou":
         scores = actual_iou(logits, targets, valid)
     best = scores.argmax(1)
@@ -322,7 +322,7 @@ def _corrected(
     labels: Tensor,
     settings: PromptSettings,
 ) -> PromptBatch:
-    """Add the points of some rows, or put them in place of those before."""
+    """Add the points of some rows, or replace the earlier ones."""
     if settings.mode == "replace":
         emptied = prompts.labels.index_fill(0, rows, ABSENT)
         prompts = replace(prompts, labels=emptied)

@@ -1,8 +1,8 @@
-"""Random points in regions: where people would click.
+"""Random points in regions, where people would click.
 
 All draws come from one `torch.Generator` on the CPU, and their number depends on the number of
-regions alone, so a GPU samples what the CPU does. Regions are at the resolution of the mask logits
-(4 pixels), points in pixels of the window; the centre of its first pixel is (0, 0).
+regions alone, so a GPU and a CPU draw the same samples. Regions are at the resolution of the mask
+logits (4 pixels), points in pixels of the window; the centre of its first pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sample_in(
     covered: Tensor | None = None,
     centred: float = 0.0,
 ) -> Tensor:
-    """Draw a point of each region: every logit is as likely as any other.
+    """Draw a point of each region; all its logits are equally likely.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def sample_in(
     rng : torch.Generator
         On the CPU.
     covered : Tensor, optional
-        (N, h, w) bool, logits all of whose 4 × 4 pixels may be hit. There the point is anywhere in
-        the logit; in others, and if left out, at its centre.
+        (N, h, w) bool, logits in which all 4 × 4 pixels may be hit. There the point is anywhere in
+        the logit; elsewhere, and if left out, at the logit's centre.
     centred : float
-        Probability of drawing from the deeper half of a region only.
+        Probability of drawing only from the deeper half of a region.
 
     Returns
     -------
@@ -74,12 +74,12 @@ def sample_in(
 
 
 def _deep_part(region: Tensor) -> Tensor:
-    """Logits (N, h, w) of a region that are more than half as deep in it as the deepest.
+    """Logits (N, h, w) of a region that are more than half as deep as its deepest.
 
-    Depth is the chessboard distance to the outside; what is beyond the window counts as outside.
+    Depth is the chessboard distance to the outside; beyond the window counts as outside.
     """
     # Erosions add up, so each region's deepest logit is found bit by bit: in a few dozen steps,
-    # where one erosion after the other would take as many as half the window's side.
+    # where single erosions would take up to half the window's side.
     steps = [1 << k for k in range((min(region.shape[1:]) // 2).bit_length())]
     left, radius = region, region.new_zeros(len(region), dtype=torch.long)
     for step in reversed(steps):
@@ -99,7 +99,7 @@ def _eroded(region: Tensor, radius: int) -> Tensor:
     length = 2 * radius + 1
     region = F.pad(region, (radius,) * 4)
     for axis in (1, 2):
-        have = 1  # each value says whether so many in a row, from it on, are all set
+        have = 1  # each value: whether `have` in a row, starting there, are all set
         while have < length:
             shift = min(have, length - have)
             count = region.shape[axis] - shift

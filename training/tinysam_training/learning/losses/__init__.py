@@ -1,11 +1,10 @@
 """Losses: full-stage distillation, masks, predicted IoU, object maps.
 
-No function here takes a mean over a batch. Losses of prompted objects come as one value an object,
-(N,) or (N, 3); dense losses come as a pair of a sum and what it has to be divided by. The training
-loop adds both up over all processes before it divides, so that a batch's gradient does not depend
-on how its images are spread over devices. Everything is computed in float32 (float64 where the
-input is), also under autocast, and is finite for empty targets, windows that are all padding,
-saturated logits, and no objects at all.
+No function here takes a mean over a batch. Losses of prompted objects are one value per object,
+(N,) or (N, 3); dense losses are a pair of a sum and its divisor. The training loop adds both over
+all processes before it divides, so a batch's gradient does not depend on how its images are spread
+over devices. Everything is computed in float32 (float64 for float64 input), also under autocast,
+and is finite for empty targets, windows that are all padding, saturated logits, and no objects.
 """
 
 from tinysam_training.learning.losses.distillation import (

@@ -1,11 +1,11 @@
 """Full-stage distillation: L_emb, L_token, L_out and the hard mask weights H_i.
 
 L_distill = α L_emb + β L_token + γ Σ_i H_i L_out,i, with ℓ1 everywhere (TinySAM, arXiv 2312.13789,
-section 3.1). `tinysam_training.learning.objective` adds the terms up. The paper leaves open α, β,
-γ, ε, whether ‖·‖₁ is a sum or a mean, over which tokens and outputs it goes, how padding counts,
-and which mask's IoU is in H_i. Chosen here: every ‖·‖₁ is a mean over values (valid ones only), so
-that a loss does not depend on the size of the window; tokens and outputs are all those that are
-handed in; L_token is a mean over the objects.
+section 3.1). `tinysam_training.learning.objective` adds the terms. The paper leaves open α, β, γ,
+ε, whether ‖·‖₁ is a sum or a mean, over which tokens and outputs it runs, how padding counts, and
+which mask's IoU is in H_i. Here every ‖·‖₁ is a mean over valid values, so that a loss does not
+depend on the size of the window; it runs over all given tokens and outputs; L_token is a mean over
+the objects.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ def object_head_losses(
     targets : Tensor
         (B, 3, h, w), 0–1; the foreground may be soft.
     weight : Tensor
-        (B, 1, h, w), 0 in the padding and where the annotation says nothing.
+        (B, 1, h, w), 0 in the padding and where nothing is annotated.
 
     Returns
     -------
     dict
-        Sums and counts. ``foreground``: cross-entropy. ``dice``: of the foreground, image by image,
-        counting only images of which something is known. ``centre``: smooth ℓ1 inside objects; the
-        distance outside is a constant that says nothing. ``boundary``: smooth ℓ1 everywhere.
+        Sums and counts. ``foreground``: cross-entropy. ``dice``: of the foreground, per image,
+        only for images with annotated pixels. ``centre``: smooth ℓ1 inside objects; outside the
+        distance is a constant without information. ``boundary``: smooth ℓ1 everywhere.
     """
     maps, targets = exact(maps), exact(targets)
     known = weight.to(maps.dtype)

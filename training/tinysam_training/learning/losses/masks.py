@@ -25,8 +25,8 @@ def object_region(targets: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (N, h, w) bool, covered by more than a half. An object too small for that is where it covers
-        most; an object that is nowhere has no logits.
+        (N, h, w) bool, covered by more than a half. For an object too small for that, the logits
+        that it covers most; an absent object has no logits.
     """
     if targets.numel() == 0:
         return targets > 0
@@ -36,7 +36,7 @@ def object_region(targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class MaskLosses:
-    """Losses of each of the three masks of N objects, not weighted yet.
+    """Unweighted losses of each of the three masks of N objects.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def mask_losses(
     targets : Tensor
         (N, h, w), share t of each logit that the object covers, 0–1.
     valid : Tensor
-        (N, h, w), 0 in the padding, which no loss and no IoU counts.
+        (N, h, w), 0 in the padding, which losses and IoU ignore.
     gamma : float
         Exponent of the focal loss: |t − p|^γ · CE(t, p), which for hard targets is the usual
         (1 − p_t)^γ · CE. 0 leaves the plain cross-entropy; otherwise at least 1.
@@ -80,8 +80,8 @@ def mask_losses(
     Returns
     -------
     MaskLosses
-        Segment Anything weighs focal to dice 20 : 1. An object without valid logits has losses 0;
-        an object that is nowhere has IoU 0 with every mask.
+        Segment Anything weights focal to dice 20 : 1. An object without valid logits has losses 0;
+        an absent object has IoU 0 with every mask.
 
     Raises
     ------
@@ -121,14 +121,14 @@ def actual_iou(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor
-        (N, K, h, w), of K masks an object; a mask is where they are above 0.
+        (N, K, h, w), of K masks per object; a mask is where they are above 0.
     targets, valid : Tensor
         (N, h, w), as in `mask_losses`.
 
     Returns
     -------
     Tensor
-        (N, K) float, without gradient; 0 for an object that is nowhere.
+        (N, K) float, without gradient; 0 for an absent object.
     """
     inside = (valid > 0)[:, None]
     found = (logits > 0) & inside
@@ -138,18 +138,18 @@ def actual_iou(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 
 
 def best_of_three(each: Tensor, share: float = 0.1, by: Tensor | None = None) -> Tensor:
-    """Let the best of an object's masks learn from it, and the others a little.
+    """Combine the losses of an object's masks: mostly the best one's, the others' a little.
 
     Parameters
     ----------
     each : Tensor
         (N, 3), loss of each mask.
     share : float
-        Of the mean over all three in the result, so that no mask dies; 0 lets the best one alone
-        learn, as Segment Anything does.
+        Share of the mean over all three in the result, so that no mask dies; with 0 only the best
+        one learns, as in Segment Anything.
     by : Tensor, optional
-        (N, 3), figure such as the IoU whose maximum says which mask is the best one; the smallest
-        loss says it if left out.
+        (N, 3), a figure such as the IoU; its maximum selects the best mask. Left out: the smallest
+        loss does.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def iou_loss(
     iou : Tensor
         (N, 3), actual IoU; gets no gradient.
     kind : {"l1", "smooth_l1", "mse"}
-        ℓ1 is TinySAM's, the square is Segment Anything's.
+        TinySAM uses ℓ1, Segment Anything the square.
 
     Returns
     -------

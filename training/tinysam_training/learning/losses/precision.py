@@ -1,4 +1,4 @@
-"""The precision that losses are computed in."""
+"""The precision of loss computations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Where a smooth ℓ1 of values between 0 and 1 turns from square to linear.
+#: Where a smooth ℓ1 of values between 0 and 1 changes from square to linear.
 SMOOTH_BETA = 0.2
 
 
