@@ -7,7 +7,7 @@ object, an earlier answer as mask prompt.
 
 All draws come from one `torch.Generator` on the CPU, and their number depends on the number of
 objects alone, so a GPU and a CPU draw the same samples. Regions are at the resolution of the mask
-logits (4 pixels), points and boxes in pixels of the window; the centre of its first pixel is (0, 0).
+logits (4 pixels), points and boxes in pixels of the window; its first pixel's centre is (0, 0).
 """
 
 from __future__ import annotations
