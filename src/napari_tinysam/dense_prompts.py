@@ -7,7 +7,7 @@ A model with `SegmentAnything.dense_prompts` gets every prompt both ways: as tok
 the mask prompt. A click is drawn as the object that the object head sees there, if it sees one; a
 box as the object that fills it most.
 The drawing is also the first guess, to which the decoder's logits are added: the decoder corrects
-what it is shown instead of searching for it.
+it instead of searching for the object.
 
 The same code draws numpy arrays for inference, and torch tensors for training and in exported
 graphs. A graph has no loop over points and no NaN: it calls `draw`, where flags say which objects
@@ -33,14 +33,14 @@ SURE, CLICKED = 8.0, 16.0
 #: Share of a drawn prompt in the answer; more would be harder to correct.
 GUESS = 0.5
 
-#: Around a click on no object the logit falls with the distance, to 0 at so many pixels of the
+#: Around a click on no object the logit falls with the distance, to 0 at this many pixels of the
 #: frame. Nuclei have about this radius when a whole field of them is in the frame.
 REACH = 96.0
 
-#: A click marks all places within so many pixels of the frame.
+#: A click marks all places within this many pixels of the frame.
 MARKED = 8.0
 
-#: The logit rises from the sides of a box to its inside within so many pixels of the frame.
+#: The logit rises from the sides of a box to its inside within this many pixels of the frame.
 EDGE = 16.0
 
 #: A box is drawn as the object in it that fills more than this share of it.
@@ -77,7 +77,7 @@ def draw_prompts(
     points : array, optional
         (N, P, 2) x and y in pixels; the centre of the first pixel is (0, 0).
     labels : array, optional
-        (N, P): 1 on the object, 0 beside it, −1 not a point.
+        (N, P): 1 on the object, 0 outside it, −1 not a point.
     boxes : array, optional
         (N, 4) x0, y0, x1, y1 in pixels; NaN in rows without a box.
     masks : array, optional
@@ -147,7 +147,7 @@ def draw(
 
 
 def draw_boxes(xp: ModuleType, shape: tuple[int, int], boxes: Any) -> Any:
-    """Draw the boxes of N objects as boxes, whatever is in them.
+    """Draw the boxes of N objects as boxes, whatever they contain.
 
     Parameters
     ----------

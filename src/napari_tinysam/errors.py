@@ -50,7 +50,7 @@ def sentence(error: BaseException, what: str = "") -> str:
     Parameters
     ----------
     error : BaseException
-        A `TinySAMError` keeps its message. Of others the first line that says something is used;
+        A `TinySAMError` keeps its message. Other errors give their first line that is not empty;
         of errors of the operating system only the reason, without numbers.
     what : str
         What failed, such as ``"cells.tif cannot be read"``; goes before the reason.

@@ -1,8 +1,8 @@
 """Masks become labels: which pixels of a label image an object gets. numpy and scipy only.
 
-A label image holds the label of one object at each pixel, and 0 where there is none. Committed
+A label image holds the label of one object at each pixel, and 0 elsewhere. Committed
 clicks, accepted proposals, auto-segmentation, batches and the command line all write their masks
-with `draw_mask`; what happens to the objects that are there is an `Overlap`.
+with `draw_mask`; an `Overlap` decides about the existing objects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAST_DEPTH = 0.35
 
 
 class Overlap(Enum):
-    """What a new object does to the objects that are there, in the words that users see.
+    """What a new object does to existing objects, in the words that users see.
 
     Under `NEVER` and `FREE` those keep their pixels. `NEVER` refuses a new object of which they
     leave less than a quarter, or a thin rim only; `FREE` draws whatever is left. `MERGE` is `FREE`
@@ -86,7 +86,7 @@ def draw_mask(
 
 
 def _is_remainder(left: npt.NDArray[np.bool_], mask: BoxedMask) -> bool:
-    """Whether what is left of a mask, (h, w), is too small or too thin for an object."""
+    """Whether the remainder of a mask, (h, w), is too small or too thin for an object."""
     count, whole = int(np.count_nonzero(left)), mask.area
     if count == whole:
         return False

@@ -12,7 +12,7 @@ from napari_tinysam.frame import LOGITS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Labels of points: on the object, beside it, and padding of a row.
+#: Labels of points: on the object, outside it, and padding of a row.
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
@@ -28,7 +28,7 @@ class Prompts:
         (N, P, 2) float, (x, y) in pixels of the image; the centre of the first pixel is (0, 0).
         A (P, 2) array is for one object.
     labels : array-like, optional
-        (N, P) int: 1 on the object, 0 beside it, −1 no point (pads rows of unequal length).
+        (N, P) int: 1 on the object, 0 outside it, −1 no point (pads rows of unequal length).
         All 1 by default.
     boxes : array-like, optional
         (N, 4) float, (x0, y0, x1, y1) in pixels of the image. A row of NaN is an object without a
@@ -153,7 +153,7 @@ def _labels(
             f"{np.shape(labels)}."
         )
     if not np.isin(array, (POSITIVE, NEGATIVE, IGNORED)).all():
-        raise ValueError("labels must be 1 (on the object), 0 (beside it) or -1.")
+        raise ValueError("labels must be 1 (on the object), 0 (outside it) or -1.")
     return array.astype(np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Which files a batch segments, and what their results are called."""
+"""The files that a batch segments, and the names of their results."""
 
 from __future__ import annotations
 

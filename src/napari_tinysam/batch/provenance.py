@@ -1,7 +1,7 @@
-"""Where label files come from: what they were made of and with, and whether that is still so.
+"""Where label files come from: their image and settings, and whether they still match.
 
-A label file notes this in its own description. A second run finds what is done already, whatever
-the files are called, and never replaces labels that somebody changed.
+A label file notes this in its own description. A second run finds finished work, whatever the files
+are called, and never replaces labels that somebody changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIGNATURE = "napari-tinysam auto "
 
 
 class Provenance(NamedTuple):
-    """What labels are made with, and from which image.
+    """The settings and the image that labels are made from.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Provenance(NamedTuple):
 def find_place(
     job: Job, wanted: Provenance, others: frozenset[str]
 ) -> tuple[Job, Literal["new", "there", "foreign"], tuple[str, ...]]:
-    """Find the names of a job's results, and whether the results are there.
+    """Find the names of a job's results, and whether the results exist.
 
     Labels of another image of the same name, made by this command, are kept: the new ones get a
     number.

@@ -57,7 +57,7 @@ class BatchSettings:
 
 @dataclass
 class FileOutcome:
-    """What happened to one file.
+    """The outcome of one file.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
 """Checkpoints: the known ones, where they come from, and how they are loaded and saved.
 
-The bundled models are there after installation. The others are downloaded on first use into the
+The bundled models are installed with the package. The others are downloaded on first use into the
 user's data folder, or, on machines without a network, read from a folder that the environment
 variable ``NAPARI_TINYSAM_WEIGHTS`` names. Importing this package loads no torch.
 """

@@ -1,4 +1,4 @@
-"""Which model a file holds: official names and tensors, and the encoder that they are of."""
+"""Identifies the model in a file: official names, tensors, and image encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "weights"
 def official_weights(
     content: object, path: Path
 ) -> tuple[dict[str, Tensor], dict[str, LayerQuantization]]:
-    """Find a model's weights in what was read.
+    """Find a model's weights in the content of a file.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def architecture_of(weights: Mapping[str, Tensor], path: Path) -> Architecture:
 
 
 def kind_of_number(tensor: Tensor) -> str:
-    """Return "float" for all floats, else the type; for comparing with what is wanted."""
+    """Return "float" for all floats, else the type; for comparison with the expected type."""
     import torch
 
     if tensor.is_meta or tensor.layout is not torch.strided:

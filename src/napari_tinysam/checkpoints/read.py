@@ -59,7 +59,7 @@ def read_model(path: Path) -> SegmentAnything:
     Raises
     ------
     CheckpointError
-        If it is anything else; the message says what the file is and what is accepted.
+        If it is anything else; the message names what the file is and what is accepted.
     """
     from napari_tinysam.model import SegmentAnything, from_official
 

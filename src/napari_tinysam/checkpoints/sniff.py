@@ -1,4 +1,4 @@
-"""What kind of file it is, by its first bytes, never by its name; and what its header says."""
+"""The kind of a file, from its first bytes and never from its name; and the notes in its header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_tinysam.errors import CheckpointError, sentence
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What error messages say is accepted.
+#: The accepted files, for the end of error messages.
 ACCEPTED = (
     "Accepted are .safetensors files and PyTorch weight files (.pth, .pt) of this plugin's own "
     "models, TinySAM, MobileSAM or SAM ViT-B/L/H"

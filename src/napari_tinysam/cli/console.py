@@ -1,4 +1,4 @@
-"""What commands say on stderr: sentences, lines and progress bars."""
+"""Output of commands on stderr: sentences, lines and progress bars."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class PartsBar(_Bar):
 class TrainingBar(_Bar):
     """A progress bar of a training run, and sentences above it.
 
-    Of a run with several processes only the first one speaks.
+    In a run with several processes only the first one prints.
 
     Attributes
     ----------

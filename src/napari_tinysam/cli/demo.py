@@ -37,7 +37,7 @@ BOXES: tuple[Box, ...] = (
     (44, 35, 56, 47),
 )
 
-#: On a nucleus at the lower edge, and beside it.
+#: On a nucleus at the lower edge, and outside it.
 POSITIVE: tuple[Point, ...] = ((152, 229),)
 NEGATIVE: tuple[Point, ...] = ((138, 229),)
 

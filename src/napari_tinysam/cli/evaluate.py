@@ -151,7 +151,7 @@ def evaluate(
 
 
 def _check_outputs(json: Path | None, folder: Path | None) -> None:
-    """Refuse what cannot be written, before the slow part; raises `FileError`."""
+    """Refuse outputs that cannot be written, before the slow part; raises `FileError`."""
     from napari_tinysam.files.writing import check_output
 
     if json is not None:

@@ -14,7 +14,7 @@ from napari_tinysam.errors import UsageError, explained
 if TYPE_CHECKING:
     from napari_tinysam.checkpoints import LoadedCheckpoint
 
-#: Notes of a checkpoint that only this plugin needs, or that the files say elsewhere.
+#: Notes of a checkpoint that only this plugin needs, or that the files have elsewhere.
 _OWN_NOTES = frozenset({"dense_prompts", "eight_bits", "everything", "format"})
 
 

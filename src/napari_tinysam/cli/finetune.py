@@ -145,7 +145,7 @@ def finetune(
         f"{result.outcome.best['step']:.0f}, {(time.monotonic() - begun) / 60:.1f} minutes in all",
         *([shortness] if shortness else []),
         f"\n{table}\n",
-        f"{folder / 'before_after.png'}: pictures, and beside it the curves",
+        f"{folder / 'before_after.png'}: pictures; the curves are in the same folder",
         f"Use it: napari-tinysam segment IMAGE --model {output} …, or choose the file in the "
         "dock's settings.",
     ]

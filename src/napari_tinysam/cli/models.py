@@ -1,4 +1,4 @@
-"""``napari-tinysam models``: what there is, and where."""
+"""``napari-tinysam models``: the known models, and where they are."""
 
 from __future__ import annotations
 

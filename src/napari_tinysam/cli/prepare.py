@@ -1,7 +1,7 @@
 """``napari-tinysam prepare``: convert a model for this computer's CPU.
 
-The plugin starts this beside itself the first time that a model is used on a CPU; torch runs the
-model meanwhile, and the next start finds the graphs.
+The plugin starts this as a separate process the first time that a model is used on a CPU. Torch
+runs the model meanwhile, and the next start finds the graphs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from napari_tinysam.errors import TinySAMError, sentence
 def prepare(model: ModelArgument) -> None:
     """Convert MODEL so that it is fast on this computer's CPU.
 
-    That takes a minute or two, and is done by itself the first time that a model is used: this
-    command does it before. Prints the folder of the converted model.
+    That takes a minute or two. The plugin does it the first time that a model is used; this command
+    does it ahead. Prints the folder of the converted model.
     """
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):

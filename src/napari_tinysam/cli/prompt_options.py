@@ -27,7 +27,7 @@ class ObjectPrompt:
     box : (x0, y0, x1, y1) or None
         Corners in ascending order.
     positive, negative : tuple of (x, y)
-        Points on the object and beside it.
+        Points on the object and outside it.
     """
 
     box: Box | None = None

@@ -90,7 +90,7 @@ def by_boxes(
     Parameters
     ----------
     load : callable
-        Loads the model for so many ``images``.
+        Loads the model for this many ``images``.
     annotations, detections, images : Path
         As for `tinysam_training.evaluation.box_protocol.box_ap`.
     protocol : {"coco", "lvis"}
@@ -132,7 +132,7 @@ def by_points(
     points: int,
     path: Path | None,
 ) -> str:
-    """Measure the mean IoU of all masks at 1 to so many points; otherwise as `by_boxes`."""
+    """Measure the mean IoU of all masks at 1 to `points` points; otherwise as `by_boxes`."""
     from tinysam_training.evaluation.point_protocol import point_curve
 
     predictor = load(images=len(entries))

@@ -58,7 +58,7 @@ def segment(
     ] = None,
     negative: Annotated[
         list[str] | None,
-        typer.Option(metavar="x,y", help="A pixel beside the object. Repeatable."),
+        typer.Option(metavar="x,y", help="A pixel outside the object. Repeatable."),
     ] = None,
     box: Annotated[
         list[str] | None,
@@ -96,7 +96,7 @@ def segment(
     it, and the points outside all boxes make one further object.
 
     Labels are numbered from 1: first the boxes in their order, then the object that has points
-    only. Each takes what is free: of two objects that claim a pixel, the lower number gets it.
+    only. Each takes free pixels: of two objects that claim a pixel, the lower number gets it.
     """
     from napari_tinysam.cli import prompt_options as prompts
     from napari_tinysam.files.planes import read_plane

@@ -10,7 +10,7 @@ The rules, in this order:
    its parts, each weighted by its share of the whole's area to a power that `LabelSettings.parts`
    sets. At 0 the whole always wins; at ½ each part is weighted by its area; at 1 each part weighs
    as much as the whole.
-4. The remaining proposals are drawn, the best first, and take what is free
+4. The remaining proposals are drawn, the best first, and take free pixels
    (`napari_tinysam.labels`). In its own territory (the object head's segmentation) a proposal also
    takes the pixels of others. A proposal with less than `1 − overlap` of its pixels left is
    refused.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: A proposal is part of another one if at least this share of its pixels is.
 NESTED = 0.8
 
-#: Larger exponents make no difference: parts have no weight any more.
+#: Larger exponents make no difference: parts no longer have any weight.
 _LARGEST_POWER = 64.0
 
 #: Eight neighbours are connected.

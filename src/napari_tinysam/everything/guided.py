@@ -207,7 +207,7 @@ def fill(
     report: SearchReport,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[list[Proposal]]:
-    """Decode grid points in foreground that nothing known explains.
+    """Decode grid points in foreground that no known object explains.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ class SearchSettings:
 
 @dataclass
 class SearchReport:
-    """What a search did.
+    """The work of a search.
 
     Attributes
     ----------

@@ -47,7 +47,7 @@ class Progress:
 
 
 class Segmentation:
-    """Everything mode in one image: iterating decodes; results are there at any time.
+    """Everything mode in one image: iterating decodes; results are available at any time.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Segmentation:
     thresholds : Thresholds, optional
         Those of the model by default.
     where : ndarray of bool, (H, W), optional
-        Where to look for objects: a part of the image, or what is not labelled yet.
+        Where to look for objects: a part of the image, or the pixels without a label.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class Segmentation:
         return Proposals(self._head, shape, self._territories)
 
     def labels(self, settings: LabelSettings | None = None) -> Labelling:
-        """Label what was found so far, with the model's or other settings."""
+        """Label the proposals found so far, with the model's or other settings."""
         return label_proposals(self.proposals, settings or self.settings)
 
     def _proposal(self, candidate: Candidate) -> Proposal:

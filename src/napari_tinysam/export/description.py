@@ -120,7 +120,7 @@ class Description:
                 "labels",
                 ("N", "P"),
                 "int64",
-                "1: a point on the object; 0: beside it; 2 and 3: the top left and the bottom "
+                "1: a point on the object; 0: outside it; 2 and 3: the top left and the bottom "
                 "right corner of a box (one for each object); −1: no point.",
             ),
             Port(

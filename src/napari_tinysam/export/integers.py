@@ -34,7 +34,7 @@ def store_integers(model: Any) -> None:
         if node.op_type == _ROUNDED and set(node.input) <= known
     ]
     numbers = _computed(model, {name for node in rounding for name in node.input})
-    kept: dict[Any, str] = {}  # names of arrays by what is in them
+    kept: dict[Any, str] = {}  # names of arrays by their content
 
     def keep(array: npt.NDArray[Any]) -> str:
         content = (array.dtype.str, array.shape, array.tobytes())

@@ -1,6 +1,6 @@
 """Files and folders are written under a temporary name, then renamed.
 
-A half-written file is never seen, and what was there stays until the new one is whole.
+A half-written file is never seen, and the old file stays until the new one is whole.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def unfinished(
     path : Path
         A file is replaced; a folder has to be new, or empty. Links stay links.
     is_whole : callable, optional
-        For folders that other processes write as well: one that is there by now stays if it is
-        whole, and is replaced otherwise.
+        For folders that other processes write as well: if one of them was quicker, its folder
+        stays if it is whole, and is replaced otherwise.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def filling(folder: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, seconds: float) -> None:
-    """Delete unfinished files and folders that nothing has written to for so many seconds."""
+    """Delete unfinished files and folders that nothing has written to for this many seconds."""
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):  # another process was quicker, or still has it open
             if time.time() - path.stat().st_mtime > seconds:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Limits of the picture's longer side in pixels.
 _MIN_SIDE, _MAX_SIDE = 1024, 2048
 
-#: The picture is drawn so many times larger, then reduced: lines become smooth.
+#: The picture is drawn this many times larger, then reduced: lines become smooth.
 _SUPERSAMPLING = 2
 
 #: Okabe and Ito's palette (2008) without black, distinct for colour-blind readers as well.

@@ -1,7 +1,7 @@
 """Read single planes of image files.
 
-The axes that a file names tell channels and colours from depth and time. Only the plane that is
-asked for is read, not its stack.
+The axes that a file names distinguish channels and colours from depth and time. Only the requested
+plane is read, not its stack.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FilePlane:
     channel : int, list of int or None
         For `to_rgb`: None shows three or four channels as colours.
     notes : tuple of str
-        Sentences for the user about what was chosen where several planes or channels were there.
+        Sentences for the user about choices among several planes or channels.
     """
 
     pixels: npt.NDArray[Any]
@@ -167,7 +167,7 @@ def _select(
     channel: Sequence[int] | None,
     plane: Sequence[int] | None,
 ) -> FilePlane:
-    """Read the plane that is asked for, or the first; the notes say which."""
+    """Read the requested plane, or the first; the notes say which."""
     axes, shape, name = stack.axes, stack.shape, stack.path.name
     if "Y" not in axes or "X" not in axes or 0 in shape:
         raise FileError(

@@ -86,7 +86,7 @@ def load_model(
 
 
 def _import_ahead() -> None:
-    """Import what is needed after encoding (a quarter of a second) while the image is encoded."""
+    """Import what later steps need (a quarter of a second) while the image is encoded."""
     with contextlib.suppress(ImportError):  # reported where it is needed
         # The function: the package alone imports nothing yet.
         from skimage.segmentation import watershed  # noqa: F401

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.runtime import Runtime
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 
-#: If the usual object has at least so many pixels of the frame along a side, the image is also
+#: If the usual object has at least this many pixels of the frame along a side, the image is also
 #: viewed at half the size.
 LARGE = 80.0
 

@@ -33,7 +33,7 @@ class InputQuantization:
     scale : float
         Size of one step.
     lowest : int
-        Steps below 0, from −128 to 0: −128 is the symmetric range, 0 for what is never negative.
+        Steps below 0, from −128 to 0: −128 for the symmetric range, 0 for inputs never below 0.
         255 steps lie between the lowest and the highest value.
     """
 

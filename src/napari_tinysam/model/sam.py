@@ -267,7 +267,7 @@ class SegmentAnything(nn.Module):
         points : Tensor, optional
             (N, P, 2), (x, y) in pixels of the model's input.
         labels : Tensor, optional
-            (N, P): 1 on the object, 0 beside it, −1 ignored.
+            (N, P): 1 on the object, 0 outside it, −1 ignored.
         boxes : Tensor, optional
             (N, 4), (x0, y0, x1, y1) in pixels of the model's input.
         masks : Tensor, optional

@@ -19,11 +19,11 @@ class Format(NamedTuple):
     Attributes
     ----------
     recognises : callable
-        Whether a file that begins with these bytes (26, if it has so many) is of this format.
+        Whether a file that begins with these bytes (up to 26) is of this format.
     open : callable
         Path and number of the series to the stack. It may raise anything.
     suffixes : tuple of str
-        What such files are called: in folders, others are passed over.
+        Names end in one of these; in folders, others are passed over.
     """
 
     recognises: Callable[[bytes], bool]

@@ -84,7 +84,7 @@ def _check_colours(path: Path, series: TiffPageSeries) -> None:
 def _read_pages(
     path: Path, series_number: int, index: Index, page_axes: int
 ) -> npt.NDArray[Any]:
-    """Decode only the page that is asked for, where each page is one plane."""
+    """Decode only the requested page, where each page is one plane."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:

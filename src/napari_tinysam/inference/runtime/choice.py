@@ -140,7 +140,7 @@ def needs_preparing(
         located = checkpoints.locate(name_or_path)
         integers = _with_integers(located, precision)
     except (CheckpointError, OSError, ValueError):
-        return False  # loading it reports what is wrong
+        return False  # loading reports the error
     if store.failed_lately(located.fingerprint):
         return False
     return integers is None or not store.is_whole(

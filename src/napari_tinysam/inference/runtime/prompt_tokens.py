@@ -25,7 +25,7 @@ class PromptTokens:
         (2, 128) float32, of x and y.
     kinds : numpy.ndarray
         (5, 256) float32: negative point, positive point, first and second corner of a box, and the
-        token that follows points where there is no box.
+        token that follows points without a box.
     frame_size : int
         Side of the model's frame in pixels.
     """

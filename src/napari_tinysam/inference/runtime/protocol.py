@@ -1,4 +1,4 @@
-"""What every runtime does: arrays in, arrays out."""
+"""The interface of every runtime: arrays in, arrays out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every image encoder is given and gives, and what the rest of the project asks about it."""
+"""The interface of image encoders, and the facts about each that the rest of the project needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class ImageFeatures(NamedTuple):
-    """What an image encoder makes of B images.
+    """Output of an image encoder for B images.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class EncoderKind:
     detail_channels : tuple of int
         Channels of the details at strides 8 and 4, and of a pyramid at stride 2; empty without.
     multiple : int
-        The frame's side is a multiple of so many pixels.
+        The frame's side is a multiple of this many pixels.
     graph : bool
         Whether it can be converted for OpenVINO and exported. Plain ViTs are too large.
     any_size : bool

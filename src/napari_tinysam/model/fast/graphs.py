@@ -238,7 +238,7 @@ class PromptGraph(nn.Module):
         points : Tensor
             (N, P, 2) float32, (x, y) in pixels of the frame; P is 1 or more.
         labels : Tensor
-            (N, P) int64: 1 on the object, 0 beside it, 2 and 3 the first and the second corner of
+            (N, P) int64: 1 on the object, 0 outside it, 2 and 3 the first and the second corner of
             a box, −1 no point.
         mask_prompt : Tensor
             (N, 1, S / 4, S / 4) float32, logits of an earlier answer.
@@ -297,8 +297,8 @@ class PromptGraph(nn.Module):
     def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
         """Embed points and corners: (N, P, 256), or P + 1.
 
-        In training, points without a box are followed by a token that is no point. Users of
-        Segment Anything's export add it by hand; it is added here if nobody did.
+        In training, a padding point follows points without a box. Users of Segment Anything's
+        export add it by hand; it is added here if nobody did.
         """
         # 0.5: from the pixel's centre to its place between 0 and the frame's side.
         placed = self.positions._pe_encoding((points + 0.5) / self.image_size)
@@ -350,8 +350,8 @@ class _OptionalMasks(RestructuredDecoder):
     """A decoder for objects some of which have a mask prompt.
 
     Its masks are (N, 2, 4g, 4g): logits, and 1 where they count, else 0. The dense prompt of a mask
-    is d = M h + c with 16 channels h, and that of no mask is a constant e. With a 17th channel that
-    is 1 where there is no mask, and e − c as its column of M, both are the same product.
+    is d = M h + c with 16 channels h; without a mask it is a constant e. A 17th channel that is 1
+    for objects without a mask, with e − c as its column of M, makes both the same product.
     """
 
     def dense_prompt(self, masks: Tensor | None) -> DensePrompt:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 #: into the CPU's cache.
 _BATCH = 4
 
-#: From so many prompts on, each thread decodes its own. When threads share a prompt, they wait for
-#: each other at each of the decoder's 160 steps.
+#: From this many prompts, each thread decodes its own. Threads that share a prompt wait for each
+#: other at each of the decoder's 160 steps.
 _MANY = 8
 
 
@@ -211,7 +211,7 @@ class OpenVinoRuntime:
         return DecodedPrompts(logits, scores)
 
     def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:
-        """Return the graph for so many prompts, and how many parts it runs at once.
+        """Return the graph for this many prompts, and how many parts it runs at once.
 
         If answers need not be exact the graph does not depend on the count, so that a search finds
         the same objects however it divides its points.

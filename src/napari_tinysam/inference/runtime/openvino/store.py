@@ -38,11 +38,11 @@ _CHOICE = ".choice"
 #: Unfinished conversions older than this were left behind by a process that ended.
 _ABANDONED_SECONDS = 24 * 3600
 
-#: Conversions that were not opened for so long are removed when another is made. They are of old
+#: Conversions that were not opened for this long are removed when another is made. They are of old
 #: models and versions, 60 MB each or more.
 _UNUSED_SECONDS = 60 * 24 * 3600
 
-#: A failed conversion is not tried again by itself for so long.
+#: A failed conversion is retried on its own only after this time.
 _FAILURE_SECONDS = 7 * 24 * 3600
 
 
@@ -89,7 +89,7 @@ def folder_of(fingerprint: str, *, integers: bool = False) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether all files of a conversion are there, as large as they were written."""
+    """Whether all files of a conversion exist, with the sizes that were written."""
     try:
         sizes = json.loads((folder / _WHOLE).read_text("utf-8"))
         return bool(sizes) and all(
@@ -102,7 +102,7 @@ def is_whole(folder: Path) -> bool:
 def ensure(
     fingerprint: str, model: Callable[[], SegmentAnything], *, integers: bool = False
 ) -> Path:
-    """Return the folder of a model's graphs; convert the model if they are not there.
+    """Return the folder of a model's graphs; convert the model if they are missing.
 
     Parameters
     ----------
