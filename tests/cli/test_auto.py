@@ -215,7 +215,7 @@ def test_ctrl_c_keeps_what_is_done(run: Callable[..., Run], runtime: Scenes) -> 
     runtime.refuse = interrupt
     done = run("images", "-o", "out")
     assert done.code == 130
-    assert "1 of 3 files are done; the same command goes on." in done.err
+    assert "1 of 3 files are done; run the same command to continue." in done.err
     assert written() == ["a_labels.tif", "a_objects.csv"]
 
 

@@ -389,7 +389,7 @@ def test_train_stops_and_goes_on(run: Callable[..., Run], start: Path) -> None:
     done = run(*command, "--max-minutes", "0.00001")
     assert done.code == 0, done.err
     assert "out: 1 steps" in done.out
-    assert "--resume goes on with it" in done.out
+    assert "--resume continues it" in done.out
     assert "too few" not in done.out  # it is not the end
     assert "Training: 4 images" in done.err
 
@@ -420,7 +420,7 @@ def test_train_says_how_to_go_on_after_ctrl_c(
     monkeypatch.setattr(train, "run_recipe", interrupted)
     done = run("train", "recipe.yaml", "--data", ".", "-o", "out")
     assert done.code == 130
-    assert "--resume goes on with the run in out." in done.err
+    assert "--resume continues the run in out." in done.err
 
 
 def test_distill_learns_from_the_teacher_of_the_recipe(

@@ -150,7 +150,7 @@ def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> 
             _report(outcome)
     except KeyboardInterrupt:
         note(
-            f"{len(outcomes)} of {len(jobs)} files are done; the same command goes on."
+            f"{len(outcomes)} of {len(jobs)} files are done; run the same command to continue."
         )
         raise
     states = [outcome.state for outcome in outcomes]

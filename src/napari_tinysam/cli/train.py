@@ -95,7 +95,7 @@ def train(
             )
         except KeyboardInterrupt:
             if bar.training is not None:
-                bar.say(f"--resume goes on with the run in {output}.")
+                bar.say(f"--resume continues the run in {output}.")
             raise
     if not speaks():
         return
@@ -104,7 +104,7 @@ def train(
     if figures:
         typer.echo(f"Best at step {outcome.best['step']:.0f}: {figures}")
     if not outcome.finished:
-        typer.echo("The run is not finished; --resume goes on with it.")
+        typer.echo("The run is not finished; --resume continues it.")
     elif outcome.shortness:
         typer.echo(outcome.shortness)
 

@@ -136,7 +136,7 @@ class Preview:
             self.layer.opacity = opacity
 
     def attach(self, image: Image, plane: Plane) -> Surface:
-        """Make sure that the layer is there, for an image's axes, and return it."""
+        """Return the layer for an image's axes; make it if necessary."""
         layer = self.layer
         if (
             layer is not None

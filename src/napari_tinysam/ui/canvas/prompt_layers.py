@@ -124,7 +124,7 @@ class PromptLayers:
                 self._writing = False
 
     def _choose_sign(self, layer: Points) -> None:
-        """Let a point that the user adds have the sign that is chosen."""
+        """Give points that the user adds the chosen sign."""
         layer.selected_data = set()  # what is selected would be changed too
         layer.feature_defaults = {"label": _NAMES[self._sign]}
         layer.current_face_color = _COLORS[self._sign]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 _REGION_TIPS = {
-    Region.PLANE: "The whole plane that is shown",
+    Region.PLANE: "The whole shown plane",
     Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is enlarged for "
     "the model, so that it finds small objects",
     Region.BOX: "Only inside the box that you drew with Shift+drag. It is enlarged for the "

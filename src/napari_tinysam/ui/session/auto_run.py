@@ -125,7 +125,7 @@ class Run:
         return color
 
     def _advice(self, proposals: Proposals, settings: LabelSettings) -> str:
-        """Say what helps where it went poorly; "" where nothing looks wrong.
+        """Say what helps after a poor result; "" where nothing looks wrong.
 
         No advice after a search that the user stopped, or in a partly labelled region: the missing
         objects may be there.

@@ -158,7 +158,7 @@ class AnnotationSession(Overview):
         self.changed.emit()
 
     def set_preview_opacity(self, opacity: float) -> None:
-        """Draw masks that are not committed more faintly: 0–1."""
+        """Draw uncommitted masks more faintly: 0–1."""
         self._parts.masks.preview.set_opacity(opacity)
 
     def set_edit_mode(self, on: bool) -> None:

@@ -133,7 +133,7 @@ class Following:
         self._events.follow(layer)
         selection = self._viewer.layers.selection
         if layer is not None and isinstance(selection.active, Image):
-            selection.active = layer  # the image that is selected is the one segmented
+            selection.active = layer  # the selected image is the segmented one
         self._on_image()
         self.refresh()
         self._on_active()

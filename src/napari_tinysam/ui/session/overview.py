@@ -222,7 +222,7 @@ class Overview:
 
     @property
     def edited_id(self) -> int | None:
-        """Id of the labelled object that is edited."""
+        """Id of the edited object; None if none is."""
         return self._parts.labelling.edited_id
 
     @property
@@ -234,20 +234,20 @@ class Overview:
 
     @property
     def undo_text(self) -> str:
-        """What `undo` takes back; "" if nothing."""
+        """The step to undo, in words; "" if there is none."""
         return self._parts.undoing.undo_text
 
     @property
     def redo_text(self) -> str:
-        """What `redo` does again; "" if nothing."""
+        """The step to redo, in words; "" if there is none."""
         return self._parts.undoing.redo_text
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is something to take back."""
+        """Whether there is a step to undo."""
         return bool(self.undo_text)
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is something to do again."""
+        """Whether there is a step to redo."""
         return bool(self.redo_text)

@@ -124,7 +124,7 @@ class ShownProposals:
             self._decide(proposed.with_settings(settings), FILTER)
 
     def accept_all(self) -> None:
-        """Write all objects that are shown into the user's labels."""
+        """Write all shown objects into the user's labels."""
         proposed, shown = self._subject.proposed, self._labelling
         plane = self._subject.plane
         if proposed is None or plane is None or shown is None or not shown.numbers:

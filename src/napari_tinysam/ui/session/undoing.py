@@ -22,7 +22,7 @@ class Undoing:
     go_to : callable
         Shows a plane, so that its change is seen.
     on_step : callable
-        Called when a step was taken back or done again.
+        Called when a step was undone or redone.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Undoing:
 
     @property
     def undo_text(self) -> str:
-        """What `undo` takes back; "" if nothing."""
+        """The step to undo, in words; "" if there is none."""
         subject = self._subject
         return "" if subject.image is None else subject.state.history.undo_text
 
     @property
     def redo_text(self) -> str:
-        """What `redo` does again; "" if nothing."""
+        """The step to redo, in words; "" if there is none."""
         subject = self._subject
         return "" if subject.image is None else subject.state.history.redo_text
 

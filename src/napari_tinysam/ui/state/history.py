@@ -21,7 +21,7 @@ _BYTES = 2**28
 
 
 class Edit(Protocol):
-    """A change of a labels layer that can be taken back."""
+    """A change of a labels layer that can be undone."""
 
     @property
     def layer(self) -> Labels:
@@ -44,7 +44,7 @@ class Edit(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One thing that can be taken back.
+    """One step to undo or redo.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Step:
 
 
 class History:
-    """Steps done and steps taken back.
+    """The steps that are done, and those undone.
 
     Parameters
     ----------
@@ -119,14 +119,14 @@ class History:
         self.push(step)
 
     def undo(self) -> Step | None:
-        """Move the last step to those taken back and return it."""
+        """Move the last step to the undone ones and return it."""
         if not self._done:
             return None
         self._undone.append(self._done.pop())
         return self._undone[-1]
 
     def redo(self) -> Step | None:
-        """Move the step taken back last to those done and return it."""
+        """Move the step that was undone last to the done ones and return it."""
         if not self._undone:
             return None
         self._done.append(self._undone.pop())
@@ -134,10 +134,10 @@ class History:
 
     @property
     def undo_text(self) -> str:
-        """What `undo` would take back; empty if nothing."""
+        """The step to undo, in words; "" if there is none."""
         return self._done[-1].text if self._done else ""
 
     @property
     def redo_text(self) -> str:
-        """What `redo` would do again; empty if nothing."""
+        """The step to redo, in words; "" if there is none."""
         return self._undone[-1].text if self._undone else ""

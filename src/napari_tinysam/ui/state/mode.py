@@ -14,7 +14,7 @@ class Mode(Enum):
     PROMPT = "prompt"
     #: It selects a labelled object; the clicks after it prompt that object.
     EDIT = "edit"
-    #: It joins another labelled object to the one that is edited.
+    #: It joins another labelled object to the edited one.
     MERGE = "merge"
     #: It accepts a proposal, or rejects it if it is a negative click.
     PICK = "pick"
@@ -40,7 +40,7 @@ class ModeSwitch:
         """Change to a mode."""
         if mode is self.value:
             return
-        # Merging is one click: editing goes on after it.
+        # Merging is one click: then editing continues.
         merging_from_edit = mode is Mode.MERGE and self.value is Mode.EDIT
         self._back = Mode.EDIT if merging_from_edit else Mode.PROMPT
         self.value = mode
