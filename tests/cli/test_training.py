@@ -466,7 +466,7 @@ def test_what_a_recipe_names_must_be_there(
     assert "names no data" in refused(*train, ".", code=1)
     recipe_file(start, validation=[{"path": "cells", "split": ""}])
     said = refused(*train, ".", code=1)
-    assert said.startswith("Error: All validation images are training images too")
+    assert said.startswith("Error: All validation images are also training images")
     assert "median diameter" not in said  # the report has lines of its own
     recipe_file(start, model={"start": "huge-sam"})
     assert "huge-sam" in refused(*train, ".", code=1)

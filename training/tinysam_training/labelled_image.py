@@ -1,4 +1,4 @@
-"""Images with labelled objects: in memory, waiting to be read, and a bounded store of both."""
+"""Images with labelled objects: in memory, as entries to read, and in a bounded store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# Ids up to here are counted in a table, if it is not far longer than the labels; others are sorted.
+# Ids up to here are counted in a table, unless it is far longer than the labels; others are sorted.
 _TABLE_IDS = 2**24
 _SHORT_TABLE = 2**16
 
@@ -33,11 +33,11 @@ class LabelledImage:
     name : str
         Unique among the images of a training, for messages.
     dataset : str
-        The set it belongs to; sampling is balanced by it.
+        The set it belongs to; sampling is balanced by sets.
     rgb : ndarray of uint8, (H, W, 3)
         As inference sees it (`napari_tinysam.image.to_rgb`).
     labels : ndarray of int32, (L, H, W)
-        One layer of objects or more, each 1…N without gaps, 0 where there is none. The object head
+        One or more layers of objects, each 1…N without gaps, 0 where there is none. The object head
         learns from layer 0. Further layers hold objects that overlap those.
     complete : bool
         False for a partly annotated image: a pixel without label is unknown, not background.
@@ -45,7 +45,7 @@ class LabelledImage:
     Raises
     ------
     DataError
-        If the shapes or dtypes are others.
+        If shapes or dtypes differ from these.
     """
 
     name: str
@@ -55,7 +55,7 @@ class LabelledImage:
     complete: bool = True
 
     def __post_init__(self) -> None:
-        """Check shapes and dtypes, which everything after relies on."""
+        """Check shapes and dtypes, which all other code relies on."""
         rgb, labels = self.rgb, self.labels
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise DataError(
@@ -87,7 +87,7 @@ class LabelledImage:
         name, dataset : str
             As above.
         image : array-like
-            Whatever `napari_tinysam.image.to_rgb` takes.
+            Anything that `napari_tinysam.image.to_rgb` takes.
         labels : array-like
             (H, W) or (L, H, W) of whole numbers ≥ 0, or bool; any ids.
         complete : bool
@@ -150,16 +150,16 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One labelled image that can be read when it is needed.
+    """One labelled image that is read when needed.
 
     Parameters
     ----------
     name, dataset, complete
-        As of the image that it gives.
+        As in `LabelledImage`.
     read : callable
         Reads the image. Raises `DataError`. Can be pickled, for other processes.
     fingerprint : str
-        Hexadecimal; depends on what is read, not on where it lies.
+        Hexadecimal; depends on the content, not on the path.
     """
 
     name: str
@@ -170,7 +170,7 @@ class ImageEntry:
 
 
 class ImageStore:
-    """Images by number, of which those used last are kept in memory.
+    """Images by number; the last used ones are kept in memory.
 
     Copies for other processes start empty.
 
@@ -179,8 +179,7 @@ class ImageStore:
     entries : sequence of ImageEntry
         Which images.
     memory_bytes : int
-        How much the images kept may take. An image that needs more is read whenever it is asked
-        for.
+        Limit for the kept images. An image that needs more is read every time.
     """
 
     def __init__(
@@ -202,7 +201,7 @@ class ImageStore:
         IndexError
             If there is no such image.
         DataError
-            If it cannot be read (any more).
+            If it cannot be read.
         """
         number = range(len(self.entries))[index]
         if number in self._kept:
@@ -217,7 +216,7 @@ class ImageStore:
         return (self[number] for number in range(len(self)))
 
     def read_once(self) -> Iterator[LabelledImage]:
-        """Give each image without keeping it, for callers that need it once."""
+        """Yield each image without keeping it, for callers that need it once."""
         for number, entry in enumerate(self.entries):
             yield self._kept[number] if number in self._kept else entry.read()
 
@@ -257,7 +256,7 @@ def relabelled(labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         return np.zeros(labels.shape, np.int32)
     ids = _whole_numbers(labels)
     if ids.dtype.kind == "i" and ids.min() < 0:
-        raise DataError(f"the labels are negative in places ({ids.min()} is one).")
+        raise DataError(f"some labels are negative ({ids.min()} is one).")
     largest = int(ids.max())
     if largest > min(_TABLE_IDS, max(_SHORT_TABLE, 4 * ids.size)):
         values, numbers = np.unique(ids, return_inverse=True)
@@ -273,13 +272,15 @@ def relabelled(labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 def _whole_numbers(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Labels as integers of this machine's byte order."""
+    """Convert labels to integers of this machine's byte order."""
     if labels.dtype.kind == "b":
         return labels.astype(np.uint8)
     if labels.dtype.kind in "iu":
         return labels.astype(labels.dtype.newbyteorder("="), copy=False)
     if labels.dtype.kind != "f":
-        raise DataError(f"labels are whole numbers, not values of type {labels.dtype}.")
+        raise DataError(
+            f"labels must be whole numbers, not values of type {labels.dtype}."
+        )
     # Beyond 2^53 float64 skips whole numbers.
     if not np.isfinite(labels).all() or np.abs(labels.astype(float)).max() > 2**53:
         raise DataError("some labels are not finite, or too large.")

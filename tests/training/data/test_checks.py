@@ -362,7 +362,7 @@ def test_all_training_images_in_the_validation_leave_nothing_to_train_on():
 def test_repeated_training_images_are_a_warning():
     report = check_data(arrays((picture(1), grid()), (picture(1), grid(2))))
     assert len(report.usable_train) == 2
-    assert kinds(report, "warning") == {"images that are there twice"}
+    assert kinds(report, "warning") == {"duplicate images"}
 
 
 def blocks(seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Labelled images for training: where they come from, whether they can be used, windows of them."""
+"""Labelled images for training: their sources, checks, and windows of them."""
 
 from napari_tinysam.errors import DataError
 from tinysam_training.data.checks import check_data

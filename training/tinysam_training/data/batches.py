@@ -1,4 +1,4 @@
-"""Windows, and some objects of each, as the tensors of one training step."""
+"""Windows, and some objects of each, as tensors of one training step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows of S × S pixels with N objects in all.
+    """B windows of S × S pixels with N objects in total.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class Batch:
         Targets of the object head, whose maps have stride s: foreground, centre distance, boundary
         distance.
     maps_weight : Tensor of float32, (B, 1, S/s, S/s)
-        Share of each value of which `maps` can be trusted.
+        Share of each value of `maps` that is annotated.
     valid : Tensor of float32, (B, 1, S/4, S/4)
         Share of each logit that is not padding.
     known : Tensor of float32, (B, 1, S/4, S/4)
-        Share of each logit of which the annotation says something.
+        Share of each logit that is annotated.
     offset : Tensor of int64, (B, 2)
         Place (y, x) of the windows in the frame, in cells.
     window : Tensor of int64, (N,)
-        Which window each object is in, ascending.
+        The window of each object, ascending.
     targets : Tensor of float32, (N, S/4, S/4)
         Share of each logit that the object covers.
     boxes : Tensor of float32, (N, 4)
@@ -78,7 +78,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """A batch, and embeddings of its windows where they are known.
+    """A batch, and embeddings of its windows if known.
 
     Attributes
     ----------
@@ -87,11 +87,11 @@ class TrainingBatch:
     number : int
         Of the batch in the run; seeds its prompts.
     features : ImageFeatures, optional
-        The student's own, where its encoder is frozen and was run before.
+        The student's own, where its encoder is frozen and has already run.
     teacher : Tensor, optional
         (B, 256, g, g), the teacher's embedding.
     prompted : bool
-        Whether its stage prompts objects; otherwise the object head alone learns.
+        Whether its stage prompts objects; if not, only encoder and object head learn.
     """
 
     windows: Batch
@@ -126,27 +126,27 @@ def make_batch(
     offsets: npt.ArrayLike | None = None,
     map_stride: int = LOGIT,
 ) -> Batch:
-    """Put windows together.
+    """Combine windows into a batch.
 
     Parameters
     ----------
     windows : sequence of Window
         All of one size; at least one.
     objects : int
-        At most so many objects of each window, drawn at random with
+        The most objects per window, drawn at random with
         `tinysam_training.data.windows.size_balanced`.
     rng : numpy Generator
         The only source of randomness.
     offsets : array-like of int, (B, 2), optional
-        Place (y, x) of each window in the frame, in cells. Without it a random one, so that the
+        Place (y, x) of each window in the frame, in cells. By default random, so that the
         positional encoding of prompts varies; (0, 0) for whole frames.
     map_stride : int
-        Pixels along a side of one value of the object maps.
+        Side of one value of the object maps in pixels.
 
     Raises
     ------
     ValueError
-        If there is no window, the sizes differ or an offset is outside the frame.
+        If there are no windows, the sizes differ or an offset is outside the frame.
     """
     sizes = {window.size for window in windows}
     if len(sizes) != 1:
@@ -180,7 +180,7 @@ def choose_objects(
     ----------
     layers : ndarray of int32, (L, S, S)
     number : int
-        At most so many, with `size_balanced`.
+        The most objects, drawn with `size_balanced`.
     rng : numpy Generator
 
     Returns
@@ -201,7 +201,7 @@ def _stacked(planes: list[npt.NDArray[np.float32]]) -> Tensor:
 
 
 def _normalised(windows: Sequence[Window]) -> Tensor:
-    """(B, 3, S, S) as the model normalises, with its zeros in the padding."""
+    """Normalise (B, 3, S, S) as the model does, with zeros in the padding."""
     image = torch.from_numpy(np.stack([window.rgb for window in windows]))
     image.sub_(torch.tensor(PIXEL_MEAN)[:, None, None])
     image.div_(torch.tensor(PIXEL_STD)[:, None, None])

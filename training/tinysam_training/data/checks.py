@@ -1,4 +1,4 @@
-"""Look at training data before it is used: every image once, all that is wrong in one report."""
+"""Checks training data before use: reads every image once, and reports all problems together."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ LARGE_SCALE = 4
 #: Images have little contrast if their gray values span fewer than this many of 256.
 LOW_CONTRAST = 8
 
-#: An image with at most two objects, in at least so many pieces each, is no labelling of objects.
+#: At most two labels, in at least this many pieces each, are classes rather than objects.
 SEMANTIC_PIECES = 4
 
-#: Thumbnails that correlate more than this show the same.
+#: Images with thumbnails that correlate more than this are the same.
 SAME_CORRELATION = 0.999
 
 _THUMBNAIL = 32
 
-# Images that are looked at at the same time. More would need much memory if they are large.
+# Images that are checked at the same time. More would need much memory if they are large.
 _READERS = 4
 
-# Contrast is judged by about so many pixels.
+# Contrast is measured on about this many pixels.
 _CONTRAST_SAMPLE = 100_000
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One usable image after it was read."""
+    """One usable image, already read."""
 
     entry: ImageEntry
     facts: ImageFacts
@@ -61,20 +61,19 @@ def check_data(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
-    """Read every image once and find what would spoil a training.
+    """Read every image once and find problems for training.
 
     Images that cannot be read, have no objects, no contrast or no labels of single objects are left
-    out. So are training images that are in the validation data too, pixel by pixel. Anything else
-    is a warning.
+    out. So are training images that equal a validation image, pixel by pixel. Anything else is a
+    warning.
 
     Parameters
     ----------
     train, val : sequence of ImageEntry
-        What `find_pairs`, `find_sa1b`, `find_coco` and `from_arrays` give. Validation data may be
+        From `find_pairs`, `find_sa1b`, `find_coco` or `from_arrays`. Validation data may be
         missing.
     progress : callable, optional
-        Called with the number of images read and of all images after each. What it raises ends the
-        check.
+        Called after each image with the number read and the total. If it raises, the check ends.
 
     Returns
     -------
@@ -165,7 +164,7 @@ def _label_findings(image: LabelledImage, facts: ImageFacts) -> list[Finding]:
     if count <= 2 and pieces.sum() >= SEMANTIC_PIECES * count:
         text = (
             f"{name} has {count} {'label' if count == 1 else 'labels'} in {pieces.sum()} places: "
-            "its labels seem to say what is there, not which object. Give each object a number of "
+            "its labels seem to be classes, not objects. Give each object a number of "
             "its own."
         )
         return [Finding("error", "labels of classes, not of objects", text)]
@@ -181,7 +180,7 @@ def _image_findings(image: LabelledImage) -> list[Finding]:
     name, (height, width) = image.name, image.rgb.shape[:2]
     if max(height, width) > LARGE_SCALE * FRAME:
         text = (
-            f"{name} has {width} × {height} pixels, the model sees {FRAME}: cut it into parts if "
+            f"{name} has {width} × {height} pixels; the model sees {FRAME}. Cut it into parts if "
             "its objects are small."
         )
         findings.append(Finding("warning", "very large images", text))
@@ -201,7 +200,7 @@ def _image_findings(image: LabelledImage) -> list[Finding]:
 
 
 def _pieces(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Pieces of each object that count: not specks beside a larger one."""
+    """Count the pieces of each object, without specks beside a larger piece."""
     from skimage.measure import label
 
     parts = label(labels, connectivity=2)
@@ -226,7 +225,7 @@ def _thumbnail(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _cell_weights(length: int) -> npt.NDArray[np.float32]:
-    """(cells, length): which share of a cell each pixel covers, also where pixels are cut."""
+    """(cells, length): share of a cell that each pixel covers, cut pixels included."""
     edges = np.linspace(0, length, _THUMBNAIL + 1)[:, np.newaxis]
     pixels = np.arange(length)
     overlap = np.minimum(pixels + 1, edges[1:]) - np.maximum(pixels, edges[:-1])
@@ -234,7 +233,7 @@ def _cell_weights(length: int) -> npt.NDArray[np.float32]:
 
 
 def _repeated(images: list[_Seen]) -> list[Finding]:
-    """Images that are more than once among the training data."""
+    """Find images that occur more than once in the training data."""
     first: dict[bytes, str] = {}
     findings = []
     for image in images:
@@ -242,14 +241,14 @@ def _repeated(images: list[_Seen]) -> list[Finding]:
         other = first.setdefault(image.pixels, name)
         if other != name:
             text = f"{name} is the same image as {other}."
-            findings.append(Finding("warning", "images that are there twice", text))
+            findings.append(Finding("warning", "duplicate images", text))
     return findings
 
 
 def _without_val(
     train: list[_Seen], val: list[_Seen], findings: list[Finding]
 ) -> list[_Seen]:
-    """Training images that are not validation images too."""
+    """Return the training images that are not also validation images."""
     names = {image.pixels: image.entry.name for image in val}
     kept = [image for image in train if image.pixels not in names]
     if len(kept) == len(train):
@@ -257,8 +256,8 @@ def _without_val(
     trained = {image.pixels for image in train}
     if all(image.pixels in trained for image in val):
         text = (
-            "All validation images are training images too: figures of such a validation say "
-            "nothing. Give other images, of other samples if there are some."
+            "All validation images are also training images, so the validation would be "
+            "meaningless. Give other images, from other samples if possible."
         )
         findings.append(Finding("fatal", "validation on training images", text))
         return kept
@@ -274,7 +273,7 @@ def _without_val(
 
 
 def _alike(train: list[_Seen], val: list[_Seen]) -> list[Finding]:
-    """Find validation images that nearly are training images: resized, or the next frame."""
+    """Find validation images that nearly equal training images: resized, or the next frame."""
     if not train or not val:
         return []
     vectors = np.stack([image.thumbnail for image in train])
@@ -284,7 +283,7 @@ def _alike(train: list[_Seen], val: list[_Seen]) -> list[Finding]:
         nearest = int(correlations.argmax())
         if correlations[nearest] > SAME_CORRELATION:
             other = train[nearest].entry.name
-            text = f"{image.entry.name} looks like {other}, which is trained on."
+            text = f"{image.entry.name} looks like the training image {other}."
             kind = "validation images like a training image"
             findings.append(Finding("warning", kind, text))
     return findings

@@ -1,4 +1,4 @@
-"""The images of a recipe or of folders: found, listed, checked."""
+"""Finds, lists and checks the images of a recipe or of folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a recipe's sources hold.
+    """The images of a recipe's sources.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Dataset:
     fingerprint: str
 
     def text(self) -> str:
-        """Return the report, and how many images are drawn instead of read."""
+        """Return the report, and the number of synthetic images."""
         made = len(self.train) - len(self.report.usable_train)
         drawn = [f"Synthetic images: {made:,}."] if made else []
         return "\n".join([self.report.text(), *drawn])
@@ -61,7 +61,7 @@ def read_source(source: DataSource, root: Path) -> list[ImageEntry]:
     ----------
     source : DataSource
     root : Path
-        What its path is relative to.
+        Base of its relative path.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _listed(source: DataSource, root: Path) -> list[ImageEntry]:
             made = synthetic_entries(
                 source.count, source.seed, source.kinds or None, source.size
             )
-            made[0].read()  # tells sizes that no image can be drawn in
+            made[0].read()  # rejects sizes that no image can have
         except ValueError as error:
             raise DataError(str(error)) from error
         return list(made)
@@ -109,16 +109,16 @@ def read_dataset(
     ----------
     recipe : Recipe
     root : Path
-        The data root that the sources' paths are relative to.
+        The data root, base of the sources' relative paths.
     progress : callable, optional
         Called with images checked and their number.
     on_message : callable
-        Called with the report, also if training is refused then.
+        Called with the report, even if training is refused.
 
     Raises
     ------
     DataError
-        If training must be refused.
+        If the data cannot be used for training.
     """
     if not recipe.data:
         raise DataError(f"The recipe {recipe.name!r} names no data.")
@@ -135,7 +135,7 @@ def read_dataset(
             )
         for entry in found:
             shares[id(entry)] = source.share / len(found)
-        if source.kind == "synthetic":  # right by construction, so not looked at
+        if source.kind == "synthetic":  # right by construction, so not checked
             made += found
         else:
             real += found

@@ -1,4 +1,4 @@
-"""Findings about training data, and lists of entries that carry them along."""
+"""Findings about training data, and lists of entries that carry them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tinysam_training.labelled_image import ImageEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: warning: used all the same; error: this image is left out; fatal: training is refused.
+#: warning: the image is used anyway; error: it is left out; fatal: training is refused.
 Severity = Literal["warning", "error", "fatal"]
 
 
@@ -21,9 +21,9 @@ class Finding:
     Parameters
     ----------
     severity : {"warning", "error", "fatal"}
-        What follows from it.
+        Its consequence.
     kind : str
-        What findings of the same kind are grouped by; a heading for the user.
+        Heading for the user; groups findings of the same kind.
     text : str
         A sentence that names the file or image.
     """
@@ -34,7 +34,7 @@ class Finding:
 
 
 class FoundEntries(list[ImageEntry]):
-    """Entries, and findings about files that did not become one.
+    """Entries, and findings about files that did not become entries.
 
     Parameters
     ----------
@@ -60,5 +60,5 @@ class FoundEntries(list[ImageEntry]):
 
 
 def findings_of(entries: object) -> list[Finding]:
-    """Return the findings that came with a list of entries; none for an ordinary list."""
+    """Return the findings in a list of entries; none for an ordinary list."""
     return cast("list[Finding]", getattr(entries, "findings", []))

@@ -1,4 +1,4 @@
-"""Short names of what files hold, which do not depend on where they lie."""
+"""Hashes of file contents, independent of the files' places."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-#: Files up to this size are read whole; of larger ones, both ends.
+#: Files up to this size are hashed whole, larger ones at both ends.
 WHOLE_BYTES = 64 * 2**20
 
 _END_BYTES = 2**20
 
 
 def file_fingerprint(path: Path) -> str:
-    """Hash what a file holds: all of it up to 64 MiB, else its size and its first and last MiB.
+    """Hash a file's content: all of it up to 64 MiB, else its size and its first and last MiB.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Batches of windows that are cut out of whole frames whose embeddings are known."""
+"""Batches of windows, cut out of whole frames with known embeddings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddedFrame:
-    """An image whose embedding is known, as it is or turned.
+    """An image with a known embedding, perhaps turned.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class EmbeddedFrame:
 
 
 class FrameBatches(Dataset[TrainingBatch]):
-    """Batches of windows that are cut out of whole frames along the embedding's cells.
+    """Batches of windows, cut out of whole frames along the embedding's cells.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class FrameBatches(Dataset[TrainingBatch]):
     turns : sequence of str
         Keys of `TURNS` for which embeddings are known.
     known : callable
-        Gives what is known of an `EmbeddedFrame`: a (256, 64, 64) embedding if it is a teacher's,
-        or else the student's own `ImageFeatures`, a batch of one.
+        Returns the features of an `EmbeddedFrame`: a teacher's (256, 64, 64) embedding, or the
+        student's own `ImageFeatures`, a batch of one.
     recipe : Recipe
     own : bool
-        Whether they are the student's own, whose encoder is frozen, and replace the pixels.
+        Whether they come from the student's own frozen encoder and replace the pixels.
     map_stride : int
         As for `WindowBatches`.
     """
@@ -77,7 +77,7 @@ class FrameBatches(Dataset[TrainingBatch]):
         self.map_stride = map_stride
 
     def __getitem__(self, request: BatchRequest) -> TrainingBatch:
-        """Make the batch that is asked for."""
+        """Make the requested batch."""
         recipe = self.recipe
         stage = recipe.stages[request.stage]
         rng = np.random.default_rng([recipe.seed, request.number])
@@ -115,7 +115,7 @@ class FrameBatches(Dataset[TrainingBatch]):
 def cut(
     features: ImageFeatures, top: int, left: int, cells: int
 ) -> tuple[torch.Tensor, ...]:
-    """Cut a square of cells out of a frame's embedding, and what belongs to it out of its details.
+    """Cut a square of cells out of a frame's embedding, and the matching part of its details.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def placed(
         Top and left in cells of the frame.
     """
     height, width = image.rgb.shape[:2]
-    scale = FRAME / max(height, width) / CELL  # cells a pixel of the image
+    scale = FRAME / max(height, width) / CELL  # cells per pixel of the image
     boxes = image.boxes
     if len(boxes):
         _, x0, y0, x1, y1 = boxes[rng.integers(len(boxes))]

@@ -1,9 +1,9 @@
 """Random changes of intensities, for batches of windows on any device.
 
-An `Augmentation` says what changes, how often and how far. Every choice comes from a numpy
-generator, one row of numbers a window; the noise itself from a torch generator on the device,
-seeded by the former. So a batch is the same every time on the same kind of device, on which exact
-resuming rests.
+An `Augmentation` sets the changes, their probabilities and ranges. Every choice comes from a numpy
+generator, one row of numbers per window; the noise itself comes from a torch generator on the
+device, seeded by the former. So the same kind of device always makes the same batch, which exact
+resuming needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tinysam_training.recipe import Augmentation
 
-#: Mean intensity below which an image is taken for one with a dark background.
+#: Mean intensity below which an image is assumed to have a dark background.
 _DARK = 0.35
 
 
@@ -34,10 +34,10 @@ def change_intensities(
     mean: npt.NDArray[np.floating[Any]],
     scale: npt.NDArray[np.floating[Any]],
 ) -> Tensor:
-    """Change the intensities of windows at random, in the order in which an image comes about.
+    """Change the intensities of windows at random, in the order of image formation.
 
-    Colours first, then optics (illumination, blur), the camera (noise), and last what users do for
-    display (gamma, contrast, inversion). A gray image stays gray but for a tint.
+    Colours first, then optics (illumination, blur), the camera (noise), and last the user's display
+    settings (gamma, contrast, inversion). A gray image stays gray, except for a tint.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def change_intensities(
         0–1.
     settings : Augmentation
     rng : numpy Generator
-        How many numbers are drawn depends on B and the settings alone.
+        The number of draws depends on B and the settings alone.
     gray : ndarray of bool, (B,)
         Windows of gray images.
     mean : ndarray of float, (B,)
         Mean intensity of their images, 0–1.
     scale : ndarray of float, (B,)
-        Pixels of the window for a pixel of the image: noise of an enlarged image is enlarged too.
+        Pixels of the window per pixel of the image: noise is enlarged with the image.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def change_intensities(
 
 
 class _Draw:
-    """Numbers for B windows."""
+    """Random numbers for B windows."""
 
     def __init__(self, rng: np.random.Generator, count: int) -> None:
         self.rng, self.count = rng, count
@@ -88,7 +88,7 @@ class _Draw:
 
 
 def _column(numbers: npt.NDArray[Any], like: Tensor) -> Tensor:
-    """(B,) or (B, C) numbers as (B, C or 1, 1, 1)."""
+    """Reshape (B,) or (B, C) numbers to (B, C or 1, 1, 1)."""
     found = torch.from_numpy(np.ascontiguousarray(numbers, np.float32)).to(like.device)
     return found.view(len(numbers), -1, 1, 1)
 
@@ -100,7 +100,7 @@ def _colours(
     gray: npt.NDArray[np.bool_],
     mean: npt.NDArray[np.floating[Any]],
 ) -> Tensor:
-    """Gain, permutation and mixture of channels, and tints: one 3 × 3 matrix a window."""
+    """Gain, permutation and mixture of channels, and tints: one 3 × 3 matrix per window."""
     count, rng = draw.count, draw.rng
     matrix = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
     gain = draw.factor(settings.colour_gain, 3)
@@ -166,7 +166,7 @@ def _optics(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
 
 
 def _reach(settings: Augmentation) -> int:
-    """How far blurs reach at most, in pixels: their kernels have twice as many and one a side."""
+    """Largest radius of blurs in pixels, r; their kernels have 2r + 1 pixels a side."""
     reaches = [0.0]
     if settings.blur_probability:
         reaches.append(2.5 * settings.blur[1])
@@ -183,7 +183,7 @@ def _noise(
     scale: npt.NDArray[np.floating[Any]],
     generator: torch.Generator,
 ) -> Tensor:
-    """Photon noise, which grows with the root of the intensity, and the camera's."""
+    """Photon noise, which grows with the root of the intensity, and camera noise."""
     photons = draw.factor(settings.poisson) * draw.chance(settings.poisson_probability)
     camera = draw.factor(settings.gaussian) * draw.chance(settings.gaussian_probability)
     alike = gray | draw.chance(0.5)  # the same in all channels
@@ -206,7 +206,7 @@ def _noise(
         parts.append(field.expand(1, 3, side, side))
     rows = torch.from_numpy(noisy).to(values.device)
     part = values[rows]
-    # In proportion to the contrast: a dim image is not drowned, a bright one not spared.
+    # In proportion to the contrast, for dim and bright images.
     contrast = (4 * part.std((1, 2, 3), keepdim=True)).clamp(0.02, 1)
     level = part.mean((1, 2, 3), keepdim=True).clamp(min=1e-3)
     variance = _column(camera[noisy] ** 2, values) + _column(
@@ -230,7 +230,7 @@ def _display(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
         draw.chance(settings.offset_probability), draw.uniform(*settings.offset), 0
     )
     inverted = where(draw.chance(settings.inversion_probability), 1, 0)
-    # Clamped before: a negative value under an exponent would be no number.
+    # Clamped first: a negative value with an exponent would give NaN.
     values = values.clamp(0, 1) ** gamma
     mean = values.mean((1, 2, 3), keepdim=True)
     room = torch.where(share > 0, 1 - mean, mean)

@@ -1,7 +1,7 @@
-"""Sets of labelled images in one small file each, to be carried to another machine.
+"""Sets of labelled images in one small file each, for another machine.
 
 A zip file with ``index.json``, the images as inference sees them (8 bits), and their labels
-(uint16, LZMA). Little is needed to read it: Pillow and the standard library.
+(uint16, LZMA). Reading it needs only Pillow and the standard library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_packed(path: Path, complete: bool | None = None) -> FoundEntries:
     ----------
     path : Path
     complete : bool, optional
-        Instead of what the file says.
+        Overrides the file's own value.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""All training images on the training device, and windows of them, cut many at a time.
+"""All training images on the training device, with batched cutting of windows.
 
-Images and labels lie one after the other in flat tensors, four bytes a pixel, so that one batch
-reads windows of many images with a few operations, at any place, scale and angle: on a GPU without
-waiting for the CPU, on a CPU by the same code without processes that prepare batches.
+Images and labels lie one after the other in flat tensors, four bytes per pixel. So a few operations
+read a batch of windows from many images, at any place, scale and angle: on a GPU without waiting
+for the CPU, on a CPU by the same code without worker processes.
 
 Coordinates are continuous: pixel (0, 0) covers [0, 1) in both directions, in images and in windows.
 """
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from tinysam_training.labelled_image import LabelledImage
 
-#: Images are kept at their own size and this many times halved, for windows that show them smaller.
+#: Images are kept at full size and halved up to this many times, for windows at smaller scales.
 HALVINGS = 2
 
-#: Labels have 16 bits beside the two distances.
+#: Labels have 16 bits; the two distances use the others.
 _MOST_OBJECTS = 65_535
 
 
 class Place(NamedTuple):
-    """Where B windows lie.
+    """Places of B windows.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Place(NamedTuple):
     centre : ndarray of float, (B, 2)
         y and x of the window's middle, in pixels of the image.
     scale : ndarray of float, (B,)
-        Pixels of the window for a pixel of the image.
+        Pixels of the window per pixel of the image.
     angle : ndarray of float, (B,)
-        Radians; the window is turned by it against the image.
+        Radians; rotation of the window against the image.
     mirrored : ndarray of bool, (B,)
-        Whether left and right are exchanged in the window.
+        Whether left and right are swapped in the window.
     """
 
     image: npt.NDArray[np.int64]
@@ -57,17 +57,17 @@ class Place(NamedTuple):
 
 
 class PoolWindows(NamedTuple):
-    """B windows of S × S pixels as `ImagePool.windows` cuts them.
+    """B windows of S × S pixels, from `ImagePool.windows`.
 
     Attributes
     ----------
     rgb : Tensor of float32, (B, 3, S, S)
-        0–255, bilinear; what lies beyond the image holds the values at its border.
+        0–255, bilinear; pixels beyond the image repeat its border.
     labels : Tensor of int32, (B, L, S, S)
         Of the nearest pixel, with gaps in the numbers; 0 beyond the image.
     centre_distance, boundary_distance : Tensor of float32, (B, S, S)
-        0–1, of the objects of layer 0 as they are in the image, also where the window cuts them; 1
-        and 0 beyond.
+        0–1, of the whole objects of layer 0, even where the window cuts them; 1 and 0 beyond the
+        image.
     inside : Tensor of bool, (B, S, S)
         Whether the pixel shows the image.
     """
@@ -81,7 +81,7 @@ class PoolWindows(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PooledImage:
-    """What is known of an image beside its pixels.
+    """The properties of an image, without its pixels.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class PooledImage:
     size : (int, int)
         Height and width.
     boxes : ndarray of int, (N, 5)
-        As of `LabelledImage.boxes`.
+        As in `LabelledImage.boxes`.
     complete : bool
     gray : bool
         Whether its channels are equal.
@@ -107,24 +107,24 @@ class PooledImage:
 
     @property
     def look(self) -> tuple[bool, bool]:
-        """Which kind of image it is, coarsely: gray or coloured, dark or bright."""
+        """Coarse kind of image: gray or coloured, dark or bright."""
         return self.gray, self.mean < 0.4
 
 
 class ImagePool:
-    """Labelled images, ready to be cut into windows.
+    """Labelled images, ready for cutting windows.
 
     Parameters
     ----------
     images : iterable of LabelledImage
         Read one at a time; at least one.
     device : torch.device or str
-        Where they are kept: 9.3 bytes a pixel, and 4 more where there is a second layer of labels.
+        Holds the images: 9.3 bytes per pixel, and 4 more with a second layer of labels.
 
     Raises
     ------
     DataError
-        If there is no image, or one has more than 65,535 objects in a layer.
+        If there are no images, or one has more than 65,535 objects in a layer.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ImagePool:
     ) -> None:
         self.images: list[PooledImage] = []
         pixels, targets = _Row(), _Row()
-        # By image: where each halving and each layer begins, and the halvings' sizes.
+        # By image: the start of each halving and each layer, and the halvings' sizes.
         self._levels: list[list[tuple[int, int, int]]] = []
         self._layers: list[list[int]] = []
         for image in images:
@@ -263,14 +263,14 @@ class ImagePool:
 
 
 class _Row:
-    """One long array that arrays are added to; unlike a list it is never there twice."""
+    """One long array that grows; unlike a list, it never needs the memory twice."""
 
     def __init__(self) -> None:
         self.size = 0
         self._values = np.empty(1 << 16, np.int32)
 
     def add(self, part: npt.NDArray[np.int32]) -> int:
-        """Add an array; return where it begins."""
+        """Add an array; return its start."""
         start, self.size = self.size, self.size + part.size
         if self.size > self._values.size:
             self._resize(max(self.size, self._values.size + self._values.size // 4))
@@ -278,17 +278,17 @@ class _Row:
         return start
 
     def tensor(self) -> Tensor:
-        """Give all of it. Nothing can be added any more."""
+        """Return the whole array; nothing can be added afterwards."""
         self._resize(self.size)
         return torch.from_numpy(self._values)
 
     def _resize(self, size: int) -> None:
-        # Large arrays are not copied for this, but their memory is mapped to another place.
+        # This does not copy large arrays; it maps their memory to another place.
         self._values.resize(size, refcheck=False)
 
 
 def _taps(where: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two pixels around a place and how far it is to the second, along one axis."""
+    """Return the two pixels around a place, and its distance from the first, along one axis."""
     place = where - 0.5
     first = place.floor()
     share = (place - first)[..., None]
@@ -299,7 +299,7 @@ def _taps(where: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _halved(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Means of squares of four pixels; an odd side is continued."""
+    """Means of squares of four pixels; an odd side is padded with its border."""
     height, width = rgb.shape[:2]
     whole = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     planes = torch.from_numpy(whole).permute(2, 0, 1)[None].float()

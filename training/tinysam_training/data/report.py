@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tinysam_training.data.findings import Finding, Severity
     from tinysam_training.labelled_image import ImageEntry
 
-#: How many findings of a kind the text names.
+#: Number of findings of a kind that the text lists.
 EXAMPLES = 3
 
 _HEADINGS: dict[Severity, str] = {
@@ -40,7 +40,7 @@ class ImageFacts:
     diameters : ndarray of float, (N,)
         Of its objects, as circles of the same area, in pixels of the image.
     frame_scale : float
-        Pixels of the frame for one of the image.
+        Pixels of the frame per pixel of the image.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class DataReport:
     findings : tuple of Finding
         Everything found.
     usable_train, usable_val : tuple of ImageEntry
-        In the order they were given in.
+        In the given order.
     train_facts, val_facts : tuple of ImageFacts
         Of each usable image.
     """
@@ -70,7 +70,7 @@ class DataReport:
 
     @property
     def refused(self) -> str | None:
-        """Why there must be no training, as sentences; None if there can be one."""
+        """Reasons that prevent training, as sentences; None if there are none."""
         return " ".join(f.text for f in self.findings if f.severity == "fatal") or None
 
     @cached_property
@@ -87,7 +87,7 @@ class DataReport:
         return sum(len(facts.diameters) for facts in self.train_facts)
 
     def text(self) -> str:
-        """Return readable lines: a summary, then findings by what follows from them."""
+        """Return readable lines: a summary, then findings by severity."""
         lines = [f"Training: {_summary(self.train_facts)}"]
         lines += _sets(self.train_facts)
         lines.append(f"Validation: {_summary(self.val_facts)}")
@@ -120,7 +120,7 @@ def _summary(facts: Sequence[ImageFacts]) -> str:
 
 
 def _sets(facts: Sequence[ImageFacts]) -> list[str]:
-    """Describe each set in a line, if there is more than one."""
+    """Describe each set in a line, if there are several."""
     names = sorted({one.dataset for one in facts})
     if len(names) < 2:
         return []

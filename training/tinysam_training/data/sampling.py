@@ -1,6 +1,6 @@
-"""Which images and windows the batches of a run show.
+"""Chooses the images and windows for the batches of a run.
 
-A batch follows from its `BatchRequest` and the recipe's seed alone, in whatever process.
+A batch follows from its `BatchRequest` and the recipe's seed alone, in any process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A batch that is asked for.
+    """A requested batch.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class Sources:
-    """Images to draw from, and how often.
+    """Images to draw from, and their frequencies.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Sources:
     weights : ndarray of float, (len(images),)
         Sum 1.
     balanced : bool
-        Whether images of one set that look alike form groups, of which one of n images is drawn in
+        Whether similar images of one set form groups, and a group of n images is drawn in
         proportion to √n (`balanced_weights`).
     """
 
@@ -63,7 +63,7 @@ class Sources:
     def by_share(
         cls, images: ImageStore | Sequence[LabelledImage], shares: Sequence[float]
     ) -> Sources:
-        """Draw each image by a share of its own, whatever their sum."""
+        """Draw each image by its own share, whatever their sum."""
         weights = np.asarray(shares, np.float64)
         return cls(images, weights / weights.sum(), balanced=True)
 
@@ -80,14 +80,14 @@ def balanced_weights(
     Parameters
     ----------
     weights : ndarray of float, (N,)
-        How often each image is to be drawn.
+        Frequency of each image.
     images : sequence of PooledImage, of N
 
     Returns
     -------
     ndarray of float, (N,)
-        With the same sum for each set, in which every group of n images with one look (gray or
-        coloured, dark or bright) has a part in proportion to √n.
+        With the same sum for each set. In a set, each group of n similar images (gray or coloured,
+        dark or bright) has a share in proportion to √n.
     """
     datasets = np.unique([image.dataset for image in images], return_inverse=True)[1]
     groups = np.array(

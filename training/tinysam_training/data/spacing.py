@@ -1,4 +1,4 @@
-"""A few of many, evenly spaced."""
+"""Evenly spaced choice from a list."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _Item = TypeVar("_Item")
 
 
 def evenly_spaced(items: Sequence[_Item], count: int) -> list[_Item]:
-    """Choose at most so many of a list, the first and the last among them."""
+    """Choose at most this many elements of a list, including the first and the last."""
     places = np.linspace(0, max(len(items) - 1, 0), min(count, len(items)))
     return [items[i] for i in places.round().astype(int)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tinysam_training.data.windows import Window
 
-#: In a partly annotated image, so many pixels around the objects count as background.
+#: In a partly annotated image, this many pixels around the objects count as background.
 KNOWN_AROUND = 4
 
 
@@ -27,16 +27,16 @@ def valid(window: Window) -> npt.NDArray[np.bool_]:
 
 
 def known(window: Window, layers: int | None = None) -> npt.NDArray[np.bool_]:
-    """Pixels of which the annotation says whether they belong to objects, (S, S).
+    """Pixels with a known annotation, (S, S).
 
-    All that show the image, or, where it is annotated in part, those of objects and up to four
+    All pixels that show the image; if it is partly annotated, those of objects and up to four
     pixels beside them.
 
     Parameters
     ----------
     window : Window
     layers : int, optional
-        How many layers of labels count, all by default.
+        Number of layers of labels that count, all by default.
     """
     shown = valid(window)
     if window.complete:
@@ -74,7 +74,7 @@ def visible_objects(
     layers : ndarray of int32, (L, S, S)
         The window's labels.
     min_pixels : int
-        Objects with fewer in the window are left out.
+        Objects with fewer pixels in the window are left out.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def object_targets(
     objects : ndarray of int, (N, 2)
         Layer and label, from 1, of objects in the window.
     boxes : ndarray, (N, 4), optional
-        `object_boxes` of them, if they are at hand.
+        Their `object_boxes`, if available.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def object_targets(
         boxes = object_boxes(layers, objects)
     side = layers.shape[-1] // LOGIT
     targets = np.zeros((len(objects), side, side), np.float32)
-    # Only the logits that its box touches can be covered by an object.
+    # An object can only cover logits that its box touches.
     touched = boxes.astype(np.intp) // LOGIT
     for (layer, number), (x0, y0, last_x, last_y), target in zip(
         objects, touched, targets, strict=True
@@ -181,7 +181,7 @@ def object_maps_targets(
     ----------
     window : Window
     stride : int
-        Pixels along a side of one value of the maps, s.
+        Side of one value of the maps in pixels, s.
 
     Returns
     -------
@@ -189,8 +189,8 @@ def object_maps_targets(
         Means over each value, of layer 0: foreground, centre distance, boundary distance
         (`napari_tinysam.model.object_head.OBJECT_MAPS`).
     weight : ndarray of float32, (1, S/s, S/s)
-        Share that is known. In a partly annotated image layer 0 alone decides: an object of another
-        layer is foreground that layer 0 does not know of.
+        Known share. In a partly annotated image layer 0 alone decides: an object of another layer
+        is foreground that layer 0 lacks.
     """
     planes = (window.labels[0] > 0, window.centre_distance, window.boundary_distance)
     maps = means(np.stack(planes, dtype=np.float32), stride)

@@ -46,7 +46,7 @@ def turned(image: LabelledImage, turn: str) -> LabelledImage:
         np.ascontiguousarray(labels).astype(np.int32, copy=False),
         image.complete,
     )
-    # Turning the distance maps is much cheaper than computing them again.
+    # Turning the distance maps is much faster than computing them again.
     for name in ("boundary_distance", "centre_distance"):
         result.__dict__[name] = np.ascontiguousarray(change(getattr(image, name)))
     return result

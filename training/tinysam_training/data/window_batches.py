@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from tinysam_training.data.sampling import BatchRequest, Sources
     from tinysam_training.recipe import Augmentation, Recipe
 
-#: How often a window lies around an object rather than anywhere.
+#: Probability that a window lies around an object rather than anywhere.
 AROUND_OBJECT = 0.7
 
-#: No window lies around a smaller object, in pixels of the image, where there is a larger one: such
-#: specks are mostly slips of the annotation.
+#: Smaller objects, in pixels of the image, get no windows if there are larger ones: such specks are
+#: mostly annotation errors.
 LEAST_EXTENT = 3
 
 
@@ -44,12 +44,12 @@ class WindowBatches(Dataset[TrainingBatch]):
     Parameters
     ----------
     sources : Sources
-        All of them are read at once.
+        All images are read at once.
     recipe : Recipe
     device : torch.device or str
-        Where the pool is, and the batches are made.
+        Holds the pool; batches are made there.
     map_stride : int
-        Pixels of the frame along a side of one value of the object maps.
+        Side of one value of the object maps in pixels of the frame.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class WindowBatches(Dataset[TrainingBatch]):
         self._chances = [_chances(image.boxes) for image in self.pool.images]
 
     def __getitem__(self, request: BatchRequest) -> TrainingBatch:
-        """Make the batch that is asked for, on the pool's device."""
+        """Make the requested batch, on the pool's device."""
         recipe = self.recipe
         stage = recipe.stages[request.stage]
         rng = np.random.default_rng([recipe.seed, request.number])
@@ -99,7 +99,7 @@ class WindowBatches(Dataset[TrainingBatch]):
         ).view(-1, 1, 1, 1)
 
         def known(layers: torch.Tensor) -> torch.Tensor:
-            """Where the annotation says something, in pixels."""
+            """Pixels with a known annotation."""
             near = layers.any(1, keepdim=True).float()
             around = F.max_pool2d(near, 2 * KNOWN_AROUND + 1, 1, KNOWN_AROUND)
             return torch.where(complete, inside, around * inside)
@@ -127,7 +127,7 @@ class WindowBatches(Dataset[TrainingBatch]):
     def _placed(
         self, side: int, count: int, rng: np.random.Generator, changes: Augmentation
     ) -> Place:
-        """Draw where windows lie: mostly around an object, as far as possible in the image."""
+        """Draw places of windows: mostly around an object, inside the image where possible."""
         numbers = rng.choice(len(self.pool), count, p=self.weights)
         centre, scale = np.empty((count, 2)), np.empty(count)
         angle = rng.integers(4, size=count).astype(np.float64) * (np.pi / 2)
@@ -149,7 +149,7 @@ class WindowBatches(Dataset[TrainingBatch]):
                 middle = rng.uniform(0, 1, 2) * size
             else:
                 extent = np.array([box[3] - box[1], box[2] - box[0]], np.float64)
-                room = np.maximum(half - extent / 2, 0)  # for which all of it is seen
+                room = np.maximum(half - extent / 2, 0)  # at which all of it is visible
                 middle = np.array([box[1], box[0]]) + extent / 2
                 middle = middle + rng.uniform(-1, 1, 2) * room
             low, high = np.minimum(half, size / 2), np.maximum(size - half, size / 2)
@@ -158,7 +158,7 @@ class WindowBatches(Dataset[TrainingBatch]):
 
 
 def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Probabilities with which a window lies around each object; (0,) without objects."""
+    """Probability of a window around each object; (0,) without objects."""
     extents = (boxes[:, 3:] - boxes[:, 1:3]).max(axis=1, initial=0)
     chosen = np.flatnonzero(extents >= LEAST_EXTENT)
     if not len(chosen):
@@ -170,7 +170,7 @@ def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 class _Objects(NamedTuple):
-    """Prompted objects of a batch; as of `Batch`."""
+    """Prompted objects of a batch; fields as in `Batch`."""
 
     window: npt.NDArray[np.int64]
     targets: npt.NDArray[np.float32]
@@ -180,7 +180,7 @@ class _Objects(NamedTuple):
     def of(
         cls, labels: npt.NDArray[np.int32], most: int, rng: np.random.Generator
     ) -> _Objects:
-        """Choose at most so many objects of each window, (B, L, S, S)."""
+        """Choose at most this many objects of each window, (B, L, S, S)."""
         side = labels.shape[-1] // LOGIT
         chosen = [choose_objects(layers, most, rng) for layers in labels if most]
         boxes = [object_boxes(*each) for each in zip(labels, chosen, strict=False)]
@@ -196,7 +196,7 @@ class _Objects(NamedTuple):
 
 
 def _normalised(values: torch.Tensor) -> torch.Tensor:
-    """(B, 3, S, S) of 0–1 as the model normalises."""
+    """Normalise (B, 3, S, S) values in 0–1 as the model does."""
     mean = values.new_tensor(PIXEL_MEAN)[:, None, None]
     deviation = values.new_tensor(PIXEL_STD)[:, None, None]
     return (values * 255 - mean) / deviation
@@ -209,7 +209,7 @@ def drawn_scale(
     settings: Augmentation,
     rng: np.random.Generator,
 ) -> float:
-    """Draw how many pixels of a window there are for a pixel of the image.
+    """Draw the number of pixels of a window per pixel of the image.
 
     Parameters
     ----------
@@ -220,9 +220,8 @@ def drawn_scale(
     side : int
         Of the window, in pixels.
     settings : Augmentation
-        `zoom` is meant relative to inference; a small image, which inference enlarges more than
-        twice, is shown from `zoom[0]` times twice its size, a large one up to `zoom[1]` times its
-        own.
+        `zoom` is relative to inference. Small images, which inference enlarges more than twice,
+        start from `zoom[0]` times twice their size; large ones go up to `zoom[1]` times their own.
     rng : numpy Generator
     """
     inference = FRAME / max(size)

@@ -1,6 +1,6 @@
-"""Windows of the model's frame, exactly what inference would compute, with labels to match.
+"""Windows of the model's frame, with the same pixels as in inference, and matching labels.
 
-Windows at any other place, scale and angle: `tinysam_training.data.pool`.
+`tinysam_training.data.pool` cuts windows at any other place, scale and angle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Window:
     labels : ndarray of int32, (L, S, S)
         As in the image, with gaps in the numbers; 0 in the padding.
     boundary_distance, centre_distance : ndarray of float32, (S, S)
-        0–1, of the objects of layer 0 as they are in the image, also where the window cuts them
+        0–1, of the whole objects of layer 0, even where the window cuts them
         (`tinysam_training.object_maps`); 0 and 1 in the padding.
     height, width : int
         The part that shows the image.
@@ -58,11 +58,11 @@ class Window:
 def size_balanced(
     extents: npt.NDArray[np.number], layers: npt.NDArray[np.integer] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Probabilities with which to choose among objects of different sizes.
+    """Compute probabilities for choosing among objects of different sizes.
 
-    Objects whose sizes lie between the same powers of two, and in the same layer, form a group. A
-    group of n objects is chosen in proportion to √n: one object of 300 pixels among a thousand of
-    20 is chosen every thirtieth time, not every thousandth, and not every second time either.
+    Objects of one layer with sizes between the same powers of two form a group. A group of n is
+    chosen in proportion to √n: one object of 300 pixels among a thousand of 20 is chosen about
+    every thirtieth time, rather than every thousandth or every second time.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def frame_window(
     left_cell: int,
     frame: Window | None = None,
 ) -> Window:
-    """Cut a window out of `whole_frame`, where embeddings of the whole can be cut as well.
+    """Cut a window out of `whole_frame`, along cells in which embeddings can also be cut.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def frame_window(
     size : int
         S, a multiple of 32 up to 1024.
     top_cell, left_cell : int
-        Where the window begins, in cells of 16 pixels.
+        Top left corner of the window, in cells of 16 pixels.
     frame : Window, optional
-        `whole_frame(image)`, if it is at hand: cutting takes next to no time then.
+        `whole_frame(image)`, if available: it makes cutting very fast.
 
     Raises
     ------
@@ -156,9 +156,9 @@ def _check_size(size: int) -> None:
 def _nearest(
     start: int, stop: int, resized: int, original: int
 ) -> npt.NDArray[np.int64]:
-    """Original pixel under the centre of each resized pixel from `start` to `stop`.
+    """Find the original pixel under the centre of each resized pixel from `start` to `stop`.
 
-    Integers, hence exact. (torchvision resizes masks by the pixels' corners, which would move
+    Integers make it exact. (torchvision resizes masks by the pixels' corners, which would shift
     labels against the image by half a pixel.)
     """
     return (2 * np.arange(start, stop) + 1) * original // (2 * resized)
@@ -173,7 +173,7 @@ def _labels_and_distances(
     if maps.size:
         top, bottom = rows[0], rows[-1] + 1
         for part, plane in zip(maps, (*image.labels, *distances), strict=True):
-            # Twice along one axis is several times as fast as `numpy.ix_`.
+            # Indexing one axis after the other is several times as fast as `numpy.ix_`.
             part[:] = plane[top:bottom].take(columns, axis=1).take(rows - top, axis=0)
     return maps
 

@@ -1,7 +1,7 @@
-"""Recipes: everything a training run does, as documented settings and YAML files.
+"""Recipes: all settings of a training run, documented here, written in YAML files.
 
-A recipe file names only what differs from the defaults here. Its values are checked before anything
-is read or built; an unknown key is an error.
+A recipe file contains only the values that differ from the defaults. They are checked before
+anything is read or built; an unknown key is an error.
 """
 
 from tinysam_training.recipe.augmentation import Augmentation

@@ -1,4 +1,4 @@
-"""How training windows are changed at random: as a microscope, a camera or a user could.
+"""Random changes of training windows: as a microscope, a camera or a user could cause them.
 
 Geometry (zoom, turns, mirroring) is the same for image and labels and is drawn by
 `tinysam_training.data.window_batches.WindowBatches`; intensities change in the image alone, in
@@ -16,10 +16,10 @@ from tinysam_training.recipe.values import STRICT, Part, Range, SignedRange
 
 @dataclass(frozen=True, config=STRICT)
 class Augmentation:
-    """Random changes, how often and how far.
+    """Probabilities and ranges of random changes.
 
-    Probabilities are between 0 and 1; a probability of 0 switches a change off. Intensities are
-    meant on a scale from 0 (black) to 1 (white).
+    Probabilities are between 0 and 1; a probability of 0 switches a change off. Intensities are on
+    a scale from 0 (black) to 1 (white).
 
     Parameters
     ----------
@@ -28,20 +28,20 @@ class Augmentation:
         log-uniform. An image larger than 1024 pixels is also shown up to `zoom` times its own
         resolution, as inference in tiles shows it.
     extent : (float, float), optional
-        The zoom is changed so that the longer side of the object in question has at least and at
-        most so many pixels of the frame.
+        Least and greatest length of the window's object, on its longer side, in pixels of the
+        frame; the zoom is adjusted to it.
     fit_probability : float
-        How often a window is zoomed out, within `zoom`, for an object that is too large for it.
+        Probability of zooming out, within `zoom`, if an object is too large for the window.
     mirror_probability, turn_probability, free_turn_probability : float
-        Left and right exchanged; a turn by 0°, 90°, 180° or 270°; instead a turn by any angle.
+        Swap left and right; turn by 0°, 90°, 180° or 270°; instead turn by any angle.
     colour_gain_probability, colour_gain
         Gain of each channel, log-uniform. Only in colour images.
     permutation_probability
-        The channels exchanged, which turns the hue. Only in colour images.
+        Permute the channels, which turns the hue. Only in colour images.
     gray_probability
-        A random mixture of the channels as gray image. Only in colour images.
+        Mix the channels at random to a gray image. Only in colour images.
     tint_probability
-        A gray image shown in one colour, as stains often are. Only where most of it is dark.
+        Show a gray image in one colour, like many stains. Only where most of it is dark.
     illumination_probability, illumination
         Uneven illumination: largest factor, up or down, of a field as smooth as a 3 × 3 grid.
     blur_probability, blur
@@ -58,14 +58,14 @@ class Augmentation:
     gain_probability, gain
         Contrast about the mean intensity, log-uniform.
     offset_probability, offset
-        Move of the mean intensity, as share of the room there is to white (up) or black (down).
+        Shift of the mean intensity, as share of the distance to white (up) or black (down).
     inversion_probability
-        Dark for bright.
+        Swap dark and bright.
 
     Raises
     ------
     ValueError
-        If a probability is not between 0 and 1 or a range is not one.
+        If a probability is not between 0 and 1 or a range is invalid.
     """
 
     zoom: Range = (0.5, 2.0)
@@ -113,7 +113,7 @@ class Augmentation:
 
     @classmethod
     def none(cls) -> Augmentation:
-        """Windows as at inference, only cut at random places."""
+        """Return settings for windows as at inference, only cut at random places."""
         off = {
             field.name: 0.0
             for field in fields(cls)
@@ -123,7 +123,7 @@ class Augmentation:
 
     @classmethod
     def light(cls) -> Augmentation:
-        """For fine-tuning on a few images that resemble those to be segmented."""
+        """Return settings for fine-tuning on a few images that resemble those to segment."""
         return cls(
             zoom=(0.7, 1.4),
             colour_gain_probability=0.2,
@@ -151,5 +151,5 @@ class Augmentation:
 
     @classmethod
     def full(cls) -> Augmentation:
-        """For models that are to work on all kinds of images: the defaults."""
+        """Return the defaults, for models that should work on all kinds of images."""
         return cls()

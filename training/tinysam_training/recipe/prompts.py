@@ -1,4 +1,4 @@
-"""How objects are prompted in training."""
+"""Settings of prompts in training."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from tinysam_training.recipe.values import STRICT, NotNegative, Part
 
 @dataclass(frozen=True, config=STRICT)
 class PromptSettings:
-    """How objects are prompted.
+    """Settings of prompts.
 
     Attributes
     ----------
     point, box, box_with_point : float
         Relative frequencies of the forms of the first prompt.
     centred : float
-        Probability that a point is drawn from the deeper half of its region only, where people
-        click.
+        Probability of drawing a point only from the deeper half of its region, where people click.
     box_jitter, box_jitter_pixels : float
-        Standard deviation of each side's place: a share of the box's extent plus some pixels.
+        Standard deviation of each side's position: a share of the box's extent, plus pixels.
     loose_boxes, loose_share : float
-        Probability of a carelessly drawn box, each side of which is moved by up to this share of
-        the extent, evenly to both directions.
+        Probability of a loose box, and the largest shift of its sides as share of the extent,
+        uniform in both directions.
     mode : {"append", "replace"}
-        Whether a correction is one more point, as users give them, or takes the place of the points
-        before it. The paper's M_i = D(E_prompt(P_i), E_img) reads like the latter.
+        Whether a correction adds a point, as users do, or replaces the earlier points. The paper's
+        M_i = D(E_prompt(P_i), E_img) reads like the latter.
     answer : {"score", "iou"}
-        Which of the three masks is corrected: the one the student scores highest, which is what
-        users see, or the one nearest to the object.
+        Which of the three masks is corrected: the one that the student scores highest, which users
+        see, or the one nearest to the object.
     negatives : float
         Probability that a correction may be a point beside the object; 0 is the paper's.
     negatives_by : {"area", "chance"}
-        When it then is one: where more is wrongly covered than missed, or whenever something is
-        wrongly covered.
+        When it is one: where the excess area is larger than the missed one, or wherever there is
+        excess.
     mask_prompt : float
-        Probability that an object's corrections come with the logits of the answer before.
+        Probability that an object's corrections come with the logits of the previous answer.
 
     Raises
     ------
@@ -65,12 +64,12 @@ class PromptSettings:
 
     @classmethod
     def paper(cls, mode: Literal["append", "replace"] = "replace") -> PromptSettings:
-        """Make the settings of TinySAM's paper: points on the object only, evenly drawn.
+        """Make the settings of TinySAM's paper: only points on the object, drawn uniformly.
 
         Parameters
         ----------
         mode : {"append", "replace"}
-            The paper does not say it outright; its formula reads like "replace".
+            The paper is not explicit; its formula reads like "replace".
         """
         return cls(
             point=1,

@@ -1,4 +1,4 @@
-"""A training run as a value: what a YAML file says, checked, with the defaults of the rest."""
+"""A training run as a value: a YAML file's settings, checked, with defaults for the rest."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Recipe:
     stages : tuple of Stage
         One after the other.
     steps : int
-        Length of the run. 0: `minutes` says it.
+        Length of the run. 0: `minutes` sets it.
     minutes : float
         Time budget. With `steps`, the run stops at whichever comes first and the schedule follows
         the steps; without, the schedule follows the time.
     checkpoint_minutes : float
-        Between two checkpoints, from which an interrupted run goes on.
+        Time between checkpoints, from which an interrupted run continues.
     seed : int
-        Of weights, data and prompts.
+        For weights, data and prompts.
     """
 
     name: str = "recipe"
@@ -105,7 +105,7 @@ class Recipe:
                 )
 
 
-#: Checks values, and makes plain values of a recipe.
+#: Checks values, and converts a recipe to plain values.
 _FORM = pydantic.TypeAdapter(Recipe)
 
 
@@ -157,24 +157,24 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a YAML file: {reason}.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no recipe: keys and values are expected.")
+        raise DataError(f"{path} holds no recipe: it needs keys and values.")
     return recipe_from({"name": path.stem, **content, **changes}, str(path))
 
 
 def recipe_from(content: dict[str, Any], where: str = "The recipe") -> Recipe:
-    """Make a recipe of plain values.
+    """Make a recipe from plain values.
 
     Parameters
     ----------
     content : dict
         As in a YAML file.
     where : str
-        How messages name it.
+        Its name in messages.
 
     Raises
     ------
     DataError
-        As `load_recipe`.
+        As for `load_recipe`.
     """
     try:
         return _FORM.validate_python(content)
@@ -184,13 +184,13 @@ def recipe_from(content: dict[str, Any], where: str = "The recipe") -> Recipe:
 
 
 def recipe_as_yaml(recipe: Recipe) -> str:
-    """Write a recipe out whole, all defaults included."""
+    """Write a complete recipe, all defaults included."""
     plain = _FORM.dump_python(recipe, mode="json")
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Say in a sentence where a recipe is wrong, and why."""
+    """Explain in a sentence where a recipe is wrong, and why."""
     kind: Any = Recipe
     place = ""
     for part in error["loc"]:

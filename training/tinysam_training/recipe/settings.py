@@ -35,16 +35,16 @@ class DataSource:
     split : str
         Sub-folder such as ``train``, where there is one.
     complete : bool, optional
-        False: an unlabelled pixel is unknown, not background. Left out: as the source says.
+        False: an unlabelled pixel is unknown, not background. Left out: the source decides.
     share : float
-        How often its images are drawn, relative to the other sources. Within a source, images that
-        look alike (gray or coloured, dark or bright) form groups, and a group of n is drawn in
-        proportion to √n.
+        How often its images are drawn, relative to the other sources. Within a source, images of
+        similar appearance (gray or coloured, dark or bright) form groups, and a group of n is drawn
+        in proportion to √n.
     limit : int
-        At most so many of its images, evenly spaced; 0 for all.
+        The most images to use, evenly spaced; 0 for all.
     count, kinds, size, seed
-        Synthetic only: how many different images, of which kinds (all if empty), how large
-        (height, width), from which seed.
+        Synthetic only: number of different images, their kinds (all if empty), their size (height,
+        width), and the seed.
     origin : str
         Where the data is published, for the run's record.
     """
@@ -65,34 +65,35 @@ class DataSource:
 
 @dataclass(frozen=True, config=STRICT)
 class ModelSettings:
-    """The model that is trained.
+    """The model to train.
 
     Attributes
     ----------
     start : str
         "random", a name of the registry, or a checkpoint file.
     architecture : str, optional
-        Of a random start, "efficientnet_lite0" if left out. Another start has its own.
+        Of a random start, "efficientnet_lite0" if left out. Other starts have their own.
     imagenet : bool
-        Whether the EfficientNet of a random start begins with what ImageNet taught it
+        Whether the EfficientNet of a random start begins with ImageNet's weights
         (`tinysam_training.run.imagenet`).
     decoder : str
-        A name of the registry or a checkpoint file, whose prompt encoder, mask decoder and object
-        head (if it is of the same kind) replace the start's. With a random start only the image
-        encoder is new then, which is how MobileSAM and TinySAM begin.
+        A name of the registry or a checkpoint file. Its prompt encoder, mask decoder and object
+        head (if it is of the same kind) replace the start's. With a random start, only the image
+        encoder is new then, as in MobileSAM and TinySAM.
     object_head : bool
-        Whether the object head is trained along (added where the start has none).
+        Whether the object head is trained as well (added where the start has none).
     details : bool, optional
-        Whether the object head sees the encoder's finer features. A head that does not yet learns
-        to from what it knows. Left out: as the start's; a new head does where the encoder can.
+        Whether the object head sees the encoder's finer features. An existing head without them is
+        extended and keeps its weights. Left out: as the start; a new head sees them where the
+        encoder provides them.
     trained : {"whole", "lora", "decoder", "head"}
-        The whole model; low-rank additions to the encoder's linear layers, decoder and head;
-        decoder and object head alone; or the object head alone, without any prompts.
+        The whole model; low-rank additions to the encoder's layers, plus decoder and head; only
+        decoder and object head; or only the object head, without prompts.
     lora_rank : int
         Rank of the additions (Hu et al., ICLR 2022).
     batch_norm : {"train", "frozen"}
-        Whether the encoder's batch norms follow the batches, or keep the start's statistics:
-        better for few images or small batches.
+        Whether the encoder's batch norms follow the batches, or keep the start's statistics, which
+        is better for few images or small batches.
     encoder_rate : float
         Learning rate of the encoder's own weights relative to the rest.
     dense_prompts : bool, optional
@@ -134,7 +135,7 @@ class TeacherSettings:
     cache : str
         Folder of its embeddings, relative to the output folder.
     flips : bool
-        Whether the flipped images' embeddings are cached too (four times the space: 8.4 MB an
+        Whether to cache embeddings of flipped images as well (four times the space: 8.4 MB per
         image instead of 2.1).
     """
 
@@ -145,7 +146,7 @@ class TeacherSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class LossSettings:
-    """Weights of the losses; 0 leaves one out and does not compute it.
+    """Weights of the losses; a loss with weight 0 is not computed.
 
     The paper gives neither α, β, γ nor the weights of the mask loss; 20 : 1 is Segment Anything's.
 
@@ -154,16 +155,16 @@ class LossSettings:
     focal, dice, iou : float
         Mask loss against the labels, and ℓ1 between predicted and actual IoU.
     others : float
-        Share of the mask loss that goes to all three masks, the rest to the best one.
+        Share of the mask loss that goes to all three masks; the rest goes to the best one.
     object_head : float
         Foreground, centre and boundary distance.
     embedding, token, output : float
         α, β, γ of the paper's L_distill.
     hard_mask_weights : bool
-        Whether H_i weighs the output loss, else 0.5 (its value for equal masks) does.
+        Whether H_i weights the output loss; if not, 0.5 does, its value for equal masks.
     sum_over_masks : bool
-        Whether Σ_i H_i L_out,i is a sum over the masks of a window, as the paper writes it, or
-        their mean. With P objects in every window the sum is P times as large.
+        Whether Σ_i H_i L_out,i is a sum over the masks of a window, as in the paper, or their mean.
+        With P objects in every window the sum is P times as large.
     """
 
     focal: NotNegative = 20.0
@@ -185,23 +186,23 @@ class Stage:
     Attributes
     ----------
     share : float
-        Of the run's budget, relative to the other stages.
+        Share of the run's budget, relative to the other stages.
     windows : tuple of (side, count, weight)
-        Sides of windows in pixels of the 1024 px frame, how many of them a batch holds, how often
-        they are drawn. Multiples of 32; 1024 is the whole frame as at inference.
+        Side of windows in pixels of the 1024 px frame, number in a batch, relative frequency. Sides
+        are multiples of 32; 1024 is the whole frame as at inference.
     objects : int
-        Prompted objects a window, at most. 0: none, the encoder and its object head alone learn.
+        The most prompted objects per window. 0: none; only encoder and object head learn.
     rounds : int
         Rounds of hard prompt sampling are drawn from 0 to this (the paper: 9).
     zoom : (float, float), optional
         Scale of the windows relative to inference, instead of the augmentation's. Smaller windows
-        of a smaller picture show as many objects for a fraction of the work: the way to begin.
+        of a smaller picture show as many objects for a fraction of the work, good for a start.
     dense : float
-        Share of the objects whose prompts are drawn, in a model with dense prompts. The others
-        keep the model fit for official code.
+        Share of objects with drawn prompts, in a model with dense prompts. The others keep the
+        model usable in official code.
     seen : float
-        Share of the drawn clicks that are drawn as the object which the object head sees there.
-        The others get ready for images in which it sees nothing.
+        Share of the drawn clicks that are drawn as the object head's object there. The others
+        prepare the model for images in which the head finds nothing.
     """
 
     share: Positive = 1.0
@@ -234,12 +235,12 @@ class OptimizerSettings:
     betas : (float, float)
         Of the two moments.
     warmup, floor : float
-        Share of the budget until the rate is full; the cosine's end as share of it.
+        Share of the budget until the full rate; the cosine's end as share of the full rate.
     accumulate : int
-        Batches a step. Several processes share them; with more processes than batches, each does
+        Batches per step. Several processes share them; with more processes than batches, each takes
         one.
     ema : float
-        Decay of the averaged weights a step; those are validated and exported.
+        Decay per step of the averaged weights, which are validated and exported.
     """
 
     learning_rate: Positive = 1e-3
@@ -254,14 +255,14 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class ValidationSettings:
-    """When and on what the model is judged in between.
+    """Frequency and data of validations during the run.
 
     Attributes
     ----------
     every : float
         Share of the budget between two validations.
     images, objects : int
-        At most so many images, and objects an image; 0 objects: the object head alone is judged.
+        The most images, and objects per image; 0 objects: only the object head is judged.
     """
 
     every: NotNegative = 0.1

@@ -1,4 +1,4 @@
-"""Values that settings can have; other values and unknown keys are refused."""
+"""Valid values of settings; other values and unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-#: The least and the largest number.
+#: The smallest and the largest number.
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 SignedRange = Annotated[tuple[Signed, Signed], AfterValidator(_ascending)]
