@@ -1,4 +1,4 @@
-"""How near the model is to the machine's best: ``python -m benchmarks.limits``.
+"""The model's speed, compared with the machine's best: ``python -m benchmarks.limits``.
 
 torch counts the operations of the restructured modules. OpenVINO measures the machine's best: one
 large matrix product in each precision. numpy measures copying.

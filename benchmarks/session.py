@@ -1,6 +1,6 @@
 """Time a short session in a real window, and print the figures as JSON.
 
-``python -m benchmarks`` runs it in its own process, whose memory is that of napari, the plugin and
+``python -m benchmarks`` runs it in its own process, to measure the memory of napari, the plugin and
 the model.
 """
 
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _named(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Load the model of the command line, whatever the dock's settings say."""
+    """Load the model of the command line, whatever the dock's settings are."""
     name = sys.argv[1] if len(sys.argv) > 1 else "default"
     return lambda _, device, progress: load(name, device, progress)
 

@@ -1,4 +1,4 @@
-"""What the user waits for: opening the dock, hover, click, commit, and a window that stands still.
+"""The user's waiting times: opening the dock, hover, click, commit, and a blocked window.
 
 A real viewer, and TinySAM with random weights, which do not change times. Needs a screen:
 ``xvfb-run -a pytest benchmarks/test_gui_benchmark.py``.
@@ -55,8 +55,8 @@ def load_random(name: str, device: str, progress: Any) -> Any:
 class Heart:
     """Beats in the GUI thread and remembers its longest pause.
 
-    On a busy machine a pause says little. `work` is the longest time that the GUI thread itself
-    computed between two beats: the plugin's share, and napari's.
+    On a busy machine a pause means little. `work` is the longest time that the GUI thread itself
+    computed between two beats, for the plugin and napari.
     """
 
     def __init__(self) -> None:

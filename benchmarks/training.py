@@ -1,4 +1,4 @@
-"""How fast training is, and how near to the machine's best: ``python -m benchmarks.training``.
+"""Speed of training, compared with the machine's best: ``python -m benchmarks.training``.
 
 Rows are parts of the pipeline for the architecture of the bundled model and the previous one, with
 the four windows of 256² of a step in versions 0.1 to 0.4: batches alone, a step that teaches
@@ -58,7 +58,7 @@ class Row:
     operations: float = 0.0
 
     def cells(self, best: float) -> list[str]:
-        """Give the cells of the table's row, for a machine of so many operations a second."""
+        """Return the cells of the table's row, for a machine's operations per second."""
         found = [
             self.work,
             f"{1000 * self.seconds:,.1f}",

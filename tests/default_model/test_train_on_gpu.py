@@ -121,7 +121,7 @@ def test_a_folder_that_is_no_pack_is_left_alone(
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     words = ["prepare", "--data", tmp_path, "--recipe", recipe, "-o", tmp_path / "mine"]
     assert main([str(word) for word in words]) == 1
-    assert "is no pack" in capsys.readouterr().err
+    assert "is not a pack" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 

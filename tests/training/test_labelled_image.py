@@ -59,7 +59,7 @@ def test_ids_that_float64_cannot_tell_apart_stay_apart():
         (np.array([[0.0, 1.5]]), r"whole numbers \(1\.5"),
         (np.array([[0.0, np.nan]]), "not finite"),
         (np.array([[0.0, np.inf]], np.float16), "not finite"),
-        (np.array([[0.0, 1e300]]), "too great"),
+        (np.array([[0.0, 1e300]]), "too large"),
         (np.array([["a", "b"]]), "whole numbers"),
         (np.array([[1j, 0]]), "whole numbers"),
     ],

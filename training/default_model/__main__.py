@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     land.add_argument("--data", type=Path, help="default: the training's")
     land.add_argument("--anyway", action="store_true", help="even if it is not better")
     land.add_argument(
-        "--images", type=int, default=0, help="compare on so many a set; 0 for all"
+        "--images", type=int, default=0, help="images per set to compare on; 0 for all"
     )
     return parser
 

@@ -22,7 +22,7 @@ def plain_recipe(path: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it is no valid recipe.
+        If it is not a valid recipe.
     """
     from tinysam_training.recipe import load_recipe
 
@@ -32,10 +32,10 @@ def plain_recipe(path: Path) -> dict[str, Any]:
 
 
 def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, Any]:
-    """Start a recipe from weights; without any, as the recipe says.
+    """Start a recipe from weights; without any, from the recipe's own start.
 
-    Stages without prompts are left out then, if there are others: they are for an encoder that has
-    not learnt anything yet, and the decoder falls behind an encoder that learns without it.
+    With weights, stages without prompts are left out if there are others: they are for an untrained
+    encoder, and the decoder falls behind an encoder that learns without it.
 
     Parameters
     ----------

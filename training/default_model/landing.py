@@ -65,7 +65,7 @@ class Landing:
     anyway : bool
         Take it even if it is not better.
     images : int
-        At most so many validation images a set. 0 for all: only then figures are published.
+        The most validation images per set. 0 for all; only then are figures published.
     repository : Path
         The repository whose bundled model is replaced.
     """
@@ -86,7 +86,7 @@ class Landing:
         """Check files and folders before the slow part. Raises `RefusedError`."""
         if not self.weights.is_file():
             raise RefusedError(
-                f"There are no weights to land: {self.weights} is no file."
+                f"There are no weights to land: {self.weights} is not a file."
             )
         for name in ("run.json", "log.csv", "recipe.yaml"):
             if not (self.run / name).is_file():

@@ -1,4 +1,4 @@
-"""How far a training in the background is."""
+"""The progress of a training in the background."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_LOSSES = ("step", "seconds", "rate", "norm")
 
 
 def status(state: State) -> str:
-    """Report whether it runs, how far it is, its losses and its validations.
+    """Report state, progress, losses and validations.
 
     Raises
     ------

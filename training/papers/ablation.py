@@ -117,7 +117,7 @@ def run_ablation(
     rows : sequence of str
         Of `MEASURES`.
     images, objects : int
-        At most so many validation images of each set, and objects of each image.
+        The most validation images of each set, and objects of each image.
     hardware : Hardware, optional
 
     Raises
@@ -140,7 +140,7 @@ def run_ablation(
             folder = out / f"{row}-{seed}"
             if not (folder / "figures.json").exists():
                 begun = time.monotonic()
-                # Without a checkpoint it starts again from the beginning.
+                # Without a checkpoint it starts from the beginning.
                 started = folder.exists()
                 outcome = run_recipe(
                     row_recipe(recipe, row, seed),
@@ -161,7 +161,7 @@ def run_ablation(
 def _judged(
     model: Path, entries: Sequence[ImageEntry], objects: int
 ) -> dict[str, float | None]:
-    """Judge the model after the last step: no row has the luck of a good moment."""
+    """Judge the model after the last step, so that no row profits from a lucky moment."""
     settings = before_after.judged_settings(objects, automatic=False)
     return judged(checkpoints.load(model).model, entries, settings, ROWS)
 

@@ -1,4 +1,4 @@
-"""Average the weights of a model and of what it became by further training.
+"""Average the weights of a model before and after further training.
 
 Run as ``python -m papers.averaging START TRAINED -o OUT.safetensors``. Further training gains
 something and forgets something; a model in between is often better than both, at no cost (Wortsman

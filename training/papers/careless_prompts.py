@@ -43,7 +43,7 @@ def careless_prompts(
     predictor : Predictor
     image : LabelledImage
     objects : int
-        At most so many of its objects.
+        The most objects to prompt.
     seed : int
 
     Returns

@@ -1,11 +1,11 @@
-"""What quantization costs and saves: a model in floats, with integers, and simulated.
+"""Costs and savings of quantization: a model in floats, with integers, and simulated.
 
 Run as ``python -m papers.compare_quantization MODEL QUANTIZED DATA… --calibration DATA… -o
 OUT.json``. Figures that OUT.json holds are not measured again, so a run can be interrupted.
 
 Ways: OpenVINO computes ``f32``, ``bf16`` and ``int8``. ``W8A8`` and ``W6A6`` simulate the paper's
-scheme in torch (one scale a layer, two ranges after softmax and GELU, products of activations,
-too); ``W8A8 min-max`` is the same with scales from min and max instead of searched ones.
+scheme in torch (one scale per layer, two ranges after softmax and GELU, also for products of
+activations); ``W8A8 min-max`` is the same with scales from min and max instead of searched ones.
 """
 
 from __future__ import annotations

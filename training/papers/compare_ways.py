@@ -69,7 +69,7 @@ def compare_ways(
         For each model: reading, embedding, training and validation. Of its ten minutes,
         ``napari-tinysam finetune`` reserves half a minute for the table and the picture.
     judge_images : int
-        At most so many validation images of each set.
+        The most validation images of each set.
     clock : callable
         Seconds.
 
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count processor time over the threads, on a machine that does other work, too",
+        help="count processor time divided by threads, for a machine that also does other work",
     )
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()

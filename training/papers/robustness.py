@@ -1,8 +1,8 @@
-"""How well a model copes with tiny, large and touching objects, blur, and careless prompts.
+"""Tests a model on tiny, large and touching objects, blur, and careless prompts.
 
 Run as ``python -m papers.robustness MODEL -o OUT``. The sheets of synthetic images are the same for
-every model, and each has one difficulty: the figures tell what a difficulty costs, not how good a
-model is on real images. OUT gets ``robustness.json``, ``robustness.md`` and pictures.
+every model, and each has one difficulty: the figures measure the cost of a difficulty, not the
+model's quality on real images. OUT gets ``robustness.json``, ``robustness.md`` and pictures.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def judge_robustness(
     drawn : sequence of Sheet
         From `sheets`.
     objects : int
-        At most so many objects an image get prompts.
+        Most objects that get prompts per image.
     seed : int
         Of the careless prompts.
     pictures : bool

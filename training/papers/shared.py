@@ -1,4 +1,4 @@
-"""What these commands share: arguments, progress, refusals, figures and files."""
+"""Shared by these commands: arguments, progress, refusals, figures and files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def say(line: str) -> None:
 
 
 def figure(value: object, digits: int = 3) -> str:
-    """Write a figure in a table; what was not measured is a dash."""
+    """Format a figure for a table; a dash if it was not measured."""
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
@@ -99,7 +99,7 @@ def judged(
 def images_of_folders(
     folders: Sequence[Path], split: str, limit: int
 ) -> list[ImageEntry]:
-    """List at most so many labelled images of each folder, evenly spaced.
+    """List at most `limit` labelled images of each folder, evenly spaced.
 
     Parameters
     ----------

@@ -2,10 +2,10 @@
 
 Run as ``python -m papers.widening MODEL ARCHITECTURE -o OUT.safetensors``.
 
-Net2Net's wider operator (Chen et al., ICLR 2016, section 2.2) for TinyViT: every channel of the
-narrow body is there once or more in the wide one, and whatever reads a channel shares its weight
-out among the copies, so that sums stay what they were. Only layer norms see other means and
-variances where some channels have more copies than others; a few steps of training mend that.
+Net2Net's wider operator (Chen et al., ICLR 2016, section 2.2) for TinyViT: the wide body has one or
+more copies of every channel of the narrow one, and layers that read a channel divide its weight
+among the copies, so that sums do not change. Only layer norms see other means and variances where
+some channels have more copies than others; a few steps of training repair that.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from napari_tinysam.model import Architecture
 
-#: Copies of a channel get shares between 1 − this and 1 + this before they are made to add up to 1.
-#: With equal shares they would get equal gradients and stay equal for ever.
+#: Copies of a channel get shares between 1 − this and 1 + this, which are then normalised to sum 1.
+#: With equal shares they would get equal gradients and stay equal forever.
 _UNEVEN = 0.5
 
 

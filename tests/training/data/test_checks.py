@@ -348,7 +348,7 @@ def test_validation_on_training_images_alone_is_refused():
     data = arrays((picture(1), grid()), (picture(2), grid()))
     report = check_data(data, data)
     assert report.refused is not None
-    assert "training images too" in report.refused
+    assert "also training images" in report.refused
     assert kinds(report, "fatal") == {"validation on training images"}
     assert report.refused in report.text()
 

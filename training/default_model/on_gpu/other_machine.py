@@ -1,4 +1,4 @@
-"""Which dependencies of this project the other machine has, and which it must be given."""
+"""Dependencies that the other machine has, and those that the pack must contain."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def prepare(asked: PackOrder, say: Say) -> str:
         raise RefusedError(f"There is no data: {asked.data} is not a folder.")
     known = asked.folder / "manifest.json"
     if asked.folder.exists() and any(asked.folder.iterdir()) and not known.exists():
-        raise RefusedError(f"{asked.folder} is no pack, so it is not replaced.")
+        raise RefusedError(f"{asked.folder} is not a pack, so it is not replaced.")
     with unfinished(asked.folder, lambda _: False) as pack:
         _fill(pack, asked, recipe, say)
     return COMMAND.format(pack=asked.folder.name)

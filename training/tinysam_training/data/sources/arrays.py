@@ -1,4 +1,4 @@
-"""Images and labels that are arrays already, such as the layers of a viewer."""
+"""Images and labels in arrays, such as the layers of a viewer."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def from_arrays(
     complete: bool = True,
     channel: Channels | None = None,
 ) -> FoundEntries:
-    """List images that are arrays: every plane of them that has labels.
+    """List images in arrays: every plane that has labels.
 
     Parameters
     ----------
     images : sequence of array-like
         Each (…, Y, X), (…, Y, X, C) or (…, C, Y, X): numpy, dask, zarr. Not copied.
     labels : sequence of array-like
-        Each (…, Y, X) of whole numbers, with the planes of its image. Copied as they are now.
+        Each (…, Y, X) of whole numbers, with the planes of its image. Copied at once.
     names : sequence of str, optional
-        A name for each image; "image 1" and so on without.
+        A name for each image; by default "image 1" and so on.
     dataset : str
         The set that they belong to.
     complete : bool
@@ -53,12 +53,12 @@ def from_arrays(
     Returns
     -------
     FoundEntries
-        With what was found about images that cannot be used.
+        With findings about images that cannot be used.
 
     Raises
     ------
     DataError
-        If there are not as many labels as images, or names.
+        If the numbers of images, labels and names differ.
     """
     if names is None:
         names = [f"image {number}" for number in range(1, len(images) + 1)]
@@ -78,7 +78,7 @@ def from_arrays(
 
 
 def image_axes(image: tuple[int, ...], labels: tuple[int, ...]) -> str:
-    """Tell the axes of an image from the shape of its labels.
+    """Infer the axes of an image from the shape of its labels.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def read_arrays(
         If it cannot be read.
     """
     try:
-        # A copy: whoever owns the array may go on changing it.
+        # A copy: the array's owner may change it later.
         pixels = np.array(image[plane] if plane else image)
-    except Exception as error:  # lazy arrays read files, which fail in any way
+    except Exception as error:  # lazy arrays read files, which can raise any error
         raise DataError(sentence(error, f"{name} cannot be read")) from error
     options: dict[str, Any] = {"channel": channel}
     if pixels.ndim == 3:
@@ -202,12 +202,12 @@ def _entries(
 
 
 def plane_name(name: str, plane: tuple[int, ...]) -> str:
-    """Name one plane of a stack; the stack's own name for an image that is none."""
+    """Name one plane of a stack; a single image keeps its name."""
     return f"{name}{PLANE}{','.join(map(str, plane))}" if plane else name
 
 
 def planes_left(name: str, labelled: int, count: int) -> list[Finding]:
-    """Say how many planes of a stack are not used, as they have no labels."""
+    """Report the number of planes of a stack that are unused for lack of labels."""
     if labelled == count:
         return []
     if labelled == 0:

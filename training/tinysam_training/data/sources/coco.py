@@ -1,4 +1,4 @@
-"""Annotations in the format of COCO: one JSON file for many images, polygons or run lengths."""
+"""Annotations in COCO format: one JSON file for many images, with polygons or run lengths."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def find_coco(
 ) -> FoundEntries:
     """List the images of a COCO file.
 
-    Regions that are marked as a crowd are no objects: they are left out, and their image counts as
-    partly annotated.
+    Crowd regions are not objects: they are left out, and their image counts as partly annotated.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ def find_coco(
     complete : bool
         Whether a pixel without mask is background.
     dataset : str, optional
-        The set that they belong to; the name of the JSON file without.
+        The set that they belong to; by default the name of the JSON file.
     max_layers : int
         See `mask_layers`.
 
@@ -117,7 +116,7 @@ def _content(path: Path) -> tuple[list[dict[str, Any]], dict[Any, list[Any]]]:
 
 
 def _image_folders(path: Path) -> list[Path]:
-    """Where the images of a COCO file usually are."""
+    """List the usual folders for the images of a COCO file."""
     above = path.absolute().parent
     subset = path.stem.removeprefix("instances_")
     return [

@@ -1,4 +1,4 @@
-"""Folders of image files and label files, which `layout` and `pairing` bring together.
+"""Folders of image files and label files, matched by `layout` and `pairing`.
 
 PNG, TIFF, OME-TIFF, NPY and NPZ; JPEG for images. An NPZ file may hold both, as arrays called
 ``image`` (``img``, ``raw``, ``x``) and ``labels`` (``masks``, ``y``; ``labels2`` for a further
@@ -47,7 +47,7 @@ from tinysam_training.data.sources.npz_files import npz_keys, npz_shape, read_np
 from tinysam_training.data.sources.pairing import pair_files, stem_of
 from tinysam_training.labelled_image import ImageEntry, LabelledImage
 
-# How many folders deep sets are looked for.
+# Depth of the search for sets, in folders.
 _DEPTH = 3
 
 # File types that may hold more than one plane.
@@ -79,23 +79,23 @@ def find_pairs(
 ) -> FoundEntries:
     """List the labelled images of a folder; of stacks, every plane that has labels.
 
-    Files are hashed, and stacks looked into; other pixels are read later.
+    Files are hashed, and stacks searched for labels; other pixels are read later.
 
     Parameters
     ----------
     folder : path
-        See `tinysam_training.data.sources.layout` for how it may be laid out.
+        `tinysam_training.data.sources.layout` describes the layouts.
     split : str, optional
         "train", "val" or "test", for folders that are split; all images without.
     complete : bool
-        Whether a pixel without label is background, where no ``annotation.yaml`` says so.
+        Whether a pixel without label is background, where no ``annotation.yaml`` sets this.
     dataset : str, optional
         The set that all images belong to. Without it, the name of the folder of each set.
 
     Returns
     -------
     FoundEntries
-        A list by folder and name, with findings about files that did not become an entry.
+        Sorted by folder and name, with findings about files that did not become entries.
 
     Raises
     ------
@@ -135,14 +135,14 @@ def read_pair(
     name, dataset : str
         As of `LabelledImage`.
     annotation : Annotation
-        Whether labels are complete, the channels, and whether colours are objects.
+        Completeness of the labels, the channels, and whether colours are objects.
     image_plane, label_plane : tuple of int, optional
         As of `napari_tinysam.files.planes.read_plane` and `read_label_plane`.
 
     Raises
     ------
     DataError
-        If they cannot be read or do not fit.
+        If they cannot be read or do not match.
     """
     layers = [
         read_label_plane(one.path, one.key, label_plane, colours=annotation.colours)
@@ -222,7 +222,7 @@ def _add_part(
 def _matched(
     part: Part, findings: list[Finding]
 ) -> list[tuple[str, ArrayFile, tuple[ArrayFile, ...]]]:
-    """Stem, image and labels of everything that belongs together, by stem."""
+    """Match images and labels; sorted by stem."""
     images, label_files = data_files(part.images), []
     if part.labels is not None:
         label_files = data_files(part.labels)
@@ -261,7 +261,7 @@ def _image_file(path: Path) -> ArrayFile:
     keys = npz_keys(path)
     key = keys.image or keys.only
     if key is None:
-        raise DataError(f"{path} holds no array that is called 'image'.")
+        raise DataError(f"{path} holds no array called 'image'.")
     return ArrayFile(path, key)
 
 
@@ -271,7 +271,7 @@ def _label_files(path: Path) -> list[ArrayFile]:
     keys = npz_keys(path)
     found = keys.labels or ((keys.only,) if keys.only is not None else ())
     if not found:
-        raise DataError(f"{path} holds no array that is called 'labels'.")
+        raise DataError(f"{path} holds no array called 'labels'.")
     return [ArrayFile(path, key) for key in found]
 
 
@@ -387,7 +387,7 @@ def _may_be_stack(path: Path) -> bool:
 
 
 def _new_name(name: str, names: set[str]) -> str:
-    """Add a number to a name that there is already."""
+    """Add a number to a name that already exists."""
     new, number = name, 1
     while new in names:
         number += 1

@@ -1,19 +1,18 @@
-"""Label files: which planes they hold, and one plane as numbers of objects.
+"""Reads label files: their planes, and one plane as numbers of objects.
 
-Labels are a number for each pixel. What else a file holds, is read as labels only where that is
-certain:
+Labels are a number for each pixel. Other content is read as labels only if that is certain:
 
-- Of pictures with a palette (PNG, GIF, BMP) the indices are the labels, as PASCAL VOC and most
-  tools for annotation write them, also where two indices have one colour. Programs that sort
-  palettes by what is frequent may give the background another index than 0: where 0 is used and
-  not black, but another index that is used is, the file is refused. Index 255 of VOC's own palette
-  is its "void" along borders, which is no object. The palette of a TIFF is for showing it only.
-- Of several values a pixel that are equal everywhere one is read; fully transparent pixels of a
-  picture are background.
-- Colours are objects only where ``annotation.yaml`` says ``colours: objects``: a colour may also
-  be a class, or be given to several objects that are apart. Even then there must be a background,
-  black or transparent.
-- Channels, half transparent pixels, fractions, and what was compressed with loss are refused.
+- In pictures with a palette (PNG, GIF, BMP) the indices are the labels, as PASCAL VOC and most
+  annotation tools write them, even if two indices have the same colour. Programs that sort palettes
+  by frequency may give the background another index than 0. So a file is refused if it uses 0 for a
+  colour other than black, and another index for black. Index 255 of VOC's own palette is its "void"
+  along borders, not an object. The palette of a TIFF is for display only.
+- If all values of each pixel are equal, one is read. Fully transparent pixels of a picture are
+  background.
+- Colours are objects only with ``colours: objects`` in ``annotation.yaml``: a colour may also be a
+  class, or mark several separate objects. Even then there must be a background, black or
+  transparent.
+- Channels, half transparent pixels, fractions, and lossy compression are refused.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _LOSSY = ("JPEG", "JPEG2000", "JP2", "JPEGXL", "JPEGXR", "JPIP", "WEBP", "LERC")
 # The index of "void" in PASCAL VOC's palette.
 _VOID = 255
 
-# More than this share of colours on a few pixels only: a picture with soft edges, not labels.
+# If more than this share of colours is on a few pixels only: a picture with soft edges, not labels.
 _RARE_SHARE = 0.25
 _RARE_PIXELS = 4
 
@@ -73,7 +72,7 @@ def open_labels(path: Path, key: str | None = None) -> Stack:
         stack = _npz(path, key) if key is not None else open_stack(path)
         _check_lossless(path)
     if -1 < stack.axes.find("S") < stack.axes.find("Y"):
-        # Three or four planes, which some writers take for colours.
+        # Three or four planes, which some writers mark as colours.
         stack = replace(stack, axes=stack.axes.replace("S", "Q"))
     axes = "".join(
         axis
@@ -117,7 +116,7 @@ def read_label_plane(
     Returns
     -------
     ndarray, (H, W)
-        Of the file's type; of int64 for colours.
+        Of the file's dtype; int64 for colours.
 
     Raises
     ------
@@ -169,7 +168,7 @@ def labels_of_colours(
     Raises
     ------
     DataError
-        If it is not certain what the colours mean.
+        If the meaning of the colours is not certain.
     """
     count = colours.shape[2]
     if count not in (1, 2, 3, 4):
@@ -296,7 +295,7 @@ def _palette_numbers(path: Path) -> npt.NDArray[Any] | None:
         colours[: len(clear), 3] = np.frombuffer(clear, np.uint8)[: len(colours)]
     elif isinstance(clear, int) and clear < len(colours):
         colours[clear, 3] = 0
-    # Indices beyond the palette are shown as black by some; as labels they are what they are.
+    # Some programs show indices beyond the palette as black; as labels they are kept.
     used = [int(n) for n in np.unique(numbers) if n < len(colours)]
     empty = (colours[:, :3] == 0).all(axis=1) | (colours[:, 3] == 0)
     other = [n for n in used if n and empty[n]]
@@ -334,7 +333,7 @@ def _npz(path: Path, key: str) -> Stack:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises into a `DataError`."""
+    """Turn any error of a reader into a `DataError`."""
     try:
         yield
     except DataError:
@@ -345,7 +344,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(f"You have no permission to read {path}.") from error
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {path}.") from error
-    except Exception as error:  # readers fail in any way at all on a broken file
+    except Exception as error:  # readers can raise any error on a broken file
         raise DataError(
             f"{path} cannot be read: it is damaged or incomplete."
         ) from error

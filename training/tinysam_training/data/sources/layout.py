@@ -1,13 +1,13 @@
-"""How a folder of training data is laid out: sets, splits, folders for images and for labels.
+"""Layouts of training folders: sets, splits, folders for images and for labels.
 
-Any of these, with file names as `pairing` has them:
+A folder may have any of these layouts, with file names as in `pairing`:
 
 - a folder of files, ``NAME.tif`` and ``NAME_label.tif``;
 - a folder with ``images/`` and ``labels/`` (or ``masks/``), of files with the same names;
 - a set: a folder with ``train/`` and ``val/``, each one of the above, or the other way around;
 - a folder of sets.
 
-A folder may hold ``annotation.yaml``, which goes for it and the folders in it::
+A folder may hold ``annotation.yaml``, which applies to it and the folders in it::
 
     complete: false   # pixels without label are unknown, not background
     channel: [1, 0]   # which channels the model sees, counted from 0
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ANNOTATION_FILE = "annotation.yaml"
 
-# Names of the folders of a split, as people call them.
+# Common names of the folders of a split.
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -40,7 +40,7 @@ _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "instances", "annotations"
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a folder says about its images.
+    """A folder's settings for its images.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Annotation:
 
     complete: bool = True
     channel: tuple[int, ...] | None = None
-    # Not in the text that fingerprints are made of: without it such files cannot be used at all.
+    # Not part of fingerprints: without it such files cannot be used at all.
     colours: bool = field(default=False, repr=False)
 
 
@@ -65,13 +65,13 @@ class Part:
     Parameters
     ----------
     images : Path
-        The folder of images, and of labels where these have none of their own.
+        The folder of images, and of labels if these have no separate folder.
     labels : Path or None
         The folder of labels.
     split : str or None
         "train", "val" or "test", where the set is split.
     place : tuple of str
-        Names of the folders between the set and the images that tell images apart.
+        Names of the folders between the set and the images, which distinguish images.
     """
 
     images: Path
@@ -81,13 +81,13 @@ class Part:
 
 
 def split_name(name: str) -> str | None:
-    """Return "train", "val" or "test" for the names that these go by, else None."""
+    """Return "train", "val" or "test" for their common names, else None."""
     lower = name.lower()
     return next((split for split, names in _SPLITS.items() if lower in names), None)
 
 
 def data_files(folder: Path) -> list[Path]:
-    """List files whose names are those of data, without hidden files.
+    """List the data files by their names, without hidden files.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def data_files(folder: Path) -> list[Path]:
 
 
 def parts_of(folder: Path) -> tuple[list[Part], list[Path]]:
-    """Look at a folder as a set.
+    """Read a folder as a set.
 
     Returns
     -------
@@ -152,12 +152,12 @@ def read_annotation(folder: Path, default: Annotation) -> Annotation:
     ----------
     folder : Path
     default : Annotation
-        For what it does not say.
+        For missing keys.
 
     Raises
     ------
     DataError
-        If it cannot be read, or says something else than `Annotation` has.
+        If it cannot be read, or has keys or values that `Annotation` does not allow.
     """
     path = folder / ANNOTATION_FILE
     if not path.is_file():
@@ -198,7 +198,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Sub-folders by name, without those that are called like a file."""
+    """List sub-folders by name, without those named like a file."""
     return sorted(p for p in _visible(folder) if stem_of(p) is None and p.is_dir())
 
 

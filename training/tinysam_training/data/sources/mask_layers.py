@@ -1,8 +1,7 @@
-"""Masks that may overlap → layers of labels, in which no two do.
+"""Converts masks that may overlap to layers of labels without overlaps.
 
-A mask is run lengths as COCO has them, ``{"size": [height, width], "counts": …}``, by columns and
-as a list or compressed to characters; or polygons, ``[[x0, y0, x1, y1, …], …]``, for which
-pycocotools is needed.
+A mask is COCO's run lengths, ``{"size": [height, width], "counts": …}``, by columns, as a list or
+compressed to characters; or polygons, ``[[x0, y0, x1, y1, …], …]``, which need pycocotools.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-#: Layers of one image at most; each takes 4 bytes a pixel. Masks that fit into none are left out.
+#: The most layers of one image, with 4 bytes per pixel each. Masks that fit into none are left out.
 MAX_LAYERS = 8
 
 #: Two masks of one layer may share this many pixels, which stay with the larger one.
@@ -28,7 +27,7 @@ SHARED_PIXELS = 2
 def mask_layers(
     masks: Iterable[Any], size: tuple[int, int], max_layers: int = MAX_LAYERS
 ) -> npt.NDArray[np.int32]:
-    """Put masks into as few layers as a greedy search finds.
+    """Distribute masks to few layers by a greedy search.
 
     The largest mask first, each goes into the first layer in which it shares at most
     `SHARED_PIXELS` with others: layer 0 holds the largest objects, later ones their parts. Empty
@@ -41,7 +40,7 @@ def mask_layers(
     size : (int, int)
         Height and width of the image.
     max_layers : int
-        How many layers there may be.
+        The most layers.
 
     Returns
     -------
@@ -78,7 +77,7 @@ def mask_layers(
 
 
 def _fits(mask: npt.NDArray[np.bool_], labels: npt.NDArray[np.int32]) -> bool:
-    """Whether a mask shares no more than a few pixels with objects, and has one of its own."""
+    """Whether a mask shares only a few pixels with objects, and has others."""
     free = int(np.count_nonzero(mask & (labels == 0)))
     return free > 0 and free >= int(np.count_nonzero(mask)) - SHARED_PIXELS
 
@@ -86,13 +85,13 @@ def _fits(mask: npt.NDArray[np.bool_], labels: npt.NDArray[np.int32]) -> bool:
 def _columns(
     runs: npt.NDArray[np.int64], height: int
 ) -> tuple[slice, npt.NDArray[np.bool_]]:
-    """Decode the columns in which a mask, which is not empty, has pixels."""
+    """Decode the columns in which a non-empty mask has pixels."""
     on = runs[1::2] > 0
     ends = np.cumsum(runs)
     first = int((ends[1::2] - runs[1::2])[on][0])
     last = int(ends[1::2][on][-1]) - 1
     left, right = first // height, last // height + 1
-    # Runs of these columns alone, of pixels numbered from the first column's top.
+    # Runs of these columns only; pixels are numbered from the first column's top.
     ends = np.clip(ends - left * height, 0, (right - left) * height)
     lengths = np.diff(ends, prepend=0)
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, lengths)
@@ -115,7 +114,7 @@ def _runs(mask: Any, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         )
     except DataError:
         raise
-    except Exception as error:  # anything may stand in a JSON file
+    except Exception as error:  # a JSON file may hold anything
         raise DataError("a mask is neither run lengths nor polygons.") from error
     pixels = size[0] * size[1]
     # Each by itself first: sums of absurd numbers wrap around.
@@ -127,9 +126,9 @@ def _runs(mask: Any, size: tuple[int, int]) -> npt.NDArray[np.int64]:
 def _decompressed(counts: str | bytes) -> list[int]:
     """Read run lengths that COCO wrote as characters.
 
-    Digits of 5 bits, the lowest first, one a character after "0"; bit 5 is set if there are more,
-    bit 4 of the last is the sign. From the fourth on, a number is the difference to the one before
-    the last.
+    Digits have 5 bits, the lowest first, one per character, counted from "0". Bit 5 is set if more
+    digits follow; bit 4 of the last is the sign. From the fourth on, a number is the difference
+    from the one before the last.
     """
     data = counts.encode("ascii") if isinstance(counts, str) else counts
     runs: list[int] = []
@@ -152,7 +151,7 @@ def _decompressed(counts: str | bytes) -> list[int]:
 
 
 def _polygon_runs(polygons: list[Any], size: tuple[int, int]) -> Any:
-    """Draw polygons as COCO does; those of fewer than three points are nothing."""
+    """Draw polygons as COCO does; those with fewer than three points are empty."""
     try:
         from pycocotools import mask as coder
     except ImportError as error:

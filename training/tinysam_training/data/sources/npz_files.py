@@ -1,4 +1,4 @@
-"""NumPy's archives: which arrays they hold, and parts of these. Nothing is ever unpickled."""
+"""Reads NumPy's archives: their arrays, and parts of these. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NpzKeys:
     labels : tuple of str
         Labels of the image, the main ones first.
     only : str or None
-        The single array of an archive whose name says nothing.
+        The single array of an archive, if its name is not known.
     """
 
     image: str | None
@@ -52,7 +52,7 @@ def npz_keys(path: Path) -> NpzKeys:
     Raises
     ------
     DataError
-        If the file is no such archive.
+        If the file is not such an archive.
     """
     with _explained(path), zipfile.ZipFile(path) as archive:
         names = [
@@ -73,7 +73,7 @@ def npz_keys(path: Path) -> NpzKeys:
 
 
 def npz_shape(path: Path, key: str) -> tuple[int, ...]:
-    """Shape of one array of an archive, from its header.
+    """Read the shape of one array of an archive, from its header.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read_npz(
 def _opened(
     path: Path, key: str
 ) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
-    """Open an array: the file after its header, and what the header says."""
+    """Open an array: the file after its header, and the header's content."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
         version = npy_format.read_magic(file)
         read_header = (
@@ -141,7 +141,7 @@ def _opened(
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever happens in a broken archive into a `DataError`."""
+    """Turn any error from a broken archive into a `DataError`."""
     try:
         yield
     except DataError:
@@ -150,7 +150,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(f"You have no permission to read {path}.") from error
     except MemoryError as error:
         raise DataError(f"There is not enough memory to read {path}.") from error
-    except Exception as error:  # a broken zip or header fails in many ways
+    except Exception as error:  # a broken zip or header can raise many errors
         raise DataError(
             f"{path} cannot be read: it is damaged or incomplete, or not an NPZ file."
         ) from error

@@ -1,8 +1,7 @@
-"""Which label file belongs to which image, by their names.
+"""Matches label files with images by their names.
 
-An image NAME.png goes with NAME_label.png, with any of the file types; what else labels and images
-may be called says `napari_tinysam.files.names`. In folders of their own, image and labels may have
-the same name.
+NAME_label.png belongs to the image NAME.png, with any of the file types. For other names of labels
+and images see `napari_tinysam.files.names`. In separate folders, both may have the same name.
 """
 
 from __future__ import annotations
@@ -71,17 +70,17 @@ def pair_files(
     files : iterable of Path
         Images, and labels that have names of labels. Other types of file are ignored.
     label_files : iterable of Path
-        Files that are labels whatever their name, as they have a folder of their own.
+        Files that are labels whatever their name, since they have their own folder.
     separate : bool
-        Whether all labels are among `label_files`, so that `files` are images; those aside that are
-        named as labels of one of these.
+        Whether all labels are among `label_files`. Then `files` are images, except those that are
+        named like labels of one of these.
 
     Returns
     -------
     list of Pair
         By name.
     list of Finding
-        What has no partner, and what was not used.
+        Files without partner, and unused files.
     """
     images, labels = _told_apart(files, separate)
     labels += [_own_folder(path, images) for path in _known(label_files)]
@@ -115,7 +114,7 @@ def _known(files: Iterable[Path]) -> list[Path]:
 def _told_apart(
     files: Iterable[Path], separate: bool
 ) -> tuple[dict[str, list[Path]], list[_Label]]:
-    """Images by stem, and labels, of files in one folder."""
+    """Sort the files of one folder into images by stem, and labels."""
     known = [(path, str(stem_of(path))) for path in _known(files)]
     candidates = [
         label for path, stem in known if (label := _as_label(path, stem)) is not None
@@ -150,7 +149,7 @@ def _own_folder(path: Path, images: dict[str, list[Path]]) -> _Label:
 
 
 def _labelling(labels: Sequence[_Label]) -> tuple[list[_Label], list[_Label]]:
-    """Labels of one word, one of each number; and the others."""
+    """Choose labels of one word, one of each number; return the others as well."""
     order = sorted(labels, key=lambda one: (one.family, one.number, one.path))
     used: list[_Label] = []
     for label in order:
@@ -166,5 +165,5 @@ def _preference(path: Path) -> int:
 
 
 def _not_used(path: Path, instead: Path) -> Finding:
-    text = f"{path} is not used: {instead.name} is taken in its place."
+    text = f"{path} is not used: {instead.name} replaces it."
     return Finding("warning", "several files for the same thing", text)

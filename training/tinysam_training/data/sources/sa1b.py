@@ -1,4 +1,4 @@
-"""SA-1B: folders of NAME.jpg and NAME.json with the masks of everything that was found in it.
+"""SA-1B: folders of images, NAME.jpg, and their masks, NAME.json.
 
 Kirillov et al., Segment Anything, ICCV 2023, section 5; the data set has its own licence, which
 allows research.
@@ -28,12 +28,12 @@ def find_sa1b(
     dataset: str = "sa1b",
     max_layers: int = MAX_LAYERS,
 ) -> FoundEntries:
-    """List the images of SA-1B in a folder, and in the folders of it.
+    """List the images of SA-1B in a folder and its sub-folders.
 
     Parameters
     ----------
     folder : path
-        Where NAME.jpg and NAME.json are.
+        With NAME.jpg and NAME.json.
     complete : bool
         Whether a pixel without mask is background. In SA-1B it is not.
     dataset : str
