@@ -17,7 +17,7 @@ from analytic_runtime import analytic_predictor
 from command import Run, run_command, run_refused
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.cli import main as cli
-from napari_tinysam.cli import prompts as cli_prompts
+from napari_tinysam.cli import prompt_options as cli_prompts
 from napari_tinysam.errors import CheckpointError
 from napari_tinysam.inference import load, predictor
 
