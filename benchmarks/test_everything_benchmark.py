@@ -1,4 +1,4 @@
-"""Automatic segmentation beside Segment Anything's generator: same model, same points, one run.
+"""Automatic segmentation and Segment Anything's generator: same model, same points, one run.
 
 A thread reads the peak memory of the process, without what the model takes; it is in the
 benchmark's ``extra_info``.

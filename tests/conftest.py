@@ -84,7 +84,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no conversions beside the tests."""
+    """Prevent conversions in the background of the tests."""
     choice = "napari_tinysam.inference.runtime.choice"
     monkeypatch.setattr(f"{choice}.prepare_in_background", lambda *_: False)
     monkeypatch.setattr(f"{choice}.needs_preparing", lambda *_: False)

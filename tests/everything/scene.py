@@ -1,4 +1,4 @@
-"""A runtime that sees discs: a point in one gives it, a point beside all gives the ground."""
+"""A runtime that sees discs: a point in a disc returns it, any other point the background."""
 
 from __future__ import annotations
 

@@ -61,6 +61,6 @@ def _git(repository: Path, *arguments: str) -> bytes:
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise RefusedError(
-            f"{repository} is no git repository that this can copy a commit of."
+            f"{repository} is not a git repository with a commit to copy."
         ) from error
     return done.stdout

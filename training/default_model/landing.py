@@ -90,7 +90,9 @@ class Landing:
             )
         for name in ("run.json", "log.csv", "recipe.yaml"):
             if not (self.run / name).is_file():
-                raise RefusedError(f"{self.run} is no run's folder: it has no {name}.")
+                raise RefusedError(
+                    f"{self.run} is not a run's folder: it has no {name}."
+                )
         if not self.data.is_dir():
             raise RefusedError(f"There is no data: {self.data} is not a folder.")
 

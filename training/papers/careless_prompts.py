@@ -36,7 +36,7 @@ _COVERED = 0.1
 def careless_prompts(
     predictor: Predictor, image: LabelledImage, objects: int, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Measure the IoU of clicks near the border and of loose boxes, beside careful ones.
+    """Measure the IoU of clicks near the border and of loose boxes, and of careful prompts.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ _HEADS = {
 
 
 def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
-    """Make a run's folder of the delivery, and judge its model beside the bundled one.
+    """Make a run's folder from the delivery, and compare its model with the bundled one.
 
     Parameters
     ----------

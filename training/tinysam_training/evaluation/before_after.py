@@ -135,7 +135,7 @@ def draw_comparison(comparison: Comparison, entries: Sequence[ImageEntry]) -> by
     shown = [
         (entry, first, second) for entry, first, second in pairs if second.prompted
     ]
-    # The first, the last and one between: neighbours in a series look alike.
+    # The first, the last and one between: neighbours in a series look similar.
     shown = evenly_spaced(shown, _IMAGES)
     figure = Figure(figsize=(12, 3.2 * max(1, len(shown))), layout="constrained")
     rows = figure.subplots(max(1, len(shown)), 4, squeeze=False)

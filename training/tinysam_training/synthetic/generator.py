@@ -44,7 +44,7 @@ SYNTHETIC_KINDS: tuple[str, ...] = tuple(_DRAWN_BY)
 #: Raised whenever a seed gives another image than before; part of fingerprints.
 GENERATOR_VERSION = 1
 
-#: Shortest side of an image in pixels; smaller ones show nothing of a technique.
+#: Shortest side of an image in pixels; smaller ones cannot show a technique.
 _LEAST_SIDE = 32
 
 #: Random stream of these images, apart from other uses of the seed.
