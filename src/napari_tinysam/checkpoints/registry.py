@@ -6,7 +6,7 @@ import importlib.resources
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_tinysam.checkpoints.sniff import ACCEPTED
 from napari_tinysam.errors import CheckpointError
@@ -30,10 +30,14 @@ class Checkpoint:
         Name in the user interface.
     architecture : str
         Image encoder, a name of `napari_tinysam.model.ENCODERS`.
-    url : str or None
-        Where the authors publish it; None for the bundled model.
     filename : str
         Name of the file on this machine.
+    training_data : str
+        What it was trained on.
+    description : str
+        A sentence that helps to choose.
+    url : str or None
+        Where the authors publish it; None for the bundled model.
     size : int or None
         In bytes, approximate without `sha256`. None for the bundled model.
     sha256 : str or None
@@ -41,26 +45,41 @@ class Checkpoint:
         the hash is kept.
     licence : str
         SPDX identifier of the weights' licence.
-    training_data : str
-        What it was trained on.
-    description : str
-        A sentence that helps to choose.
     """
 
     name: str
     title: str
     architecture: Architecture
-    url: str | None
     filename: str
-    size: int | None
-    sha256: str | None
-    licence: str
     training_data: str
     description: str
+    url: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    licence: str = "Apache-2.0"
 
 
-_SAM_FOLDER = "https://dl.fbaipublicfiles.com/segment_anything/"
-_SAM_DATA = "SA-1B: 11 million photographs with 1.1 billion masks"
+def _original(
+    size: Literal["b", "l", "h"],
+    version: str,
+    length: int,
+    sha256: str,
+    description: str,
+) -> Checkpoint:
+    """Return a checkpoint of Segment Anything."""
+    filename = f"sam_vit_{size}_{version}.pth"
+    return Checkpoint(
+        name=f"sam_vit_{size}",
+        title=f"SAM ViT-{size.upper()}",
+        architecture=f"vit_{size}",  # type: ignore[arg-type] # one of three
+        filename=filename,
+        training_data="SA-1B: 11 million photographs with 1.1 billion masks",
+        description=description,
+        url=f"https://dl.fbaipublicfiles.com/segment_anything/{filename}",
+        size=length,
+        sha256=sha256,
+    )
+
 
 REGISTRY: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
@@ -69,11 +88,7 @@ REGISTRY: dict[str, Checkpoint] = {
             name="default",
             title="Microscopy (bundled)",
             architecture="efficientnet_lite0",
-            url=None,
             filename="default.safetensors",
-            size=None,
-            sha256=None,
-            licence="Apache-2.0",
             training_data="Open microscopy of nuclei, cells, bacteria, axons and particles; "
             "its encoder began with ImageNet",
             description="This project's own small model; works without a network.",
@@ -82,11 +97,7 @@ REGISTRY: dict[str, Checkpoint] = {
             name="default-int8",
             title="Microscopy, 8 bits (bundled)",
             architecture="efficientnet_lite0",
-            url=None,
             filename="default-int8.safetensors",
-            size=None,
-            sha256=None,
-            licence="Apache-2.0",
             training_data="That of the bundled model; quantized with eight images of it",
             description="The bundled model in 8-bit integers: quicker without a GPU, as good.",
         ),
@@ -97,8 +108,6 @@ REGISTRY: dict[str, Checkpoint] = {
             url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth",
             filename="tinysam_42.3.pth",
             size=40_700_000,
-            sha256=None,
-            licence="Apache-2.0",
             training_data="1 % of SA-1B, distilled from SAM ViT-H",
             description="For photographs and images like them.",
         ),
@@ -110,45 +119,29 @@ REGISTRY: dict[str, Checkpoint] = {
             filename="mobile_sam.pt",
             size=40_728_226,
             sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-            licence="Apache-2.0",
             training_data="1 % of SA-1B, distilled from SAM ViT-H",
             description="The same network as TinySAM, trained earlier in a simpler way.",
         ),
-        Checkpoint(
-            name="sam_vit_b",
-            title="SAM ViT-B",
-            architecture="vit_b",
-            url=_SAM_FOLDER + "sam_vit_b_01ec64.pth",
-            filename="sam_vit_b_01ec64.pth",
-            size=375_042_383,
-            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            licence="Apache-2.0",
-            training_data=_SAM_DATA,
-            description="The smallest original model; ten times slower than TinySAM.",
+        _original(
+            "b",
+            "01ec64",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            "The smallest original model; ten times slower than TinySAM.",
         ),
-        Checkpoint(
-            name="sam_vit_l",
-            title="SAM ViT-L",
-            architecture="vit_l",
-            url=_SAM_FOLDER + "sam_vit_l_0b3195.pth",
-            filename="sam_vit_l_0b3195.pth",
-            size=1_249_524_607,
-            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            licence="Apache-2.0",
-            training_data=_SAM_DATA,
-            description="A large original model; for computers with a GPU.",
+        _original(
+            "l",
+            "0b3195",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            "A large original model; for computers with a GPU.",
         ),
-        Checkpoint(
-            name="sam_vit_h",
-            title="SAM ViT-H",
-            architecture="vit_h",
-            url=_SAM_FOLDER + "sam_vit_h_4b8939.pth",
-            filename="sam_vit_h_4b8939.pth",
-            size=2_564_550_879,
-            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            licence="Apache-2.0",
-            training_data=_SAM_DATA,
-            description="The largest original model; for computers with a GPU.",
+        _original(
+            "h",
+            "4b8939",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            "The largest original model; for computers with a GPU.",
         ),
     )
 }

@@ -16,6 +16,9 @@ from napari_tinysam.cli.options import (
     PrecisionOption,
     SeriesOption,
     ThreadsOption,
+    argument,
+    option,
+    output_option,
 )
 from napari_tinysam.errors import FileError, TinySAMError, UsageError, explained
 
@@ -39,47 +42,34 @@ _STATES = {
 def auto(
     images: Annotated[
         list[str],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, NPY, PNG or JPEG.",
-            show_default=False,
+        argument(
+            "IMAGE...",
+            "Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, NPY, PNG or JPEG.",
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Where the results go; made if it is not there.",
-            show_default=False,
-        ),
+        Path, output_option("FOLDER", "Where the results go; made if it is not there.")
     ],
     model: ModelOption = "default",
     mode: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="guided (the model's object head says where to look), hierarchical, dense or "
+        option(
+            "NAME",
+            "guided (the model's object head says where to look), hierarchical, dense or "
             "head. auto is guided if the model has an object head.",
         ),
     ] = "auto",
     confidence: Annotated[
         float | None,
-        typer.Option(
-            metavar="C",
-            help="0 to 1; higher keeps only surer objects. Without it: what suits the model.",
+        option(
+            "C",
+            "0 to 1; higher keeps only surer objects. Without it: what suits the model.",
         ),
     ] = None,
-    min_area: Annotated[
-        float | None, typer.Option(metavar="A", help="In pixels.")
-    ] = None,
-    max_area: Annotated[
-        float | None, typer.Option(metavar="A", help="In pixels.")
-    ] = None,
+    min_area: Annotated[float | None, option("A", "In pixels.")] = None,
+    max_area: Annotated[float | None, option("A", "In pixels.")] = None,
     parts: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="0 prefers whole objects, 1 their parts."),
+        float | None, option("P", "0 prefers whole objects, 1 their parts.")
     ] = None,
     channel: ChannelOption = None,
     overlay: Annotated[

@@ -11,7 +11,12 @@ import typer
 from napari_tinysam.cli.console import PartsBar
 from napari_tinysam.cli.finetune import check_model_output
 from napari_tinysam.cli.loading import MANY_IMAGES, find_images, load_predictor
-from napari_tinysam.cli.options import ModelArgument, ModelOutputOption
+from napari_tinysam.cli.options import (
+    ModelArgument,
+    ModelOutputOption,
+    argument,
+    option,
+)
 from napari_tinysam.errors import explained
 
 
@@ -19,34 +24,32 @@ def calibrate(
     model: ModelArgument,
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DATA...",
-            help="Folders of images and their labels, of all kinds that the model is for. Not "
+        argument(
+            "DATA...",
+            "Folders of images and their labels, of all kinds that the model is for. Not "
             "those that it is judged by.",
-            show_default=False,
         ),
     ],
     output: ModelOutputOption,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val or test. Without it: train if a folder is split, else all images.",
+        option(
+            "NAME",
+            "train, val or test. Without it: train if a folder is split, else all images.",
         ),
     ] = None,
     images: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="How many images of each folder to use."),
+        int, option("N", "How many images of each folder to use.", min=1)
     ] = 6,
     points_per_side: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side of the grid of points.")
+        int, option("N", "Side of the grid of points.", min=1)
     ] = 32,
     grid_images: Annotated[
         int,
-        typer.Option(
-            metavar="N",
+        option(
+            "N",
+            "How many images of each folder to decode the grid on, which takes longest.",
             min=1,
-            help="How many images of each folder to decode the grid on, which takes longest.",
         ),
     ] = 2,
 ) -> None:

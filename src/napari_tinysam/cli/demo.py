@@ -12,7 +12,7 @@ import typer
 
 from napari_tinysam.cli.console import note
 from napari_tinysam.cli.loading import load_predictor
-from napari_tinysam.cli.options import ModelOption
+from napari_tinysam.cli.options import ModelOption, option
 from napari_tinysam.cli.segment import segment_objects
 from napari_tinysam.errors import explained, sentence
 
@@ -44,8 +44,7 @@ NEGATIVE: tuple[Point, ...] = ((138, 229),)
 
 def demo(
     folder: Annotated[
-        Path,
-        typer.Option("--folder", "-o", metavar="FOLDER", help="Where the files go."),
+        Path, option("FOLDER", "Where the files go.", "--folder", "-o")
     ] = Path("napari-tinysam-demo"),
     model: ModelOption = "default",
     viewer: Annotated[

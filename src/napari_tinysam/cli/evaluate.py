@@ -18,6 +18,8 @@ from napari_tinysam.cli.options import (
     PartlyAnnotatedOption,
     PrecisionOption,
     ThreadsOption,
+    argument,
+    option,
 )
 from napari_tinysam.errors import FileError, TinySAMError, explained
 
@@ -32,45 +34,37 @@ def evaluate(
     model: ModelArgument,
     data: Annotated[
         Path,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of images and their labels; with --protocol coco or lvis a JSON file "
+        argument(
+            "DATA",
+            "A folder of images and their labels; with --protocol coco or lvis a JSON file "
             "of annotations.",
-            show_default=False,
         ),
     ],
     json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write the figures as JSON."),
+        Path | None, option("FILE", "Also write the figures as JSON.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "FOLDER",
+            "Also write curves, example images and the figures of each image.",
             "--output",
             "-o",
-            metavar="FOLDER",
-            help="Also write curves, example images and the figures of each image.",
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="train, val or test. Without it: val if DATA is split, else all images.",
+        option(
+            "NAME",
+            "train, val or test. Without it: val if DATA is split, else all images.",
         ),
     ] = None,
     objects: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, help="Objects of an image that get prompts; 0: all."
-        ),
+        int, option("N", "Objects of an image that get prompts; 0: all.", min=0)
     ] = 8,
-    clicks: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Clicks on each object.")
-    ] = 9,
+    clicks: Annotated[int, option("N", "Clicks on each object.", min=1)] = 9,
     images: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="At most N images of each set."),
+        int | None, option("N", "At most N images of each set.", min=1)
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -86,24 +80,22 @@ def evaluate(
     ] = True,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Measure as papers do instead. coco, lvis: mask AP with the boxes of a detector "
+        option(
+            "NAME",
+            "Measure as papers do instead. coco, lvis: mask AP with the boxes of a detector "
             "as prompts. points: mean IoU of all masks at 1 to --clicks points.",
         ),
     ] = None,
     detections: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="For coco and lvis: the boxes, a JSON file in COCO's result format.",
+        option(
+            "FILE", "For coco and lvis: the boxes, a JSON file in COCO's result format."
         ),
     ] = None,
     image_folder: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="For coco and lvis: the images. Without it: the folder of DATA.",
+        option(
+            "FOLDER", "For coco and lvis: the images. Without it: the folder of DATA."
         ),
     ] = None,
 ) -> None:

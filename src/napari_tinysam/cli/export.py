@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tinysam.cli.console import download_progress, note
-from napari_tinysam.cli.options import ModelArgument
+from napari_tinysam.cli.options import ModelArgument, option, output_option
 from napari_tinysam.errors import UsageError, explained
 
 if TYPE_CHECKING:
@@ -22,17 +22,9 @@ def export(
     model: ModelArgument,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Where the files go: a new folder, or an empty one.",
-            show_default=False,
-        ),
+        output_option("FOLDER", "Where the files go: a new folder, or an empty one."),
     ],
-    format: Annotated[
-        str, typer.Option(metavar="NAME", help="onnx or openvino.")
-    ] = "onnx",
+    format: Annotated[str, option("NAME", "onnx or openvino.")] = "onnx",
     int8: Annotated[
         bool,
         typer.Option(

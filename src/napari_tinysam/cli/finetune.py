@@ -17,6 +17,8 @@ from napari_tinysam.cli.options import (
     ModelOutputOption,
     PartlyAnnotatedOption,
     SeedOption,
+    argument,
+    option,
 )
 from napari_tinysam.errors import (
     DataError,
@@ -43,33 +45,30 @@ _WAYS = ("auto", "frozen", "lora", "whole")
 def finetune(
     data: Annotated[
         Path,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of images and their labels (cells.tif and cells_label.tif, or images/ "
+        argument(
+            "DATA",
+            "A folder of images and their labels (cells.tif and cells_label.tif, or images/ "
             "and labels/).",
-            show_default=False,
         ),
     ],
     output: ModelOutputOption,
     model: ModelOption = "default",
     held_out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Images to judge on. Without it: those in DATA/val and DATA/test (with both, val "
+        option(
+            "FOLDER",
+            "Images to judge on. Without it: those in DATA/val and DATA/test (with both, val "
             "chooses the best model and the table is about test), or a fifth of DATA.",
         ),
     ] = None,
     minutes: Annotated[
-        float,
-        typer.Option(metavar="M", help="For everything, from reading to the table."),
+        float, option("M", "For everything, from reading to the table.")
     ] = 10.0,
     partly_annotated: PartlyAnnotatedOption = False,
     way: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="frozen (the encoder stays as it is), lora or whole; auto is lora.",
+        option(
+            "NAME", "frozen (the encoder stays as it is), lora or whole; auto is lora."
         ),
     ] = "auto",
     device: DeviceOption = "auto",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tinysam.cli.console import PartsBar, say
-from napari_tinysam.cli.options import ModelArgument, SeedOption
+from napari_tinysam.cli.options import (
+    ModelArgument,
+    SeedOption,
+    argument,
+    option,
+    output_option,
+)
 from napari_tinysam.errors import TinySAMError, explained
 
 if TYPE_CHECKING:
@@ -22,31 +28,19 @@ def quantize(
     model: ModelArgument,
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DATA...",
-            help="Folders of images of the kinds that the model is for, with labels or without.",
-            show_default=False,
+        argument(
+            "DATA...",
+            "Folders of images of the kinds that the model is for, with labels or without.",
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="The model to write.",
-            show_default=False,
-        ),
-    ],
-    images: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many images to use.")
-    ] = 8,
+    output: Annotated[Path, output_option("FILE", "The model to write.")],
+    images: Annotated[int, option("N", "How many images to use.", min=1)] = 8,
     seed: SeedOption = 0,
     layers: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help="Also write a table of all layers: what each costs, and how it is computed.",
+        option(
+            "FILE.csv",
+            "Also write a table of all layers: what each costs, and how it is computed.",
         ),
     ] = None,
 ) -> None:

@@ -18,6 +18,9 @@ from napari_tinysam.cli.options import (
     PrecisionOption,
     SeriesOption,
     ThreadsOption,
+    argument,
+    option,
+    output_option,
 )
 from napari_tinysam.errors import SelectionError, UsageError, explained
 
@@ -34,54 +37,36 @@ _BATCH = 64
 
 
 def segment(
-    image: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IMAGE",
-            help="TIFF, OME-TIFF, NPY, PNG or JPEG.",
-            show_default=False,
-        ),
-    ],
+    image: Annotated[Path, argument("IMAGE", "TIFF, OME-TIFF, NPY, PNG or JPEG.")],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Labels to write: .tif, .png or .npy. An existing file is replaced.",
-            show_default=False,
+        output_option(
+            "FILE", "Labels to write: .tif, .png or .npy. An existing file is replaced."
         ),
     ],
     point: Annotated[
-        list[str] | None,
-        typer.Option(metavar="x,y", help="A pixel on the object. Repeatable."),
+        list[str] | None, option("x,y", "A pixel on the object. Repeatable.")
     ] = None,
     negative: Annotated[
-        list[str] | None,
-        typer.Option(metavar="x,y", help="A pixel outside the object. Repeatable."),
+        list[str] | None, option("x,y", "A pixel outside the object. Repeatable.")
     ] = None,
     box: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="x0,y0,x1,y1", help="A box around one object. Repeatable."
-        ),
+        list[str] | None, option("x0,y0,x1,y1", "A box around one object. Repeatable.")
     ] = None,
     model: ModelOption = "default",
     channel: ChannelOption = None,
     plane: Annotated[
         str | None,
-        typer.Option(
-            metavar="P",
-            help="Which plane of a stack, from 0; one number for each of its axes (3,0). "
+        option(
+            "P",
+            "Which plane of a stack, from 0; one number for each of its axes (3,0). "
             "Without it: the first.",
         ),
     ] = None,
     series: SeriesOption = None,
     overlay: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write a PNG of the image, outlines and prompts."
-        ),
+        option("FILE", "Also write a PNG of the image, outlines and prompts."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tinysam.cli.console import TrainingBar, speaks
-from napari_tinysam.cli.options import DeviceOption
+from napari_tinysam.cli.options import DeviceOption, argument, option, output_option
 from napari_tinysam.errors import UsageError, explained
 
 if TYPE_CHECKING:
@@ -17,57 +17,34 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="default, distill, scratch, or a YAML file.",
-            show_default=False,
-        ),
+        str, argument("RECIPE", "default, distill, scratch, or a YAML file.")
     ],
     data: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER",
-            help="The folder that the recipe's paths are relative to.",
+        option(
+            "FOLDER",
+            "The folder that the recipe's paths are relative to.",
             show_default=False,
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Where log, checkpoints and models go.",
-            show_default=False,
-        ),
+        Path, output_option("FOLDER", "Where log, checkpoints and models go.")
     ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder.")
     ] = False,
     max_minutes: Annotated[
         float | None,
-        typer.Option(
-            metavar="M",
-            help="Stop after M minutes, with a checkpoint to go on from.",
-        ),
+        option("M", "Stop after M minutes, with a checkpoint to go on from."),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Length of the whole run, instead of the recipe's.",
-        ),
+        option("N", "Length of the whole run, instead of the recipe's.", min=1),
     ] = None,
     device: DeviceOption = "auto",
-    devices: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Devices in each machine.")
-    ] = 1,
-    nodes: Annotated[int, typer.Option(metavar="N", min=1, help="Machines.")] = 1,
-    precision: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, 32-true or bf16-mixed.")
-    ] = "auto",
+    devices: Annotated[int, option("N", "Devices in each machine.", min=1)] = 1,
+    nodes: Annotated[int, option("N", "Machines.", min=1)] = 1,
+    precision: Annotated[str, option("NAME", "auto, 32-true or bf16-mixed.")] = "auto",
 ) -> None:
     """Train the model that RECIPE describes.
 

@@ -31,7 +31,16 @@ from tinysam_training.learning.region_sampling import sample_in
 from tinysam_training.recipe import PromptSettings
 
 SIDE = 24  # of a window, in logits
-PAPER = PromptSettings.paper()
+#: TinySAM's paper: points on the object only, evenly drawn.
+PAPER = PromptSettings(
+    point=1,
+    box=0,
+    box_with_point=0,
+    centred=0,
+    mode="replace",
+    negatives=0,
+    mask_prompt=0,
+)
 EXACT_BOXES = PromptSettings(
     point=0, box=1, box_with_point=0, box_jitter=0, box_jitter_pixels=0, loose_boxes=0
 )
@@ -499,7 +508,7 @@ def test_hard_points_drift_to_the_edge() -> None:
     prompts, _ = corrected(
         targets,
         torch.full((200,), 4),
-        PromptSettings.paper(mode="append"),
+        replace(PAPER, mode="append"),
         DiscStudent(radius=5),
     )
     assert prompts.labels.shape == (200, 5)
@@ -524,7 +533,7 @@ def test_only_objects_that_need_another_round_are_asked_for() -> None:
     targets = discs(6)
     rounds = torch.tensor([0, 3, 1, 0, 2, 3])
     student = DiscStudent()
-    prompts, masks = corrected(targets, rounds, PromptSettings.paper("append"), student)
+    prompts, masks = corrected(targets, rounds, replace(PAPER, mode="append"), student)
     assert [rows.tolist() for _, _, rows in student.asked] == [
         [1, 2, 4, 5],
         [1, 4, 5],

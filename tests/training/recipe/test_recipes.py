@@ -48,7 +48,9 @@ FULL = Recipe(
     model=ModelSettings("default", trained="lora", lora_rank=4, batch_norm="frozen"),
     teacher=TeacherSettings("vit_h", flips=False),
     losses=LossSettings(embedding=1.0, token=0.5, hard_mask_weights=False),
-    prompts=PromptSettings.paper(),
+    prompts=PromptSettings(
+        point=1, box=0, box_with_point=0, mode="replace", mask_prompt=0
+    ),
     augmentation=Augmentation.none(),
     optimizer=OptimizerSettings(betas=(0.8, 0.9), accumulate=2),
     stages=(Stage(), Stage(2.0, ((64, 2, 1.0), (1024, 1, 0.5)), 3, 9)),

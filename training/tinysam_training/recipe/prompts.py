@@ -61,22 +61,3 @@ class PromptSettings:
     def __post_init__(self) -> None:
         if not self.point + self.box + self.box_with_point > 0:
             raise ValueError("one of point, box and box_with_point must be above 0")
-
-    @classmethod
-    def paper(cls, mode: Literal["append", "replace"] = "replace") -> PromptSettings:
-        """Make the settings of TinySAM's paper: only points on the object, drawn uniformly.
-
-        Parameters
-        ----------
-        mode : {"append", "replace"}
-            The paper is not explicit; its formula reads like "replace".
-        """
-        return cls(
-            point=1,
-            box=0,
-            box_with_point=0,
-            centred=0,
-            mode=mode,
-            negatives=0,
-            mask_prompt=0,
-        )
