@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from napari_tinysam.inference.runtime.choice import (
 )
 from napari_tinysam.inference.runtime.openvino import store
 from napari_tinysam.inference.runtime.openvino.conversion import convert
-from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
+from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime, _Graph
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.model import SegmentAnything
@@ -317,7 +318,7 @@ def test_signals_find_their_stack_after_a_runtime_has_gone(tmp_path: Path) -> No
     code = f"""
 import gc, signal, subprocess, sys, threading
 from pathlib import Path
-from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
+from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime, _Graph
 
 seen = []
 signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
@@ -675,3 +676,20 @@ def test_without_a_fine_head_there_are_no_maps_of_half_the_size(
         TorchRuntime(model, torch.device("cpu")),
     ):
         assert runtime.maps_of_half(rgb) is None
+
+
+def test_graphs_are_compiled_one_at_a_time(tmp_path: Path) -> None:
+    """Two at once may leave the locale of the process changed: OpenVINO sets it meanwhile."""
+    busy = threading.Lock()
+
+    class Core:
+        def compile_model(self, *_: Any) -> None:
+            assert busy.acquire(blocking=False)
+            time.sleep(0.02)
+            busy.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(
+            lambda name: _Graph(Core(), tmp_path / name, {}), map(str, range(4))
+        ):
+            pass

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +123,7 @@ class OpenVinoRuntime:
         needed = ["encoder", "decoder_masked", "upscaler"]
         if not self.dense_prompts:  # otherwise prompts are always drawn
             needed.append("decoder")
-        # Two at a time: reading the compiled encoder takes a fifth of a second.
-        with ThreadPoolExecutor(2, thread_name_prefix="tinysam-graphs") as pool:
-            graphs = dict(zip(needed, pool.map(graph, needed), strict=True))
+        graphs = {name: graph(name) for name in needed}
         self._folder = folder
         self._encoder = graphs["encoder"]
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
@@ -258,6 +255,7 @@ def _padded(rgb: npt.NDArray[np.uint8], side: int) -> list[Any]:
 
 
 _making_core = threading.Lock()
+_compiling = threading.Lock()
 
 
 @functools.cache
@@ -280,11 +278,14 @@ def _core() -> Any:
 class _Graph:
     """A compiled graph that any thread may call.
 
-    Compiled immediately, so that a damaged file is noticed before anything depends on it.
+    Compiled immediately, so that a damaged file is noticed before anything depends on it; one at a
+    time, because OpenVINO sets the locale of the process to "C" meanwhile. Of two at once, one may
+    put back the other's "C": then Python reads and writes text files as ASCII from there on.
     """
 
     def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
-        self._compiled = core.compile_model(str(path), "CPU", options)
+        with _compiling:
+            self._compiled = core.compile_model(str(path), "CPU", options)
         self._mine = threading.local()  # a request has buffers: one for each thread
 
     def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
