@@ -171,7 +171,7 @@ def test_a_model_without_integers_changes_nothing(
 def test_what_is_missing_is_named(asked: Landing, tmp_path: Path) -> None:
     for wrong, said in (
         (Landing(asked.run, tmp_path / "none.safetensors", asked.data), "no weights"),
-        (Landing(tmp_path, asked.weights, asked.data), "no run's folder"),
+        (Landing(tmp_path, asked.weights, asked.data), "not a run's folder"),
         (Landing(asked.run, asked.weights, tmp_path / "none"), "no data"),
     ):
         with pytest.raises(RefusedError, match=said):
