@@ -34,6 +34,7 @@ from tinysam_training.learning.objective import (
     weights_by_name,
 )
 from tinysam_training.run.averaging import update_average
+from tinysam_training.run.depthwise import DepthwiseGradients
 from tinysam_training.run.interruption import Interruption
 from tinysam_training.run.outcome import TrainingOutcome
 from tinysam_training.run.schedule import rate_at, stage_at
@@ -247,9 +248,10 @@ class Training:
         for i, part in enumerate(parts):
             more = i + 1 < len(parts)
             with fabric.no_backward_sync(self.module, enabled=more):
-                found = self.module(
-                    Sealed(part), stage.rounds, recipe.seed, stage.dense, stage.seen
-                )
+                with DepthwiseGradients():
+                    found = self.module(
+                        Sealed(part), stage.rounds, recipe.seed, stage.dense, stage.seen
+                    )
                 loss = torch.stack(
                     [
                         weights[name] * value / total[name].clamp(min=1)
