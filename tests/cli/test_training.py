@@ -262,7 +262,7 @@ def test_a_folder_of_others_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     said = refused("finetune", "cells", "-o", "a.safetensors", code=1)
-    assert "may not be written to" in said
+    assert "no permission to write to the folder" in said
 
 
 def text_files(folder: Path) -> None:
