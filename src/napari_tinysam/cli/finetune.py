@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tinysam.cli.console import TrainingBar, say
+from napari_tinysam.cli.console import TrainingBar, counted, say
 from napari_tinysam.cli.options import (
     DeviceOption,
     ModelOption,
@@ -140,7 +140,7 @@ def finetune(
         with replacing(folder / "before_after.png") as file:
             file.write(before_after.draw_comparison(comparison, judged))
     lines = [
-        f"{output}: {result.outcome.steps} steps, best after "
+        f"{output}: {counted(result.outcome.steps, 'step')}, best after "
         f"{result.outcome.best['step']:.0f}, {(time.monotonic() - begun) / 60:.1f} minutes in all",
         *([shortness] if shortness else []),
         f"\n{table}\n",

@@ -66,7 +66,8 @@ class Comparison:
 
     def table(self) -> str:
         """Return readable lines, which form a Markdown table, and the caveat."""
-        header = (f"{len(self.after.results)} held-out images", "before", "after")
+        count = len(self.after.results)
+        header = (f"{count} held-out image{'s' * (count > 1)}", "before", "after")
         table = markdown_table(
             header,
             [(ROWS[n], *map(_cell, values)) for n, values in self.figures.items()],
