@@ -414,6 +414,27 @@ def test_a_plane_that_is_left_is_finished_and_drawn_where_it_belongs() -> None:
     assert [bool(plane.any()) for plane in proposals(here)] == [True, False, False]
 
 
+def test_a_plane_that_is_left_before_it_is_read_is_not_searched_nor_is_another() -> (
+    None
+):
+    inference = SteppedInference()
+    here = desk(Image(np.zeros((3, 128, 128), np.uint8)), inference=inference)
+    here.viewer.dims.set_point(0, 0)
+    here.session.auto_segment()
+    assert here.session.auto.running
+    here.viewer.dims.set_point(0, 2)
+    inference.run_all()
+    assert not here.session.auto.running
+    assert here.told[-1] == (
+        "info",
+        "Auto-segmentation did not start: the plane changed.",
+    )
+    for plane in range(3):
+        here.viewer.dims.set_point(0, plane)
+        inference.run_all()
+        assert here.session.proposals.count == 0
+
+
 def test_the_image_goes_away_in_the_middle() -> None:
     inference = SteppedInference()
     here = desk(inference=inference)

@@ -69,12 +69,13 @@ class AutoSegmenter:
         self._labelled = labelled
         self._on_status = on_status
         self._run: Run | None = None
-        self._waits = False  # for the embedding
+        #: The plane whose embedding the search waits for.
+        self._awaited: tuple[Image, Plane] | None = None
 
     @property
     def running(self) -> bool:
         """Whether a search is running or waiting for the image."""
-        return self._run is not None or self._waits
+        return self._run is not None or self._awaited is not None
 
     @property
     def decoding(self) -> bool:
@@ -101,7 +102,7 @@ class AutoSegmenter:
         if self._subject.here is None:  # no image, or the 3-D view: the status says so
             return
         scene = self._scene()
-        self._waits = scene is None
+        self._awaited = self._subject.here if scene is None else None
         if scene is None:
             self._subject.changed.emit()
             return
@@ -127,13 +128,19 @@ class AutoSegmenter:
         self._advance(run)
 
     def ready(self) -> None:
-        """Begin the search that waited for the embedding."""
-        if self._waits:
+        """Begin the search that waited for the embedding, unless another plane is shown by then."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is None:
+            return
+        if awaited == self._subject.here:
             self.run()
+        else:
+            self._notify("info", "Auto-segmentation did not start: the plane changed.")
+            self._subject.changed.emit()
 
     def cancel(self) -> None:
         """Stop, and keep what was found so far."""
-        self._waits = False
+        self._awaited = None
         if self._run is not None:
             self._run.stopped = True
         self._subject.changed.emit()
@@ -141,7 +148,7 @@ class AutoSegmenter:
     def forget(self, image: Image) -> None:
         """Stop working on an image: it is gone, or has other data."""
         if self._subject.image is image:
-            self._waits = False
+            self._awaited = None
         if self._run is not None and self._run.scene.image is image:
             self._inference.drop(Lane.AUTO)
             self._end()
@@ -157,7 +164,7 @@ class AutoSegmenter:
 
     def close(self) -> None:
         """Stop without telling anyone."""
-        self._run, self._waits = None, False
+        self._run = self._awaited = None
 
     def _end(self) -> None:
         self._run = None
