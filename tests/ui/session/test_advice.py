@@ -15,6 +15,7 @@ from napari_tinysam.everything import (
 )
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.advice import AutoOutcome, advice
+from napari_tinysam.ui.session.triton_guard import triton_kept_out
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,7 +109,8 @@ def test_sizes_are_those_that_the_model_saw_and_coverage_that_of_the_region() ->
 def bundled() -> Predictor:
     from napari_tinysam import load_model
 
-    return load_model("default", device="cpu")
+    with triton_kept_out():  # other tests of this process may have opened windows
+        return load_model("default", device="cpu")
 
 
 def said_of(predictor: Predictor, image: npt.NDArray[np.generic]) -> str | None:
