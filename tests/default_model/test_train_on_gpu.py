@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from default_model.on_gpu.__main__ import main
+from default_model.on_gpu.collecting import _name_sources
 from default_model.on_gpu.delivery import PART, PARTS, deliver, put_together
 from default_model.on_gpu.packed_sets import PackedImage
 from default_model.on_gpu.packing import (
@@ -19,7 +21,7 @@ from default_model.on_gpu.packing import (
 )
 from napari_tinysam.errors import TinySAMError
 from tinysam_training.data.packed import find_packed
-from tinysam_training.recipe import DataSource, recipe_from
+from tinysam_training.recipe import DataSource, load_recipe, recipe_from
 from training.small_runs import write_pairs, write_start
 
 RECIPE = """\
@@ -50,16 +52,23 @@ def test_the_rehearsal_trains_without_what_is_missing_there(
     assert command == 'PYTHONUNBUFFERED=1 python3 .gpu/run.py "$OUT"'
 
 
-def test_a_gpu_gets_larger_batches_and_the_same_stages() -> None:
+def test_a_gpu_gets_larger_batches_in_the_same_stages() -> None:
     content: dict[str, Any] = {
-        "stages": [{"windows": [[256, 16, 0.8], [512, 3, 0.2]], "objects": 4}],
+        "stages": [
+            {"windows": [[256, 16, 0.8], [512, 3, 0.2]], "objects": 0, "share": 0.1},
+            {"windows": [[256, 12, 1.0]], "objects": 4, "share": 0.9},
+        ],
         "steps": 9,
     }
-    recipe = recipe_from(gpu_recipe(content, 8.5))
-    assert recipe.stages[0].windows == ((256, 96, 0.8), (512, 24, 0.2))
-    assert recipe.stages[0].objects == 4
+    recipe = recipe_from(gpu_recipe(content, 8.5, started=False))
+    assert [stage.share for stage in recipe.stages] == [0.1, 0.9]
+    for stage in recipe.stages:
+        pixels = {side * side * count for side, count, _ in stage.windows}
+        assert pixels == {96 * 256**2}
+    assert [stage.objects for stage in recipe.stages] == [0, 6]
     assert (recipe.steps, recipe.minutes) == (0, 8.5)
-    assert recipe.optimizer.learning_rate == 2e-3
+    slower = recipe_from(gpu_recipe(content, 8.5, started=True))
+    assert slower.optimizer.learning_rate < recipe.optimizer.learning_rate
 
 
 def packing(tmp_path: Path, **changes: Any) -> PackOrder:
@@ -109,7 +118,7 @@ def test_sets_that_are_worth_little_lose_images_first() -> None:
 
     dear = _Set(DataSource(path="dear", share=0.8), images(40))
     cheap = _Set(DataSource(path="cheap", share=0.1), images(40))
-    _leave_out([dear, cheap], 5_000, lambda line: None)
+    _leave_out([dear, cheap], dear.size + cheap.size // 4, lambda line: None)
     assert len(dear.images) == 40
     assert len(cheap.images) in (9, 10)
 
@@ -141,6 +150,19 @@ def test_bad_input_is_one_sentence(
     with pytest.raises(SystemExit) as ended:
         main(["prepare"])
     assert ended.value.code == 2
+
+
+def test_the_recipe_that_comes_back_names_the_sets_that_were_packed(
+    tmp_path: Path,
+) -> None:
+    asked = packing(tmp_path)
+    prepare(asked, lambda line: None)
+    back = tmp_path / "recipe.yaml"
+    shutil.copyfile(asked.folder / "recipe.yaml", back)
+    assert load_recipe(back).data[0].kind == "packed"
+    _name_sources(back, asked.folder / "manifest.json")
+    (source,) = load_recipe(back).data
+    assert (source.path, source.kind, source.split) == ("discs", "folder", "train")
 
 
 def test_large_weights_come_in_parts(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from scipy import ndimage as ndi
 from napari_tinysam.errors import DataError
 from napari_tinysam.image import to_rgb
 from napari_tinysam.objects import maps as object_maps
+from tinysam_training.processes import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
+    import torch
 
 # Ids up to here are counted in a table, unless it is far longer than the labels; others are sorted.
 _TABLE_IDS = 2**24
@@ -215,8 +217,18 @@ class ImageStore:
     def __iter__(self) -> Iterator[LabelledImage]:
         return (self[number] for number in range(len(self)))
 
-    def read_once(self) -> Iterator[LabelledImage]:
-        """Yield each image without keeping it, for callers that need it once."""
+    def read_once(self, device: torch.device | None = None) -> Iterator[LabelledImage]:
+        """Yield each image without keeping it, for callers that need it once.
+
+        Parameters
+        ----------
+        device : torch.device, optional
+            Of a training that needs all of them, with their maps; a GPU does not wait for them one
+            after the other.
+        """
+        if device is not None and device.type == "cuda":
+            yield from side_by_side(_read_with_maps, self.entries, device)
+            return
         for number, entry in enumerate(self.entries):
             yield self._kept[number] if number in self._kept else entry.read()
 
@@ -232,6 +244,13 @@ class ImageStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _read_with_maps(entry: ImageEntry) -> LabelledImage:
+    image = entry.read()
+    for computed in ("boundary_distance", "centre_distance", "boxes"):
+        getattr(image, computed)  # kept in the image
+    return image
 
 
 def relabelled(labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

@@ -7,6 +7,8 @@ import torch
 
 from napari_tinysam.model import ImageFeatures, SegmentAnything
 from tinysam_training.learning.decoding import USED_TOKENS, decode
+from tinysam_training.learning.objective import decode_in_multiples
+from tinysam_training.learning.prompt_batch import PromptBatch
 
 NAN = float("nan")
 
@@ -72,6 +74,42 @@ def test_every_object_of_a_mixture_equals_the_official_decoder_alone(
             )
             assert close(ours.logits[row], logits[0])
             assert close(ours.scores[row], scores[0])
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 3, 8])
+def test_repeated_rows_change_nothing(model: SegmentAnything, multiple: int) -> None:
+    features, window = ImageFeatures(embeddings(2)), torch.tensor([1, 0, 1])
+    masks = torch.randn(3, 1, 64, 64)
+    with torch.no_grad():
+        plain = decode(model, features, whole(2), window, **MIXED, masks=masks)
+        prompts = PromptBatch(**MIXED)
+        found = decode_in_multiples(
+            model, features, whole(2), window, prompts, masks, multiple
+        )
+    assert close(found.logits, plain.logits)
+    assert close(found.scores, plain.scores)
+    assert close(found.tokens, plain.tokens)
+    assert len(found.logits) == 3
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_repeated_rows_get_no_gradient(model: SegmentAnything, multiple: int) -> None:
+    embedding = embeddings(2).requires_grad_()
+    found = decode_in_multiples(
+        model,
+        ImageFeatures(embedding),
+        whole(2),
+        torch.tensor([1, 0, 1]),
+        PromptBatch(**MIXED),
+        None,
+        multiple,
+    )
+    (gradient,) = torch.autograd.grad(found.logits.sum(), embedding)
+    plain = decode(
+        model, ImageFeatures(embedding), whole(2), torch.tensor([1, 0, 1]), **MIXED
+    )
+    (expected,) = torch.autograd.grad(plain.logits.sum(), embedding)
+    assert close(gradient, expected)
 
 
 def test_a_window_sees_its_part_of_the_positional_encoding(

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from default_model.beginning import fitting_start, plain_recipe
+from default_model.beginning import begun_with, fitting_start, plain_recipe
 from default_model.code_copy import REPOSITORY
 from default_model.on_gpu.collecting import collect
 from default_model.on_gpu.packing import PackOrder, gpu_recipe, prepare
@@ -39,12 +39,14 @@ def main(words: list[str] | None = None) -> int:
 
 def _prepared(asked: argparse.Namespace) -> str:
     content = plain_recipe(asked.recipe)
+    start = asked.start or fitting_start(content)
+    content = begun_with(content, start)
     packing = PackOrder(
-        gpu_recipe(content, asked.minutes),
+        gpu_recipe(content, asked.minutes, started=start is not None),
         asked.data or REPOSITORY,
         asked.output,
         asked.minutes,
-        asked.start or fitting_start(content) or "",
+        start or "",
         asked.wheels or ("none" if asked.rehearse else "download"),
         int(asked.limit * 2**20),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import yaml
 
 from default_model.columns import in_columns
 from default_model.on_gpu.delivery import put_together
 from napari_tinysam import checkpoints
+from napari_tinysam.files.atomic import replacing
 from tinysam_training.data import ImageStore
 from tinysam_training.data.dataset import read_source
 from tinysam_training.recipe import load_recipe
@@ -53,6 +56,7 @@ def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
         If the delivery is incomplete or damaged, or the weights are not finite.
     """
     found = put_together(folder, run)
+    _name_sources(run / "recipe.yaml", pack / "manifest.json")
     weights = run / "best.safetensors"
     loaded = checkpoints.load(
         weights
@@ -77,6 +81,20 @@ def collect(folder: Path, pack: Path, run: Path, say: Say) -> str:
         f"script/train-default land --data DATA --run {run} --weights {weights}"
     )
     return "\n".join(lines)
+
+
+def _name_sources(recipe: Path, manifest: Path) -> None:
+    """Name the sources of a run's recipe as those that were packed are named."""
+    sets = json.loads(manifest.read_text("utf-8"))["sets"]
+    content = yaml.safe_load(recipe.read_text("utf-8"))
+    for kind, split in (("data", "train"), ("validation", "val")):
+        for source in content.get(kind, ()):
+            if source["path"] in sets:
+                source["path"], source["split"] = sets[source["path"]][1], split
+                del source["kind"]
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    with replacing(recipe) as file:
+        file.write(text.encode())
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -27,6 +27,9 @@ Encoding = Literal["lossless", "near"]
 
 QUALITY = 92
 
+#: Bytes of an image's entries in the zip file and in the list of images, at most.
+_ENTRIES = 600
+
 
 @dataclass(frozen=True, eq=False)
 class PackedImage:
@@ -84,8 +87,8 @@ class PackedImage:
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return len(self.image) + len(self.labels)
+        """Bytes in the file, with the entries of its two indices."""
+        return len(self.image) + len(self.labels) + 2 * len(self.name) + _ENTRIES
 
 
 def write_packed(path: Path, images: Sequence[PackedImage]) -> None:

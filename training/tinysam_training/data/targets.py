@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: In a partly annotated image, this many pixels around the objects count as background.
 KNOWN_AROUND = 4
 
+#: Objects with fewer pixels in a window are not prompted there.
+LEAST_PIXELS = 24
+
 
 def valid(window: Window) -> npt.NDArray[np.bool_]:
     """Pixels that show the image, (S, S)."""
@@ -65,7 +68,7 @@ def known_share(
 
 
 def visible_objects(
-    layers: npt.NDArray[np.int32], min_pixels: int = 24
+    layers: npt.NDArray[np.int32], min_pixels: int = LEAST_PIXELS
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Objects that a window shows.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,19 +12,18 @@ from torch.utils.data import Dataset
 
 from napari_tinysam.frame import CELL, FRAME, LOGIT
 from napari_tinysam.model.encoders.kind import PIXEL_MEAN, PIXEL_STD
-from tinysam_training.data.batches import (
-    Batch,
-    TrainingBatch,
-    choose_objects,
-)
+from tinysam_training.data.batches import Batch, TrainingBatch
+from tinysam_training.data.choosing import chosen_objects
 from tinysam_training.data.intensities import change_intensities
 from tinysam_training.data.pool import ImagePool, Place
 from tinysam_training.data.sampling import balanced_weights, drawn_window
-from tinysam_training.data.targets import KNOWN_AROUND, object_boxes, object_targets
+from tinysam_training.data.targets import KNOWN_AROUND
 from tinysam_training.data.windows import size_balanced
-from tinysam_training.labelled_image import ImageStore
+from tinysam_training.labelled_image import ImageStore, LabelledImage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from tinysam_training.data.sampling import BatchRequest, Sources
@@ -60,9 +59,10 @@ class WindowBatches(Dataset[TrainingBatch]):
         device: torch.device | str = "cpu",
         map_stride: int = LOGIT,
     ) -> None:
-        images = sources.images
-        once = images.read_once() if isinstance(images, ImageStore) else images
-        self.pool = ImagePool(once, device)
+        images: Iterable[LabelledImage] = sources.images
+        if isinstance(images, ImageStore):
+            images = images.read_once(torch.device(device))
+        self.pool = ImagePool(images, device)
         self.weights = sources.weights
         if sources.balanced:
             self.weights = balanced_weights(self.weights, self.pool.images)
@@ -94,20 +94,21 @@ class WindowBatches(Dataset[TrainingBatch]):
             )
         inside = found.inside[:, None].float()  # (B, 1, S, S)
         labelled = found.labels > 0
-        complete = torch.tensor(
-            [image.complete for image in shown], device=self.pool.device
-        ).view(-1, 1, 1, 1)
+        partly = np.flatnonzero([not image.complete for image in shown])
 
         def known(layers: torch.Tensor) -> torch.Tensor:
             """Pixels with a known annotation."""
-            near = layers.any(1, keepdim=True).float()
+            if not partly.size:
+                return inside
+            rows = torch.from_numpy(partly).to(inside.device)
+            near = layers[rows].any(1, keepdim=True).float()
             around = F.max_pool2d(near, 2 * KNOWN_AROUND + 1, 1, KNOWN_AROUND)
-            return torch.where(complete, inside, around * inside)
+            return inside.index_copy(0, rows, around * inside[rows])
 
         maps = torch.stack(
             [labelled[:, 0].float(), found.centre_distance, found.boundary_distance], 1
         )
-        objects = _Objects.of(found.labels.cpu().numpy(), stage.objects, rng)
+        objects = chosen_objects(found.labels, stage.objects, rng)
         last = (FRAME - side) // CELL
         offset = rng.integers(0, last, (count, 2), endpoint=True)
         device = self.pool.device
@@ -118,9 +119,9 @@ class WindowBatches(Dataset[TrainingBatch]):
             valid=F.avg_pool2d(inside, LOGIT),
             known=F.avg_pool2d(known(labelled), LOGIT),
             offset=torch.from_numpy(offset).to(device),
-            window=torch.from_numpy(objects.window).to(device),
-            targets=torch.from_numpy(objects.targets).to(device),
-            boxes=torch.from_numpy(objects.boxes).to(device),
+            window=objects.window,
+            targets=objects.targets,
+            boxes=objects.boxes,
         )
         return TrainingBatch(batch, request.number, prompted=stage.objects > 0)
 
@@ -167,32 +168,6 @@ def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     if len(boxes):
         chances[chosen] = size_balanced(extents[chosen], boxes[chosen, 0])
     return chances
-
-
-class _Objects(NamedTuple):
-    """Prompted objects of a batch; fields as in `Batch`."""
-
-    window: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls, labels: npt.NDArray[np.int32], most: int, rng: np.random.Generator
-    ) -> _Objects:
-        """Choose at most this many objects of each window, (B, L, S, S)."""
-        side = labels.shape[-1] // LOGIT
-        chosen = [choose_objects(layers, most, rng) for layers in labels if most]
-        boxes = [object_boxes(*each) for each in zip(labels, chosen, strict=False)]
-        targets = [
-            object_targets(layers, objects, box)
-            for layers, objects, box in zip(labels, chosen, boxes, strict=False)
-        ]
-        return cls(
-            np.repeat(np.arange(len(chosen)), [len(some) for some in chosen]),
-            np.concatenate([*targets, np.zeros((0, side, side), np.float32)]),
-            np.concatenate([*boxes, np.zeros((0, 4), np.float32)]),
-        )
 
 
 def _normalised(values: torch.Tensor) -> torch.Tensor:

@@ -16,13 +16,19 @@ from torch import nn
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.objects.finding import object_regions
 from tinysam_training.learning.region_sampling import chance
+from tinysam_training.processes import side_by_side
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from napari_tinysam.model import ImageFeatures, SegmentAnything
     from tinysam_training.learning.decoding import Decoded
     from tinysam_training.learning.prompt_batch import PromptBatch
+
+
+#: Logits that a process works on at once.
+_PART = 4 * 64 * 64
 
 
 @torch.no_grad()
@@ -52,8 +58,17 @@ def regions_of(
     found = nn.functional.avg_pool2d(found, found.shape[-1] // valid.shape[-1])
     maps = found.cpu().numpy()
     inside = (valid[:, 0] > 0).cpu().numpy()
-    labels = [object_regions(*each) for each in zip(maps, inside, strict=True)]
+    windows = list(zip(maps, inside, strict=True))
+    count = max(_PART // maps[0, 0].size, 1)
+    parts = [windows[start : start + count] for start in range(0, len(windows), count)]
+    labels = [one for part in side_by_side(_regions, parts, device) for one in part]
     return torch.from_numpy(np.stack(labels)).to(device)
+
+
+def _regions(
+    windows: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]],
+) -> list[npt.NDArray[np.int32]]:
+    return [object_regions(*each) for each in windows]
 
 
 class DrawnPrompts:

@@ -282,19 +282,62 @@ class Objective(nn.Module):
             masks = masks[:, None]
         if drawn is not None:
             masks = drawn(prompts, masks, rows)
-        decoded = decode(
-            model,
-            features,
-            windows.offset,
-            window,
-            prompts.points,
-            prompts.labels,
-            prompts.boxes,
-            masks,
+        # A GPU prepares convolutions for each size of a batch anew, which takes longer than a step,
+        # so there are only few sizes.
+        multiple = len(windows) if window.device.type == "cuda" else 1
+        decoded = decode_in_multiples(
+            model, features, windows.offset, window, prompts, masks, multiple
         )
         if drawn is None or masks is None:
             return decoded
         return drawn.added(decoded, masks, rows)
+
+
+def decode_in_multiples(
+    model: SegmentAnything,
+    features: ImageFeatures,
+    offset: Tensor,
+    window: Tensor,
+    prompts: PromptBatch,
+    masks: Tensor | None,
+    multiple: int,
+) -> Decoded:
+    """`decode` with a number of rows that is a multiple; the first row is repeated for that.
+
+    Parameters
+    ----------
+    model, features, offset, window, masks
+        As for `decode`.
+    prompts : PromptBatch
+    multiple : int
+
+    Returns
+    -------
+    Decoded
+        Without the repeated rows.
+    """
+    count = len(window)
+    more = -count % multiple if count else 0
+    if more:
+        rows = torch.arange(count + more, device=window.device)
+        rows = rows.masked_fill(rows >= count, 0)
+        window, prompts = window[rows], prompts.take(rows)
+        masks = None if masks is None else masks[rows]
+    decoded = decode(
+        model,
+        features,
+        offset,
+        window,
+        prompts.points,
+        prompts.labels,
+        prompts.boxes,
+        masks,
+    )
+    if not more:
+        return decoded
+    return Decoded(
+        decoded.logits[:count], decoded.scores[:count], decoded.tokens[:count]
+    )
 
 
 def weights_by_name(recipe: Recipe) -> dict[str, float]:

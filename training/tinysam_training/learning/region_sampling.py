@@ -97,6 +97,10 @@ def _deep_part(region: Tensor) -> Tensor:
 def _eroded(region: Tensor, radius: int) -> Tensor:
     """Erosion of (N, h, w) bool by a square of side 2 · radius + 1."""
     length = 2 * radius + 1
+    if region.device.type == "cuda":  # there, few operations count, not their cost
+        outside = F.pad(~region, (radius,) * 4, value=True).to(torch.float16)
+        near = F.max_pool2d(outside, (length, 1), stride=1)
+        return F.max_pool2d(near, (1, length), stride=1) == 0
     region = F.pad(region, (radius,) * 4)
     for axis in (1, 2):
         have = 1  # each value: whether `have` in a row, starting there, are all set

@@ -16,8 +16,13 @@ def update_average(
 ) -> None:
     """Exponential moving average of parameters and of batch-norm statistics."""
     current = model.state_dict()
+    old: list[torch.Tensor] = []
+    new: list[torch.Tensor] = []
     for name, value in average.state_dict().items():
         if value.is_floating_point():
-            value.lerp_(current[name], 1 - decay)
+            old.append(value)
+            new.append(current[name])
         else:
             value.copy_(current[name])
+    # All at once: a GPU would wait for hundreds of small operations.
+    torch._foreach_lerp_(old, new, 1 - decay)

@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -248,7 +248,7 @@ class Training:
         for i, part in enumerate(parts):
             more = i + 1 < len(parts)
             with fabric.no_backward_sync(self.module, enabled=more):
-                with DepthwiseGradients():
+                with self._gradients():
                     found = self.module(
                         Sealed(part), stage.rounds, recipe.seed, stage.dense, stage.seen
                     )
@@ -278,6 +278,10 @@ class Training:
             self._timed = self._timed[0] + 1, self._timed[1] + passed
             self.folder.log(self._row(figures))
         return figures
+
+    def _gradients(self) -> AbstractContextManager[object]:
+        cpu = self.fabric.device.type == "cpu"
+        return DepthwiseGradients() if cpu else nullcontext()
 
     def _means(
         self, sums: Mapping[str, torch.Tensor], total: Mapping[str, torch.Tensor]

@@ -88,6 +88,8 @@ def launched(hardware: Hardware | str = "auto") -> Fabric:
         precision=_precision(hardware.precision, accelerator),
     )
     fabric.launch()
+    if accelerator == "cuda":
+        torch.set_float32_matmul_precision("high")  # what is left in float32
     return fabric
 
 
