@@ -244,6 +244,9 @@ def test_a_full_disk_leaves_no_half_a_file(
         ),
         (("images", "-o", "out", "--min-area", "9", "--max-area", "3"), "least area"),
         (("images", "-o", "out", "--channel", "red"), "red"),
+        (("images", "-o", "out", "--also", "coco,word"), "--also knows coco, roi"),
+        (("images", "-o", "out", "--progress", "pie"), "--progress is bar or json"),
+        (("images", "-o", "out", "--workers", "0"), "workers"),
         (("images",), "--output"),
     ],
 )
@@ -263,6 +266,34 @@ def test_an_output_folder_that_cannot_be_made(run: Callable[..., Run]) -> None:
     done = run("images", "-o", "file/out")
     assert done.code == 1
     assert "cannot be made" in done.err
+
+
+def test_objects_in_other_forms(run: Callable[..., Run]) -> None:
+    done = run("images/a.tif", "-o", "out", "--also", "coco,geojson")
+    assert done.code == 0, done.err
+    assert written() == [
+        *("a_coco.json", "a_labels.tif", "a_objects.csv", "a_objects.geojson"),
+    ]
+    assert len(json.loads(Path("out/a_coco.json").read_text())["annotations"]) == 4
+    assert "1 done before" in run("images/a.tif", "-o", "out", "--also", "coco").out
+
+
+def test_progress_in_json(run: Callable[..., Run]) -> None:
+    Path("images/b.png").write_bytes(b"no image at all")
+    done = run("images", "-o", "out", "--progress", "json")
+    assert done.code == 1
+    *lines, last = done.err.splitlines()
+    assert last.startswith("Error: ")
+    events = [json.loads(line) for line in lines]
+    files = {event["image"]: event for event in events if event["event"] == "file"}
+    assert [event["state"] for event in files.values()] == [
+        *("written", "failed", "written"),
+    ]
+    assert "cannot be read" in files["images/b.png"]["reason"]
+    assert files["images/c.ome.tif"]["done"] == files["images/c.ome.tif"]["total"] == 3
+    assert files["images/c.ome.tif"]["seconds_left"] == 0
+    assert files["images/a.tif"]["objects"] == 4
+    assert sum(event["event"] == "plane" for event in events) == 2
 
 
 # ------------------------------------------------------------------ names of files

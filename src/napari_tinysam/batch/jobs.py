@@ -44,20 +44,24 @@ class Job:
     folder: Path
     stem: str
 
+    def result(self, ending: str) -> Path:
+        """Where the result goes whose name ends like this."""
+        return self.folder / f"{self.stem}{ending}"
+
     @property
     def labels(self) -> Path:
         """Where the labels go."""
-        return self.folder / f"{self.stem}_labels.tif"
+        return self.result("_labels.tif")
 
     @property
     def table(self) -> Path:
         """Where the table of objects goes."""
-        return self.folder / f"{self.stem}_objects.csv"
+        return self.result("_objects.csv")
 
     @property
     def overlay(self) -> Path:
         """Where the picture goes."""
-        return self.folder / f"{self.stem}_overlay.png"
+        return self.result("_overlay.png")
 
 
 def find_images(names: Sequence[str]) -> FoundImages:

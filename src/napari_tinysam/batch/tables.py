@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.errors import FileError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from napari_tinysam.everything import Labelling, Proposals
@@ -42,6 +47,9 @@ class ObjectTable:
 
     axes: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    _by_plane: dict[tuple[int, ...], list[dict[str, Any]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def add(
         self,
@@ -129,6 +137,42 @@ class ObjectTable:
             names.append(axis.lower() if named else f"plane_{number}")
         return names
 
+    def rows_of(self, index: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the rows of one plane."""
+        if not index:
+            return self.rows
+        if not self._by_plane:
+            for row in self.rows:
+                place = tuple(row[name] for name in self.column_names)
+                self._by_plane.setdefault(place, []).append(row)
+        return self._by_plane.get(index, [])
+
+    @classmethod
+    def from_csv(cls, axes: str, path: Path) -> ObjectTable:
+        """Read what `to_csv` wrote.
+
+        Raises
+        ------
+        FileError
+            If the file is not such a table.
+        """
+        try:
+            with path.open(newline="") as file:
+                rows = [
+                    {name: _value(text) for name, text in row.items() if text != ""}
+                    for row in csv.DictReader(file)
+                ]
+            table = cls(axes, rows)
+            for row in rows:
+                place = [row[name] for name in table.column_names]
+                if not all(isinstance(n, int) for n in (row["label"], *place)):
+                    raise ValueError(row)
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise FileError(
+                f"{path} is not the table of this image; move it away."
+            ) from error
+        return table
+
     def to_csv(self) -> bytes:
         """Return the table as CSV, with a header even without rows."""
         header = [*self.column_names, *_COLUMNS]
@@ -139,6 +183,13 @@ class ObjectTable:
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue().encode()
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _rounded(value: Any) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from napari_tinysam.cli.console import counted, note, progress_bar
+from napari_tinysam.cli.batch_progress import batch_progress
+from napari_tinysam.cli.console import counted, note
 from napari_tinysam.cli.loading import load_predictor
 from napari_tinysam.cli.options import (
     ChannelOption,
@@ -23,10 +25,11 @@ from napari_tinysam.cli.options import (
 from napari_tinysam.errors import FileError, TinySAMError, UsageError, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_tinysam.batch.jobs import Job
-    from napari_tinysam.batch.run import BatchSettings, FileOutcome
+    from napari_tinysam.batch.runners.protocol import Load, Runner
+    from napari_tinysam.batch.settings import BatchSettings, FileOutcome
     from napari_tinysam.inference.predictor import Predictor
 
 #: The words of the last line for the states of files.
@@ -77,6 +80,31 @@ def auto(
         typer.Option("--overlay", help="Also write a PNG with the objects outlined."),
     ] = False,
     series: SeriesOption = None,
+    also: Annotated[
+        str | None,
+        option(
+            "FORMS",
+            "Write the objects for other programs as well, as a list with commas: coco "
+            "(NAME_coco.json), roi (NAME_rois.zip for ImageJ's ROI Manager), geojson "
+            "(NAME_objects.geojson for QuPath).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        option(
+            "N",
+            "Processes that share the images and the cores of this computer. Each loads the "
+            "model.",
+            min=1,
+        ),
+    ] = 1,
+    progress: Annotated[
+        str,
+        option(
+            "FORM",
+            "bar, or json: a line of JSON on stderr for each plane and file.",
+        ),
+    ] = "bar",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = 0,
@@ -86,19 +114,23 @@ def auto(
     For each image NAME the folder gets NAME_labels.tif (stacks plane by plane), NAME_objects.csv
     with a row for each object, and NAME_overlay.png with --overlay.
 
-    A file that fails does not stop the others; it is named at the end. Images that were done with
-    the same settings are skipped, so an interrupted run goes on where it stopped; a missing table
-    or picture is made from the labels. A second image of the same name gets a number. Label files
-    that were changed since, or come from elsewhere, are never replaced. Files whose names say that
-    they are labels or results of another image are skipped.
+    A file that fails is tried once more. It does not stop the others, and is named at the end.
+    Images that were done with the same settings are skipped, and so are finished planes of a
+    stack: an interrupted run goes on where it stopped. A missing table or picture is made from the
+    labels. A second image of the same name gets a number. Label files that were changed since, or
+    come from elsewhere, are never replaced. Files whose names say that they are labels or results
+    of another image are skipped.
     """
     from napari_tinysam.batch.jobs import find_images, jobs_for
-    from napari_tinysam.batch.run import BatchSettings
+    from napari_tinysam.batch.lock import sole_run
+    from napari_tinysam.batch.settings import BatchSettings
     from napari_tinysam.cli.prompt_options import parse_indices
     from napari_tinysam.everything import LabelSettings, Mode
 
     if mode not in get_args(Mode):
         raise UsageError(f"--mode is one of {', '.join(get_args(Mode))}, not {mode!r}.")
+    if progress not in ("bar", "json"):
+        raise UsageError(f"--progress is bar or json, not {progress!r}.")
     labels: dict[str, Any] = {
         "confidence": confidence,
         "least_area": min_area,
@@ -113,7 +145,14 @@ def auto(
         jobs = jobs_for(found, output)
     except (ValueError, FileError) as error:
         raise UsageError(str(error)) from error
-    settings = BatchSettings(mode, given, channels, overlay, series)  # type: ignore[arg-type]
+    settings = BatchSettings(
+        mode,  # type: ignore[arg-type]  # checked above
+        given,
+        channels,
+        overlay,
+        series,
+        _forms(also),
+    )
     if skipped:
         few = ", ".join(path.name for path in skipped[:3])
         more = ", …" if len(skipped) > 3 else ""
@@ -123,21 +162,65 @@ def auto(
         )
     with explained(f"The folder {output} cannot be made"):
         output.mkdir(parents=True, exist_ok=True)
+    load = partial(_load, model, device, precision, len(jobs))
+    with sole_run(output):
+        runner = _runner(load, settings, jobs, workers, threads)
+        try:
+            if mode in ("guided", "head") and not runner.identity.has_object_head:
+                raise UsageError(
+                    f"The model {runner.identity.model!r} has no object head; use --mode "
+                    "hierarchical."
+                )
+            _run(jobs, runner, progress)
+        finally:
+            runner.close()
+
+
+def _forms(also: str | None) -> tuple[str, ...]:
+    from napari_tinysam.batch.forms import FORMS
+
+    names = tuple(dict.fromkeys((also or "").lower().replace(",", " ").split()))
+    for name in names:
+        if name not in FORMS:
+            raise UsageError(f"--also knows {', '.join(FORMS)}, not {name!r}.")
+    return names
+
+
+def _load(
+    model: str, device: str, precision: str, images: int, threads: int
+) -> Predictor:
+    """Load the model of a worker, also in another process."""
+    return load_predictor(model, device, precision, threads, images)
+
+
+def _runner(
+    load: Load,
+    settings: BatchSettings,
+    jobs: Sequence[Job],
+    workers: int,
+    threads: int,
+) -> Runner:
+    from napari_tinysam.batch.runners.here import Here
+    from napari_tinysam.batch.runners.processes import Processes
+    from napari_tinysam.batch.work import Worker
+
+    stems = frozenset(job.stem.casefold() for job in jobs)
     with explained():
-        predictor = load_predictor(model, device, precision, threads, len(jobs))
-    if mode in ("guided", "head") and not predictor.has_object_head:
-        raise UsageError(
-            f"The model {predictor.name!r} has no object head; use --mode hierarchical."
-        )
-    _run(jobs, predictor, settings)
+        if workers == 1:
+            return Here(Worker(load(threads), settings, stems))
+        return Processes(min(workers, len(jobs)), load, settings, stems, threads)
 
 
-def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> None:
+def _run(jobs: Sequence[Job], runner: Runner, progress_form: str) -> None:
+    from napari_tinysam.batch.run import segment_files
+
     outcomes: list[FileOutcome] = []
     try:
-        for outcome in _watched(jobs, predictor, settings):
-            outcomes.append(outcome)
-            _report(outcome)
+        with batch_progress(progress_form, len(jobs)) as progress:
+            for outcome in segment_files(jobs, runner, on_plane=progress.plane):
+                outcomes.append(outcome)
+                progress.file(outcome)
+                _report(outcome, progress.note)
     except KeyboardInterrupt:
         note(
             f"{len(outcomes)} of {len(jobs)} files are done; run the same command to continue."
@@ -156,14 +239,14 @@ def _run(jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings) -> 
     typer.echo(f"{', '.join(parts)}{found}.")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
-        note(f"Failed: {outcome.job.image}: {outcome.reason}")
+        progress.note(f"Failed: {outcome.job.image}: {outcome.reason}")
     if failed:
         raise TinySAMError(
             f"{len(failed)} of {counted(len(jobs), 'file')} could not be segmented."
         )
 
 
-def _report(outcome: FileOutcome) -> None:
+def _report(outcome: FileOutcome, note: Callable[[str], None]) -> None:
     job = outcome.job
     for text in outcome.notes:
         note(text)
@@ -177,22 +260,3 @@ def _report(outcome: FileOutcome) -> None:
             f"{job.labels} is left alone: it was changed, or made by something else. Move it away "
             "to segment the image again."
         )
-
-
-def _watched(
-    jobs: Sequence[Job], predictor: Predictor, settings: BatchSettings
-) -> Iterator[FileOutcome]:
-    """Yield outcomes, with a progress bar that estimates the time left."""
-    from napari_tinysam.batch.run import segment_files
-
-    with progress_bar(total=len(jobs), unit="file") as bar:
-
-        def on_plane(job: Job, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{job.image.name}, plane {done} of {total}")
-            bar.update(1 / total)  # so that the time left follows the planes
-
-        outcomes = segment_files(jobs, predictor, settings, on_plane=on_plane)
-        for number, outcome in enumerate(outcomes, start=1):
-            bar.update(number - bar.n)
-            bar.clear()
-            yield outcome

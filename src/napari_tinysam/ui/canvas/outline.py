@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.outlines import closed_lines
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,9 +36,6 @@ _LONG = 32
 
 #: Corners may stick out this many times half the line's width.
 _LONGEST_MITER = 2.0
-
-#: Steps on the grid of corners: right, down, left, up. Clockwise, the mask on the right hand.
-_STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def trace(mask: npt.NDArray[np.bool_], y0: int, x0: int, step: int = 1) -> Trace
         mask = _blocks(mask, step)
     # Corner (0, 0) of the grid is the upper left corner of the first pixel.
     corner = np.array([y0, x0]) - 0.5
-    outlines = tuple(line * step + corner for line in _closed_lines(mask))
+    outlines = tuple(line * step + corner for line in closed_lines(mask))
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
     padded[:, 1:-1] = mask
     change = np.diff(padded, axis=1)
@@ -207,57 +206,6 @@ def _blocks(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
     full = np.zeros((height * step, width * step), bool)
     full[: mask.shape[0], : mask.shape[1]] = mask
     return np.asarray(full.reshape(height, step, width, step).any(axis=(1, 3)))
-
-
-def _closed_lines(mask: npt.NDArray[np.bool_]) -> list[Floats]:
-    """Walk along the edges between a mask and the rest, clockwise around its pieces.
-
-    Returns
-    -------
-    list of ndarray, each (N, 2)
-        Corners of pixels, (row, column).
-    """
-    inside = np.pad(mask, 1)
-    within = inside[1:-1, 1:-1]
-    beyond = (inside[:-2, 1:-1], inside[1:-1, 2:], inside[2:, 1:-1], inside[1:-1, :-2])
-    first_corner = ((0, 0), (0, 1), (1, 1), (1, 0))  # of a pixel's upper, right … edge
-    starts, ways = [], []
-    for side, (outer, offset) in enumerate(zip(beyond, first_corner, strict=True)):
-        corners = np.argwhere(within & ~outer) + offset
-        starts.append(corners)
-        ways.append(np.full(len(corners), side))
-    start, way = np.concatenate(starts), np.concatenate(ways)
-    if not len(start):
-        return []
-    columns = mask.shape[1] + 1
-    keys = (start[:, 0] * columns + start[:, 1]) * 4 + way
-    order = np.argsort(keys)
-    start, way, keys = start[order], way[order], keys[order]
-    end = start + _STEPS[way]
-    ends = (end[:, 0] * columns + end[:, 1]) * 4
-    following = np.zeros(len(keys), np.intp)
-    # Turning right comes last and so wins: where pixels touch at a corner, it stays at its pixel.
-    for turn in (3, 0, 1):
-        wanted = ends + (way + turn) % 4
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        following = np.where(keys[found] == wanted, found, following)
-    return [start[line].astype(float) for line in _cycles(following.tolist())]
-
-
-def _cycles(following: list[int]) -> list[list[int]]:
-    """Follow each element to the next until it comes back."""
-    seen = [False] * len(following)
-    cycles = []
-    for first in range(len(following)):
-        if seen[first]:
-            continue
-        cycle, at = [], first
-        while not seen[at]:
-            seen[at] = True
-            cycle.append(at)
-            at = following[at]
-        cycles.append(cycle)
-    return cycles
 
 
 # --- lines on the screen ---------------------------------------------------------------------

@@ -111,6 +111,8 @@ class OpenVinoRuntime:
         options: dict[str, Any] = {"CACHE_DIR": str(folder / "compiled")}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
+            # Several processes, each with some threads, would be tied to the same first cores.
+            options["ENABLE_CPU_PINNING"] = False
 
         def graph(name: str, *, hint: str = "LATENCY", exact: bool = True) -> _Graph:
             exact = exact and name.startswith("decoder") and not integers

@@ -1,0 +1,138 @@
+"""Write the results of a file: labels, table, picture and what else is asked for.
+
+Each is whole or not there. The labels are written last, so their presence means that a file is
+done. What is missing beside them is made from them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.batch.forms import FORMS, FoundObjects
+from napari_tinysam.batch.forms.found import PlaneObjects
+from napari_tinysam.batch.tables import ObjectTable
+from napari_tinysam.errors import FileError
+from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.writing import write_label_stack, write_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.batch.parts import PlaneResult
+    from napari_tinysam.batch.settings import BatchSettings
+    from napari_tinysam.files.planes import FilePlane, PlaneSeries
+
+    Labels = npt.NDArray[np.integer[Any]]
+
+
+def write_results(
+    job: Job,
+    planes: PlaneSeries,
+    found: Sequence[PlaneResult],
+    settings: BatchSettings,
+    description: str,
+    first: FilePlane | None = None,
+) -> None:
+    """Write all results of a file.
+
+    Parameters
+    ----------
+    job : Job
+    planes : PlaneSeries
+    found : sequence of PlaneResult
+        One for each plane.
+    settings : BatchSettings
+    description : str
+        Kept by the labels, see `Provenance`.
+    first : FilePlane, optional
+        The first plane, if it is in memory.
+
+    Raises
+    ------
+    FileError
+        If something cannot be written.
+    """
+    table = ObjectTable(planes.axes, [row for plane in found for row in plane.rows])
+    labels = [plane.labels for plane in found]
+    if settings.overlay:
+        _write_overlay(job.overlay, first or planes.read(planes.indices[0]), labels[0])
+    _write_table(job.table, table)
+    for name in settings.also:
+        _write_form(job, name, planes, labels, table)
+    stack = np.stack(labels).reshape(*planes.counts, *labels[0].shape)
+    write_label_stack(job.labels, stack, f"{planes.axes}YX", description)
+
+
+def is_complete(job: Job, settings: BatchSettings) -> bool:
+    """Whether all that is asked for is there beside the labels."""
+    wanted = [job.table, *([job.overlay] if settings.overlay else [])]
+    wanted += [job.result(FORMS[name].ending) for name in settings.also]
+    return all(path.exists() for path in wanted)
+
+
+def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
+    """Make from the labels what is missing beside them.
+
+    Raises
+    ------
+    FileError
+        If the labels do not fit the image, or something cannot be read or written.
+    """
+    import tifffile
+
+    stack = tifffile.imread(job.labels)
+    stack = stack.reshape(-1, *stack.shape[-2:])
+    if len(stack) != len(planes.indices):
+        raise FileError(f"{job.labels} does not fit {job.image}; move it away.")
+    if settings.overlay and not job.overlay.exists():
+        _write_overlay(job.overlay, planes.read(planes.indices[0]), stack[0])
+    if job.table.exists():
+        table = ObjectTable.from_csv(planes.axes, job.table)
+    else:
+        table = ObjectTable(planes.axes)
+        for index, labels in zip(planes.indices, stack, strict=True):
+            table.add_labels(index, labels, planes.read(index).pixels)
+        _write_table(job.table, table)
+    for name in settings.also:
+        if not job.result(FORMS[name].ending).exists():
+            _write_form(job, name, planes, list(stack), table)
+
+
+def _write_table(path: Path, table: ObjectTable) -> None:
+    with replacing(path) as file:
+        file.write(table.to_csv())
+
+
+def _write_form(
+    job: Job,
+    name: str,
+    planes: PlaneSeries,
+    labels: Sequence[Labels],
+    table: ObjectTable,
+) -> None:
+    form = FORMS[name]
+    objects = FoundObjects(
+        job.image.name,
+        planes.axes,
+        table.column_names,
+        [
+            PlaneObjects(index, plane, table.rows_of(index))
+            for index, plane in zip(planes.indices, labels, strict=True)
+        ],
+    )
+    with replacing(job.result(form.ending)) as file:
+        file.write(form.encode(objects))
+
+
+def _write_overlay(path: Path, plane: FilePlane, labels: Labels) -> None:
+    from napari_tinysam.files.overlay import draw_overlay
+    from napari_tinysam.image import to_rgb
+
+    rgb = to_rgb(plane.pixels, **plane.options)
+    write_picture(path, draw_overlay(rgb, labels.astype(np.int32)))

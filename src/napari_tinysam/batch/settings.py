@@ -1,0 +1,65 @@
+"""What a batch does with each file, and what it reports of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.everything import Mode
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How each file is segmented, and what is written.
+
+    Attributes
+    ----------
+    mode : str
+        See `napari_tinysam.everything.Mode`.
+    labels : dict
+        Fields of `LabelSettings` that replace the model's own.
+    channel : tuple of int, optional
+        As in `napari_tinysam.files.planes.read_plane`.
+    overlay : bool
+        Whether a picture of the first plane is written, with the objects outlined.
+    series : int, optional
+        As in `napari_tinysam.files.planes.read_plane`.
+    also : tuple of str
+        Names of `napari_tinysam.batch.forms.FORMS` to write as well.
+    """
+
+    mode: Mode = "auto"
+    labels: dict[str, float | bool] = field(default_factory=dict)
+    channel: tuple[int, ...] | None = None
+    overlay: bool = False
+    series: int | None = None
+    also: tuple[str, ...] = ()
+
+
+@dataclass
+class FileOutcome:
+    """The outcome of one file.
+
+    Attributes
+    ----------
+    job : Job
+    state : {"written", "there", "completed", "foreign", "failed"}
+        "there": it was done before, with the same settings. "completed": likewise, and a missing
+        table, picture or other form was made from the labels. "foreign": a label file of this name
+        is left alone, because this command did not make it or somebody changed it.
+    objects, planes : int
+        How many were written.
+    reason : str
+        Why it failed, in one sentence.
+    notes : tuple of str
+        Choices that were made where the file left one open.
+    """
+
+    job: Job
+    state: Literal["written", "there", "completed", "foreign", "failed"]
+    objects: int = 0
+    planes: int = 0
+    reason: str = ""
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,87 @@
+"""Batches in several processes: the same results, whoever dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from batch.discs import load_discs, refuse
+from napari_tinysam.batch.jobs import Job
+from napari_tinysam.batch.run import segment_files
+from napari_tinysam.batch.runners.here import Here
+from napari_tinysam.batch.runners.processes import Processes
+from napari_tinysam.batch.settings import BatchSettings, FileOutcome
+from napari_tinysam.batch.work import Worker
+from napari_tinysam.errors import TinySAMError
+
+Jobs = Callable[..., list[Job]]
+
+needs_kill = pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+
+
+def in_processes(jobs: list[Job], tmp_path: Path, count: int = 2) -> list[FileOutcome]:
+    load = partial(load_discs, tmp_path)
+    runner = Processes(count, load, BatchSettings(), frozenset())
+    try:
+        assert runner.identity.model_id == "discs/cpu"
+        assert len(set(runner.process_ids)) == count
+        return list(segment_files(jobs, runner))
+    finally:
+        runner.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def encoded(tmp_path: Path) -> list[tuple[int, int]]:
+    lines = (tmp_path / "encoded").read_text().splitlines()
+    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
+
+
+def test_two_processes_write_what_one_writes(jobs: Jobs, tmp_path: Path) -> None:
+    one = Here(Worker(load_discs(tmp_path), BatchSettings()))
+    expected = list(segment_files(jobs("one"), one))
+    (tmp_path / "encoded").unlink()
+    found = in_processes(jobs("two"), tmp_path)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert [outcome.job.stem for outcome in found] == [
+        outcome.job.stem for outcome in expected
+    ]
+    done = encoded(tmp_path)
+    assert len(done) == 9  # nothing twice
+    assert len({process for process, _ in done}) == 2
+    assert os.getpid() not in {process for process, _ in done}
+
+
+@needs_kill
+@pytest.mark.parametrize("mean", [30, 103])  # a file, a plane of the stack
+def test_a_process_that_is_killed_is_replaced(
+    jobs: Jobs, tmp_path: Path, mean: int
+) -> None:
+    (tmp_path / "die").write_text(str(mean))
+    found = in_processes(jobs(), tmp_path)
+    assert {outcome.state for outcome in found} == {"written"}
+    means = [number for _, number in encoded(tmp_path)]
+    assert sorted(set(means)) == sorted({10, 20, 30, 40, 50, 101, 102, 103, 104})
+    assert means.count(mean) == 2
+    assert len(means) == 10
+
+
+@needs_kill
+def test_an_image_that_kills_each_process_is_named(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "die").write_text("30 always")
+    found = in_processes(jobs(), tmp_path)
+    failed = [outcome for outcome in found if outcome.state == "failed"]
+    assert [outcome.job.stem for outcome in failed] == ["p3"]
+    assert "was killed, or its memory ran out" in failed[0].reason
+    assert sum(outcome.state == "written" for outcome in found) == 5
+
+
+def test_a_model_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TinySAMError, match="there is no such model"):
+        Processes(2, refuse, BatchSettings(), frozenset())
