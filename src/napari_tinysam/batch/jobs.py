@@ -7,11 +7,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.formats import IMAGE_SUFFIXES
+from napari_tinysam.files.formats.ome_zarr import (
+    LABELS,
+    field_name,
+    fields_of_plate,
+    is_zarr,
+    stem_of_zarr,
+)
 from napari_tinysam.files.names import is_result
+
+LabelsForm = Literal["tiff", "ome-zarr", "inside"]
+
+#: Name of the labels in an OME-Zarr image.
+INSIDE = "tinysam"
 
 
 class FoundImages(NamedTuple):
@@ -38,20 +50,31 @@ class Job:
     folder : Path
     stem : str
         First part of the results' names.
+    labels_form : {"tiff", "ome-zarr", "inside"}
+        A TIFF file, an OME-Zarr folder, or a part of the OME-Zarr image itself.
     """
 
     image: Path
     folder: Path
     stem: str
+    labels_form: LabelsForm = "tiff"
 
     def result(self, ending: str) -> Path:
         """Where the result goes whose name ends like this."""
         return self.folder / f"{self.stem}{ending}"
 
     @property
+    def name(self) -> str:
+        """Name of the image."""
+        return field_name(self.image) or self.image.name
+
+    @property
     def labels(self) -> Path:
         """Where the labels go."""
-        return self.result("_labels.tif")
+        if self.labels_form == "inside":
+            return self.image / LABELS / INSIDE
+        zarr = self.labels_form == "ome-zarr"
+        return self.result("_labels.ome.zarr" if zarr else "_labels.tif")
 
     @property
     def table(self) -> Path:
@@ -70,7 +93,8 @@ def find_images(names: Sequence[str]) -> FoundImages:
     Parameters
     ----------
     names : sequence of str
-        A folder stands for the images directly in it. Patterns such as ``*.tif`` are expanded
+        A folder stands for the images directly in it; an OME-Zarr folder is an image, or a plate
+        that stands for its fields. Patterns such as ``*.tif`` are expanded
         here, because not every shell does it, unless a file has that very name. Files that are
         named like labels or an overlay of another file are passed over; a file given by its own
         name is passed over only if that other file is given too.
@@ -90,7 +114,9 @@ def find_images(names: Sequence[str]) -> FoundImages:
     named: list[Path] = []
     for name in names:
         path = Path(name).expanduser()
-        if path.is_dir():
+        if is_zarr(path):
+            inside = fields_of_plate(path) or [path]
+        elif path.is_dir():
             inside = _images_of(sorted(path.iterdir()), passed)
             if not inside:
                 raise FileError(f"There are no images in the folder {path}.")
@@ -113,6 +139,9 @@ def find_images(names: Sequence[str]) -> FoundImages:
 def _images_of(files: Sequence[Path], passed: dict[Path, None]) -> list[Path]:
     """Return the files that may be images; those named like results of one go to `passed`."""
     candidates = [path for path in files if _may_be_image(path)]
+    candidates = [
+        each for path in candidates for each in fields_of_plate(path) or [path]
+    ]
     beside: dict[Path, set[str]] = {}
     for path in candidates:
         beside.setdefault(path.parent, set()).add(_stem(path))
@@ -127,6 +156,8 @@ def _images_of(files: Sequence[Path], passed: dict[Path, None]) -> list[Path]:
 
 
 def _may_be_image(path: Path) -> bool:
+    if is_zarr(path):  # but not what is in one, which a pattern may match
+        return not any(is_zarr(parent) for parent in path.parents)
     return (
         path.suffix.lower() in IMAGE_SUFFIXES
         and not path.name.startswith(".")
@@ -135,7 +166,9 @@ def _may_be_image(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    """File name without its suffix and without ``.ome``."""
+    """File name without its suffix and without ``.ome``; ``PLATE_A01_0`` for a field."""
+    if is_zarr(path):
+        return field_name(path) or stem_of_zarr(path)
     return path.stem.removesuffix(".ome").removesuffix(".OME")
 
 
@@ -148,12 +181,13 @@ def jobs_for(images: Sequence[Path], folder: Path) -> list[Job]:
     Parameters
     ----------
     images : sequence of Path
+        The field of a plate is called after plate and well, such as ``PLATE_A01_0``.
     folder : Path
     """
     stems = Counter(_stem(image).casefold() for image in images)
     names = [
         _stem(image)
-        if stems[_stem(image).casefold()] == 1
+        if stems[_stem(image).casefold()] == 1 or field_name(image)
         else image.name.replace(".", "_")
         for image in images
     ]

@@ -14,8 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from napari_tinysam.files.formats.ome_zarr import LABELS
+from napari_tinysam.files.ome_zarr import read_note
+
 if TYPE_CHECKING:
-    from napari_tinysam.batch.jobs import Job
+    from collections.abc import Sequence
+
+    from napari_tinysam.batch.jobs import Job, LabelsForm
 
 #: Start of the description in label files of this command.
 _SIGNATURE = "napari-tinysam auto "
@@ -59,7 +64,10 @@ class Provenance(NamedTuple):
 
 
 def find_place(
-    job: Job, wanted: Provenance, others: frozenset[str]
+    job: Job,
+    wanted: Provenance,
+    others: frozenset[str],
+    forms: Sequence[LabelsForm] = ("tiff",),
 ) -> tuple[Job, Literal["new", "there", "foreign"], tuple[str, ...]]:
     """Find the names of a job's results, and whether the results exist.
 
@@ -73,11 +81,13 @@ def find_place(
         Of the labels to be made.
     others : frozenset of str
         Stems of the other jobs, case-folded; none of them is used.
+    forms : sequence of str
+        Of labels, in which they may be there. The first is that of new labels.
 
     Returns
     -------
     job : Job
-        With the stem to use.
+        With the stem and the form of labels to use.
     state : {"new", "there", "foreign"}
         "new" also where labels of this image were made with other settings.
     notes : tuple of str
@@ -85,19 +95,25 @@ def find_place(
     """
     notes: tuple[str, ...] = ()
     for number in itertools.count(1):
-        here = job if number == 1 else replace(job, stem=f"{job.stem}_{number}")
+        here = replace(job, labels_form=forms[0])
+        if number > 1:
+            here = replace(here, stem=f"{job.stem}_{number}")
         if number > 1 and here.stem.casefold() in others:
             continue
+        there = [replace(here, labels_form=form) for form in forms]
+        here = next((each for each in there if each.labels.exists()), here)
         if not here.labels.exists():
             return here, "new", notes
         made = Provenance.of(here.labels)
         if made is None:
-            if number == 1:
+            if number == 1 or here.labels_form == "inside":
                 return here, "foreign", ()
             continue
         if made.content == wanted.content:
             same = made.settings == wanted.settings
             return here, "there" if same else "new", notes
+        if here.labels_form == "inside":  # labels of the image that holds them
+            return here, "new", notes
         # The image was exported again, or the labels are from before images were noted.
         if made.image in ("", _address(here)):
             return here, "new", notes
@@ -119,16 +135,37 @@ def _address(job: Job) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Hash a file; "" if it cannot be read, which is reported when it is opened."""
+    """Hash a file; "" if it cannot be read, which is reported when it is opened.
+
+    Of an OME-Zarr folder the names, sizes and times of its files count: reading all chunks would
+    take longer than the work. Its labels do not count.
+    """
     try:
+        if path.is_dir():
+            return _folder_hash(path)
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:32]
     except (OSError, ValueError):
         return ""
 
 
+def _folder_hash(path: Path) -> str:
+    files = []
+    for folder, below, names in os.walk(path):
+        if folder == str(path) and LABELS in below:
+            below.remove(LABELS)
+        for name in names:
+            file = os.path.join(folder, name)
+            known = os.stat(file)
+            place = Path(file).relative_to(path).as_posix()
+            files.append(f"{place} {known.st_size} {known.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()[:32]
+
+
 def _description(path: Path) -> str:
-    """Read the description of a TIFF file; "" for any other file."""
+    """Read the description of labels as TIFF or OME-Zarr; "" for anything else."""
+    if path.is_dir():
+        return read_note(path)
     import tifffile
 
     try:

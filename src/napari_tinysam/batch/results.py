@@ -15,6 +15,12 @@ from napari_tinysam.batch.forms.found import PlaneObjects
 from napari_tinysam.batch.tables import ObjectTable
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.atomic import replacing
+from napari_tinysam.files.ome_zarr import (
+    is_listed,
+    list_label,
+    read_label_pyramid,
+    write_label_pyramid,
+)
 from napari_tinysam.files.writing import write_label_stack, write_picture
 
 if TYPE_CHECKING:
@@ -65,15 +71,22 @@ def write_results(
     _write_table(job.table, table)
     for name in settings.also:
         _write_form(job, name, planes, labels, table)
-    stack = np.stack(labels).reshape(*planes.counts, *labels[0].shape)
-    write_label_stack(job.labels, stack, f"{planes.axes}YX", description)
+    if job.labels_form == "tiff":
+        stack = np.stack(labels).reshape(*planes.counts, *labels[0].shape)
+        write_label_stack(job.labels, stack, f"{planes.axes}YX", description)
+    else:
+        image = job.image if job.labels_form == "inside" else None
+        write_label_pyramid(
+            job.labels, labels, planes.counts, planes.axes, description, image=image
+        )
 
 
 def is_complete(job: Job, settings: BatchSettings) -> bool:
     """Whether all that is asked for is there beside the labels."""
     wanted = [job.table, *([job.overlay] if settings.overlay else [])]
     wanted += [job.result(FORMS[name].ending) for name in settings.also]
-    return all(path.exists() for path in wanted)
+    listed = job.labels_form != "inside" or is_listed(job.image, job.labels.name)
+    return listed and all(path.exists() for path in wanted)
 
 
 def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
@@ -84,10 +97,10 @@ def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
     FileError
         If the labels do not fit the image, or something cannot be read or written.
     """
-    import tifffile
-
-    stack = tifffile.imread(job.labels)
+    stack = _read_labels(job)
     stack = stack.reshape(-1, *stack.shape[-2:])
+    if job.labels_form == "inside":  # the run ended between the two
+        list_label(job.image, job.labels.name)
     if len(stack) != len(planes.indices):
         raise FileError(f"{job.labels} does not fit {job.image}; move it away.")
     if settings.overlay and not job.overlay.exists():
@@ -104,6 +117,14 @@ def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
             _write_form(job, name, planes, list(stack), table)
 
 
+def _read_labels(job: Job) -> Labels:
+    if job.labels_form != "tiff":
+        return read_label_pyramid(job.labels)
+    import tifffile
+
+    return np.asarray(tifffile.imread(job.labels))
+
+
 def _write_table(path: Path, table: ObjectTable) -> None:
     with replacing(path) as file:
         file.write(table.to_csv())
@@ -118,7 +139,7 @@ def _write_form(
 ) -> None:
     form = FORMS[name]
     objects = FoundObjects(
-        job.image.name,
+        job.name,
         planes.axes,
         table.column_names,
         [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.batch.jobs import Job, LabelsForm
     from napari_tinysam.everything import Mode
 
 
@@ -28,6 +28,8 @@ class BatchSettings:
         As in `napari_tinysam.files.planes.read_plane`.
     also : tuple of str
         Names of `napari_tinysam.batch.forms.FORMS` to write as well.
+    labels_form : {"auto", "tiff", "ome-zarr", "inside"}
+        As of `Job`; "auto" is TIFF for planes of up to 4096² pixels, OME-Zarr for larger ones.
     """
 
     mode: Mode = "auto"
@@ -36,6 +38,7 @@ class BatchSettings:
     overlay: bool = False
     series: int | None = None
     also: tuple[str, ...] = ()
+    labels_form: LabelsForm | Literal["auto"] = "auto"
 
 
 @dataclass

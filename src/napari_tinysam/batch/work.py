@@ -19,14 +19,23 @@ from napari_tinysam.batch.settings import BatchSettings, FileOutcome
 from napari_tinysam.batch.tables import ObjectTable
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.everything import Segmentation, label_proposals
+from napari_tinysam.files.formats.ome_zarr import is_zarr
+from napari_tinysam.files.ome_zarr import can_be_ome_zarr
 from napari_tinysam.files.planes import open_planes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.batch.jobs import Job, LabelsForm
     from napari_tinysam.files.planes import FilePlane, PlaneSeries
     from napari_tinysam.inference.predictor import Predictor
+
+
+#: Forms in which labels may be there, if none is asked for.
+_FORMS: tuple[LabelsForm, ...] = ("tiff", "ome-zarr")
+
+#: Labels of planes with more pixels are OME-Zarr.
+_LARGE = 4096**2
 
 
 class Identity(NamedTuple):
@@ -161,7 +170,13 @@ class Worker:
     def _begin(self, job: Job) -> Plan | FileOutcome:
         wanted = Provenance(self._noted(), content_hash(job.image))
         others = self._stems - {job.stem.casefold()}
-        job, state, notes = find_place(job, wanted, others)
+        form = self._settings.labels_form
+        if form == "inside" and not is_zarr(job.image):
+            raise FileError(
+                f"{job.image} is no OME-Zarr image, so labels cannot be written inside."
+            )
+        forms = _FORMS if form == "auto" else (form,)
+        job, state, notes = find_place(job, wanted, others, forms)
         if state == "foreign":
             return FileOutcome(job, "foreign")
         if job.image.resolve() in (job.labels.resolve(), job.overlay.resolve()):
@@ -172,6 +187,8 @@ class Worker:
         if state == "there":
             complete(job, planes, self._settings)
             return FileOutcome(job, "completed", notes=notes)
+        if form == "auto" and not job.labels.exists() and _is_large(planes):
+            job = replace(job, labels_form="ome-zarr")
         count = len(planes.indices)
         if count > 1:
             missing = Parts(job, wanted.description(job)).missing(count)
@@ -247,6 +264,12 @@ class Worker:
             "channel": None if channel is None else list(channel),
             "series": settings.series or 0,
         }
+
+
+def _is_large(planes: PlaneSeries) -> bool:
+    stack = planes.stack
+    size = [stack.shape[stack.axes.index(axis)] for axis in "YX" if axis in stack.axes]
+    return int(np.prod(size)) > _LARGE and can_be_ome_zarr(planes.axes)
 
 
 def _dtype(labels: npt.NDArray[np.int32]) -> type[np.unsignedinteger[Any]]:

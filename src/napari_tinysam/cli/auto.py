@@ -47,7 +47,8 @@ def auto(
         list[str],
         argument(
             "IMAGE...",
-            "Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, NPY, PNG or JPEG.",
+            "Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, OME-Zarr (images and "
+            "plates), NPY, PNG or JPEG.",
         ),
     ],
     output: Annotated[
@@ -89,6 +90,15 @@ def auto(
             "(NAME_objects.geojson for QuPath).",
         ),
     ] = None,
+    labels_as: Annotated[
+        str,
+        option(
+            "FORM",
+            "tiff, ome-zarr (NAME_labels.ome.zarr, version 0.5) or inside (labels/tinysam in an "
+            "OME-Zarr image). auto is tiff for planes of up to 4096 x 4096 pixels.",
+            "--labels",
+        ),
+    ] = "auto",
     workers: Annotated[
         int,
         option(
@@ -112,7 +122,8 @@ def auto(
     """Find all objects of many images, without a click.
 
     For each image NAME the folder gets NAME_labels.tif (stacks plane by plane), NAME_objects.csv
-    with a row for each object, and NAME_overlay.png with --overlay.
+    with a row for each object, and NAME_overlay.png with --overlay. The fields of an OME-Zarr plate
+    are images called PLATE_A01_0.
 
     A file that fails is tried once more. It does not stop the others, and is named at the end.
     Images that were done with the same settings are skipped, and so are finished planes of a
@@ -121,7 +132,7 @@ def auto(
     come from elsewhere, are never replaced. Files whose names say that they are labels or results
     of another image are skipped.
     """
-    from napari_tinysam.batch.jobs import find_images, jobs_for
+    from napari_tinysam.batch.jobs import LabelsForm, find_images, jobs_for
     from napari_tinysam.batch.lock import sole_run
     from napari_tinysam.batch.settings import BatchSettings
     from napari_tinysam.cli.prompt_options import parse_indices
@@ -131,6 +142,10 @@ def auto(
         raise UsageError(f"--mode is one of {', '.join(get_args(Mode))}, not {mode!r}.")
     if progress not in ("bar", "json"):
         raise UsageError(f"--progress is bar or json, not {progress!r}.")
+    if labels_as not in ("auto", *get_args(LabelsForm)):
+        raise UsageError(
+            f"--labels is auto, tiff, ome-zarr or inside, not {labels_as!r}."
+        )
     labels: dict[str, Any] = {
         "confidence": confidence,
         "least_area": min_area,
@@ -152,6 +167,7 @@ def auto(
         overlay,
         series,
         _forms(also),
+        labels_as,  # type: ignore[arg-type]  # checked above
     )
     if skipped:
         few = ", ".join(path.name for path in skipped[:3])

@@ -37,7 +37,9 @@ _BATCH = 64
 
 
 def segment(
-    image: Annotated[Path, argument("IMAGE", "TIFF, OME-TIFF, NPY, PNG or JPEG.")],
+    image: Annotated[
+        Path, argument("IMAGE", "TIFF, OME-TIFF, OME-Zarr, NPY, PNG or JPEG.")
+    ],
     output: Annotated[
         Path,
         output_option(

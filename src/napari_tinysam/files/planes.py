@@ -63,7 +63,7 @@ def read_plane(
     plane: Sequence[int] | None = None,
     series: int | None = None,
 ) -> FilePlane:
-    """Read one plane of a TIFF, OME-TIFF, NPY, PNG, JPEG or another common picture file.
+    """Read one plane of a TIFF, OME-TIFF, OME-Zarr, NPY, PNG, JPEG or another picture file.
 
     Parameters
     ----------

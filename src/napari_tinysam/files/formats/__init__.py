@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.formats.npy import is_npy, open_npy
+from napari_tinysam.files.formats.ome_zarr import is_zarr, open_ome_zarr
 from napari_tinysam.files.formats.pictures import needs_codec, open_coded, open_picture
 from napari_tinysam.files.formats.stack import Stack, explained_reading
 from napari_tinysam.files.formats.tiff import is_tiff, open_tiff
@@ -49,7 +50,8 @@ def open_stack(path: Path, series: int = 0) -> Stack:
     Parameters
     ----------
     path : Path
-        A TIFF, OME-TIFF or NPY file, or a picture. The contents decide, not the name.
+        A TIFF, OME-TIFF or NPY file, a picture, or an OME-Zarr folder. The contents decide, not the
+        name.
     series : int
         Which of its images, where it holds several.
 
@@ -59,6 +61,9 @@ def open_stack(path: Path, series: int = 0) -> Stack:
         If the file is missing, broken, too large or not an image, has no such series, or holds
         numbers that cannot be read exactly.
     """
+    if is_zarr(path):
+        with explained_reading(path):
+            return open_ome_zarr(path, series)
     _check_regular(path)
     with explained_reading(path):
         with open(path, "rb") as file:

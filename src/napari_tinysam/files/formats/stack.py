@@ -86,7 +86,7 @@ def explained_reading(path: Path) -> Iterator[None]:
     except Exception as error:  # readers fail in any way at all on a broken file
         raise FileError(
             f"{path} cannot be read: it is damaged or incomplete, or not an image in TIFF, "
-            "OME-TIFF, NPY, PNG or JPEG format."
+            "OME-TIFF, OME-Zarr, NPY, PNG or JPEG format."
         ) from error
 
 
