@@ -247,6 +247,12 @@ def test_a_full_disk_leaves_no_half_a_file(
         (("images", "-o", "out", "--also", "coco,word"), "--also knows coco, roi"),
         (("images", "-o", "out", "--progress", "pie"), "--progress is bar or json"),
         (("images", "-o", "out", "--workers", "0"), "workers"),
+        (("images", "-o", "out", "--cluster", "cloud"), "--cluster is slurm or local"),
+        (
+            ("images", "-o", "out", "--cluster", "local", "--scheduler", "tcp://a:1"),
+            "not both",
+        ),
+        (("images", "-o", "out", "--labels", "png"), "--labels is auto, tiff"),
         (("images",), "--output"),
     ],
 )

@@ -172,6 +172,16 @@ def _stem(path: Path) -> str:
     return path.stem.removesuffix(".ome").removesuffix(".OME")
 
 
+def taken_stems(jobs: Sequence[Job]) -> frozenset[str]:
+    """Return the stems of jobs, case-folded, that look like a number of another job's.
+
+    Results that get a number (see `find_place`) use none of them. The others cannot be meant, so
+    that this stays short also for a million files.
+    """
+    stems = {job.stem.casefold() for job in jobs}
+    return frozenset(stem for stem in stems if stem.rpartition("_")[0] in stems)
+
+
 def jobs_for(images: Sequence[Path], folder: Path) -> list[Job]:
     """Name the results of images.
 

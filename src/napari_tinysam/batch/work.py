@@ -135,7 +135,7 @@ class Worker:
     predictor : Predictor
     settings : BatchSettings
     stems : frozenset of str
-        Stems of all jobs of the run, case-folded: results that get a number use none of them.
+        See `taken_stems`.
     """
 
     def __init__(

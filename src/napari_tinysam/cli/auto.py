@@ -108,6 +108,21 @@ def auto(
             min=1,
         ),
     ] = 1,
+    scheduler: Annotated[
+        str | None,
+        option(
+            "ADDRESS",
+            "Segment on the Dask cluster of this scheduler, such as tcp://10.0.0.5:8786. Its "
+            "workers need the same files and the same version of napari-tinysam.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        option(
+            "KIND",
+            "Start a Dask cluster with --workers workers for this run: slurm, or local.",
+        ),
+    ] = None,
     progress: Annotated[
         str,
         option(
@@ -146,6 +161,7 @@ def auto(
         raise UsageError(
             f"--labels is auto, tiff, ome-zarr or inside, not {labels_as!r}."
         )
+    where = _cluster_address(scheduler, cluster)
     labels: dict[str, Any] = {
         "confidence": confidence,
         "least_area": min_area,
@@ -157,6 +173,8 @@ def auto(
     try:
         LabelSettings(**given)
         found, skipped = find_images(images)
+        if where is not None:  # paths are read elsewhere
+            found, output = [path.absolute() for path in found], output.absolute()
         jobs = jobs_for(found, output)
     except (ValueError, FileError) as error:
         raise UsageError(str(error)) from error
@@ -180,7 +198,11 @@ def auto(
         output.mkdir(parents=True, exist_ok=True)
     load = partial(_load, model, device, precision, len(jobs))
     with sole_run(output):
-        runner = _runner(load, settings, jobs, workers, threads)
+        runner = (
+            _runner(load, settings, jobs, workers, threads)
+            if where is None
+            else _cluster(where, load, settings, jobs, workers)
+        )
         try:
             if mode in ("guided", "head") and not runner.identity.has_object_head:
                 raise UsageError(
@@ -216,15 +238,42 @@ def _runner(
     workers: int,
     threads: int,
 ) -> Runner:
+    from napari_tinysam.batch.jobs import taken_stems
     from napari_tinysam.batch.runners.here import Here
     from napari_tinysam.batch.runners.processes import Processes
     from napari_tinysam.batch.work import Worker
 
-    stems = frozenset(job.stem.casefold() for job in jobs)
+    stems = taken_stems(jobs)
     with explained():
         if workers == 1:
             return Here(Worker(load(threads), settings, stems))
         return Processes(min(workers, len(jobs)), load, settings, stems, threads)
+
+
+def _cluster_address(scheduler: str | None, kind: str | None) -> str | None:
+    """Return the address of a scheduler or the kind of a cluster; None for this computer."""
+    from napari_tinysam.batch.runners.cluster import CLUSTERS
+
+    if scheduler is not None and kind is not None:
+        raise UsageError("Give --scheduler or --cluster, not both.")
+    if kind is not None and kind not in CLUSTERS:
+        raise UsageError(f"--cluster is {' or '.join(CLUSTERS)}, not {kind!r}.")
+    return scheduler or kind
+
+
+def _cluster(
+    address: str,
+    load: Load,
+    settings: BatchSettings,
+    jobs: Sequence[Job],
+    workers: int,
+) -> Runner:
+    from napari_tinysam.batch.jobs import taken_stems
+    from napari_tinysam.batch.runners.cluster import Cluster
+
+    stems = taken_stems(jobs)
+    with explained():
+        return Cluster(address, load, settings, stems, workers)
 
 
 def _run(jobs: Sequence[Job], runner: Runner, progress_form: str) -> None:

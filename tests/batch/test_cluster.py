@@ -1,0 +1,98 @@
+"""Batches on a real Dask cluster of two processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.discs import load_discs, refuse
+from napari_tinysam.batch.jobs import Job
+from napari_tinysam.batch.run import segment_files
+from napari_tinysam.batch.runners import cluster as clusters
+from napari_tinysam.batch.runners.cluster import Cluster
+from napari_tinysam.batch.runners.here import Here
+from napari_tinysam.batch.settings import BatchSettings, FileOutcome
+from napari_tinysam.batch.work import Worker
+from napari_tinysam.errors import TinySAMError
+
+distributed = pytest.importorskip(
+    "distributed", reason="distributed is not installed (the extra cluster)"
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+Jobs = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def local() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+def run(address: str, jobs: list[Job], tmp_path: Path) -> list[FileOutcome]:
+    load = partial(load_discs, tmp_path)
+    runner = Cluster(address, load, BatchSettings(), frozenset())
+    try:
+        assert runner.identity.model_id == "discs/cpu"
+        return list(segment_files(jobs, runner))
+    finally:
+        runner.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def encoded(tmp_path: Path) -> list[tuple[int, int]]:
+    lines = (tmp_path / "encoded").read_text().splitlines()
+    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+def test_a_cluster_writes_what_one_process_writes(
+    local: Any, jobs: Jobs, tmp_path: Path
+) -> None:
+    one = Here(Worker(load_discs(tmp_path), BatchSettings()))
+    list(segment_files(jobs("one"), one))
+    (tmp_path / "encoded").unlink()
+    found = run(local.scheduler_address, jobs("cluster"), tmp_path)
+    assert contents(tmp_path / "one") == contents(tmp_path / "cluster")
+    assert [outcome.state for outcome in found] == ["written"] * 6
+    assert len(encoded(tmp_path)) == 9
+    assert os.getpid() not in {process for process, _ in encoded(tmp_path)}
+    # The same cluster again; a worker is killed in the middle.
+    (tmp_path / "die").write_text("30")
+    found = run(local.scheduler_address, jobs("killed"), tmp_path)
+    assert [outcome.state for outcome in found] == ["written"] * 6
+    assert contents(tmp_path / "one") == contents(tmp_path / "killed")
+
+
+def test_a_scheduler_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(clusters, "_REACH", 0.5)
+    with pytest.raises(TinySAMError, match=r"tcp://127\.0\.0\.1:9 cannot be reached"):
+        run("tcp://127.0.0.1:9", [], tmp_path)
+
+
+def test_workers_without_the_model_or_of_another_version_are_refused(
+    local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = local.scheduler_address
+    with pytest.raises(TinySAMError, match="cannot load the model: there is no such"):
+        Cluster(address, refuse, BatchSettings(), frozenset())
+    monkeypatch.setattr("napari_tinysam.__version__", "99.0")
+    with pytest.raises(TinySAMError, match=r"another version .* instead of 99\.0"):
+        Cluster(address, refuse, BatchSettings(), frozenset())
