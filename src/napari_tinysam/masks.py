@@ -118,6 +118,18 @@ class BoxedMask:
         inside = 0 <= row < height and 0 <= column < width
         return inside and bool(self.mask[row, column])
 
+    def within(self, slices: tuple[slice, slice]) -> npt.NDArray[np.bool_]:
+        """Return the part of the mask in a rectangle of the image, (h, w) bool."""
+        rows, columns = slices
+        part = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        (ys, xs), (height, width) = self.slices, part.shape
+        y0, y1 = max(ys.start - rows.start, 0), min(ys.stop - rows.start, height)
+        x0, x1 = max(xs.start - columns.start, 0), min(xs.stop - columns.start, width)
+        if y0 < y1 and x0 < x1:
+            top, left = rows.start - ys.start, columns.start - xs.start
+            part[y0:y1, x0:x1] = self.mask[y0 + top : y1 + top, x0 + left : x1 + left]
+        return part
+
     def lies_in(self, region: npt.NDArray[np.bool_]) -> bool:
         """Whether more than half of the mask lies in a region of the image, (H, W)."""
         inside = int(np.count_nonzero(self.mask & region[self.slices]))

@@ -24,12 +24,12 @@ ALL = LabelSettings(confidence=0.0)
 
 
 def box(
-    x0: int, y0: int, x1: int, y1: int, score: float = 0.9, territory: int = 0
+    x0: int, y0: int, x1: int, y1: int, score: float = 0.9, own: BoxedMask | None = None
 ) -> Proposal:
     """A rectangle, its end exclusive."""
     mask = np.ones((y1 - y0, x1 - x0), bool)
     boxed = BoxedMask(mask, y0, x0, SHAPE)
-    return Proposal(boxed, score, (x0, y0), territory=territory)
+    return Proposal(boxed, score, (x0, y0), territory=own)
 
 
 def disc(x: float, y: float, radius: float, score: float) -> Proposal:
@@ -120,10 +120,9 @@ def test_what_is_taken_stays_taken() -> None:
 
 
 def test_touching_objects_part_where_the_head_parts_them() -> None:
-    territories = np.zeros(SHAPE, np.int32)
-    territories[:10, :8], territories[:10, 8:20] = 1, 2
-    pair = [box(0, 0, 11, 10, 0.9, 1), box(6, 0, 20, 10, 0.8, 2)]
-    found = label_proposals(Proposals(pair, SHAPE, territories), ALL)
+    left, right = box(0, 0, 8, 10).mask, box(8, 0, 20, 10).mask
+    pair = [box(0, 0, 11, 10, 0.9, left), box(6, 0, 20, 10, 0.8, right)]
+    found = label_proposals(Proposals(pair, SHAPE), ALL)
     expected = np.zeros(SHAPE, np.int32)
     expected[:10, :8], expected[:10, 8:20] = 1, 2
     np.testing.assert_array_equal(found.labels, expected)

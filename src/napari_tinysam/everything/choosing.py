@@ -238,13 +238,11 @@ def _drawn(
     labels = np.zeros(proposals.shape, np.int32)
     if taken is not None:
         labels[taken] = -1
-    territories, least = proposals.territories, 1 - settings.overlap
+    least = 1 - settings.overlap
     drawn: list[int] = []
     for number in numbers:
         mask, territory = proposals[number].mask, proposals[number].territory
-        own = None
-        if territories is not None and territory:
-            own = territories[mask.slices] == territory
+        own = None if territory is None else territory.within(mask.slices)
         if draw_mask(labels, mask, len(drawn) + 1, least_share=least, own=own):
             drawn.append(number)
     kept = _connected(labels, proposals, drawn) if settings.connected else labels
@@ -269,7 +267,7 @@ def _connected(
 
 
 def _numbered(labels: npt.NDArray[np.int32], drawn: list[int]) -> Labelling:
-    """Close gaps in the numbers: an object may have lost all its pixels to territories."""
+    """Close gaps in the numbers: an object may have lost all its pixels to others."""
     there = np.bincount(labels.ravel(), minlength=len(drawn) + 1) > 0
     if there[1:].all():
         return Labelling(labels, drawn)

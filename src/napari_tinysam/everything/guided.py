@@ -106,8 +106,6 @@ class GuidedSearch:
 
     Attributes
     ----------
-    territories : ndarray of int32, (H, W)
-        The head's segmentation, once the iteration has begun.
     proposals : list of Proposal
         Found so far.
     report : SearchReport
@@ -134,7 +132,6 @@ class GuidedSearch:
         self.grid = grid or SearchSettings()
         self.where = where
         self.report = SearchReport()
-        self.territories = np.zeros(embedding.original_size, np.int32)
         self.proposals: list[Proposal] = []
         self._elsewhere: list[Instance] = []  # outside `where`
 
@@ -145,10 +142,10 @@ class GuidedSearch:
         assert maps is not None, "checked before: there is an object head"
         upscaler = self.embedding.upscaler
         objects = self.settings.objects
-        self.territories = segment_objects(maps, upscaler, objects)
-        sure = confirmed(self.territories, maps, upscaler)
+        labels = segment_objects(maps, upscaler, objects)
+        sure = confirmed(labels, maps, upscaler)
         instances = []
-        for instance in instances_of(self.territories, sure):
+        for instance in instances_of(labels, sure):
             if self.where is None or instance.mask.lies_in(self.where):
                 instances.append(instance)
             else:

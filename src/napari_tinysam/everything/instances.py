@@ -163,10 +163,10 @@ def best_answer(
         The instance's own outline is proposed if the agreement of the best answer is below this.
     """
     best = max(answers, key=lambda a: max(a.score, 0.0) * a.agreement**trust)
-    point, label = instance.point, instance.label
+    point, own = instance.point, instance.mask
     expected = max(answer.score * answer.agreement for answer in answers)
     decoder = min(max(expected, 0.0), 1.0)
     score = (_HEAD_WEIGHT * instance.confirmed + decoder) / (_HEAD_WEIGHT + 1)
     if best.mask.area and best.agreement >= least_agreement:
-        return Proposal(best.mask, score, point, "prompt", best.stability, label)
-    return Proposal(instance.mask, score, point, "head", 1.0, label)
+        return Proposal(best.mask, score, point, "prompt", best.stability, own)
+    return Proposal(own, score, point, "head", 1.0, own)

@@ -6,7 +6,7 @@ All that a decision among them needs is computed once. Deciding again with other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -41,9 +41,9 @@ class Proposal:
         See `Source`.
     stability : float
         0–1, see `napari_tinysam.masks.stability_scores`; 1 if unknown.
-    territory : int
-        Label of the instance that was prompted, in the object head's segmentation; 0 for none.
-        Where two proposals meet, each gets the pixels in its own territory.
+    territory : BoxedMask, optional
+        The instance that was prompted, as the object head sees it. Where two proposals meet, each
+        gets the pixels in its own territory.
     """
 
     mask: BoxedMask
@@ -51,7 +51,7 @@ class Proposal:
     point: tuple[float, float]
     source: Source = "grid"
     stability: float = 1.0
-    territory: int = 0
+    territory: BoxedMask | None = None
 
     @cached_property
     def area(self) -> int:
@@ -62,6 +62,17 @@ class Proposal:
     def box(self) -> tuple[int, int, int, int]:
         """x0, y0, x1, y1 of the mask's first and last pixels."""
         return self.mask.box
+
+    def moved(self, y: int, x: int, shape: tuple[int, int]) -> Proposal:
+        """Return it in an image of another shape, `y` rows down and `x` columns right."""
+        own = self.territory
+        territory = None if own is None else own.moved(y, x, shape)
+        return replace(
+            self,
+            mask=self.mask.moved(y, x, shape),
+            point=(self.point[0] + x, self.point[1] + y),
+            territory=territory,
+        )
 
     @classmethod
     def of_candidate(
@@ -87,20 +98,16 @@ class Proposals:
         Empty ones are left out.
     shape : (int, int)
         Height and width of the image.
-    territories : ndarray of int32, (H, W), optional
-        The object head's segmentation; it decides where proposals meet.
     """
 
     def __init__(
         self,
         proposals: Iterable[Proposal],
         shape: tuple[int, int],
-        territories: npt.NDArray[np.int32] | None = None,
     ) -> None:
         given = [proposal for proposal in proposals if proposal.area]
         order = np.argsort([-proposal.score for proposal in given], kind="stable")
         self.shape = shape
-        self.territories = territories
         self._members: tuple[Proposal, ...] = tuple(given[n] for n in order.tolist())
         self.scores = np.array([p.score for p in self._members], np.float64)
         self.areas = np.array([p.area for p in self._members], np.int64)

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.segmentation import Progress, Segmentation
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.everything.choosing import LabelSettings
@@ -69,12 +68,8 @@ class PartSegmentation:
     def proposals(self) -> Proposals:
         """The proposals found so far; a new object at each access."""
         inner = self._begun.proposals
-        territories = None
-        if inner.territories is not None:
-            territories = np.zeros(self._shape, np.int32)
-            territories[self._rows, self._columns] = inner.territories
         placed = (self._placed(inner[number]) for number in range(len(inner)))
-        return Proposals(placed, self._shape, territories)
+        return Proposals(placed, self._shape)
 
     @property
     def _begun(self) -> Segmentation:
@@ -83,7 +78,4 @@ class PartSegmentation:
         return self._inner
 
     def _placed(self, proposal: Proposal) -> Proposal:
-        y0, x0 = self._rows.start, self._columns.start
-        mask, (x, y) = proposal.mask, proposal.point
-        placed = mask.moved(y0, x0, self._shape)
-        return replace(proposal, mask=placed, point=(x + x0, y + y0))
+        return proposal.moved(self._rows.start, self._columns.start, self._shape)

@@ -98,7 +98,6 @@ class Segmentation:
         self.report = SearchReport()
         self._search: Search | GuidedSearch | None = None
         self._head: list[Proposal] = []
-        self._territories: npt.NDArray[np.int32] | None = None
 
     def __iter__(self) -> Iterator[Progress]:
         """Decode batch by batch; the caller may stop at any time."""
@@ -144,8 +143,8 @@ class Segmentation:
             kept = self._search.result
             return Proposals(map(self._proposal, kept), shape)
         if isinstance(self._search, GuidedSearch):
-            return Proposals(self._search.proposals, shape, self._search.territories)
-        return Proposals(self._head, shape, self._territories)
+            return Proposals(self._search.proposals, shape)
+        return Proposals(self._head, shape)
 
     def labels(self, settings: LabelSettings | None = None) -> Labelling:
         """Label the proposals found so far, with the model's or other settings."""
@@ -164,9 +163,8 @@ class Segmentation:
         assert maps is not None, "checked before: there is an object head"
         objects = self.thresholds.guided.objects
         labels = segment_objects(maps, self.embedding.upscaler, objects)
-        self._territories = labels
         self._head = [
-            Proposal(each.mask, 1.0, each.point, "head", 1.0, each.label)
+            Proposal(each.mask, 1.0, each.point, "head", 1.0, each.mask)
             for each in instances_of(labels)
             if self.where is None or each.mask.lies_in(self.where)
         ]

@@ -106,9 +106,9 @@ def find_objects(images: Sequence[CalibrationImage], objects: ObjectSettings) ->
     """
     for one in images:
         maps = _maps(one)
-        one.territories = segment_objects(maps, one.upscaler, objects)
-        sure = confirmed(one.territories, maps, one.upscaler)
-        one.instances = instances_of(one.territories, sure)
+        labels = segment_objects(maps, one.upscaler, objects)
+        sure = confirmed(labels, maps, one.upscaler)
+        one.instances = instances_of(labels, sure)
 
 
 def prompt(predictor: Predictor, images: Sequence[CalibrationImage]) -> None:
@@ -233,7 +233,7 @@ def worth_of_finds(
             finds = [] if worth is None else one.filled
             finds = [replace(p, score=(worth or 0.0) * p.score) for p in finds]
             members = [*_members(one, whole), *finds]
-            proposals = Proposals(members, one.shape, one.territories)
+            proposals = Proposals(members, one.shape)
             return one.msa(label_proposals(proposals, labels).labels)
 
         return mean_over(images, labelled)
@@ -253,7 +253,7 @@ def _maps(one: CalibrationImage) -> npt.NDArray[np.float32]:
 
 def _guided(one: CalibrationImage, settings: GuidedSettings) -> Proposals:
     """Run the guided search without the points that fill in."""
-    return Proposals(_members(one, settings), one.shape, one.territories)
+    return Proposals(_members(one, settings), one.shape)
 
 
 def _members(one: CalibrationImage, settings: GuidedSettings) -> list[Proposal]:

@@ -51,10 +51,8 @@ class CalibrationImage:
     embedding : Embedding
     maps : ndarray of float32, (3, m, m), optional
         The object head's, if there is one.
-    territories : ndarray of int32, (H, W)
-        The head's segmentation with the chosen settings.
     instances : list of Instance
-        Its objects.
+        Objects of the head's segmentation with the chosen settings.
     answers : dict
         For each kind of prompt, the decoder's answer for each instance.
     filled : list of Proposal
@@ -66,7 +64,6 @@ class CalibrationImage:
     known: npt.NDArray[np.bool_] | None
     embedding: Embedding
     maps: npt.NDArray[np.float32] | None
-    territories: npt.NDArray[np.int32]
     instances: list[Instance] = field(default_factory=list)
     answers: dict[Guide, list[list[InstanceAnswer]]] = field(default_factory=dict)
     filled: list[Proposal] = field(default_factory=list)
@@ -88,7 +85,6 @@ class CalibrationImage:
             known=None if image.complete else truth > 0,
             embedding=embedding,
             maps=predictor.object_maps(embedding),
-            territories=np.zeros(truth.shape, np.int32),
         )
 
     @property
