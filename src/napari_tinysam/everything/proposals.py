@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_tinysam.boxes import meeting_boxes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -174,20 +176,11 @@ class Shared:
     @classmethod
     def of(cls, proposals: Sequence[Proposal], boxes: npt.NDArray[np.int64]) -> Shared:
         """Count the pixels of all pairs whose boxes meet."""
-        rows: list[tuple[int, int, int]] = []
-        for number in range(1, len(proposals)):
-            x0, y0, x1, y1 = boxes[number]
-            before = boxes[:number]
-            meets = (
-                (before[:, 0] <= x1)
-                & (before[:, 2] >= x0)
-                & (before[:, 1] <= y1)
-                & (before[:, 3] >= y0)
-            )
-            own = proposals[number].mask
-            for other in np.flatnonzero(meets).tolist():
-                pixels = own.shared_area(proposals[other].mask)
-                if pixels:
-                    rows.append((other, number, pixels))
-        columns = np.array(rows, np.int64).reshape(-1, 3).T
-        return cls(columns[0].astype(np.intp), columns[1].astype(np.intp), columns[2])
+        better, worse = meeting_boxes(boxes)
+        counts = (
+            proposals[one].mask.shared_area(proposals[other].mask)
+            for one, other in zip(better.tolist(), worse.tolist(), strict=True)
+        )
+        pixels = np.fromiter(counts, np.int64, len(better))
+        shares = pixels > 0
+        return cls(better[shares], worse[shares], pixels[shares])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.boxes import meeting_boxes
 from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
@@ -65,28 +66,23 @@ def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:
     boxes = proposals.boxes
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     same, excluded = _relations(proposals)
+    first, second = meeting_boxes(boxes, _GAP)
+    starts = np.searchsorted(second, np.arange(count + 1))
     for number in range(count):
         if number in same:
             colors[number] = colors[same[number]]
             continue
-        x0, y0, x1, y1 = boxes[number] + (-_GAP, -_GAP, _GAP, _GAP)
-        before = boxes[:number]
-        near = (
-            (before[:, 0] <= x1)
-            & (before[:, 2] >= x0)
-            & (before[:, 1] <= y1)
-            & (before[:, 3] >= y0)
-        )
-        near[excluded.get(number, [])] = False
-        around = _grown(proposals[number].mask)
-        neighbours = [
-            other
-            for other in np.flatnonzero(near).tolist()
-            if around.shared_area(proposals[other].mask)
-        ]
+        near = first[starts[number] : starts[number + 1]]
+        near = near[~np.isin(near, excluded.get(number, []))]
         distance = np.full(len(PALETTE), np.inf)
-        apart = np.linalg.norm(middles[neighbours] - middles[number], axis=1)
-        np.minimum.at(distance, colors[neighbours], apart)
+        if len(np.unique(colors[near])) == len(PALETTE):
+            # Their boxes are near; are they? This takes longer.
+            around = _grown(proposals[number].mask)
+            near = near[
+                [around.shared_area(proposals[n].mask) > 0 for n in near.tolist()]
+            ]
+        apart = np.hypot(*(middles[near] - middles[number]).T)
+        np.minimum.at(distance, colors[near], apart)
         free = np.isinf(distance)
         if free.any():
             color = int(np.where(free, used, used.max() + 1).argmin())
