@@ -111,6 +111,15 @@ class SearchReport:
     found: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, other: SearchReport) -> None:
+        """Add the work of another search."""
+        self.points += other.points
+        self.decoded += other.decoded
+        self.skipped += other.skipped
+        self.found += other.found
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
     def spent(self, stage: str, begun: float) -> None:
         """Add the time since `begun`, of `time.perf_counter`, to a stage."""
         elapsed = time.perf_counter() - begun

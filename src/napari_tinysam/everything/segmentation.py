@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_tinysam.everything.choosing import Labelling, label_proposals
 from napari_tinysam.everything.guided import GuidedSearch
@@ -29,6 +29,25 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "guided", "hierarchical", "dense", "head"]
 
 
+def resolved_mode(mode: Mode, predictor: Predictor) -> Mode:
+    """Return the mode that "auto" stands for, and others unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, or the model has no object head and the mode needs one.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"There is no mode {mode!r}.")
+    if mode == "auto":
+        return "guided" if predictor.has_object_head else "hierarchical"
+    if mode in ("guided", "head") and not predictor.has_object_head:
+        raise ValueError(
+            f"The model {predictor.name!r} has no object head; use the mode hierarchical."
+        )
+    return mode
+
+
 @dataclass(frozen=True, eq=False)
 class Progress:
     """Progress of a segmentation after a batch.
@@ -38,12 +57,15 @@ class Progress:
     new : list of Proposal
         Found by this batch, not yet compared with earlier ones.
     done, total : int
-        Prompts that were decoded or skipped, and all prompts known so far.
+        Prompts that were decoded or skipped, and all prompts known so far; or tiles.
+    unit : str
+        What is counted: "prompts" or "tiles".
     """
 
     new: list[Proposal]
     done: int
     total: int
+    unit: str = "prompts"
 
 
 class Segmentation:
@@ -82,15 +104,7 @@ class Segmentation:
         thresholds: Thresholds | None = None,
         where: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        if mode not in ("auto", "guided", "hierarchical", "dense", "head"):
-            raise ValueError(f"There is no mode {mode!r}.")
-        if mode == "auto":
-            mode = "guided" if predictor.has_object_head else "hierarchical"
-        if mode in ("guided", "head") and not predictor.has_object_head:
-            raise ValueError(
-                f"The model {predictor.name!r} has no object head; use the mode hierarchical."
-            )
-        self.mode = mode
+        self.mode = resolved_mode(mode, predictor)
         self.predictor = predictor
         self.embedding = embedding
         self.thresholds = thresholds or Thresholds.from_notes(predictor.notes)
@@ -131,8 +145,7 @@ class Segmentation:
     @property
     def settings(self) -> LabelSettings:
         """The model's settings for labels in this mode."""
-        given = self.thresholds
-        return given.labels if isinstance(self._search, Search) else given.guided_labels
+        return self.thresholds.labels_in(self.mode)
 
     @property
     def proposals(self) -> Proposals:

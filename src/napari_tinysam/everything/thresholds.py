@@ -43,6 +43,11 @@ class Thresholds:
     labels: LabelSettings = field(default_factory=LabelSettings)
     guided_labels: LabelSettings = field(default_factory=LabelSettings)
 
+    def labels_in(self, mode: str) -> LabelSettings:
+        """Return the settings for labels in a mode, see `napari_tinysam.everything.Mode`."""
+        grid = mode in ("hierarchical", "dense")
+        return self.labels if grid else self.guided_labels
+
     @classmethod
     def of_sam(cls) -> Thresholds:
         """Return those of Segment Anything, for checkpoints without notes."""

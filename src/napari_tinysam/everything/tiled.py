@@ -1,0 +1,287 @@
+"""Everything mode in a plane of any size: look by look, each at the plane's own resolution.
+
+The model sees a frame of 1024 pixels. A large plane is searched in overlapping looks; what they
+find is joined (`napari_tinysam.everything.joining`). An object that no look shows whole is decoded
+once more, in a look around all of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.everything.choosing import Labelling, label_proposals
+from napari_tinysam.everything.instances import Instance, answers_to, best_answer
+from napari_tinysam.everything.joining import Group, Place, claims, joined
+from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.search import SearchReport
+from napari_tinysam.everything.segmentation import (
+    Mode,
+    Progress,
+    Segmentation,
+    resolved_mode,
+)
+from napari_tinysam.everything.thresholds import Thresholds
+from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look, LookGrid
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.choosing import LabelSettings
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
+
+#: Least number of pixels that neighbouring looks share, for looks of a frame's side. Objects of up
+#: to this diameter are whole in the look that owns them.
+OVERLAP = 128
+
+#: A look is searched in its core, and this share of its side beyond: two looks may differ about
+#: where the middle of an object is.
+_MARGIN = 1 / 64
+
+#: Share of the longest side of a look around an object that the object takes.
+_ROOM = 0.7
+
+#: Objects that are decoded at once, in a look around them.
+_AT_ONCE = 16
+
+Embed = Callable[[Look], "Embedding | None"]
+Where = Callable[[Look], "npt.NDArray[np.bool_]"]
+
+
+def tiles(shape: tuple[int, int], side: int = FRAME) -> LookGrid:
+    """Return the looks in which a plane of this height and width is searched.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    side : int
+        Longest side of a look in pixels of the plane.
+
+    Raises
+    ------
+    ValueError
+        If the side is below 1.
+    """
+    if side < 1:
+        raise ValueError("The side of a tile is at least one pixel.")
+    return LookGrid(shape, side, OVERLAP * side // FRAME)
+
+
+class TiledSegmentation:
+    """A `Segmentation` of a large plane: iterating searches look by look.
+
+    The caller may stop at any time; what was found until then is joined.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embed : callable
+        ``embed(look)`` reads and encodes a look of the plane; None if nothing is to be seen in it.
+        Looks around objects are asked for, too, which are not in the grid. All looks need one
+        contrast.
+    grid : LookGrid
+        See `tiles`.
+    mode, thresholds
+        As for `Segmentation`.
+    where : callable, optional
+        ``where(look)`` returns in which pixels of a look objects are looked for, bool.
+    first : Look, optional
+        The part of the plane where the search begins.
+
+    Attributes
+    ----------
+    mode, report
+        As of `Segmentation`.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, or the model has no object head and the mode needs one.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        embed: Embed,
+        grid: LookGrid,
+        mode: Mode = "auto",
+        *,
+        thresholds: Thresholds | None = None,
+        where: Where | None = None,
+        first: Look | None = None,
+    ) -> None:
+        self.mode = resolved_mode(mode, predictor)
+        self.thresholds = thresholds or Thresholds.from_notes(predictor.notes)
+        self.report = SearchReport()
+        self._predictor = predictor
+        self._embed = embed
+        self._grid = grid
+        self._where = where
+        self._first = first
+        self._searched: dict[Look, list[Proposal]] = {}
+        #: The look that is being searched.
+        self._current: tuple[Look, Segmentation] | None = None
+        #: Objects that were decoded once more.
+        self._decoded: dict[tuple[Place, ...], Proposal] = {}
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Search look by look; the caller may stop at any time."""
+        looks = list(self._looks())
+        for done, look in enumerate(looks):
+            for _ in self._search(look):
+                yield Progress([], done, len(looks), "tiles")
+            found = self._searched[look]
+            owned = [each for each in found if claims(each, look, self._grid)]
+            yield Progress(owned, done + 1, len(looks), "tiles")
+        for _ in self._seams():
+            yield Progress([], len(looks), len(looks), "tiles")
+
+    def run(self) -> TiledSegmentation:
+        """Search everything."""
+        for _ in self:
+            pass
+        return self
+
+    @property
+    def settings(self) -> LabelSettings:
+        """The model's settings for labels in this mode."""
+        return self.thresholds.labels_in(self.mode)
+
+    @property
+    def proposals(self) -> Proposals:
+        """The proposals found so far, joined; a new object at each access."""
+        found = joined(self._found(), self._grid)
+        whole = (self._decoded.get(each.places, each.whole) for each in found.groups)
+        return Proposals([*found.kept, *whole], self._grid.shape)
+
+    def labels(self, settings: LabelSettings | None = None) -> Labelling:
+        """Label the proposals found so far, with the model's or other settings."""
+        return label_proposals(self.proposals, settings or self.settings)
+
+    def _looks(self) -> Iterator[Look]:
+        """Give the looks in the order in which they are searched."""
+        if self._first is None:
+            return iter(self._grid)
+        near = self._grid.touching(self._first)
+        # The others follow by distance.
+        everywhere = self._grid.touching(Look.whole(self._grid.shape))
+        middle = np.add(self._first[:2], self._first[2:]) / 2
+
+        def away(look: Look) -> float:
+            return float(np.hypot(*(np.add(look[:2], look[2:]) / 2 - middle)))
+
+        rest = sorted(set(everywhere) - set(near), key=lambda look: (away(look), look))
+        return iter([*near, *rest])
+
+    def _search(self, look: Look) -> Iterator[None]:
+        """Search one look, in steps."""
+        self._searched[look] = []
+        where = self._own(look)
+        if not where.any():
+            return
+        begun = time.perf_counter()
+        embedding = self._embed(look)
+        self.report.spent("encode", begun)
+        if embedding is None:
+            return
+        yield
+        search = Segmentation(
+            self._predictor,
+            embedding,
+            self.mode,
+            thresholds=self.thresholds,
+            where=where,
+        )
+        self._current = look, search
+        for _ in search:
+            yield
+        self._searched = self._found()
+        self._current = None
+        self.report.add(search.report)
+
+    def _found(self) -> dict[Look, list[Proposal]]:
+        """Gather what was found so far in each look, placed in the plane."""
+        if self._current is None:
+            return self._searched
+        look, search = self._current
+        found = search.proposals
+        placed = [
+            found[number].moved(look.y0, look.x0, self._grid.shape)
+            for number in range(len(found))
+        ]
+        return {**self._searched, look: placed}
+
+    def _own(self, look: Look) -> npt.NDArray[np.bool_]:
+        """Where a look is searched: in its core, and a little beyond."""
+        core, (height, width) = self._grid.core(look), look.size
+        margin = int(np.ceil(_MARGIN * max(look.size)))
+        where = np.zeros((height, width), bool)
+        where[
+            max(core.y0 - look.y0 - margin, 0) : core.y1 - look.y0 + margin,
+            max(core.x0 - look.x0 - margin, 0) : core.x1 - look.x0 + margin,
+        ] = True
+        return where if self._where is None else where & self._where(look)
+
+    def _seams(self) -> Iterator[None]:
+        """Decode objects that no look shows whole once more, each in a look around all of it."""
+        if self.mode == "head":  # nothing is decoded
+            return
+        groups = [
+            group
+            for group in joined(self._searched, self._grid).groups
+            if group.whole.score >= self.settings.confidence
+        ]
+        while groups:
+            look = self._around(groups[0].whole)
+            room = (1 - _ROOM) / 4 * max(look.size)
+            inside = [
+                look.clearance(group.whole.box, self._grid.shape) >= room
+                for group in groups
+            ]
+            inside[0] = True
+            embedding = self._embed(look)
+            here = [group for group, is_in in zip(groups, inside, strict=True) if is_in]
+            groups = [
+                group for group, is_in in zip(groups, inside, strict=True) if not is_in
+            ]
+            if embedding is None:
+                continue
+            for start in range(0, len(here), _AT_ONCE):
+                self._decode(look, embedding, here[start : start + _AT_ONCE])
+                yield
+
+    def _decode(self, look: Look, embedding: Embedding, groups: list[Group]) -> None:
+        instances = []
+        for group in groups:
+            whole = group.whole.moved(-look.y0, -look.x0, look.size)
+            instances.append(Instance(0, whole.mask, whole.mask.deepest))
+        guided = self.thresholds.guided
+        answers = answers_to(
+            self._predictor, embedding, instances, "point_and_box", self.report
+        )
+        for group, instance, own in zip(groups, instances, answers, strict=True):
+            best = best_answer(
+                instance, own, trust=guided.trust, least_agreement=guided.agreement
+            )
+            placed = best.moved(look.y0, look.x0, self._grid.shape)
+            # The union holds the score of what was seen; its territory has no seam.
+            self._decoded[group.places] = replace(
+                placed, score=group.whole.score, territory=group.whole.territory
+            )
+
+    def _around(self, proposal: Proposal) -> Look:
+        """Return a look centred on a proposal, of the grid's side or larger."""
+        x0, y0, x1, y1 = proposal.box
+        side = max(self._grid.side, int(max(x1 - x0, y1 - y0) / _ROOM) + 1)
+        ends = []
+        for low, high, length in zip((y0, x0), (y1, x1), self._grid.shape, strict=True):
+            start = min(max((low + high + 1 - side) // 2, 0), max(length - side, 0))
+            ends.append((start, min(start + side, length)))
+        (top, bottom), (left, right) = ends
+        return Look(top, left, bottom, right)
