@@ -110,7 +110,7 @@ def to_eight_bits(
     """
     array = _as_plane(image, channel_axis)
     _check_dtype(array.dtype)
-    axis = _channel_axis(array.shape, channel_axis)
+    axis = channel_axis_of(array.shape, channel_axis)
     if axis is None:
         if channel not in (None, 0):
             raise ValueError(
@@ -119,14 +119,14 @@ def to_eight_bits(
             )
         return _stretch(array, contrast_limits, percentiles)[..., np.newaxis]
     channels = np.moveaxis(array, axis, -1)  # (Y, X, C)
-    if channel is None and _is_rgb(channels.shape, axis, array.ndim):
+    if channel is None and is_rgb(channels.shape, axis, array.ndim):
         rgb = channels[..., :3]
         if rgb.dtype == np.uint8 and contrast_limits is None:
             return np.ascontiguousarray(rgb)
         if contrast_limits is None and _is_unit_interval(rgb):
             contrast_limits = (0.0, 1.0)  # how viewers show float RGB
         return np.ascontiguousarray(_stretch(rgb, contrast_limits, percentiles))
-    chosen = _chosen_channels(channel, channels.shape[-1])
+    chosen = chosen_channels(channel, channels.shape[-1])
     planes = [
         _stretch(channels[..., index], contrast_limits, percentiles) for index in chosen
     ]
@@ -135,6 +135,37 @@ def to_eight_bits(
     while len(planes) < 3:  # two channels: red and green
         planes.append(np.zeros_like(planes[0]))
     return np.stack(planes, axis=-1)
+
+
+def contrast_limits_of(
+    sample: Any, *, percentiles: tuple[float, float] = PERCENTILES
+) -> tuple[float, float] | None:
+    """Find the values that `to_rgb` makes black and white, from some pixels of a plane.
+
+    Parameters
+    ----------
+    sample : array-like
+        (Y, X) gray, or (Y, X, 3 or 4) RGB(A).
+    percentiles : (float, float)
+        As for `to_rgb`.
+
+    Returns
+    -------
+    (float, float) or None
+        None where the values are kept, as in RGB of 8 bits, or where all pixels are the same.
+    """
+    pixels = np.asarray(sample)
+    _check_dtype(pixels.dtype)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3]
+        if pixels.dtype == np.uint8:
+            return None
+        if _is_unit_interval(pixels):
+            return 0.0, 1.0
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    low, high = _percentile_limits(pixels, percentiles)
+    return (low, high) if low < high else None
 
 
 def as_rgb(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -168,7 +199,7 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
         raise TypeError(f"An image of numbers is needed; got dtype {dtype}.")
 
 
-def _channel_axis(shape: tuple[int, ...], wanted: int | None) -> int | None:
+def channel_axis_of(shape: tuple[int, ...], wanted: int | None) -> int | None:
     """Find the axis of the channels; None for a plane without channels."""
     if len(shape) == 2:
         return None
@@ -189,7 +220,8 @@ def _channel_axis(shape: tuple[int, ...], wanted: int | None) -> int | None:
     )
 
 
-def _is_rgb(shape: tuple[int, ...], axis: int, ndim: int) -> bool:
+def is_rgb(shape: tuple[int, ...], axis: int, ndim: int) -> bool:
+    """Whether three or four channels on this axis are colours."""
     return axis == ndim - 1 and shape[-1] in (3, 4)
 
 
@@ -200,7 +232,8 @@ def _is_unit_interval(rgb: npt.NDArray[Any]) -> bool:
     return bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
 
-def _chosen_channels(channel: Channels | None, count: int) -> list[int]:
+def chosen_channels(channel: Channels | None, count: int) -> list[int]:
+    """List the channels to show, of a number of them; the first by default."""
     if channel is None:
         return [0]
     chosen = [channel] if isinstance(channel, int | np.integer) else list(channel)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from napari_tinysam.batch.jobs import Job, LabelsForm
-    from napari_tinysam.everything import Mode
+    from napari_tinysam.everything import Mode, Tiles
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class BatchSettings:
         Names of `napari_tinysam.batch.forms.FORMS` to write as well.
     labels_form : {"auto", "tiff", "ome-zarr", "inside"}
         As of `Job`; "auto" is TIFF for planes of up to 4096² pixels, OME-Zarr for larger ones.
+    tiles : {"auto", "off"} or int
+        See `napari_tinysam.everything.Tiles`.
     """
 
     mode: Mode = "auto"
@@ -39,6 +41,7 @@ class BatchSettings:
     series: int | None = None
     also: tuple[str, ...] = ()
     labels_form: LabelsForm | Literal["auto"] = "auto"
+    tiles: Tiles = "auto"
 
 
 @dataclass

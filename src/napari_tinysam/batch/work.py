@@ -18,7 +18,11 @@ from napari_tinysam.batch.results import complete, is_complete, write_results
 from napari_tinysam.batch.settings import BatchSettings, FileOutcome
 from napari_tinysam.batch.tables import ObjectTable
 from napari_tinysam.errors import FileError, sentence
-from napari_tinysam.everything import Segmentation, label_proposals
+from napari_tinysam.everything import (
+    TiledSegmentation,
+    label_proposals,
+    segmentation_of,
+)
 from napari_tinysam.files.formats.ome_zarr import is_zarr
 from napari_tinysam.files.ome_zarr import can_be_ome_zarr
 from napari_tinysam.files.planes import open_planes
@@ -223,14 +227,22 @@ class Worker:
         self, planes: PlaneSeries, index: tuple[int, ...], plane: FilePlane
     ) -> PlaneResult:
         table = ObjectTable(planes.axes)
-        embedding = self._predictor.encode(plane.pixels, **plane.options)
-        segmentation = Segmentation(self._predictor, embedding, self._settings.mode)
+        segmentation = segmentation_of(
+            self._predictor,
+            plane.pixels,
+            self._settings.mode,
+            tiles_of=self._settings.tiles,
+            **plane.options,
+        )
+        notes = plane.notes
+        if isinstance(segmentation, TiledSegmentation):
+            notes = (*notes, segmentation.note)
         proposals = segmentation.run().proposals
         how = replace(segmentation.settings, **self._settings.labels)  # type: ignore[arg-type]
         found = label_proposals(proposals, how)
         table.add(index, found, proposals, plane.pixels)
         labels = found.labels.astype(_dtype(found.labels))
-        return PlaneResult(labels, table.rows, plane.notes)
+        return PlaneResult(labels, table.rows, notes)
 
     def _written(
         self,
@@ -263,6 +275,7 @@ class Worker:
             "labels": settings.labels,
             "channel": None if channel is None else list(channel),
             "series": settings.series or 0,
+            "tiles": settings.tiles,
         }
 
 

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from napari_tinysam.batch.jobs import Job
     from napari_tinysam.batch.runners.protocol import Load, Runner
     from napari_tinysam.batch.settings import BatchSettings, FileOutcome
+    from napari_tinysam.everything import Tiles
     from napari_tinysam.inference.predictor import Predictor
+
+#: Least side of a tile, in pixels: the model needs to see what is around an object.
+LEAST_TILE = 256
 
 #: The words of the last line for the states of files.
 _STATES = {
@@ -123,6 +127,14 @@ def auto(
             "Start a Dask cluster with --workers workers for this run: slurm, or local.",
         ),
     ] = None,
+    tiles: Annotated[
+        str,
+        option(
+            "TILES",
+            "auto searches images of more than 1536 pixels in tiles; off: every image as a whole; "
+            "a number: every image in tiles of this side in pixels.",
+        ),
+    ] = "auto",
     progress: Annotated[
         str,
         option(
@@ -186,6 +198,7 @@ def auto(
         series,
         _forms(also),
         labels_as,  # type: ignore[arg-type]  # checked above
+        _tiles(tiles),
     )
     if skipped:
         few = ", ".join(path.name for path in skipped[:3])
@@ -212,6 +225,18 @@ def auto(
             _run(jobs, runner, progress)
         finally:
             runner.close()
+
+
+def _tiles(text: str) -> Tiles:
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    if not text.isdecimal() or int(text) < LEAST_TILE:
+        raise UsageError(
+            f"--tiles is auto, off or a number of pixels from {LEAST_TILE}, not {text!r}."
+        )
+    return int(text)
 
 
 def _forms(also: str | None) -> tuple[str, ...]:

@@ -1,5 +1,10 @@
 """Everything mode: all objects of an image, without a click."""
 
+from napari_tinysam.everything.any_size import (
+    Tiles,
+    segment_everything,
+    segmentation_of,
+)
 from napari_tinysam.everything.candidates import Candidate, best_apart, suppressed
 from napari_tinysam.everything.choosing import (
     Labelling,
@@ -23,9 +28,9 @@ from napari_tinysam.everything.segmentation import (
     Mode,
     Progress,
     Segmentation,
-    segment_everything,
 )
 from napari_tinysam.everything.thresholds import Thresholds
+from napari_tinysam.everything.tiled import TiledSegmentation, tiles
 
 __all__ = [
     "Candidate",
@@ -44,10 +49,14 @@ __all__ = [
     "SearchSettings",
     "Segmentation",
     "Thresholds",
+    "TiledSegmentation",
+    "Tiles",
     "best_apart",
     "centred_lattice",
     "label_proposals",
     "official_lattice",
     "segment_everything",
+    "segmentation_of",
     "suppressed",
+    "tiles",
 ]

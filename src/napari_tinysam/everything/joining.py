@@ -10,8 +10,8 @@ The rules, in this order:
    look is the same object.
 3. Fragments of different looks that are the same object form a group: the object is their union,
    or what the decoder says of it in a look around all of it (`napari_tinysam.everything.tiled`).
-4. A fragment that is like no other is kept if its centre of mass lies in the look's core, or in
-   one that has not been searched.
+4. A fragment that is like no other is such a group by itself if its centre of mass lies in the
+   look's core, or in one that has not been searched.
 
 Two proposals of different looks are the same object if they agree in the strip that both looks
 show: IoU at least `SAME`, or `HELD` of the smaller one is in the other. The result depends neither
@@ -128,11 +128,12 @@ def joined(found: Mapping[Look, Sequence[Proposal]], grid: LookGrid) -> Joined:
     fragments[pairs.one[known]] = fragments[pairs.other[known]] = False
     groups: list[Group] = []
     for members in _grouped(finds, pairs, fragments, grid):
+        places = tuple(finds.places[n] for n in members)
+        fragment = finds.proposals[members[0]]
         if len(members) > 1:
-            places = tuple(finds.places[n] for n in members)
             groups.append(Group(places, _union([finds.proposals[n] for n in members])))
-        elif finds.claimed[members[0]] or _unsearched(finds, members[0], found, grid):
-            kept[members[0]] = True
+        elif finds.claimed[members[0]] or _unsearched(fragment, found, grid):
+            groups.append(Group(places, fragment))
     return Joined([finds.proposals[n] for n in np.flatnonzero(kept)], groups)
 
 
@@ -298,11 +299,9 @@ def _united(masks: list[BoxedMask]) -> BoxedMask:
     return BoxedMask(union, rows.start, columns.start, masks[0].shape)
 
 
-def _unsearched(
-    finds: _Finds, number: int, searched: Collection[Look], grid: LookGrid
-) -> bool:
+def _unsearched(proposal: Proposal, searched: Collection[Look], grid: LookGrid) -> bool:
     """Whether the look that would claim a proposal has not been searched."""
-    y, x = _centre(finds.proposals[number].mask)
+    y, x = _centre(proposal.mask)
     return grid.around((x, y)) not in searched
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from napari_tinysam.everything.choosing import Labelling, label_proposals
 from napari_tinysam.everything.guided import GuidedSearch
@@ -183,49 +183,3 @@ class Segmentation:
         ]
         self.report.found = len(self._head)
         yield Progress(self._head, 1, 1)
-
-
-def segment_everything(
-    image: Any,
-    model: Predictor | str = "default",
-    *,
-    mode: Mode = "auto",
-    settings: LabelSettings | None = None,
-    thresholds: Thresholds | None = None,
-    **to_rgb_options: Any,
-) -> npt.NDArray[np.int32]:
-    """Segment all objects of an image, without any prompt.
-
-    Parameters
-    ----------
-    image : array-like
-        One plane, as for `Predictor.encode`.
-    model : Predictor or str
-        From `napari_tinysam.load_model`, or its argument.
-    mode : str
-        See `Mode`.
-    settings : LabelSettings, optional
-        Confidence, sizes, whole or parts; the model's own by default.
-    thresholds : Thresholds, optional
-        Of the search; the model's own by default.
-    **to_rgb_options
-        As for `Predictor.encode`.
-
-    Returns
-    -------
-    ndarray of int32, (H, W)
-        Objects 1…N, those with the highest scores first; 0 is background.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If this is not an image, or the model has no object head and the mode needs one.
-    napari_tinysam.checkpoints.CheckpointError
-        If the model cannot be loaded.
-    """
-    from napari_tinysam.inference.load import load_model
-
-    predictor = load_model(model) if isinstance(model, str) else model
-    embedding = predictor.encode(image, **to_rgb_options)
-    found = Segmentation(predictor, embedding, mode, thresholds=thresholds).run()
-    return found.labels(settings).labels

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.everything.choosing import Labelling, label_proposals
-from napari_tinysam.everything.instances import Instance, answers_to, best_answer
+from napari_tinysam.everything.instances import Guide, Instance, answers_to, best_answer
 from napari_tinysam.everything.joining import Group, Place, claims, joined
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.search import SearchReport
@@ -154,6 +154,12 @@ class TiledSegmentation:
         return self.thresholds.labels_in(self.mode)
 
     @property
+    def note(self) -> str:
+        """A sentence for the user about the tiles."""
+        side = min(self._grid.side, max(self._grid.shape))
+        return f"The image is searched in {len(self._grid)} tiles of {side} pixels."
+
+    @property
     def proposals(self) -> Proposals:
         """The proposals found so far, joined; a new object at each access."""
         found = joined(self._found(), self._grid)
@@ -237,6 +243,7 @@ class TiledSegmentation:
             for group in joined(self._searched, self._grid).groups
             if group.whole.score >= self.settings.confidence
         ]
+        guide: Guide
         while groups:
             look = self._around(groups[0].whole)
             room = (1 - _ROOM) / 4 * max(look.size)
@@ -252,19 +259,24 @@ class TiledSegmentation:
             ]
             if embedding is None:
                 continue
-            for start in range(0, len(here), _AT_ONCE):
-                self._decode(look, embedding, here[start : start + _AT_ONCE])
-                yield
+            # The box of a fragment that is like no other ends where its look ended.
+            lone = [group for group in here if len(group.places) == 1]
+            joint = [group for group in here if len(group.places) > 1]
+            for guide, some in (("point", lone), ("point_and_box", joint)):
+                for start in range(0, len(some), _AT_ONCE):
+                    part = some[start : start + _AT_ONCE]
+                    self._decode(look, embedding, part, guide)
+                    yield
 
-    def _decode(self, look: Look, embedding: Embedding, groups: list[Group]) -> None:
+    def _decode(
+        self, look: Look, embedding: Embedding, groups: list[Group], guide: Guide
+    ) -> None:
         instances = []
         for group in groups:
             whole = group.whole.moved(-look.y0, -look.x0, look.size)
             instances.append(Instance(0, whole.mask, whole.mask.deepest))
         guided = self.thresholds.guided
-        answers = answers_to(
-            self._predictor, embedding, instances, "point_and_box", self.report
-        )
+        answers = answers_to(self._predictor, embedding, instances, guide, self.report)
         for group, instance, own in zip(groups, instances, answers, strict=True):
             best = best_answer(
                 instance, own, trust=guided.trust, least_agreement=guided.agreement

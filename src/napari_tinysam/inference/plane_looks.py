@@ -1,0 +1,127 @@
+"""Looks of one plane as the model sees them: any part of it, with one contrast for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.image import (
+    PERCENTILES,
+    Channels,
+    as_rgb,
+    channel_axis_of,
+    chosen_channels,
+    contrast_limits_of,
+    is_rgb,
+    to_eight_bits,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.looks import Look
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.inference.predictor import Predictor
+
+#: Contrast is found on about this many pixels, on a regular lattice.
+_SAMPLE = 2_000_000
+
+#: A look is empty if means over squares of this side, in pixels, differ less than `_LEAST` of the
+#: 256 values that the contrast of the plane is stretched to.
+_SQUARE = 4
+_LEAST = 10
+
+
+class PlaneLooks:
+    """Reads looks of a plane; only one at a time is held.
+
+    Parameters
+    ----------
+    image : array-like
+        One plane, as for `napari_tinysam.image.to_rgb`. Arrays of dask or zarr are read in parts.
+    channel, channel_axis, contrast_limits, percentiles
+        As for `to_rgb`, with the same errors.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width of the plane.
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        *,
+        channel: Channels | None = None,
+        channel_axis: int | None = None,
+        contrast_limits: tuple[float, float] | None = None,
+        percentiles: tuple[float, float] = PERCENTILES,
+    ) -> None:
+        image = image if hasattr(image, "shape") else np.asarray(image)
+        axis = channel_axis_of(tuple(image.shape), channel_axis)
+        self._image = image
+        self._axis = axis
+        self._channels: list[int] | None = None
+        if axis is not None and not (
+            channel is None and is_rgb(tuple(image.shape), axis, image.ndim)
+        ):
+            self._channels = chosen_channels(channel, int(image.shape[axis]))
+        height, width = (int(n) for i, n in enumerate(image.shape) if i != axis)
+        self.shape = height, width
+        step = max(1, int(np.ceil(np.sqrt(height * width / _SAMPLE))))
+        lattice = slice(None, None, step)
+        self._limits = [
+            contrast_limits or contrast_limits_of(part, percentiles=percentiles)
+            for part in self._parts(lattice, lattice)
+        ]
+
+    def read(self, look: Look) -> npt.NDArray[np.uint8]:
+        """Read a look.
+
+        Returns
+        -------
+        ndarray of uint8, (h, w, 3)
+            At the plane's own resolution.
+        """
+        parts = self._parts(look.rows, look.columns)
+        planes = [
+            to_eight_bits(part, contrast_limits=limits, channel_axis=-1)
+            if part.ndim == 3
+            else to_eight_bits(part, contrast_limits=limits)
+            for part, limits in zip(parts, self._limits, strict=True)
+        ]
+        if len(planes) == 2:  # red and green
+            planes.append(np.zeros_like(planes[0]))
+        return as_rgb(np.concatenate(planes, axis=-1))
+
+    def encode(self, predictor: Predictor, look: Look) -> Embedding | None:
+        """Encode a look; None if it shows nothing."""
+        rgb = self.read(look)
+        return None if is_empty(rgb) else predictor.encode(rgb, channel_axis=2)
+
+    def _parts(self, rows: slice, columns: slice) -> list[npt.NDArray[Any]]:
+        """Read some rows and columns: gray or RGB, or each of the chosen channels."""
+        if self._axis is None:
+            return [np.asarray(self._image[rows, columns])]
+        cut: list[slice | int] = [rows, columns]
+        cut.insert(self._axis, slice(None))
+        if self._channels is None:
+            return [np.asarray(self._image[tuple(cut)])[..., :3]]
+        parts = []
+        for channel in self._channels:
+            cut[self._axis] = channel
+            parts.append(np.asarray(self._image[tuple(cut)]))
+        return parts
+
+
+def is_empty(rgb: npt.NDArray[np.uint8]) -> bool:
+    """Whether nothing stands out in an image, (h, w, 3), whose contrast is that of its plane."""
+    height, width = (side - side % _SQUARE for side in rgb.shape[:2])
+    if not height or not width:
+        return False
+    squares = rgb[:height, :width].reshape(
+        height // _SQUARE, _SQUARE, width // _SQUARE, _SQUARE, -1
+    )
+    means = squares.mean(axis=(1, 3), dtype=np.float32)
+    return bool(np.ptp(means, axis=(0, 1)).max() < _LEAST)
