@@ -131,4 +131,4 @@ def renumbered(
     """
     kept = kept.copy()
     kept[0] = False
-    return np.asarray((np.cumsum(kept) * kept)[labels], np.int32)
+    return np.asarray((np.cumsum(kept) * kept).astype(np.int32)[labels])

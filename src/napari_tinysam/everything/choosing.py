@@ -245,31 +245,43 @@ def _drawn(
         own = None if territory is None else territory.within(mask.slices)
         if draw_mask(labels, mask, len(drawn) + 1, least_share=least, own=own):
             drawn.append(number)
-    kept = _connected(labels, proposals, drawn) if settings.connected else labels
-    kept[kept < 0] = 0
-    return _numbered(kept, drawn)
+    there = _finished(labels, proposals, drawn, connected=settings.connected)
+    if taken is not None:
+        np.maximum(labels, 0, out=labels)
+    if there.all():
+        return Labelling(labels, drawn)
+    kept = [number for number, stays in zip(drawn, there[1:], strict=True) if stays]
+    return Labelling(renumbered(labels, there), kept)
 
 
-def _connected(
-    labels: npt.NDArray[np.int32], proposals: Proposals, drawn: list[int]
-) -> npt.NDArray[np.int32]:
-    """Keep the largest piece of each object."""
+def _finished(
+    labels: npt.NDArray[np.int32],
+    proposals: Proposals,
+    drawn: list[int],
+    *,
+    connected: bool,
+) -> npt.NDArray[np.bool_]:
+    """Keep the largest piece of each object, if that is wanted.
+
+    Returns
+    -------
+    ndarray of bool, (N + 1,)
+        Whether each label is there: an object may have lost all its pixels to others.
+    """
     from scipy import ndimage as ndi
 
+    there = np.ones(len(drawn) + 1, bool)
     for label, number in enumerate(drawn, start=1):
-        region = labels[proposals[number].mask.slices]
-        pieces, count = ndi.label(region == label, _AROUND)
+        proposal = proposals[number]
+        region = labels[proposal.mask.slices]
+        own = region == label
+        pixels = int(np.count_nonzero(own))
+        there[label] = pixels > 0
+        if not connected or (pixels == proposal.area and proposal.in_one_piece):
+            continue
+        pieces, count = ndi.label(own, _AROUND)
         if count > 1:
             sizes = np.bincount(pieces.ravel())
             sizes[0] = 0
             region[(pieces > 0) & (pieces != sizes.argmax())] = 0
-    return labels
-
-
-def _numbered(labels: npt.NDArray[np.int32], drawn: list[int]) -> Labelling:
-    """Close gaps in the numbers: an object may have lost all its pixels to others."""
-    there = np.bincount(labels.ravel(), minlength=len(drawn) + 1) > 0
-    if there[1:].all():
-        return Labelling(labels, drawn)
-    kept = [number for number, stays in zip(drawn, there[1:], strict=True) if stays]
-    return Labelling(renumbered(labels, there), kept)
+    return there

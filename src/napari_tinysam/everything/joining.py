@@ -93,9 +93,8 @@ class Joined:
     groups: list[Group]
 
 
-def claims(proposal: Proposal, look: Look, grid: LookGrid) -> bool:
+def claims(proposal: Proposal, core: Look) -> bool:
     """Whether the centre of mass of a proposal lies in the core of its look."""
-    core = grid.core(look)
     y, x = _centre(proposal.mask)
     # The middle of a pixel is half a pixel from where it begins.
     return core.y0 <= y + 0.5 < core.y1 and core.x0 <= x + 0.5 < core.x1
@@ -156,6 +155,7 @@ class _Finds:
         places = [Place(look, n) for look in looks for n in range(len(found[look]))]
         proposals = [found[look][number] for look, number in places]
         pairs = list(zip(proposals, (look for look, _ in places), strict=True))
+        cores = {look: grid.core(look) for look in looks}
         return cls(
             places,
             proposals,
@@ -163,7 +163,7 @@ class _Finds:
             np.array([look for look, _ in places], np.int64).reshape(-1, 4),
             np.array([p.area for p in proposals], np.int64),
             np.array([p.score for p in proposals], np.float64),
-            np.array([claims(p, look, grid) for p, look in pairs], bool),
+            np.array([claims(p, cores[look]) for p, look in pairs], bool),
             np.array([is_cut(p, look, grid.shape) for p, look in pairs], bool),
         )
 
@@ -226,8 +226,10 @@ def _whole(finds: _Finds, pairs: _Pairs) -> npt.NDArray[np.bool_]:
     second = one + other - first
     covered = np.zeros(len(kept), np.int64)
     # The worse one of a pair is decided once all better ones are.
-    for number in np.argsort(rank[second], kind="stable").tolist():
-        better, worse = first[number], second[number]
+    order = np.argsort(rank[second], kind="stable")
+    for number, better, worse in zip(
+        order.tolist(), first[order].tolist(), second[order].tolist(), strict=True
+    ):
         if not kept[better]:
             continue
         if same[number]:

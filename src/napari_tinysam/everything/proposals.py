@@ -60,6 +60,13 @@ class Proposal:
         """Pixels of the mask."""
         return self.mask.area
 
+    @cached_property
+    def in_one_piece(self) -> bool:
+        """Whether all pixels of the mask are connected; eight neighbours are."""
+        from scipy import ndimage as ndi
+
+        return bool(ndi.label(self.mask.mask, np.ones((3, 3)))[1] < 2)
+
     @property
     def box(self) -> tuple[int, int, int, int]:
         """x0, y0, x1, y1 of the mask's first and last pixels."""

@@ -137,7 +137,8 @@ class TiledSegmentation:
             for _ in self._search(look):
                 yield Progress([], done, len(looks), "tiles")
             found = self._searched[look]
-            owned = [each for each in found if claims(each, look, self._grid)]
+            core = self._grid.core(look)
+            owned = [each for each in found if claims(each, core)]
             yield Progress(owned, done + 1, len(looks), "tiles")
         for _ in self._seams():
             yield Progress([], len(looks), len(looks), "tiles")
