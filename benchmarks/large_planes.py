@@ -12,7 +12,9 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
@@ -26,10 +28,13 @@ from napari_tinysam.everything import (
     tiles,
 )
 from napari_tinysam.everything.joining import joined
+from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.load import load_model
-from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.predictor import Predictor
 
 #: Height and width of the field that is repeated, and the nuclei in it.
 _FIELD, _NUCLEI = (200, 280), 14
@@ -112,9 +117,12 @@ def _inside(truth: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 def mosaic(predictor: Predictor, folder: Path, side: int) -> None:
     """Compare a mosaic of labelled images with the images alone."""
-    from tinysam_training.data.dataset import open_folder
-
-    images = [(one.rgb, one.labels[0]) for one in open_folder(folder)]
+    pairs = sorted(folder.glob("*_label.png"))
+    names = [(path, path.with_name(path.name.replace("_label", ""))) for path in pairs]
+    images = [
+        (as_rgb(to_eight_bits(iio.imread(raw))), iio.imread(path))
+        for path, raw in names
+    ]
     plane = np.zeros((side, side, 3), np.uint8)
     truth = np.zeros((side, side), np.int32)
     alone = np.zeros((side, side), np.int32)

@@ -246,6 +246,8 @@ def test_a_full_disk_leaves_no_half_a_file(
         (("images", "-o", "out", "--channel", "red"), "red"),
         (("images", "-o", "out", "--also", "coco,word"), "--also knows coco, roi"),
         (("images", "-o", "out", "--progress", "pie"), "--progress is bar or json"),
+        (("images", "-o", "out", "--tiles", "12"), "from 256, not '12'"),
+        (("images", "-o", "out", "--tiles", "many"), "auto, off or a number"),
         (("images", "-o", "out", "--workers", "0"), "workers"),
         (("images", "-o", "out", "--cluster", "cloud"), "--cluster is slurm or local"),
         (
@@ -282,6 +284,19 @@ def test_objects_in_other_forms(run: Callable[..., Run]) -> None:
     ]
     assert len(json.loads(Path("out/a_coco.json").read_text())["annotations"]) == 4
     assert "1 done before" in run("images/a.tif", "-o", "out", "--also", "coco").out
+
+
+def test_large_images_are_searched_in_tiles(run: Callable[..., Run]) -> None:
+    large = np.zeros((1600, 900), np.uint8)
+    large[100:140, 200:240] = 200
+    iio.imwrite("large.png", large)
+    done = run("large.png", "-o", "out")
+    assert "searched in 2 tiles of 1024 pixels" in done.err
+    again = run("large.png", "-o", "out", "--tiles", "off")
+    assert "tiles" not in again.err
+    assert "1 file segmented" in again.out
+    small = run("images/a.tif", "-o", "out", "--tiles", "256")
+    assert "searched in 1 tile of 128 pixels" in small.err
 
 
 def test_progress_in_json(run: Callable[..., Run]) -> None:

@@ -157,8 +157,9 @@ class TiledSegmentation:
     @property
     def note(self) -> str:
         """A sentence for the user about the tiles."""
-        side = min(self._grid.side, max(self._grid.shape))
-        return f"The image is searched in {len(self._grid)} tiles of {side} pixels."
+        side, count = min(self._grid.side, max(self._grid.shape)), len(self._grid)
+        tiles = "1 tile" if count == 1 else f"{count} tiles"
+        return f"The image is searched in {tiles} of {side} pixels."
 
     @property
     def proposals(self) -> Proposals:
