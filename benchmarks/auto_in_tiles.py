@@ -1,6 +1,6 @@
 """Auto-segmentation of planes larger than the model's frame: what is found, how long it takes.
 
-``python -m benchmarks.large_planes`` makes fields of nuclei of several sizes; the truth is known.
+``python -m benchmarks.auto_in_tiles`` makes fields of nuclei of several sizes; the truth is known.
 ``--mosaic DATA/dsb2018/val …`` puts labelled images of one set side by side into a large plane.
 ``--memory SIDE OBJECTS`` uses a detector that costs nothing and says what the rest needs.
 """
