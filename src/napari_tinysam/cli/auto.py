@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 #: Least side of a tile, in pixels: the model needs to see what is around an object.
 LEAST_TILE = 256
 
+#: Seconds after which half-written files of a run that was killed are removed.
+_ABANDONED = 3600
+
 #: The words of the last line for the states of files.
 _STATES = {
     "written": "segmented",
@@ -164,6 +167,7 @@ def auto(
     from napari_tinysam.batch.settings import BatchSettings
     from napari_tinysam.cli.prompt_options import parse_indices
     from napari_tinysam.everything import LabelSettings, Mode
+    from napari_tinysam.files.atomic import remove_abandoned
 
     if mode not in get_args(Mode):
         raise UsageError(f"--mode is one of {', '.join(get_args(Mode))}, not {mode!r}.")
@@ -211,6 +215,7 @@ def auto(
         output.mkdir(parents=True, exist_ok=True)
     load = partial(_load, model, device, precision, len(jobs))
     with sole_run(output):
+        remove_abandoned(output, _ABANDONED)
         runner = (
             _runner(load, settings, jobs, workers, threads)
             if where is None
