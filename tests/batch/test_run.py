@@ -120,6 +120,18 @@ def test_other_forms_are_the_same_at_once_and_later(jobs: Jobs, tmp_path: Path) 
     assert all(each["score"] > 0.5 for each in coco["annotations"])
 
 
+def test_tables_as_parquet(jobs: Jobs, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    parquet = BatchSettings(table_form="parquet")
+    run(jobs("one")[:2], tmp_path, parquet)
+    run(jobs("other")[:2], tmp_path)
+    # Each is made from the other where it is missing.
+    for folder, settings in (("one", BatchSettings()), ("other", parquet)):
+        again = run(jobs(folder)[:2], tmp_path, settings)
+        assert {outcome.state for outcome in again} == {"completed"}
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
 def test_a_foreign_table_is_not_read(jobs: Jobs, tmp_path: Path) -> None:
     run(jobs()[:1], tmp_path)
     (tmp_path / "out" / "a_stack_objects.csv").write_text("mine\n1\n")

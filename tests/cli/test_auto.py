@@ -18,6 +18,7 @@ import tifffile
 from command import Run, run_command
 from everything.scene import SceneRuntime
 from napari_tinysam.batch import jobs as batch
+from napari_tinysam.cli import auto as cli_auto
 from napari_tinysam.errors import FileError
 from napari_tinysam.everything.thresholds import NOTE
 from napari_tinysam.inference import load
@@ -254,6 +255,7 @@ def test_a_full_disk_leaves_no_half_a_file(
             ("images", "-o", "out", "--cluster", "local", "--scheduler", "tcp://a:1"),
             "not both",
         ),
+        (("images", "-o", "out", "--table", "xlsx"), "--table is csv or parquet"),
         (("images", "-o", "out", "--labels", "png"), "--labels is auto, tiff"),
         (("images",), "--output"),
     ],
@@ -297,6 +299,15 @@ def test_large_images_are_searched_in_tiles(run: Callable[..., Run]) -> None:
     assert "1 file segmented" in again.out
     small = run("images/a.tif", "-o", "out", "--tiles", "256")
     assert "searched in 1 tile of 128 pixels" in small.err
+
+
+def test_parquet_without_its_package_is_refused(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_auto, "find_spec", lambda name: None)
+    done = run("images", "-o", "out", "--table", "parquet")
+    assert done.code == 2
+    assert "Parquet needs the package pyarrow" in done.err
 
 
 def test_progress_in_json(run: Callable[..., Run]) -> None:

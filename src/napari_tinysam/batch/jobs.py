@@ -76,10 +76,9 @@ class Job:
         zarr = self.labels_form == "ome-zarr"
         return self.result("_labels.ome.zarr" if zarr else "_labels.tif")
 
-    @property
-    def table(self) -> Path:
-        """Where the table of objects goes."""
-        return self.result("_objects.csv")
+    def table(self, form: str = "csv") -> Path:
+        """Where the table of objects goes, in one of `tables.TABLE_FORMS`."""
+        return self.result(f"_objects.{form}")
 
     @property
     def overlay(self) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_tinysam.batch.forms import FORMS, FoundObjects
 from napari_tinysam.batch.forms.found import PlaneObjects
-from napari_tinysam.batch.tables import ObjectTable
+from napari_tinysam.batch.tables import TABLE_FORMS, ObjectTable
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.ome_zarr import (
@@ -68,7 +68,7 @@ def write_results(
     labels = [plane.labels for plane in found]
     if settings.overlay:
         _write_overlay(job.overlay, first or planes.read(planes.indices[0]), labels[0])
-    _write_table(job.table, table)
+    _write_table(job, table, settings)
     for name in settings.also:
         _write_form(job, name, planes, labels, table)
     if job.labels_form == "tiff":
@@ -83,7 +83,10 @@ def write_results(
 
 def is_complete(job: Job, settings: BatchSettings) -> bool:
     """Whether all that is asked for is there beside the labels."""
-    wanted = [job.table, *([job.overlay] if settings.overlay else [])]
+    wanted = [
+        job.table(settings.table_form),
+        *([job.overlay] if settings.overlay else []),
+    ]
     wanted += [job.result(FORMS[name].ending) for name in settings.also]
     listed = job.labels_form != "inside" or is_listed(job.image, job.labels.name)
     return listed and all(path.exists() for path in wanted)
@@ -105,13 +108,15 @@ def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
         raise FileError(f"{job.labels} does not fit {job.image}; move it away.")
     if settings.overlay and not job.overlay.exists():
         _write_overlay(job.overlay, planes.read(planes.indices[0]), stack[0])
-    if job.table.exists():
-        table = ObjectTable.from_csv(planes.axes, job.table)
+    there = [job.table(form) for form in TABLE_FORMS if job.table(form).exists()]
+    if there:
+        table = ObjectTable.read(planes.axes, there[0])
     else:
         table = ObjectTable(planes.axes)
         for index, labels in zip(planes.indices, stack, strict=True):
             table.add_labels(index, labels, planes.read(index).pixels)
-        _write_table(job.table, table)
+    if not job.table(settings.table_form).exists():
+        _write_table(job, table, settings)
     for name in settings.also:
         if not job.result(FORMS[name].ending).exists():
             _write_form(job, name, planes, list(stack), table)
@@ -125,9 +130,9 @@ def _read_labels(job: Job) -> Labels:
     return np.asarray(tifffile.imread(job.labels))
 
 
-def _write_table(path: Path, table: ObjectTable) -> None:
-    with replacing(path) as file:
-        file.write(table.to_csv())
+def _write_table(job: Job, table: ObjectTable, settings: BatchSettings) -> None:
+    with replacing(job.table(settings.table_form)) as file:
+        file.write(TABLE_FORMS[settings.table_form](table))
 
 
 def _write_form(

@@ -28,6 +28,8 @@ class BatchSettings:
         As in `napari_tinysam.files.planes.read_plane`.
     also : tuple of str
         Names of `napari_tinysam.batch.forms.FORMS` to write as well.
+    table_form : str
+        Name of `napari_tinysam.batch.tables.TABLE_FORMS`.
     labels_form : {"auto", "tiff", "ome-zarr", "inside"}
         As of `Job`; "auto" is TIFF for planes of up to 4096² pixels, OME-Zarr for larger ones.
     tiles : {"auto", "off"} or int
@@ -42,6 +44,7 @@ class BatchSettings:
     also: tuple[str, ...] = ()
     labels_form: LabelsForm | Literal["auto"] = "auto"
     tiles: Tiles = "auto"
+    table_form: str = "csv"
 
 
 @dataclass

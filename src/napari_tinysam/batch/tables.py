@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ _COLUMNS = (
 
 @dataclass(eq=False)
 class ObjectTable:
-    """The objects in all planes of a file, as rows of a CSV file.
+    """The objects in all planes of a file, as rows.
 
     Parameters
     ----------
@@ -148,20 +149,17 @@ class ObjectTable:
         return self._by_plane.get(index, [])
 
     @classmethod
-    def from_csv(cls, axes: str, path: Path) -> ObjectTable:
-        """Read what `to_csv` wrote.
+    def read(cls, axes: str, path: Path) -> ObjectTable:
+        """Read what was written in one of `TABLE_FORMS`, which the suffix tells.
 
         Raises
         ------
         FileError
             If the file is not such a table.
         """
+        rows_of = _rows_of_parquet if path.suffix == ".parquet" else _rows_of_csv
         try:
-            with path.open(newline="") as file:
-                rows = [
-                    {name: _value(text) for name, text in row.items() if text != ""}
-                    for row in csv.DictReader(file)
-                ]
+            rows = rows_of(path)
             table = cls(axes, rows)
             for row in rows:
                 place = [row[name] for name in table.column_names]
@@ -173,16 +171,55 @@ class ObjectTable:
             ) from error
         return table
 
-    def to_csv(self) -> bytes:
-        """Return the table as CSV, with a header even without rows."""
+    @property
+    def header(self) -> list[str]:
+        """Names of all columns; there are some even without rows."""
         header = [*self.column_names, *_COLUMNS]
         for row in self.rows:
             header += [name for name in row if name not in header]
+        return header
+
+    def to_csv(self) -> bytes:
+        """Return the table as CSV."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, self.header, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue().encode()
+
+    def to_parquet(self) -> bytes:
+        """Return the table as Parquet; values that a row lacks are null."""
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {name: [row.get(name) for row in self.rows] for name in self.header}
+        content = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), content)
+        return content.getvalue()
+
+
+#: By the word on the command line, which is the suffix of the file as well.
+TABLE_FORMS: dict[str, Callable[[ObjectTable], bytes]] = {
+    "csv": ObjectTable.to_csv,
+    "parquet": ObjectTable.to_parquet,
+}
+
+
+def _rows_of_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        return [
+            {name: _value(text) for name, text in row.items() if text != ""}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rows_of_parquet(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
+    return [
+        {name: value for name, value in row.items() if value is not None}
+        for row in parquet.read_table(path).to_pylist()
+    ]
 
 
 def _value(text: str) -> int | float | str:

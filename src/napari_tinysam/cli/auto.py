@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -55,7 +56,7 @@ def auto(
         argument(
             "IMAGE...",
             "Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, OME-Zarr (images and "
-            "plates), NPY, PNG or JPEG.",
+            "plates), NPY, PNG or JPEG; CZI, LIF and ND2 with bioio.",
         ),
     ],
     output: Annotated[
@@ -106,6 +107,9 @@ def auto(
             "--labels",
         ),
     ] = "auto",
+    table: Annotated[
+        str, option("FORM", "csv, or parquet if pyarrow is installed.")
+    ] = "csv",
     workers: Annotated[
         int,
         option(
@@ -165,12 +169,17 @@ def auto(
     from napari_tinysam.batch.jobs import LabelsForm, find_images, jobs_for
     from napari_tinysam.batch.lock import sole_run
     from napari_tinysam.batch.settings import BatchSettings
+    from napari_tinysam.batch.tables import TABLE_FORMS
     from napari_tinysam.cli.prompt_options import parse_indices
     from napari_tinysam.everything import LabelSettings, Mode
     from napari_tinysam.files.atomic import remove_abandoned
 
     if mode not in get_args(Mode):
         raise UsageError(f"--mode is one of {', '.join(get_args(Mode))}, not {mode!r}.")
+    if table not in TABLE_FORMS:
+        raise UsageError(f"--table is {' or '.join(TABLE_FORMS)}, not {table!r}.")
+    if table == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError("Parquet needs the package pyarrow: pip install pyarrow.")
     if progress not in ("bar", "json"):
         raise UsageError(f"--progress is bar or json, not {progress!r}.")
     if labels_as not in ("auto", *get_args(LabelsForm)):
@@ -203,6 +212,7 @@ def auto(
         _forms(also),
         labels_as,  # type: ignore[arg-type]  # checked above
         _tiles(tiles),
+        table,
     )
     if skipped:
         few = ", ".join(path.name for path in skipped[:3])

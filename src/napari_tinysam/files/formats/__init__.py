@@ -12,6 +12,7 @@ from napari_tinysam.files.formats.ome_zarr import is_zarr, open_ome_zarr
 from napari_tinysam.files.formats.pictures import needs_codec, open_coded, open_picture
 from napari_tinysam.files.formats.stack import Stack, explained_reading
 from napari_tinysam.files.formats.tiff import is_tiff, open_tiff
+from napari_tinysam.files.formats.vendors import is_of_a_vendor, open_of_a_vendor
 
 
 class Format(NamedTuple):
@@ -36,6 +37,7 @@ class Format(NamedTuple):
 FORMATS = (
     Format(is_tiff, open_tiff, (".tif", ".tiff")),
     Format(is_npy, open_npy, (".npy",)),
+    Format(is_of_a_vendor, open_of_a_vendor, (".czi", ".lif", ".nd2")),
     Format(needs_codec, open_coded),
     Format(lambda _: True, open_picture, (".png", ".jpg", ".jpeg", ".bmp", ".gif")),
 )
