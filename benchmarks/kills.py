@@ -34,18 +34,16 @@ def main() -> None:
         whole = time.monotonic() - began
         done: Counter[str] = Counter()
         kills = 0
-        for _ in range(chosen.kills):
+        while kills < chosen.kills:
             killed, written = _run(
                 chosen.images,
                 disturbed,
                 chosen.workers,
-                seconds=chance.uniform(0.1, 1) * whole,
+                seconds=chance.uniform(0.05, 0.5) * whole,
             )
             kills += killed
             done += written
-            if (
-                not killed
-            ):  # all is done: take half of the files away, and go on killing
+            if not killed:  # all is done: take half of it away, and go on
                 for path in disturbed.glob("*_labels.tif"):
                     if chance.random() < 0.5:
                         path.unlink()
