@@ -218,7 +218,8 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
     assert settings.model.device == "auto"
     assert settings.preview.enabled is True
     assert settings.labels.overlap == "never overwrite"
-    assert settings.cache.planes > 0
+    assert settings.cache.memory > 0
+    assert settings.cache.disk > 0
     settings.model.device = "cpu"  # is saved, under the folder of this test
     assert "device: cpu" in settings.config_path.read_text()
     with pytest.raises(ValueError, match="teapot"):

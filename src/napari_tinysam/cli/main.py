@@ -20,6 +20,7 @@ from napari_tinysam.cli.distill import distill
 from napari_tinysam.cli.evaluate import evaluate
 from napari_tinysam.cli.export import export
 from napari_tinysam.cli.finetune import finetune
+from napari_tinysam.cli.kept import kept
 from napari_tinysam.cli.models import models
 from napari_tinysam.cli.prepare import prepare
 from napari_tinysam.cli.quantize import quantize
@@ -46,7 +47,7 @@ app = typer.Typer(
 for _command in (
     *(segment, auto, models),
     *(evaluate, finetune, train, distill),
-    *(quantize, calibrate, prepare, export, demo),
+    *(quantize, calibrate, prepare, export, kept, demo),
 ):
     app.command()(_command)
 

@@ -48,6 +48,12 @@ class Embedding:
     maps: npt.NDArray[np.float32] | None = None
     regions: npt.NDArray[np.int32] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, of the features (as far as they tell), maps and regions."""
+        own = sum(each.nbytes for each in (self.maps, self.regions) if each is not None)
+        return int(getattr(self.features, "nbytes", 0)) + own
+
     @cached_property
     def upscaler(self) -> Upscaler:
         """Maps low-resolution logits to this image."""

@@ -6,6 +6,7 @@ that. A predictor keeps no state: the embedding holds all that `Predictor.predic
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from napari_tinysam.dense_prompts import draw_prompts, first_guess
 from napari_tinysam.frame import LOGIT, LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
+from napari_tinysam.inference.kept import Seen, arrays_of, key_of, restored
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
+from napari_tinysam.inference.runtime import KeepsFeatures
 from napari_tinysam.objects.confirmation import mean_confirmation
 from napari_tinysam.objects.finding import object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
@@ -24,6 +27,7 @@ from napari_tinysam.prompts import Prompts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.inference.kept import KeptEmbeddings
     from napari_tinysam.inference.runtime import Runtime
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
 
@@ -48,6 +52,11 @@ class Predictor:
         Identifies weights and preprocessing; embeddings of other models are refused.
     notes : mapping of str to str, optional
         Notes from the checkpoint file.
+
+    Attributes
+    ----------
+    kept : KeptEmbeddings or None
+        Where `encode` looks for what it has computed before, and keeps it. None at first: nowhere.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Predictor:
         self.name = name
         self.model_id = model_id
         self.notes = dict(notes or {})
+        self.kept: KeptEmbeddings | None = None
 
     def __repr__(self) -> str:
         """Return name and runtime."""
@@ -98,21 +108,38 @@ class Predictor:
         plane = to_eight_bits(image, **to_rgb_options)
         height, width = plane.shape[:2]
         runtime = self._runtime
-        rgb = as_rgb(resize_longest_side(plane, runtime.image_size))
-        input_size = (rgb.shape[0], rgb.shape[1])
-        features = runtime.encode(rgb)
-        maps, regions = runtime.object_maps(features), None
-        if maps is not None:
-            maps, regions = self._confirmed(rgb, maps)
+        frame = resize_longest_side(plane, runtime.image_size)
+        seen = self._kept_or_seen(frame)
         return Embedding(
-            features=features,
+            features=seen.features,
             original_size=(height, width),
-            input_size=input_size,
+            input_size=(frame.shape[0], frame.shape[1]),
             frame_size=runtime.image_size,
             model_id=self.model_id,
-            maps=maps,
-            regions=regions if runtime.dense_prompts else None,
+            maps=seen.maps,
+            regions=seen.regions if runtime.dense_prompts else None,
         )
+
+    def _kept_or_seen(self, frame: npt.NDArray[np.uint8]) -> Seen:
+        """Find what is kept of an image, or encode it and keep it."""
+        kept, runtime = self.kept, self._runtime
+        if kept is None or not isinstance(runtime, KeepsFeatures):
+            return self._seen(as_rgb(frame))
+        key = key_of(frame, self.model_id)
+        found = kept.find(key)
+        if found is not None:
+            with contextlib.suppress(ValueError):  # of an earlier version
+                return restored(found, runtime)
+        seen = self._seen(as_rgb(frame))
+        kept.keep_later(key, lambda: arrays_of(seen, runtime))
+        return seen
+
+    def _seen(self, rgb: npt.NDArray[np.uint8]) -> Seen:
+        features = self._runtime.encode(rgb)
+        maps, regions = self._runtime.object_maps(features), None
+        if maps is not None:
+            maps, regions = self._confirmed(rgb, maps)
+        return Seen(features, maps, regions)
 
     def _confirmed(
         self, rgb: npt.NDArray[np.uint8], maps: npt.NDArray[np.float32]

@@ -1,5 +1,9 @@
 """What runs the network: one protocol, and an implementation for each runtime."""
 
-from napari_tinysam.inference.runtime.protocol import DecodedPrompts, Runtime
+from napari_tinysam.inference.runtime.protocol import (
+    DecodedPrompts,
+    KeepsFeatures,
+    Runtime,
+)
 
-__all__ = ["DecodedPrompts", "Runtime"]
+__all__ = ["DecodedPrompts", "KeepsFeatures", "Runtime"]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
+from collections.abc import Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    get_args,
+    runtime_checkable,
+)
 
 import numpy as np
 
@@ -125,6 +134,46 @@ class Runtime(Protocol):
             None if the model has no object head.
         """
         ...
+
+
+@runtime_checkable
+class KeepsFeatures(Protocol):
+    """A `Runtime` whose features can be kept as arrays, and made of them again."""
+
+    def arrays_of(self, features: Any) -> dict[str, npt.NDArray[Any]]:
+        """Return what `decode` reads of the features: arrays by name, without the object maps.
+
+        They are float16 where rounding changes no mask (IoU at least 0.999).
+
+        Parameters
+        ----------
+        features : object
+            From `Runtime.encode`.
+        """
+        ...
+
+    def features_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
+        """Make features of their arrays; they have no object maps.
+
+        Parameters
+        ----------
+        arrays : mapping of str to numpy.ndarray
+            From `arrays_of` of a runtime with the same model and precision.
+
+        Raises
+        ------
+        ValueError
+            If they are not the arrays of such features.
+        """
+        ...
+
+
+def in_float16(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Round to float16, unless there are values too large for that, or NaN."""
+    largest = float(np.finfo(np.float16).max)
+    if array.size and -largest <= array.min() and array.max() <= largest:
+        return array.astype(np.float16)
+    return array
 
 
 def rows_to_draw(

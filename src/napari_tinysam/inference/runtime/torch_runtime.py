@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ import torch
 from napari_tinysam.inference.runtime.protocol import (
     DecodedPrompts,
     drawn_planes,
+    in_float16,
     rows_to_draw,
 )
 from napari_tinysam.model.fast.decoder import ImageSide, RestructuredDecoder
@@ -41,6 +44,12 @@ class TorchFeatures(NamedTuple):
     embedding: torch.Tensor
     side: ImageSide
     maps: torch.Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, of the CPU or the GPU, without the maps."""
+        # The side's embedding is a view of the other one.
+        return sum(each.nbytes for each in self.side if each is not None)
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -225,6 +234,32 @@ class TorchRuntime:
                         answer = self._decoder.refine(answer, drawn, sides, fine)
                     logits[start + wanted] = answer.float().cpu().numpy()
         return DecodedPrompts(logits, scores)
+
+    def arrays_of(self, features: TorchFeatures) -> dict[str, npt.NDArray[Any]]:
+        """Return features as arrays; see `KeepsFeatures.arrays_of`."""
+        return {
+            name: in_float16(each.cpu().numpy())
+            for name, each in features.side._asdict().items()
+            if each is not None
+        }
+
+    def features_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> TorchFeatures:
+        """Make features of arrays; see `KeepsFeatures.features_of`."""
+        try:
+            with torch.inference_mode():
+                tensors = {
+                    name: torch.from_numpy(array).to(self._device)
+                    for name, array in arrays.items()
+                }
+                for name in ("embedding", "keys", "values", "queries"):
+                    tensors[name] = tensors[name].float()
+                side = ImageSide(**tensors)
+                cells = math.isqrt(len(side.embedding))
+                # (P, 256) → (1, 256, g, g), without a copy
+                embedding = side.embedding.T.reshape(1, -1, cells, cells)
+        except (KeyError, TypeError, RuntimeError) as error:  # other names, or a shape
+            raise ValueError("These are not the features of an image.") from error
+        return TorchFeatures(embedding, side, None)
 
     def object_maps(self, features: TorchFeatures) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""

@@ -358,7 +358,7 @@ class TinySAMWidget(QWidget):
         session.set_overlap(choices.overlap)
         session.set_hover_enabled(choices.hover)
         session.set_preview_opacity(choices.opacity)
-        session.set_cache_capacity(choices.planes)
+        session.set_cache_capacity(choices.memory)
         if (choices.model, choices.device) != (session.model_name, session.device):
             session.set_model(choices.model, choices.device)
         self._inference.start()

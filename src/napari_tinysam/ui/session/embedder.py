@@ -220,8 +220,10 @@ class Embedder:
 
         def job() -> Embedding:
             self._running = key
-            embedding = embed(predictor)
-            self._cache.put(key, embedding)  # waiting jobs may need it as well
+            embedding = self._cache.get(key)  # by now: encoded ahead, or for a commit
+            if embedding is None:
+                embedding = embed(predictor)
+                self._cache.put(key, embedding)  # waiting jobs may need it as well
             return embedding
 
         self._inference.submit(

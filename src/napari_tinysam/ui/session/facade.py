@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
 
+from napari_tinysam.inference.cache import suitable_capacity
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.session.assembly import Assembly
 from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predictor
@@ -128,9 +129,9 @@ class AnnotationSession(Overview):
         self._parts.embedder.set_model(name, device)
         self.changed.emit()
 
-    def set_cache_capacity(self, planes: int) -> None:
-        """Keep the embeddings of this many planes in memory."""
-        self._parts.cache.capacity = planes
+    def set_cache_capacity(self, size: int) -> None:
+        """Keep embeddings of this many bytes in memory, or of what suits the machine."""
+        self._parts.cache.capacity = suitable_capacity(size)
 
     def set_target(self, layer: Labels | None) -> None:
         """Commit to this layer from now on; None: to a new one, made when needed."""

@@ -24,17 +24,20 @@ class Cancelled(Exception):
 
 def load_predictor(name: str, device: str, progress: Progress) -> Predictor:
     """Load a checkpoint; the first call may import torch, so call it from the inference thread."""
+    from napari_tinysam.inference.kept import KeptEmbeddings
     from napari_tinysam.inference.load import load_model
 
     choices = read_choices()
     with triton_kept_out():
-        return load_model(
+        predictor = load_model(
             name,
             device=device,
             precision=choices.precision,
             threads=choices.threads,
             progress=progress,
         )
+    predictor.kept = KeptEmbeddings(choices.disk)
+    return predictor
 
 
 def starts_slowly(name: str, device: str) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.runtime.protocol import Precision
 
 _PLUGIN = "napari-tinysam"
+_MEGABYTE = 1_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -35,8 +36,8 @@ class Choices:
         Of the preview, 0–1.
     overlap : Overlap
         What a committed object does to those it overlaps.
-    planes : int
-        Embeddings kept in memory.
+    memory, disk : int
+        Embeddings kept in memory and on disk, in bytes.
     """
 
     model: str = "default"
@@ -46,7 +47,8 @@ class Choices:
     hover: bool = True
     opacity: float = 1.0
     overlap: Overlap = Overlap.NEVER
-    planes: int = 64
+    memory: int = 1_000 * _MEGABYTE
+    disk: int = 2_000 * _MEGABYTE
 
 
 def read_choices() -> Choices:
@@ -62,7 +64,8 @@ def read_choices() -> Choices:
         hover=bool(settings.preview.enabled),
         opacity=float(settings.preview.opacity),
         overlap=Overlap(_plain(settings.labels.overlap)),
-        planes=int(settings.cache.planes),
+        memory=int(settings.cache.memory) * _MEGABYTE,
+        disk=int(settings.cache.disk) * _MEGABYTE,
     )
 
 

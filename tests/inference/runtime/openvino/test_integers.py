@@ -293,3 +293,12 @@ def test_floats_have_no_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for runtime in ("auto", "openvino"):
         with pytest.raises(ValueError, match="napari-tinysam quantize"):
             load_model(path, runtime=runtime, precision="int8")  # type: ignore[arg-type]
+
+
+def test_features_beside_integers_are_kept_exactly(folder: Path) -> None:
+    """Their decoder rounds at every step, so that much would come of little."""
+    runtime = OpenVinoRuntime(folder)
+    features = runtime.encode(image())
+    again = runtime.features_of(runtime.arrays_of(features))
+    for one, other in zip(again.shared, features.shared, strict=True):
+        np.testing.assert_array_equal(one, other)

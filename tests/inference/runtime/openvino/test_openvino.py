@@ -106,6 +106,24 @@ def assert_alike(found: np.ndarray, expected: np.ndarray, share: float = 1e-4) -
 WITH_DETAILS = 5e-4
 
 
+def test_features_can_be_kept(pair: tuple[TorchRuntime, OpenVinoRuntime]) -> None:
+    rgb = image(SIDE - 50, SIDE)
+    given = prompts(5, SIDE, masks=pair[0].dense_prompts, kind="point")
+    for runtime in pair:
+        features = runtime.encode(rgb)
+        arrays = runtime.arrays_of(features)
+        assert {array.dtype for array in arrays.values()} == {np.dtype(np.float16)}
+        again = runtime.features_of(arrays)
+        assert again.nbytes == features.nbytes
+        expected, found = (runtime.decode(each, **given) for each in (features, again))
+        assert_alike(found.logits, expected.logits, 5e-3)
+        assert_alike(found.scores, expected.scores, 5e-3)
+        with pytest.raises(ValueError, match="not the features"):
+            runtime.features_of({"other": np.zeros((4, 4), np.float32)})
+        with pytest.raises(ValueError, match="not the features"):
+            runtime.features_of({})
+
+
 @pytest.mark.parametrize("kind", ["point", "box", "point and box", "mask"])
 def test_it_answers_as_torch(
     pair: tuple[TorchRuntime, OpenVinoRuntime], kind: str

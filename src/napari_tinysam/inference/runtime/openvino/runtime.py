@@ -21,11 +21,12 @@ from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.inference.runtime.protocol import (
     DecodedPrompts,
     drawn_planes,
+    in_float16,
     rows_to_draw,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -59,6 +60,11 @@ class OpenVinoFeatures:
     shared: tuple[npt.NDArray[np.float32], ...]
     details: tuple[npt.NDArray[np.float16], ...]
     maps: npt.NDArray[np.float32] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, without the maps."""
+        return sum(x.nbytes for x in self.shared) + sum(x.nbytes for x in self.details)
 
 
 class OpenVinoRuntime:
@@ -242,6 +248,32 @@ class OpenVinoRuntime:
                     ) from error
                 self._later[name, exact] = graph
             return self._later[name, exact]
+
+    def arrays_of(self, features: OpenVinoFeatures) -> dict[str, npt.NDArray[Any]]:
+        """Return features as arrays; see `KeepsFeatures.arrays_of`."""
+        shared: list[npt.NDArray[Any]] = list(features.shared)
+        if self.precision != "int8":
+            shared = [in_float16(each) for each in shared]
+        # A decoder beside integers rounds to bfloat16 at every step, which makes much of little:
+        # the IoU of single masks would be 0.92.
+        return dict(zip(self._names, (*shared, *features.details), strict=True))
+
+    def features_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> OpenVinoFeatures:
+        """Make features of arrays; see `KeepsFeatures.features_of`."""
+        if set(arrays) != set(self._names):
+            raise ValueError("These are not the features of an image.")
+        both = [arrays[name] for name in self._names]
+        of_decoder, _ = self._parts
+        return OpenVinoFeatures(
+            shared=tuple(np.asarray(each, np.float32) for each in both[:of_decoder]),
+            details=tuple(both[of_decoder:]),
+            maps=None,
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        """Names of the encoder's outputs that are features."""
+        return [f"output {number}" for number in range(self._parts[1])]
 
     def object_maps(self, features: OpenVinoFeatures) -> npt.NDArray[np.float32] | None:
         """Predict where objects are; see `Runtime.object_maps`."""
