@@ -220,6 +220,7 @@ def test_settings_have_their_defaults(plugin_settings, npe2pm):
     assert settings.labels.overlap == "never overwrite"
     assert settings.cache.memory > 0
     assert settings.cache.disk > 0
+    assert settings.cache.ahead is True
     settings.model.device = "cpu"  # is saved, under the folder of this test
     assert "device: cpu" in settings.config_path.read_text()
     with pytest.raises(ValueError, match="teapot"):

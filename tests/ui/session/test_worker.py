@@ -129,3 +129,33 @@ def test_an_idle_thread_keeps_no_result_alive(
     thread.submit(Lane.PROMPT, lambda: None, lambda _: None, fail)
     mailbox.get(timeout=5)()
     assert kept[0]() is None
+
+
+def test_what_is_ahead_waits_until_all_has_been_quiet(
+    thread: InferenceThread, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_tinysam.ui.session.worker._QUIET", 0.05)
+    done: list[Any] = []
+    gate = hold(thread, done)
+    thread.submit(Lane.AHEAD, lambda: "ahead", done.append, fail)
+    thread.submit(Lane.HOVER, lambda: "hover", done.append, fail)
+    gate.set()
+    for _ in range(3):
+        mailbox.get(timeout=5)()
+    assert done == ["held", "hover", "ahead"]
+
+
+def test_what_is_ahead_does_not_begin_before(
+    thread: InferenceThread, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_tinysam.ui.session.worker._QUIET", 3600.0)
+    done: list[Any] = []
+    thread.submit(Lane.AHEAD, lambda: "ahead", done.append, fail)
+    thread.submit(Lane.HOVER, lambda: "hover", done.append, fail)
+    mailbox.get(timeout=5)()
+    assert done == ["hover"]
+    thread.drop(Lane.AHEAD)
+    thread.submit(Lane.AHEAD, lambda: "ahead", done.append, fail)
+    thread.shutdown()  # is not held up
+    thread.join(5)
+    assert mailbox.empty()

@@ -359,6 +359,7 @@ class TinySAMWidget(QWidget):
         session.set_hover_enabled(choices.hover)
         session.set_preview_opacity(choices.opacity)
         session.set_cache_capacity(choices.memory)
+        session.set_ahead(choices.ahead)
         if (choices.model, choices.device) != (session.model_name, session.device):
             session.set_model(choices.model, choices.device)
         self._inference.start()

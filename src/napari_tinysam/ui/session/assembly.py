@@ -12,6 +12,7 @@ from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import RecentEmbeddings
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.session.ahead import Ahead
 from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.draft_masks import DraftMasks
@@ -84,6 +85,7 @@ class Assembly:
             notify=notify,
             cache=self.cache,
         )
+        self.ahead = Ahead(subject, inference, self.embedder, self.cache)
         self.masks = DraftMasks(
             viewer,
             subject,
@@ -202,12 +204,14 @@ class Assembly:
         self.labelling.offered = None
 
     def _no_plane(self, status: Status) -> None:
+        self.ahead.moved()
         self.prompting.show()
         self.pointing.end_merging()
         self.masks.preview.clear()
         self._set_status(status)
 
     def _plane_changed(self) -> None:
+        self.ahead.moved()
         self.prompting.show()
         self.pointing.end_merging()
         self.prompting.read_user_prompts()
@@ -257,6 +261,7 @@ class Assembly:
     def _embedding_ready(self) -> None:
         self._show_masks()
         self.auto.ready()
+        self.ahead.go_on()
 
     def _resume(self) -> bool:
         cancelled = self.status.kind is StatusKind.CANCELLED

@@ -133,6 +133,10 @@ class AnnotationSession(Overview):
         """Keep embeddings of this many bytes in memory, or of what suits the machine."""
         self._parts.cache.capacity = suitable_capacity(size)
 
+    def set_ahead(self, enabled: bool) -> None:
+        """Encode the planes beside the shown one while nothing else is asked, or not."""
+        self._parts.ahead.enabled = enabled
+
     def set_target(self, layer: Labels | None) -> None:
         """Commit to this layer from now on; None: to a new one, made when needed."""
         if self.image is not None:

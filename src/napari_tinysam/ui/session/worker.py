@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,12 @@ class Lane(IntEnum):
     COMMIT = 4
     HOVER = 5
     AUTO = 6
+    AHEAD = 7
 
+
+#: Seconds since the last other job before one of `Lane.AHEAD` begins. It cannot be stopped, so
+#: whatever is asked next would wait for it.
+_QUIET = 1.0
 
 #: Longest wait at exit for a job that runs, in seconds.
 _EXIT_WAIT = 10.0
@@ -85,6 +91,7 @@ class InferenceThread:
         self._waiting: dict[Lane, _Job] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._rested = time.monotonic()
         # A daemon: an endless job (a stuck network drive) must not keep Python alive.
         self._thread = threading.Thread(
             target=self._run, name="tinysam-inference", daemon=True
@@ -147,14 +154,19 @@ class InferenceThread:
                 del result
             self.post(report)
             del job, report  # keep no image or model alive while waiting
+            self._rested = time.monotonic()
 
     def _next(self) -> _Job | None:
         with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                return None
-            return self._waiting.pop(min(self._waiting))
+            while not self._closed:
+                lane = min(self._waiting, default=None)
+                if lane is not None and lane is not Lane.AHEAD:
+                    return self._waiting.pop(lane)
+                remaining = self._rested + _QUIET - time.monotonic()
+                if lane is not None and remaining <= 0:
+                    return self._waiting.pop(lane)
+                self._changed.wait(None if lane is None else remaining)
+            return None
 
 
 def _bind(call: Callable[[Any], None], argument: Any) -> Callable[[], None]:

@@ -38,6 +38,8 @@ class Choices:
         What a committed object does to those it overlaps.
     memory, disk : int
         Embeddings kept in memory and on disk, in bytes.
+    ahead : bool
+        Whether planes beside the shown one are encoded ahead.
     """
 
     model: str = "default"
@@ -49,6 +51,7 @@ class Choices:
     overlap: Overlap = Overlap.NEVER
     memory: int = 1_000 * _MEGABYTE
     disk: int = 2_000 * _MEGABYTE
+    ahead: bool = True
 
 
 def read_choices() -> Choices:
@@ -66,6 +69,7 @@ def read_choices() -> Choices:
         overlap=Overlap(_plain(settings.labels.overlap)),
         memory=int(settings.cache.memory) * _MEGABYTE,
         disk=int(settings.cache.disk) * _MEGABYTE,
+        ahead=bool(settings.cache.ahead),
     )
 
 
