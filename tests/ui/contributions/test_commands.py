@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, call
 
+import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 
+from napari_tinysam.inference.kept import ENVIRONMENT_VARIABLE, KeptEmbeddings
 from napari_tinysam.ui.contributions import commands
 from napari_tinysam.ui.session.facade import AnnotationSession
 
@@ -44,6 +46,21 @@ def test_command_without_an_open_dock_says_so(command):
 
     (record,) = notification_manager.records
     assert "Open the TinySAM dock first" in record.message
+
+
+def test_kept_planes_are_removed(monkeypatch, tmp_path):
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    random = np.random.default_rng(0).normal(size=1_500_000).astype(np.float16)
+    KeptEmbeddings().keep("key", {"random": random})
+    notification_manager.records.clear()
+
+    commands.clear_kept()
+
+    (record,) = notification_manager.records
+    assert record.message == (
+        f"3 MB of kept planes were removed from {tmp_path / 'embeddings'}."
+    )
+    assert len(KeptEmbeddings().files) == 0
 
 
 @pytest.mark.gl

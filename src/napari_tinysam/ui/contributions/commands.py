@@ -66,6 +66,17 @@ def redo(viewer: napari.viewer.Viewer) -> None:
         session.redo()
 
 
+def clear_kept() -> None:
+    """Remove the planes that are kept on disk."""
+    from napari_tinysam.inference.kept import KeptEmbeddings
+
+    files = KeptEmbeddings().files
+    before = files.size
+    files.clear()
+    removed = (before - files.size) / 1e6
+    show_info(f"{removed:.0f} MB of kept planes were removed from {files.folder}.")
+
+
 def _open_session(viewer: napari.viewer.Viewer) -> AnnotationSession | None:
     session = session_of(viewer)
     if session is None:
