@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.labelled_image import LabelledImage
 
-ROUNDS = 10
+ROUNDS = 20
 
 #: Objects of an image that are clicked.
 CLICKED = 32
