@@ -191,7 +191,9 @@ class AutoSegmenter:
         if step.new:
             run.paint(step)
             self._proposals.show_found(run.scene.image, run.scene.plane, run.shown)
-        text = f"Auto-segment: {step.done} of {step.total} prompts, {run.found} masks"
+        text = (
+            f"Auto-segment: {step.done} of {step.total} {step.unit}, {run.found} masks"
+        )
         self._show_status(text, min(step.done / max(step.total, 1), 1.0))
         self._advance(run)
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.ui.session.advice import AutoOutcome, advice
 from napari_tinysam.ui.state.coloring import PALETTE, choose_colors, value_of
+from napari_tinysam.ui.state.layer_plane import embed_looks
 from napari_tinysam.ui.state.proposed import Proposed
 from napari_tinysam.ui.state.rectangles import embed_part, finer_part
+from napari_tinysam.ui.state.region import Region, region_mask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
         Progress,
         Proposals,
         Segmentation,
+        TiledSegmentation,
     )
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
@@ -144,17 +149,36 @@ class Run:
 
 def _segmentation(
     scene: EmbeddedPlane, where: npt.NDArray[np.bool_], whole: bool, contrast: Contrast
-) -> tuple[Segmentation | PartSegmentation, int]:
+) -> tuple[Segmentation | PartSegmentation | TiledSegmentation, int]:
     """Search the plane as it was read, or read the region by itself where that shows more.
+
+    A large region is read in tiles, those on the screen first.
 
     Returns
     -------
-    segmentation : Segmentation or PartSegmentation
+    segmentation : Segmentation, PartSegmentation or TiledSegmentation
     side : int
-        The longest side of the searched part, in pixels of the image.
+        The longest side of the searched part, or of a tile, in pixels of the image.
     """
-    from napari_tinysam.everything import PartSegmentation, Segmentation
+    from napari_tinysam.everything import (
+        PartSegmentation,
+        Segmentation,
+        TiledSegmentation,
+        tiles,
+    )
 
+    extent = _extent(where)
+    if is_large(extent.size):
+        image, plane = scene.image, scene.plane
+        view = region_mask(Region.VIEW, image, plane, None)
+        tiled = TiledSegmentation(
+            scene.predictor,
+            embed_looks(image, plane, contrast, scene.predictor),
+            tiles(plane.shape),
+            where=lambda look: where[look.rows, look.columns],
+            first=None if view is None else _extent(view),
+        )
+        return tiled, FRAME
     part = None if whole else finer_part(where)
     if part is None:
         all_of_it = Segmentation(scene.predictor, scene.embedding, where=where)
@@ -162,3 +186,9 @@ def _segmentation(
     embed = embed_part(scene.image, scene.plane, contrast, *part)
     side = max(each.stop - each.start for each in part)
     return PartSegmentation(scene.predictor, embed, *part, where), side
+
+
+def _extent(where: npt.NDArray[np.bool_]) -> Look:
+    """Return the smallest rectangle that holds a region, (H, W) bool; not empty."""
+    rows, columns = (np.flatnonzero(where.any(axis=axis)) for axis in (1, 0))
+    return Look(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
