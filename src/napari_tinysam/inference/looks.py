@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_tinysam.frame import FRAME
+from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from napari_tinysam.masks import BoxedMask
 
 #: A plane is seen in tiles if its longest side has more than this many times the frame's pixels.
 #: Up to there, shrinking costs objects less than tiles cost time.
@@ -61,6 +61,16 @@ class Look(NamedTuple):
     def local(self, xy: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Map (..., 2) x and y from pixels of the plane to pixels of the look."""
         return np.asarray(xy - np.array([self.x0, self.y0]), np.float32)
+
+    def cut(self, mask: BoxedMask) -> BoxedMask:
+        """Take a mask of the plane into the look; what lies outside the look is left out."""
+        rows, columns = mask.slices
+        y0, x0 = max(rows.start, self.y0), max(columns.start, self.x0)
+        y1, x1 = min(rows.stop, self.y1), min(columns.stop, self.x1)
+        inside = mask.mask[
+            y0 - mask.y0 : max(y1, y0) - mask.y0, x0 - mask.x0 : max(x1, x0) - mask.x0
+        ]
+        return BoxedMask(inside, y0 - self.y0, x0 - self.x0, self.size)
 
     def placed(self, mask: BoxedMask, shape: tuple[int, int]) -> BoxedMask:
         """Put a mask of the look into the plane, of this height and width."""
@@ -122,7 +132,7 @@ class LookGrid:
                 f"The overlap lies between 0 and the side; got {self.overlap} and {self.side}."
             )
 
-    @property
+    @cached_property
     def starts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First rows and first columns of the looks, ascending."""
         rows, columns = (self._along(length) for length in self.shape)
@@ -143,36 +153,47 @@ class LookGrid:
 
         A core ends in the middle of what two neighbours share.
         """
-        y0, y1 = self._core(look.y0, 0)
-        x0, x1 = self._core(look.x0, 1)
-        return Look(y0, x0, y1, x1)
+        y, x = (
+            int(np.searchsorted(starts, start))
+            for starts, start in zip(self.starts, look[:2], strict=True)
+        )
+        rows, columns = self._edges
+        return Look(
+            int(rows[y]), int(columns[x]), int(rows[y + 1]), int(columns[x + 1])
+        )
 
     def around(self, xy: tuple[float, float]) -> Look:
         """Return the look in whose core a place of the plane lies; the nearest for one outside."""
         first = []
         for axis, place in enumerate((xy[1], xy[0])):
-            starts = self.starts[axis]
-            ends = [self._core(int(start), axis)[1] for start in starts]
+            starts, ends = self.starts[axis], self._edges[axis][1:]
             row = int(np.searchsorted(ends, place + 0.5, side="right"))
             first.append(int(starts[min(row, len(starts) - 1)]))
         return self._at(first[0], first[1])
 
     def touching(self, part: Look) -> list[Look]:
         """Return the looks whose cores touch a part of the plane; first those near its middle."""
+        if min(part.size) <= 0:
+            return []
         middle = np.array([part.y0 + part.y1, part.x0 + part.x1]) / 2
+        rows, columns = (
+            starts[
+                max(int(np.searchsorted(edges, first, side="right")) - 1, 0) : int(
+                    np.searchsorted(edges, last, side="left")
+                )
+            ]
+            for starts, edges, first, last in zip(
+                self.starts, self._edges, part[:2], part[2:], strict=True
+            )
+        )
 
         def away(look: Look) -> float:
             core = self.core(look)
             centre = np.array([core.y0 + core.y1, core.x0 + core.x1]) / 2
             return float(np.hypot(*(centre - middle)))
 
-        def touches(look: Look) -> bool:
-            core = self.core(look)
-            return max(core.y0, part.y0) < min(core.y1, part.y1) and max(
-                core.x0, part.x0
-            ) < min(core.x1, part.x1)
-
-        return sorted(filter(touches, self), key=away)
+        looks = (self._at(int(y), int(x)) for y in rows for x in columns)
+        return sorted(looks, key=away)
 
     def _at(self, y: int, x: int) -> Look:
         height, width = self.shape
@@ -185,16 +206,16 @@ class LookGrid:
         count = -(-last // (self.side - self.overlap)) + 1
         return np.round(np.linspace(0, last, count)).astype(np.int64)
 
-    def _core(self, start: int, axis: int) -> tuple[int, int]:
-        starts, length = self.starts[axis], self.shape[axis]
-        row = int(np.searchsorted(starts, start))
-
-        def between(before: int) -> int:
-            return int(starts[before + 1] + starts[before] + self.side) // 2
-
-        first = between(row - 1) if row else 0
-        last = between(row) if row + 1 < len(starts) else length
-        return first, last
+    @cached_property
+    def _edges(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where cores begin and end, along both axes: one more than there are looks."""
+        rows, columns = (
+            np.concatenate(
+                [[0], (starts[:-1] + starts[1:] + self.side) // 2, [length]]
+            ).astype(np.int64)
+            for starts, length in zip(self.starts, self.shape, strict=True)
+        )
+        return rows, columns
 
 
 def is_large(shape: tuple[int, int]) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.frame import LOGIT
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ class Embedding:
     def upscaler(self) -> Upscaler:
         """Maps low-resolution logits to this image."""
         return Upscaler(self.input_size, self.original_size, self.frame_size)
+
+    @cached_property
+    def usual_side(self) -> float:
+        """Side of the usual object in pixels of the frame; 0 if none is known."""
+        from napari_tinysam.objects.finding import usual_side
+
+        return 0.0 if self.regions is None else LOGIT * usual_side(self.regions)
 
     def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""

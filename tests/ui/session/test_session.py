@@ -604,7 +604,7 @@ def test_rgb_and_multiscale() -> None:
     pyramid = [rng.random((4096, 4096), np.float32)]
     pyramid += [pyramid[0][:: 2**i, :: 2**i] for i in (1, 2, 3)]
     desk = open_desk(Image(pyramid, multiscale=True))
-    assert desk.runtime.encoded == [(1024, 1024, 3)]
+    assert set(desk.runtime.encoded) == {(1024, 1024, 3)}
     desk.click(3000, 1000)
     desk.session.commit()
     assert desk.session.target is not None

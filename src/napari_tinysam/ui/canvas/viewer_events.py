@@ -17,6 +17,9 @@ _DIMS = ("point", "order", "ndisplay", "ndim")
 #: Events of the image after which masks lie elsewhere.
 _TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
 
+#: Events of the camera after which another part of the plane is on the screen.
+_VIEW = ("zoom", "center")
+
 Follow = Callable[[], None]
 
 
@@ -35,6 +38,8 @@ class ViewerEvents:
         Another layer is the active one, or it has another mode.
     on_plane : callable
         Another plane may be shown.
+    on_view : callable
+        Another part of the plane is on the screen.
     on_data : callable
         Called with an image layer that has other data.
     on_contrast, on_moved : callable
@@ -50,6 +55,7 @@ class ViewerEvents:
         on_listed: Follow,
         on_active: Follow,
         on_plane: Follow,
+        on_view: Follow,
         on_data: Callable[[Image], None],
         on_contrast: Follow,
         on_moved: Follow,
@@ -60,6 +66,7 @@ class ViewerEvents:
         self._on_listed = on_listed
         self._on_active = on_active
         self._on_plane = on_plane
+        self._on_view = on_view
         self._on_data = on_data
         self._on_contrast = on_contrast
         self._on_moved = on_moved
@@ -71,6 +78,8 @@ class ViewerEvents:
         viewer.layers.selection.events.active.connect(self._active)
         for name in _DIMS:
             getattr(viewer.dims.events, name).connect(self._plane)
+        for name in _VIEW:
+            getattr(viewer.scene.camera.events, name).connect(self._view)
         for layer in viewer.layers:
             self._connect(layer)
 
@@ -96,6 +105,8 @@ class ViewerEvents:
         self._viewer.layers.selection.events.active.disconnect(self._active)
         for name in _DIMS:
             getattr(self._viewer.dims.events, name).disconnect(self._plane)
+        for name in _VIEW:
+            getattr(self._viewer.scene.camera.events, name).disconnect(self._view)
         for layer in self._viewer.layers:
             self._disconnect(layer)
 
@@ -127,6 +138,9 @@ class ViewerEvents:
 
     def _plane(self, event: Any = None) -> None:
         self._on_plane()
+
+    def _view(self, event: Any = None) -> None:
+        self._on_view()
 
     def _data(self, event: Any) -> None:
         self._on_data(event.source)

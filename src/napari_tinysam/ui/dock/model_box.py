@@ -1,4 +1,4 @@
-"""Choices that are made once: model, device, contrast, hover preview."""
+"""Choices that are made once: model, device, contrast, large images, hover preview."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.layouts import form_in
 from napari_tinysam.ui.state.choices import keep_choice
 from napari_tinysam.ui.state.planes import Contrast
+from napari_tinysam.ui.state.seeing import Seeing
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -53,8 +54,27 @@ _CONTRASTS = (
 )
 
 
+_SEEING = (
+    Choice(
+        Seeing.AUTO,
+        "Automatic",
+        "The model sees parts of a large image, as large as suits the zoom and the objects",
+    ),
+    Choice(
+        Seeing.WHOLE,
+        "Whole",
+        "The model sees all of the image at once, reduced: for objects that fill much of it",
+    ),
+    Choice(
+        Seeing.FULL,
+        "Full resolution",
+        "The model sees tiles of the image at its own resolution",
+    ),
+)
+
+
 class ModelBox(QWidget):
-    """Model, device, contrast and hover preview.
+    """Model, device, contrast, how large images are seen, and hover preview.
 
     Parameters
     ----------
@@ -84,6 +104,8 @@ class ModelBox(QWidget):
         self.device.chosen.connect(self._choose_device)
         self.contrast = ChoiceCombo(_CONTRASTS)
         self.contrast.chosen.connect(session.set_contrast)
+        self.seeing = ChoiceCombo(_SEEING)
+        self.seeing.chosen.connect(session.set_seeing)
         self.hover = QCheckBox("Show the mask under the cursor")
         self.hover.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.hover.clicked.connect(self._choose_hover)
@@ -94,6 +116,7 @@ class ModelBox(QWidget):
         form.addRow(self.retry)
         form.addRow("Runs on", self.device)
         form.addRow("Contrast", self.contrast)
+        form.addRow("Large images", self.seeing)
         form.addRow(self.hover)
         self.refresh()
 
@@ -105,6 +128,7 @@ class ModelBox(QWidget):
             session.model_failure,
             session.device,
             session.contrast,
+            session.seeing,
             session.hover_enabled,
         )
         if choices == self._shown:
@@ -122,6 +146,7 @@ class ModelBox(QWidget):
         self.device.set_choices(devices)
         self.device.show_choice(session.device)
         self.contrast.show_choice(session.contrast)
+        self.seeing.show_choice(session.seeing)
         self.hover.setChecked(session.hover_enabled)
 
     def refresh_models(self) -> None:

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.inference.looks import is_large
+from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.ui.state.images import embedding_job
+from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.planes import full_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
     from napari.layers import Image
 
     from napari_tinysam.inference.cache import RecentEmbeddings
-    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.seeing import SeenPlane
     from napari_tinysam.ui.state.subject import Subject
 
 #: A click may come the moment after a job has begun, and would wait that long; in seconds. Where a
@@ -104,23 +104,20 @@ class Ahead:
         if not is_cheap(image):
             return
         for neighbour in self._neighbours(image, plane):
-            key, embed = embedding_job(
-                image, self._subject.state, neighbour, self._subject.memory.contrast
-            )
-            if (key, predictor.model_id) not in self._cache:
-                self._submit(predictor, (key, predictor.model_id), embed, which)
+            seen = seen_plane(image, neighbour, self._subject.memory, self._cache)
+            if not seen.has(predictor, Look.whole(neighbour.shape)):
+                self._submit(predictor, seen, which)
                 return
 
     def _submit(
         self,
         predictor: Predictor,
-        key: Hashable,
-        embed: Callable[[Predictor], Embedding],
+        seen: SeenPlane,
         which: Hashable,
     ) -> None:
         def job() -> float:
             begun = time.perf_counter()
-            self._cache.put(key, embed(predictor))
+            seen.embedding(predictor, Look.whole(seen.pyramid.shape))
             # The shown plane was used later than this one.
             self._cache.get((self._subject.key, predictor.model_id))
             return time.perf_counter() - begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
@@ -10,6 +11,7 @@ from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import RecentEmbeddings
+from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.ahead import Ahead
@@ -19,6 +21,7 @@ from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.following import NO_IMAGE, Following
 from napari_tinysam.ui.session.labelling import Labeller
+from napari_tinysam.ui.session.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.ui.session.loading import LoadPredictor, Notify
     from napari_tinysam.ui.session.worker import Inference
 
@@ -75,6 +79,7 @@ class Assembly:
         self.cache = RecentEmbeddings()
         self.closed = False
         self.status = self._status_beside_auto = NO_IMAGE
+        self._said = ""  # how a large plane is seen
         subject.drafts_changed.connect(self._drafts_changed)
         listed = self.layers_changed.emit
         self.embedder = Embedder(
@@ -99,7 +104,6 @@ class Assembly:
             viewer,
             subject,
             inference,
-            self.cache,
             self.embedder,
             self.masks,
             notify,
@@ -143,6 +147,7 @@ class Assembly:
             viewer,
             subject,
             self.embedder,
+            self.cache,
             on_image=self._image_changed,
             on_leave=self._leave_plane,
             on_plane=self._plane_changed,
@@ -152,8 +157,10 @@ class Assembly:
             on_listed=listed,
             on_active=self._active_changed,
             on_moved=self.masks.show,
+            on_view=self._view_moved,
             on_data=self._data_changed,
         )
+        self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
         self.undoing = Undoing(
             subject,
             self.labelling,
@@ -200,6 +207,7 @@ class Assembly:
             self.inference.post(self._leave_nothing)
 
     def _leave_plane(self) -> None:
+        self.looks_ahead.stop()
         self.masks.stop()
         self.labelling.offered = None
 
@@ -235,6 +243,7 @@ class Assembly:
         self.masks.show()
 
     def _show_masks(self) -> None:
+        self._show_seeing()
         self.masks.show()
         self.labelling.settle()
 
@@ -262,6 +271,28 @@ class Assembly:
         self._show_masks()
         self.auto.ready()
         self.ahead.go_on()
+        self.looks_ahead.go_on()
+
+    def _may_read(self) -> bool:
+        """Whether nothing is running that the user waits for."""
+        return not self.closed and self.status.kind is StatusKind.READY
+
+    def _view_moved(self) -> None:
+        self.looks_ahead.go_on()
+        self._show_seeing()
+
+    def _show_seeing(self) -> None:
+        """Say so if a large plane is now seen through other looks."""
+        if self._seeing_in_words() != self._said and not self.auto.running:
+            self._set_status(self._status_beside_auto)
+
+    def _seeing_in_words(self) -> str:
+        seen, current = self.subject.seen, self.subject.drafts.current
+        if seen is None:
+            return ""
+        if current.is_empty:
+            return seen.words(self.subject.level)
+        return seen.words(self.subject.start(current)[0])
 
     def _resume(self) -> bool:
         cancelled = self.status.kind is StatusKind.CANCELLED
@@ -270,15 +301,22 @@ class Assembly:
         return cancelled
 
     def _scene(self) -> EmbeddedPlane | None:
-        embedding, predictor = self.embedder.embedding, self.embedder.predictor
-        here = self.subject.here
-        if here is None:
+        predictor = self.embedder.predictor
+        here, seen = self.subject.here, self.subject.seen
+        if here is None or seen is None:
             return None
-        if embedding is None or predictor is None:
+        if self.embedder.embedding is None or predictor is None:
             if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
                 self.following.refresh(force=True)
             return None
         image, plane = here
+        whole = Look.whole(plane.shape)
+        embedding: Embedding | None = self.embedder.embedding
+        if seen.in_parts:
+            embedding = seen.known(predictor, whole)
+        if embedding is None:  # so far, parts of it were seen
+            self.following.read(whole)
+            return None
         return EmbeddedPlane(
             image, self.subject.state.version, plane, predictor, embedding
         )
@@ -292,6 +330,9 @@ class Assembly:
             return  # it is shown when auto-segmentation has finished
         if self.subject.image is None and status.kind is StatusKind.READY:
             status = NO_IMAGE
+        elif status.kind is StatusKind.READY and not status.text:
+            self._said = self._seeing_in_words()
+            status = replace(status, text=f"Ready. {self._said}" if self._said else "")
         self.status = status
         self.status_changed.emit(status)
         self.subject.changed.emit()

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
+    from napari_tinysam.inference.pyramid import Answer
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
+    from napari_tinysam.ui.state.seeing import SeenPlane
     from napari_tinysam.ui.state.subject import Subject
 
 
@@ -58,12 +60,21 @@ class DraftMasks:
         self._embedder = embedder
         self._resume = resume
         self._on_found = on_found
-        self._predictions = Predictions(inference, self._found, on_error)
+        self._predictions = Predictions(inference, subject.start, self._found, on_error)
         self.preview = Preview(viewer)
 
     def of(self, draft: ObjectDraft) -> Candidates | None:
         """Return the masks of a draft of the shown plane; None while they are not known."""
         return self._predictions.get(self._subject.key, draft)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width of what the model sees at once."""
+        seen, plane = self._subject.seen, self._subject.plane
+        if seen is None or plane is None:
+            return 0, 0
+        side = seen.pyramid.sides[self._subject.level]
+        return min(side, plane.shape[0]), min(side, plane.shape[1])
 
     def known(self) -> list[BoxedMask]:
         """Return the masks of all drafts that have one; an edited object has its own."""
@@ -109,11 +120,11 @@ class DraftMasks:
         on_found : callable
             Called with the key of the plane and the masks.
         """
-        embedding, predictor = self._embedder.embedding, self._embedder.predictor
-        key = self._subject.key
-        if embedding is not None and predictor is not None:
+        seen, predictor = self._subject.seen, self._embedder.predictor
+        if self.is_ready and seen is not None and predictor is not None:
+            key = seen.key
             self._predictions.hover(
-                key, predictor, embedding, draft, lambda found: on_found(key, found)
+                seen, predictor, draft, lambda answer: on_found(key, answer.found)
             )
 
     def stop_hover(self) -> None:
@@ -131,12 +142,19 @@ class DraftMasks:
     def _ask(self, drafts: Sequence[ObjectDraft]) -> None:
         if self._resume():
             return
-        embedding, predictor = self._embedder.embedding, self._embedder.predictor
-        if embedding is not None and predictor is not None:
-            self._predictions.ask(self._subject.key, predictor, embedding, drafts)
+        seen, predictor = self._subject.seen, self._embedder.predictor
+        if self.is_ready and seen is not None and predictor is not None:
+            self._predictions.ask(seen, predictor, drafts)
 
-    def _found(self, key: Hashable) -> None:
-        if key == self._subject.key:
+    def _found(
+        self,
+        seen: SeenPlane,
+        drafts: Sequence[ObjectDraft],
+        answers: Sequence[Answer[Candidates]],
+    ) -> None:
+        if seen.key == self._subject.key:
+            for draft, answer in zip(drafts, answers, strict=True):
+                self._subject.state.sizes.note(seen, draft, answer)
             self._on_found()
 
     def _draw(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.planes import Contrast
+    from napari_tinysam.ui.state.seeing import Seeing
 
 
 def _notify(level: str, text: str) -> None:
@@ -120,6 +121,11 @@ class AnnotationSession(Overview):
     def set_contrast(self, contrast: Contrast) -> None:
         """Choose which values are black and white for the model."""
         self._parts.following.set_contrast(contrast)
+
+    def set_seeing(self, seeing: Seeing) -> None:
+        """Choose through which looks large planes are seen."""
+        self._parts.following.set_seeing(seeing)
+        self.changed.emit()
 
     def set_model(self, name: str, device: str = "auto") -> None:
         """Use another model: a registry name or a file. The same one again is loaded anew."""

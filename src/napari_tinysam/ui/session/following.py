@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_tinysam.ui.canvas.viewer_events import ViewerEvents
-from napari_tinysam.ui.state.images import embedding_job
+from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.planes import (
     Contrast,
     PlaneError,
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_tinysam.inference.cache import RecentEmbeddings
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.seeing import Seeing
     from napari_tinysam.ui.state.subject import Subject
 
 NO_IMAGE = Status(StatusKind.NO_IMAGE, "Open an image to begin")
@@ -41,6 +44,8 @@ class Following:
     viewer : napari.components.ViewerModel
     subject : Subject
     embedder : Embedder
+    cache : RecentEmbeddings
+        Of planes visited before.
     on_image : callable
         Called when another image is chosen, or other axes of it, before its plane is looked up.
     on_leave : callable
@@ -51,9 +56,9 @@ class Following:
         Called with a `Status` where there is nothing to segment.
     on_layer, on_layer_removed : callable
         Called with an added layer that is not an image; with any removed layer.
-    on_listed, on_active, on_moved : callable
+    on_listed, on_active, on_moved, on_view : callable
         Called when layers were removed, renamed or reordered; when another layer or tool is
-        active; when the image has another place.
+        active; when the image has another place; when another part of it is on the screen.
     on_data : callable
         Called with an image that has other data.
     """
@@ -63,6 +68,7 @@ class Following:
         viewer: ViewerModel,
         subject: Subject,
         embedder: Embedder,
+        cache: RecentEmbeddings,
         *,
         on_image: Call,
         on_leave: Call,
@@ -73,11 +79,13 @@ class Following:
         on_listed: Call,
         on_active: Call,
         on_moved: Call,
+        on_view: Call,
         on_data: Callable[[Image], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
         self._embedder = embedder
+        self._cache = cache
         self._on_image = on_image
         self._on_leave = on_leave
         self._on_plane = on_plane
@@ -95,6 +103,7 @@ class Following:
             on_listed=on_listed,
             on_active=self._active_changed,
             on_plane=self.refresh,
+            on_view=on_view,
             on_data=self._data_changed,
             on_contrast=self._contrast_changed,
             on_moved=on_moved,
@@ -168,7 +177,7 @@ class Following:
     # --- the plane -----------------------------------------------------------------------
 
     def refresh(self, *, force: bool = False) -> None:
-        """Follow the viewer; `force` embeds the plane again even if it is the same one."""
+        """Follow the viewer; `force` requests the embedding again even if the plane is the same."""
         if self._closed:
             return
         subject = self._subject
@@ -183,12 +192,22 @@ class Following:
             kind = StatusKind.UNSUPPORTED if flat else StatusKind.VIEW_3D
             self._leave(Status(kind, str(error)))
             return
-        key, embed = embedding_job(image, subject.state, plane, subject.memory.contrast)
-        if key != subject.key or force:
+        seen = seen_plane(image, plane, subject.memory, self._cache)
+        if seen.key != subject.key or force:
+            cursor = subject.cursor
             self._on_leave()
-            subject.show(plane, key)
-            self._embedder.want(key, embed)
+            subject.show(plane, seen)
+            if (look := subject.first_look(cursor)) is not None:
+                self.read(look)
             self._on_plane()
+
+    def read(self, look: Look) -> None:
+        """Request the embedding of a look at the plane."""
+        seen = self._subject.seen
+        if seen is not None:
+            self._embedder.want(
+                seen.look_key(look), lambda predictor: seen.read(predictor, look)
+            )
 
     def _leave(self, status: Status) -> None:
         self._on_leave()
@@ -257,6 +276,11 @@ class Following:
             self._slide(image, axis, position)
         self.refresh()
         self._on_listed()
+
+    def set_seeing(self, seeing: Seeing) -> None:
+        """Choose through which looks large planes are seen."""
+        self._subject.memory.seeing = seeing
+        self.refresh()
 
     def set_contrast(self, contrast: Contrast) -> None:
         """Choose which values are black and white for the model."""

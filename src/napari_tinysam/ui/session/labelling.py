@@ -14,7 +14,6 @@ from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
-from napari_tinysam.ui.state.images import embedding_job
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.session.embedder import Embedder
@@ -45,8 +43,6 @@ class Labeller:
     subject : Subject
     inference : Inference
         Decodes waiting commits, and writes files.
-    cache : RecentEmbeddings
-        Of planes visited before.
     embedder : Embedder
         Has the model.
     masks : DraftMasks
@@ -71,7 +67,6 @@ class Labeller:
         viewer: ViewerModel,
         subject: Subject,
         inference: Inference,
-        cache: RecentEmbeddings,
         embedder: Embedder,
         masks: DraftMasks,
         notify: Notify,
@@ -88,9 +83,7 @@ class Labeller:
         self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
         self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
-        self.pending = PendingCommits(
-            inference, cache, self._write, self._commit_failed
-        )
+        self.pending = PendingCommits(inference, self._write, self._commit_failed)
         self.overlap = Overlap.NEVER
         self.offered: int | None = None
 
@@ -113,16 +106,17 @@ class Labeller:
         if not drafts:
             self._notify("info", "Nothing to commit yet: click an object first.")
             return
-        here = self._subject.here
-        if here is None:
+        here, seen = self._subject.here, self._subject.seen
+        if here is None or seen is None:
             return
         image, plane = here
         known = [each for commit in self._waiting for each in commit.drafts]
         new = tuple(draft for draft in drafts if draft not in known)
         if new:
-            state, contrast = self._subject.state, self._subject.memory.contrast
-            job = embedding_job(image, state, plane, contrast)
-            self.pending.add(PendingCommit(image, plane, *job, new, self.overlap))
+            levels = tuple(self._subject.start(draft) for draft in new)
+            self.pending.add(
+                PendingCommit(image, plane, seen, new, levels, self.overlap)
+            )
             self.settle()
 
     def settle(self) -> None:
@@ -138,7 +132,7 @@ class Labeller:
         subject = self._subject
         self.pending.decode(
             self._embedder.predictor,
-            lambda each: each.image is subject.image and each.key == subject.key,
+            lambda each: each.image is subject.image and each.seen.key == subject.key,
         )
 
     def waits(self, draft: ObjectDraft) -> bool:

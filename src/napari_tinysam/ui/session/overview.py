@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.mode import Mode
     from napari_tinysam.ui.state.planes import Contrast, Plane
+    from napari_tinysam.ui.state.seeing import Seeing
     from napari_tinysam.ui.state.status import Status
 
 
@@ -86,6 +87,11 @@ class Overview:
     def contrast(self) -> Contrast:
         """Which values are black and white for the model."""
         return self._parts.subject.memory.contrast
+
+    @property
+    def seeing(self) -> Seeing:
+        """Through which looks large planes are seen."""
+        return self._parts.subject.memory.seeing
 
     @property
     def model_name(self) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.session.in_order import InOrder
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.ui.state.candidates import Candidates, predict
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_tinysam.inference.cache import RecentEmbeddings
-    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.labels import Overlap
+    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.seeing import SeenPlane
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,21 +29,21 @@ class PendingCommit:
     image : napari.layers.Image
     plane : Plane
         Of the image.
-    key : hashable
-        Of the plane's embedding.
-    embed : callable
-        Makes the embedding.
+    seen : SeenPlane
+        How the model sees it.
     drafts : tuple of ObjectDraft
         The drafts to commit.
+    levels : tuple of (int, bool)
+        Where to begin with each, from `SizesSeen.start`.
     overlap : Overlap
         As chosen then.
     """
 
     image: Image
     plane: Plane
-    key: Hashable
-    embed: Callable[[Predictor], Embedding]
+    seen: SeenPlane
     drafts: tuple[ObjectDraft, ...]
+    levels: tuple[tuple[int, bool], ...]
     overlap: Overlap
 
 
@@ -55,8 +54,6 @@ class PendingCommits:
     ----------
     inference : Inference
         Decodes them, after the jobs that the user waits for.
-    cache : RecentEmbeddings
-        Of planes visited before.
     on_found : callable
         Called with a commit and the masks of its drafts.
     on_failed : callable
@@ -66,12 +63,10 @@ class PendingCommits:
     def __init__(
         self,
         inference: Inference,
-        cache: RecentEmbeddings,
         on_found: Callable[[PendingCommit, list[Candidates]], None],
         on_failed: Callable[[PendingCommit, Exception], None],
     ) -> None:
         self._queue = InOrder(inference, Lane.COMMIT)
-        self._cache = cache
         self._on_found = on_found
         self._on_failed = on_failed
         self._waiting: list[PendingCommit] = []
@@ -118,16 +113,11 @@ class PendingCommits:
         self._queue.clear()
 
     def _submit(self, commit: PendingCommit, predictor: Predictor) -> None:
-        key = (commit.key, predictor.model_id)
-
         def job() -> list[Candidates] | None:
             if commit not in self._waiting:  # written or taken back meanwhile
                 return None
-            embedding = self._cache.get(key)
-            if embedding is None:
-                embedding = commit.embed(predictor)
-                self._cache.put(key, embedding)
-            return predict(predictor, embedding, commit.drafts)
+            answers = commit.seen.answer(predictor, commit.drafts, commit.levels)
+            return [answer.found for answer in answers]
 
         def found(candidates: list[Candidates] | None) -> None:
             if candidates is not None and commit in self._waiting:

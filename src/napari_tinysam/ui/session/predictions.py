@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.ui.state.candidates import Candidates, predict
 
 if TYPE_CHECKING:
-    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.inference.pyramid import Answer
+    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
+    from napari_tinysam.ui.state.seeing import SeenPlane
 
 #: Objects whose masks are kept, so that undo shows them at once; 0.8 MB each.
 _KEPT = 64
@@ -27,8 +28,10 @@ class Predictions:
     ----------
     inference : Inference
         Where prompts are decoded.
+    start : callable
+        Returns the level of looks to begin a draft with, see `SizesSeen.start`.
     on_found : callable
-        Called with the plane's key when masks of drafts came in.
+        Called with the plane, drafts of it, and the answers to these.
     on_error : callable
         Called with the error.
     """
@@ -36,10 +39,14 @@ class Predictions:
     def __init__(
         self,
         inference: Inference,
-        on_found: Callable[[Hashable], None],
+        start: Callable[[ObjectDraft], tuple[int, bool]],
+        on_found: Callable[
+            [SeenPlane, Sequence[ObjectDraft], Sequence[Answer[Candidates]]], None
+        ],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._inference = inference
+        self._start = start
         self._on_found = on_found
         self._on_error = on_error
         self._known: OrderedDict[_Key, Candidates] = OrderedDict()
@@ -52,46 +59,47 @@ class Predictions:
 
     def ask(
         self,
-        plane: Hashable,
+        seen: SeenPlane,
         predictor: Predictor,
-        embedding: Embedding,
         drafts: Sequence[ObjectDraft],
     ) -> None:
-        """Compute the masks that are not known yet, in one batch."""
+        """Compute the masks that are not known yet, in one batch for each look."""
+        plane = seen.key
         missing = [draft for draft in drafts if self.get(plane, draft) is None]
         wanted = {(plane, draft.prompts_key) for draft in missing}
         if wanted <= self._asked:
             return
         self._asked = wanted
         epoch = self._epoch
+        levels = [self._start(draft) for draft in missing]
         self._inference.submit(
             Lane.PROMPT,
-            lambda: predict(predictor, embedding, missing),
-            lambda found: self._found(epoch, plane, missing, found),
+            lambda: seen.answer(predictor, missing, levels),
+            lambda found: self._found(epoch, seen, missing, found),
             lambda error: self._failed(epoch, error),
         )
 
     def hover(
         self,
-        plane: Hashable,
+        seen: SeenPlane,
         predictor: Predictor,
-        embedding: Embedding,
         draft: ObjectDraft,
-        on_found: Callable[[Candidates], None],
+        on_found: Callable[[Answer[Candidates]], None],
     ) -> None:
         """Request masks for a possible draft, replacing the last request."""
-        epoch = self._epoch
+        epoch, level = self._epoch, self._start(draft)
 
-        def remember(found: list[Candidates]) -> None:
+        def remember(answers: list[Answer[Candidates]]) -> None:
             if epoch != self._epoch:
                 return
-            # A click on this very pixel needs no second prediction.
-            self._keep(plane, draft, found[0])
-            on_found(found[0])
+            if answers[0].settled:
+                # A click on this very pixel needs no second prediction.
+                self._keep(seen.key, draft, answers[0].found)
+            on_found(answers[0])
 
         self._inference.submit(
             Lane.HOVER,
-            lambda: predict(predictor, embedding, [draft]),
+            lambda: seen.answer(predictor, [draft], [level], hovered=True),
             remember,
             lambda error: self._failed(epoch, error),
         )
@@ -115,16 +123,16 @@ class Predictions:
     def _found(
         self,
         epoch: int,
-        plane: Hashable,
+        seen: SeenPlane,
         drafts: Sequence[ObjectDraft],
-        found: Sequence[Candidates],
+        answers: Sequence[Answer[Candidates]],
     ) -> None:
         if epoch != self._epoch:
             return
-        for draft, candidates in zip(drafts, found, strict=True):
-            self._keep(plane, draft, candidates, room=len(drafts))
-            self._asked.discard((plane, draft.prompts_key))
-        self._on_found(plane)
+        for draft, answer in zip(drafts, answers, strict=True):
+            self._keep(seen.key, draft, answer.found, room=len(drafts))
+            self._asked.discard((seen.key, draft.prompts_key))
+        self._on_found(seen, drafts, answers)
 
     def _keep(
         self, plane: Hashable, draft: ObjectDraft, found: Candidates, room: int = 1

@@ -113,11 +113,10 @@ class Prompting:
         return current.is_empty or self._waits(current)
 
     def _begins_another(self, xy: tuple[float, float]) -> bool:
-        plane = self._subject.plane
-        if plane is None or not self._subject.memory.new_objects:
+        if self._subject.plane is None or not self._subject.memory.new_objects:
             return False
         current = self._subject.drafts.current
-        return begins_another(current, xy, self._masks.of, plane.shape)
+        return begins_another(current, xy, self._masks.of, self._masks.extent)
 
     def _would_be(self, xy: tuple[float, float]) -> ObjectDraft | None:
         """Return what a click at (x, y) would make; None where nothing is to be shown."""

@@ -12,6 +12,7 @@ from napari_tinysam.ui.state.drafts import to_prompts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask, Upscaler
@@ -28,7 +29,11 @@ class Candidates:
     scores : numpy.ndarray
         (3,) float32, predicted IoU.
     upscaler : Upscaler
-        To the pixels of the plane.
+        To the pixels of the look.
+    look : Look
+        What the model saw.
+    shape : (int, int)
+        Height and width of the plane.
     """
 
     def __init__(
@@ -36,10 +41,13 @@ class Candidates:
         logits: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float32],
         upscaler: Upscaler,
+        look: Look,
+        shape: tuple[int, int],
     ) -> None:
         order = np.argsort((logits > 0).sum(axis=(1, 2)), kind="stable")
         self._logits = logits[order]
         self._upscaler = upscaler
+        self._look, self._shape = look, shape
         self._boxed: dict[int, BoxedMask] = {}
         #: (3,) predicted IoU, small mask to large.
         self.scores = tuple(float(score) for score in scores[order])
@@ -52,21 +60,39 @@ class Candidates:
             candidate = self.best
         if candidate not in self._boxed:
             boxed = self._upscaler.boxed(self._logits[candidate])
-            self._boxed[candidate] = boxed.without_specks()
+            placed = self._look.placed(boxed.without_specks(), self._shape)
+            self._boxed[candidate] = placed
         return self._boxed[candidate]
 
 
 def predict(
-    predictor: Predictor, embedding: Embedding, drafts: Sequence[ObjectDraft]
+    predictor: Predictor,
+    embedding: Embedding,
+    drafts: Sequence[ObjectDraft],
+    look: Look,
+    shape: tuple[int, int],
 ) -> list[Candidates]:
     """Ask the model about drafts; belongs in the inference thread.
 
     The masks that will be shown are computed here too, so that the GUI thread has only to draw.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+        Of the look.
+    drafts : sequence of ObjectDraft
+        In pixels of the look.
+    look : Look
+    shape : (int, int)
+        Height and width of the plane.
     """
     masks = predictor.predict(embedding, to_prompts(drafts, embedding))
     found = []
     for i, draft in enumerate(drafts):
-        candidates = Candidates(masks.logits[i], masks.scores[i], masks.upscaler)
+        candidates = Candidates(
+            masks.logits[i], masks.scores[i], masks.upscaler, look, shape
+        )
         candidates.mask(draft.candidate)
         found.append(candidates)
     return found

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from napari_tinysam.inference.looks import Look, is_large
+from napari_tinysam.inference.pyramid import LookPyramid
+from napari_tinysam.ui.state.contrast import limits_reader
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import Edit, History, Step
 from napari_tinysam.ui.state.planes import (
@@ -17,7 +20,9 @@ from napari_tinysam.ui.state.planes import (
     plane_reader,
     possible_channel_axis,
 )
+from napari_tinysam.ui.state.rectangles import part_reader
 from napari_tinysam.ui.state.region import Region
+from napari_tinysam.ui.state.seeing import Seeing, SeenPlane, SizesSeen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+    from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.ui.state.proposed import Proposed
@@ -47,7 +53,9 @@ class ImageState:
         The axis that may hold them.
     target : napari.layers.Labels, optional
         Where objects are committed to; None: a new layer, made with the first of them.
-    Whether the user chose `target`, even if it is None.
+    sizes : SizesSeen
+        Of its objects.
+    chosen : bool
         Whether the user chose `target`, also where that is None.
     """
 
@@ -58,12 +66,16 @@ class ImageState:
     history: History = field(default_factory=History)
     _drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
+    sizes: SizesSeen = field(default_factory=SizesSeen)
+    #: Values that are black and white on a large plane, by what they depend on.
+    limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
     version: int = field(default_factory=lambda: next(_numbers))
 
     def touch(self) -> None:
         """Note that the image's data changed: embeddings of it are void."""
         self.version = next(_numbers)
+        self.limits.clear()
 
     def drafts(self, plane: Plane) -> PlaneDrafts:
         """Return the drafts of a plane; they belong to all channels."""
@@ -146,6 +158,7 @@ class Memory:
     image : callable, optional
         Weak reference to the image that was segmented last.
     contrast : Contrast
+    seeing : Seeing
     new_objects : bool
         Whether a click far from the current object begins another one.
     region : Region
@@ -163,6 +176,7 @@ class Memory:
     )
     image: Callable[[], Image | None] = lambda: None
     contrast: Contrast = Contrast.PERCENTILES
+    seeing: Seeing = Seeing.AUTO
     new_objects: bool = True
     region: Region = Region.PLANE
 
@@ -202,30 +216,50 @@ def put_above(viewer: ViewerModel, layer: Layer, image: Image) -> None:
             layers.move(at, image_at + 1)
 
 
-def embedding_job(
-    image: Image, state: ImageState, plane: Plane, contrast: Contrast
-) -> tuple[Hashable, Callable[[Predictor], Embedding]]:
-    """Describe the embedding of a plane.
+def seen_plane(
+    image: Image, plane: Plane, memory: Memory, cache: RecentEmbeddings
+) -> SeenPlane:
+    """Describe how the model sees a plane, with the image's data and the choices of this moment.
 
-    Returns
-    -------
-    key : hashable
-        Image, version, plane and contrast.
-    embed : callable
-        Reads and embeds the plane, for the inference thread. Prompts and masks of the result are in
-        full-resolution pixels, also where a coarser level of a pyramid was embedded.
+    Whole planes are read as they always were. Looks of large planes have the contrast of their
+    plane, which is found with the first look.
     """
+    state, seeing = memory.state_of(image), memory.seeing
     limits: tuple[float, float] | None = None
-    if contrast is Contrast.DISPLAYED and not image.rgb:
+    if memory.contrast is Contrast.DISPLAYED and not image.rgb:
         low, high = image.contrast_limits
         limits = (float(low), float(high))
-    read = plane_reader(image, plane)
     channel_axis = -1 if image.rgb else None
+    key = (state.version, plane, memory.contrast, limits)
+    if not is_large(plane.shape):
+        read = plane_reader(image, plane)
 
-    def embed(predictor: Predictor) -> Embedding:
-        embedding = predictor.encode(
-            read(), contrast_limits=limits, channel_axis=channel_axis
+        def read_whole(predictor: Predictor, look: Look) -> Embedding:
+            embedding = predictor.encode(
+                read(), contrast_limits=limits, channel_axis=channel_axis
+            )
+            return replace(embedding, original_size=plane.shape)
+
+        return SeenPlane(
+            key, LookPyramid.of(plane.shape), lambda look: key, read_whole, cache
         )
-        return replace(embedding, original_size=plane.shape)
 
-    return (state.version, plane, contrast, limits), embed
+    read_part, find_limits = part_reader(image, plane), limits_reader(image, plane)
+
+    def read_look(predictor: Predictor, look: Look) -> Embedding:
+        black_and_white = limits
+        if black_and_white is None:
+            if key not in state.limits:
+                state.limits[key] = find_limits()
+            black_and_white = state.limits[key]
+        embedding = predictor.encode(
+            read_part(look.rows, look.columns),
+            contrast_limits=black_and_white,
+            channel_axis=channel_axis,
+        )
+        return replace(embedding, original_size=look.size)
+
+    pyramid = LookPyramid.of(plane.shape, whole=seeing is Seeing.WHOLE)
+    return SeenPlane(
+        (*key, seeing), pyramid, lambda look: (*key, look), read_look, cache, seeing
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: means another object.
 _FAR = 0.5
 
-#: The same as a share of the plane's longer side, before the mask is there.
+#: The same as a share of the longer side of what is seen, before the mask is there.
 _FAR_OF_FRAME = 0.06
 
 #: Two masks that have this share of the smaller one in common are of one object.
@@ -48,7 +48,7 @@ def begins_another(
     find : callable
         Returns the masks of a draft; None where they are not known.
     shape : (int, int)
-        Of the plane: height, width.
+        Of what the model sees at once, the plane or a part of it: height, width.
     """
     if current.is_empty or current.edited is not None:
         return False

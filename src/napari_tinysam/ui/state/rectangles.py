@@ -25,6 +25,9 @@ _WORTH = 1.25
 #: the objects, and no more detail.
 _LEAST = 256
 
+#: Longest side of what is read for one frame, in pixels.
+_MOST_READ = 4 * FRAME
+
 
 def can_be_finer(side: int) -> bool:
     """Whether the model may see a part finer than an image with this longest side, in px."""
@@ -64,27 +67,21 @@ def _least_side(inside: npt.NDArray[np.bool_]) -> slice:
     return slice(start, start + length)
 
 
-def embed_part(
-    image: Image, plane: Plane, contrast: Contrast, rows: slice, columns: slice
-) -> Callable[[Predictor], Embedding]:
-    """Describe the embedding of a part of a plane, for the inference thread.
+def part_reader(image: Image, plane: Plane) -> Callable[[slice, slice], Any]:
+    """Prepare to read parts of a plane, for the inference thread.
 
     Returns
     -------
     callable
-        Reads and embeds it. Prompts and masks of the result are in full-resolution pixels of the
-        part. Contrast is stretched over the values of the part, or as the image is displayed.
+        ``read(rows, columns)`` gives the part, (h, w) or (h, w, 3 or 4) for RGB, rows down the
+        screen: from the coarsest level of a pyramid with at least 1024 pixels for its longer side;
+        where there are many more, every second, third … pixel of it.
     """
-    limits: tuple[float, float] | None = None
-    if contrast is Contrast.DISPLAYED and not image.rgb:
-        low, high = image.contrast_limits
-        limits = (float(low), float(high))
-    channel_axis = -1 if image.rgb else None
-    size = rows.stop - rows.start, columns.stop - columns.start
     levels = list(image.data) if image.multiscale else [image.data]
     order = (1, 0, 2) if image.rgb else (1, 0)
 
-    def read() -> Any:
+    def read(rows: slice, columns: slice) -> Any:
+        size = rows.stop - rows.start, columns.stop - columns.start
         full = levels[0].shape
         level = next(
             level
@@ -100,16 +97,48 @@ def embed_part(
         for axis, part in enumerate(plane.cut(rows, columns)):
             ratio = full[axis] / level.shape[axis]
             if isinstance(part, slice):
-                stop = max(int(part.stop / ratio), int(part.start / ratio) + 1)
-                cut.append(slice(int(part.start / ratio), stop))
+                start, stop = int(part.start / ratio), int(part.stop / ratio)
+                cut.append(slice(start, max(stop, start + 1)))
             else:
                 cut.append(min(int(part / ratio), level.shape[axis] - 1))
-        pixels = np.asarray(level[tuple(cut)])
+        sides = [each.stop - each.start for each in cut if isinstance(each, slice)]
+        step = max(1, max(sides) // _MOST_READ)
+        thinned = (
+            slice(each.start, each.stop, step) if isinstance(each, slice) else each
+            for each in cut
+        )
+        pixels = np.asarray(level[tuple(thinned)])
         return pixels.transpose(order) if plane.transposed else pixels
+
+    return read
+
+
+def embed_part(
+    image: Image,
+    plane: Plane,
+    contrast: Contrast,
+    rows: slice,
+    columns: slice,
+) -> Callable[[Predictor], Embedding]:
+    """Describe the embedding of a part of a plane, for the inference thread.
+
+    Returns
+    -------
+    callable
+        Reads and embeds it. Prompts and masks of the result are in full-resolution pixels of the
+        part. Contrast is stretched over the values of the part, or as the image is displayed.
+    """
+    limits: tuple[float, float] | None = None
+    if contrast is Contrast.DISPLAYED and not image.rgb:
+        low, high = image.contrast_limits
+        limits = (float(low), float(high))
+    channel_axis = -1 if image.rgb else None
+    size = rows.stop - rows.start, columns.stop - columns.start
+    read = part_reader(image, plane)
 
     def embed(predictor: Predictor) -> Embedding:
         embedding = predictor.encode(
-            read(), contrast_limits=limits, channel_axis=channel_axis
+            read(rows, columns), contrast_limits=limits, channel_axis=channel_axis
         )
         return replace(embedding, original_size=size)
 

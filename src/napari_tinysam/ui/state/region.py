@@ -46,7 +46,7 @@ def region_mask(
     if region is Region.PLANE:
         where[:] = True
     elif region is Region.VIEW:
-        where[_in_view(image, plane)] = True
+        where[in_view(image, plane)] = True
     elif box is None:
         return None
     else:
@@ -55,7 +55,7 @@ def region_mask(
     return where
 
 
-def _in_view(image: Image, plane: Plane) -> tuple[slice, slice]:
+def in_view(image: Image, plane: Plane) -> tuple[slice, slice]:
     """Rows and columns of the plane that are on the screen."""
     corners = np.asarray(image.corner_pixels, float)
     if image.multiscale:  # corners are in pixels of the level that is shown

@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.state.drafts import PlaneDrafts
+from napari_tinysam.ui.state.region import in_view
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from napari.layers import Image
 
-    from napari_tinysam.ui.state.drafts import Box
+    from napari_tinysam.ui.state.drafts import Box, ObjectDraft
     from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.images import ImageState, Memory
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
+    from napari_tinysam.ui.state.seeing import SeenPlane
 
 
 class Subject:
@@ -33,8 +36,8 @@ class Subject:
     image : napari.layers.Image or None
     plane : Plane or None
         Of the image; None where the viewer shows no plane of it.
-    key : hashable
-        Tells the embedding of the plane from all others; None without a plane.
+    seen : SeenPlane or None
+        How the model sees the plane.
     cursor : (float, float) or None
         (x, y) of the mouse in pixels of the plane; None outside it.
     drafts_changed, changed : Signal
@@ -48,12 +51,17 @@ class Subject:
         self.memory = memory
         self.image: Image | None = None
         self.plane: Plane | None = None
-        self.key: Hashable = None
+        self.seen: SeenPlane | None = None
         self.cursor: tuple[float, float] | None = None
 
-    def show(self, plane: Plane | None, key: Hashable) -> None:
+    def show(self, plane: Plane | None, seen: SeenPlane | None) -> None:
         """Take another plane of the image, or none."""
-        self.plane, self.key, self.cursor = plane, key, None
+        self.plane, self.seen, self.cursor = plane, seen, None
+
+    @property
+    def key(self) -> Hashable:
+        """Tells the plane, and how it is seen, from all others; None without a plane."""
+        return None if self.seen is None else self.seen.key
 
     @property
     def here(self) -> tuple[Image, Plane] | None:
@@ -92,6 +100,53 @@ class Subject:
     def proposed(self) -> Proposed | None:
         """The proposals of the plane."""
         return None if self.plane is None else self.state.proposed(self.plane)
+
+    @property
+    def shown(self) -> Look | None:
+        """The part of the plane that is on the screen."""
+        here = self.here
+        if here is None:
+            return None
+        rows, columns = in_view(*here)
+        return Look(rows.start, columns.start, rows.stop, columns.stop)
+
+    def start(self, draft: ObjectDraft) -> tuple[int, bool]:
+        """Return the level of looks to begin a draft with, see `SizesSeen.start`."""
+        seen, shown = self.seen, self.shown
+        if seen is None or shown is None:
+            return 0, False
+        return self.state.sizes.start(seen, draft, max(shown.size))
+
+    @property
+    def level(self) -> int:
+        """The level of looks for new objects."""
+        seen, shown = self.seen, self.shown
+        if seen is None or shown is None:
+            return 0
+        return self.state.sizes.usual(seen, max(shown.size))
+
+    def first_look(self, cursor: tuple[float, float] | None) -> Look | None:
+        """Return the look that the user is most likely to ask about; None without a plane.
+
+        Parameters
+        ----------
+        cursor : (float, float), optional
+            (x, y) where the mouse was.
+        """
+        seen, shown = self.seen, self.shown
+        if seen is None or shown is None:
+            return None
+        points = self.drafts.current.points
+        if points:
+            x, y = points[0].x, points[0].y
+            level, _ = self.start(self.drafts.current)
+        else:
+            level = self.level
+            x, y = cursor or (
+                (shown.x0 + shown.x1) / 2,
+                (shown.y0 + shown.y1) / 2,
+            )
+        return seen.pyramid.holding((x, y, x, y), level)[1]
 
     @property
     def last_box(self) -> Box | None:
