@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image
 
 from desk import Desk, open_desk
 from fake_inference import SteppedInference
 from fake_predictor import RADII, disc_predictor
+from napari_tinysam.files.label_store import LabelStore
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.prompts import NEGATIVE
+from napari_tinysam.ui.session import outputs
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.planes import Contrast
 from napari_tinysam.ui.state.seeing import Seeing
@@ -274,3 +278,39 @@ def test_a_commit_without_masks_is_written_after_the_plane_was_left() -> None:
     assert target is not None
     assert target.data[0, 300, 1700] == 1
     assert not target.data[1].any()
+
+
+def test_labels_of_a_huge_plane_are_on_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outputs, "LARGEST_IN_MEMORY", 1000)
+    desk = open_desk()
+    desk.viewer.add_layer(large(2000))
+    desk.click(300, 1500)
+    (mask,) = desk.session._parts.masks.known()
+    desk.session.commit()
+    target = desk.session.target
+    assert target is not None
+    assert target.multiscale
+    assert isinstance(target.data[0], LabelStore)
+    assert np.count_nonzero(target.data[0][:, :]) == mask.area
+    desk.click(1200, 400)
+    desk.session.commit()
+    assert np.unique(target.data[0][:, :]).tolist() == [0, 1, 2]
+    desk.session.undo()
+    assert np.unique(target.data[0][:, :]).tolist() == [0, 1]
+    desk.session.undo()
+    desk.session.undo()
+    assert not target.data[0][:, :].any()
+    desk.session.redo()
+    desk.session.redo()
+    desk.session.clear()
+    desk.session.set_edit_mode(True)
+    desk.click(300, 1500)
+    assert desk.session.edited_id == 1
+    desk.session.delete_object()
+    assert 1 not in target.data[0][:, :]
+    assert not desk.session.saving.is_saved(target)
+    desk.session.saving.save(target, tmp_path / "labels.tif")
+    assert desk.session.saving.is_saved(target)
+    assert tifffile.imread(tmp_path / "labels.tif").shape == (2000, 2000)

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.files.label_store import LabelStore
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
     from napari_tinysam.ui.state.planes import Plane
+
+
+def full_data(layer: Labels) -> Any:
+    """Return the labels themselves, of a pyramid the finest level."""
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +96,7 @@ class LabelEdit:
 
     def _channels(self) -> range:
         """Channels to write to: objects belong to all channels."""
-        axis, data = self.plane.channel_axis, self.layer.data
+        axis, data = self.plane.channel_axis, full_data(self.layer)
         if axis is None:
             return range(1)
         strides = getattr(data, "strides", None)
@@ -183,7 +190,11 @@ def _write_pixels(
     dask refuses such indices and xarray takes all combinations of them: there the box around the
     pixels is read and written, without napari's own undo.
     """
-    data = layer.data
+    data = full_data(layer)
+    if isinstance(data, LabelStore):
+        data.write(indices, ids)
+        layer.refresh()
+        return
     if isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr."):
         with layer.block_history():
             layer.data_setitem(tuple(indices), ids)
@@ -199,5 +210,5 @@ def read_ids(
     layer: Labels, plane: Plane, y: slice = slice(None), x: slice = slice(None)
 ) -> npt.NDArray[Any]:
     """Copy a rectangle of a plane of labels, with rows down the screen."""
-    ids = np.array(layer.data[plane.cut(y, x)])
+    ids = np.array(full_data(layer)[plane.cut(y, x)])
     return ids.T if plane.transposed else ids

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import TinySAMError
+from napari_tinysam.files.label_store import LabelStore
 from napari_tinysam.labels import Overlap, draw_mask
 from napari_tinysam.masks import BoxedMask, bounding_slices
 from napari_tinysam.objects.splitting import split_mask
-from napari_tinysam.ui.session.label_edits import LabelEdit, read_ids
+from napari_tinysam.ui.session.label_edits import LabelEdit, full_data, read_ids
 from napari_tinysam.ui.state.planes import PlaneError, full_shape
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def _highest_id(data: Any) -> int:
 
 def check_writeable(layer: Labels) -> None:
     """Raise `LabelsError` if objects cannot be written into a layer."""
+    if isinstance(full_data(layer), LabelStore):
+        return
     if layer.multiscale:
         raise LabelsError(
             f"{layer.name} is a pyramid, which napari cannot edit. Choose another layer."
@@ -98,7 +101,15 @@ def id_at(layer: Labels, plane: Plane, xy_plane: tuple[float, float]) -> int:
 
 def object_mask(layer: Labels, plane: Plane, label: int) -> BoxedMask:
     """All pixels of an id on a plane."""
-    return BoxedMask.from_full(read_ids(layer, plane) == label)
+    data = full_data(layer)
+    if not isinstance(data, LabelStore):
+        return BoxedMask.from_full(read_ids(layer, plane) == label)
+    place = data.place(label)
+    if place is None:
+        return BoxedMask(np.zeros((0, 0), bool), 0, 0, plane.shape)
+    rows, columns = (place[axis] for axis in plane.axes)
+    inside = read_ids(layer, plane, rows, columns) == label
+    return BoxedMask(inside, rows.start, columns.start, plane.shape).trimmed()
 
 
 class LabelIds:
@@ -139,9 +150,9 @@ class LabelIds:
         if count == 0:
             return []
         if self._highest is None:
-            self._highest = _highest_id(self._layer.data)
+            self._highest = _highest_id(full_data(self._layer))
         first = max(self._highest, self._handed_out) + 1
-        dtype = np.dtype(self._layer.data.dtype)
+        dtype = np.dtype(full_data(self._layer).dtype)
         if first + count - 1 > np.iinfo(dtype).max:
             raise LabelsError(
                 f"{self._layer.name} is {dtype} and has no id left. Convert it to a larger type "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
+from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
 from napari_tinysam.files.names import as_label, image_base
 from napari_tinysam.ui.session import label_writing
 from napari_tinysam.ui.session.label_writing import COMMITTED, LabelIds, LabelsError
@@ -132,8 +133,17 @@ class Outputs:
     def make(self, image: Image) -> Labels:
         """Add a layer for an image, right above it, and use it."""
         state = self._state_of(image)
+        shape = full_shape(image)
+        shape = shape[1:] if state.channel_axis == 0 else shape
+        large = shape[-1] * shape[-2] > LARGEST_IN_MEMORY
+        data: Any = (
+            LabelStore(shape).levels
+            if large
+            else empty_labels(image, state.channel_axis, np.uint32)
+        )
         layer = Labels(
-            empty_labels(image, state.channel_axis, np.uint32),
+            data,
+            multiscale=large,
             name=committed_name(image),
             opacity=0.6,
             **transform_for_labels(image, state.channel_axis),

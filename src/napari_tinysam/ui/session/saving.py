@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import FileError, sentence
+from napari_tinysam.files.label_store import LabelStore
 from napari_tinysam.ui.session.in_order import InOrder
+from napari_tinysam.ui.session.label_edits import full_data
 from napari_tinysam.ui.session.worker import Inference, Lane
 
 if TYPE_CHECKING:
@@ -77,7 +79,8 @@ class Saving:
 
     def save(self, layer: Labels, path: Path) -> None:
         """Write a layer into a file in the background, and remember the file for later saves."""
-        labels = _plain(layer)  # a copy: the user goes on while it is written
+        # A copy, if there is room for one: the user goes on while it is written.
+        labels = _plain(layer)
         at = self._memory.changes.get(layer, 0)
 
         def done(_: Any) -> None:
@@ -111,9 +114,14 @@ def _stem(path: Path) -> str:
     return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 
-def _plain(layer: Labels) -> npt.NDArray[Any]:
-    """Copy a layer's labels for a file: unsigned, and only once if channels share them."""
-    data = layer.data
+def _plain(layer: Labels) -> npt.NDArray[Any] | LabelStore:
+    """Copy a layer's labels for a file: unsigned, and only once if channels share them.
+
+    Labels that are kept on disk are not copied.
+    """
+    data = full_data(layer)
+    if isinstance(data, LabelStore):
+        return data
     for axis in range(layer.ndim - 2, -1, -1):
         if isinstance(data, np.ndarray) and data.strides[axis] == 0:
             data = data.take(0, axis)
@@ -128,8 +136,12 @@ def _plain(layer: Labels) -> npt.NDArray[Any]:
     return labels.astype(np.uint32)
 
 
-def _write(path: Path, labels: npt.NDArray[Any]) -> None:
+def _write(path: Path, labels: npt.NDArray[Any] | LabelStore) -> None:
     from napari_tinysam.files.writing import write_label_stack
 
     unknown = "Q" * max(0, labels.ndim - len(_AXES))
-    write_label_stack(path, labels, unknown + _AXES[-labels.ndim :])
+    axes = unknown + _AXES[-labels.ndim :]
+    if isinstance(labels, LabelStore):
+        labels.write_tiff(path, axes)
+    else:
+        write_label_stack(path, labels, axes)
