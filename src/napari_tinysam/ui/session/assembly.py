@@ -157,7 +157,7 @@ class Assembly:
             on_listed=listed,
             on_active=self._active_changed,
             on_moved=self.masks.show,
-            on_view=self._view_moved,
+            on_view=self.view_moved,
             on_data=self._data_changed,
         )
         self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
@@ -277,7 +277,8 @@ class Assembly:
         """Whether nothing is running that the user waits for."""
         return not self.closed and self.status.kind is StatusKind.READY
 
-    def _view_moved(self) -> None:
+    def view_moved(self) -> None:
+        """Read ahead what is on the screen now, or under the cursor."""
         self.looks_ahead.go_on()
         self._show_seeing()
 

@@ -189,6 +189,7 @@ class AnnotationSession(Overview):
     def hover_at(self, position: Any) -> None:
         """Show what a click at a world position would give."""
         self._parts.pointing.hover_at(position)
+        self._parts.view_moved()
 
     def stop_hover(self) -> None:
         """Hide the hover."""
