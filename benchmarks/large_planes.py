@@ -87,7 +87,7 @@ def planes(predictor: Any, sides: list[int]) -> None:
     desk = Desk(predictor)
     for side in sides:
         plane = tiled(image, side)
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         layer = desk.viewer.add_image(plane, name=f"{side}")
         first = rest = 0.0
         scores = []
@@ -100,7 +100,8 @@ def planes(predictor: Any, sides: list[int]) -> None:
             for label, (y, x) in enumerate(places, 1):
                 mask = desk.click(top + y, left + x)
                 now = time.perf_counter()
-                first = first or now - begun
+                if not first:
+                    first, busy = now - begun, time.process_time() - busy
                 rest = now - begun - first
                 truth = np.zeros(mask.shape, bool)
                 truth[top : top + FIELD[0], left : left + FIELD[1]] = labels == label
@@ -109,7 +110,8 @@ def planes(predictor: Any, sides: list[int]) -> None:
         each = rest / (len(scores) - 1)
         sys.stdout.write(
             f"{side:6,}²: mean IoU {np.mean(scores):.3f}, least {np.min(scores):.3f}; "
-            f"first mask after {first:.2f} s, then {each:.3f} s each; "
+            f"first mask after {first:.2f} s ({busy:.2f} s of processor time), "
+            f"then {each:.3f} s each; "
             f"{desk.session.status.text}\n"
         )
         sys.stdout.flush()

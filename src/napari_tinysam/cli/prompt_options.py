@@ -34,6 +34,26 @@ class ObjectPrompt:
     positive: tuple[Point, ...] = ()
     negative: tuple[Point, ...] = ()
 
+    @property
+    def around(self) -> Box:
+        """The box around all of them."""
+        points = [*self.positive, *self.negative]
+        if self.box is not None:
+            points += [self.box[:2], self.box[2:]]
+        xs, ys = zip(*points, strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def moved(self, x: float, y: float) -> ObjectPrompt:
+        """Return the same prompts so many pixels to the right and down."""
+        box = self.box
+        if box is not None:
+            box = box[0] + x, box[1] + y, box[2] + x, box[3] + y
+        return ObjectPrompt(
+            box,
+            tuple((px + x, py + y) for px, py in self.positive),
+            tuple((px + x, py + y) for px, py in self.negative),
+        )
+
 
 def parse_point(text: str) -> Point:
     """Read ``"x,y"``.

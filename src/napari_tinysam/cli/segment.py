@@ -25,15 +25,22 @@ from napari_tinysam.cli.options import (
 from napari_tinysam.errors import SelectionError, UsageError, explained
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.cli.prompt_options import ObjectPrompt
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.masks import BoxedMask
 
 #: Objects decoded at once: three masks of 256 KB each stay in memory until they are drawn.
 _BATCH = 64
+
+#: Parts of a large plane whose embeddings are kept.
+_LOOKS = 16
 
 
 def segment(
@@ -232,7 +239,7 @@ def segment_objects(
     objects: list[ObjectPrompt],
     **options: Any,
 ) -> Result:
-    """Encode a plane and decode its objects.
+    """Encode a plane, or if it is large the parts with its objects, and decode these.
 
     Parameters
     ----------
@@ -244,29 +251,82 @@ def segment_objects(
     **options
         Of `to_rgb`.
     """
-    embedding = predictor.encode(pixels, **options)
-    labels, scores = _labels(predictor, embedding, objects)
+    from napari_tinysam.image import to_eight_bits
+    from napari_tinysam.inference.looks import is_large
+
+    plane = to_eight_bits(pixels, **options)
+    shape = int(plane.shape[0]), int(plane.shape[1])
+    found: Iterable[tuple[BoxedMask, float]]
+    if is_large(shape):
+        found = _seen_in_parts(predictor, plane, objects)
+    else:
+        found = _predicted(predictor, predictor.encode(pixels, **options), objects)
+    labels, scores = _labels(shape, len(objects), found)
     name = f"model {predictor.name}, {predictor.runtime_name}"
     return Result(labels, scores, objects, name)
 
 
-def _labels(
-    predictor: Predictor, embedding: Embedding, objects: list[ObjectPrompt]
-) -> tuple[npt.NDArray[np.uint16 | np.uint32], list[float]]:
-    """(Y, X) labels from 1 in the order of the objects, and their scores."""
-    import numpy as np
-
+def _predicted(
+    predictor: Predictor, embedding: Embedding, objects: Sequence[ObjectPrompt]
+) -> Iterator[tuple[BoxedMask, float]]:
+    """Give the best mask of each object and its score."""
     from napari_tinysam.cli.prompt_options import to_prompts
-    from napari_tinysam.labels import draw_mask
 
-    dtype = np.uint16 if len(objects) <= np.iinfo(np.uint16).max else np.uint32
-    labels = np.zeros(embedding.original_size, dtype)
-    scores: list[float] = []
     for start in range(0, len(objects), _BATCH):
         prompts = to_prompts(objects[start : start + _BATCH])
         masks = predictor.predict(embedding, prompts)
         for row, candidate in enumerate(masks.best):
             boxed = masks.boxed(row, int(candidate)).without_specks()
-            draw_mask(labels, boxed, start + row + 1)
-            scores.append(float(masks.scores[row, candidate]))
+            yield boxed, float(masks.scores[row, candidate])
+
+
+def _seen_in_parts(
+    predictor: Predictor, plane: npt.NDArray[np.uint8], objects: Sequence[ObjectPrompt]
+) -> list[tuple[BoxedMask, float]]:
+    """Segment objects of a large plane, (Y, X, 1 or 3), each in the look that shows it well.
+
+    Contrast is that of the plane, not of the look.
+    """
+    from napari_tinysam.image import as_rgb
+    from napari_tinysam.inference.cache import RecentEmbeddings
+    from napari_tinysam.inference.pyramid import (
+        LookPyramid,
+        Question,
+        Seen,
+        answered,
+    )
+
+    pyramid = LookPyramid.of((int(plane.shape[0]), int(plane.shape[1])))
+    cache = RecentEmbeddings(_LOOKS)
+
+    def ask(look: Look, numbers: list[int]) -> Seen[tuple[BoxedMask, float]]:
+        embedding = cache.get(look)
+        if embedding is None:
+            embedding = predictor.encode(as_rgb(plane[look.rows, look.columns]))
+            cache.put(look, embedding)
+        moved = [objects[number].moved(-look.x0, -look.y0) for number in numbers]
+        found = []
+        for mask, score in _predicted(predictor, embedding, moved):
+            placed = look.placed(mask, pyramid.shape)
+            found.append(((placed, score), placed))
+        return Seen(found, embedding.usual_side * look.scale)
+
+    questions = [Question(each.around, pyramid.own) for each in objects]
+    return [answer.found for answer in answered(pyramid, questions, ask)]
+
+
+def _labels(
+    shape: tuple[int, int], count: int, found: Iterable[tuple[BoxedMask, float]]
+) -> tuple[npt.NDArray[np.uint16 | np.uint32], list[float]]:
+    """(Y, X) labels from 1 in the order of the objects, and their scores."""
+    import numpy as np
+
+    from napari_tinysam.labels import draw_mask
+
+    dtype = np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32
+    labels = np.zeros(shape, dtype)
+    scores: list[float] = []
+    for label, (mask, score) in enumerate(found, start=1):
+        draw_mask(labels, mask, label)
+        scores.append(score)
     return labels, scores

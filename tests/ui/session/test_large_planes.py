@@ -314,3 +314,27 @@ def test_labels_of_a_huge_plane_are_on_disk(
     desk.session.saving.save(target, tmp_path / "labels.tif")
     assert desk.session.saving.is_saved(target)
     assert tifffile.imread(tmp_path / "labels.tif").shape == (2000, 2000)
+
+
+def test_a_hover_that_needs_another_look_waits_for_it_only_if_the_mouse_stays(
+    desk: Desk,
+) -> None:
+    predictor = desk.session._parts.embedder.predictor
+    assert predictor is not None
+    decode = desk.runtime.decode
+
+    def cut(*args: Any, **options: Any) -> Any:
+        """In the first look that is read for it the object fills the frame."""
+        decoded = decode(*args, **options)
+        if len(desk.runtime.encoded) == 2:
+            decoded.logits[:] = 1.0
+        return decoded
+
+    desk.runtime.decode = cut
+    desk.session.hover_at(desk.world(500, 500))
+    assert desk.inference.step() is Lane.HOVER
+    assert len(looks(desk)) == 2
+    assert not desk.preview_pixels()
+    assert desk.inference.step() is Lane.HOVER
+    assert len(looks(desk)) == 3
+    assert set(desk.preview_pixels()) == {"hover"}

@@ -110,7 +110,11 @@ class DraftMasks:
         return embedder.embedding is not None and embedder.predictor is not None
 
     def hover(
-        self, draft: ObjectDraft, on_found: Callable[[Hashable, Candidates], None]
+        self,
+        draft: ObjectDraft,
+        on_found: Callable[[Hashable, Answer[Candidates]], None],
+        *,
+        briefly: bool = True,
     ) -> None:
         """Request masks for a possible draft, replacing the last request.
 
@@ -119,12 +123,18 @@ class DraftMasks:
         draft : ObjectDraft
         on_found : callable
             Called with the key of the plane and the masks.
+        briefly : bool
+            Read one look at the plane at most; the masks are not settled if they need another.
         """
         seen, predictor = self._subject.seen, self._embedder.predictor
         if self.is_ready and seen is not None and predictor is not None:
             key = seen.key
             self._predictions.hover(
-                seen, predictor, draft, lambda answer: on_found(key, answer.found)
+                seen,
+                predictor,
+                draft,
+                lambda answer: on_found(key, answer),
+                briefly=briefly,
             )
 
     def stop_hover(self) -> None:

@@ -85,8 +85,13 @@ class Predictions:
         predictor: Predictor,
         draft: ObjectDraft,
         on_found: Callable[[Answer[Candidates]], None],
+        *,
+        briefly: bool,
     ) -> None:
-        """Request masks for a possible draft, replacing the last request."""
+        """Request masks for a possible draft, replacing the last request.
+
+        `briefly` is that of `SeenPlane.answer`.
+        """
         epoch, level = self._epoch, self._start(draft)
 
         def remember(answers: list[Answer[Candidates]]) -> None:
@@ -99,7 +104,7 @@ class Predictions:
 
         self._inference.submit(
             Lane.HOVER,
-            lambda: seen.answer(predictor, [draft], [level], hovered=True),
+            lambda: seen.answer(predictor, [draft], [level], briefly=briefly),
             remember,
             lambda error: self._failed(epoch, error),
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_tinysam.inference.pyramid import Answer
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.state.candidates import Candidates
@@ -137,9 +138,19 @@ class Prompting:
         key: Hashable,
         xy: tuple[float, float],
         draft: ObjectDraft,
-        found: Candidates,
+        answer: Answer[Candidates],
     ) -> None:
         if key != self._subject.key or self._hovered is None:
+            return
+        found = answer.found
+        if not answer.settled:
+            # The mouse may have gone on; only if it has not, another look is read for it.
+            if xy == self._hovered:
+                self._masks.hover(
+                    draft,
+                    lambda key, found: self._hover_found(key, xy, draft, found),
+                    briefly=False,
+                )
             return
         if xy == self._hovered and self._would_be(xy) not in (draft, None):
             # The mask of this place alone shows that it is a part of the current object.

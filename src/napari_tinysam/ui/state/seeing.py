@@ -97,7 +97,7 @@ class SeenPlane:
         drafts: Sequence[ObjectDraft],
         levels: Sequence[tuple[int, bool]],
         *,
-        hovered: bool = False,
+        briefly: bool = False,
     ) -> list[Answer[Candidates]]:
         """Ask the model about drafts, each in the look that shows it well.
 
@@ -110,15 +110,19 @@ class SeenPlane:
             N of them, predictable.
         levels : sequence of (int, bool)
             Where to begin, from `SizesSeen.start`, for each draft.
-        hovered : bool
-            Read one look at most.
+        briefly : bool
+            Read one look at most; answers that need another are not settled.
         """
+        reads = 0
+
         questions = [
             Question(_extent(draft), *level)
             for draft, level in zip(drafts, levels, strict=True)
         ]
 
         def ask(look: Look, numbers: list[int]) -> Seen[Candidates]:
+            nonlocal reads
+            reads += not self.has(predictor, look)
             embedding = self.embedding(predictor, look)
             asked = [_local(drafts[number], look) for number in numbers]
             found = predict(predictor, embedding, asked, look, self.pyramid.shape)
@@ -131,7 +135,7 @@ class SeenPlane:
             )
 
         def may_ask(look: Look) -> bool:
-            return not hovered or self.known(predictor, look) is not None
+            return not briefly or not reads or self.has(predictor, look)
 
         return answered(self.pyramid, questions, ask, may_ask)
 
