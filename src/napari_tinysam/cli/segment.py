@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 #: Objects decoded at once: three masks of 256 KB each stay in memory until they are drawn.
 _BATCH = 64
 
-#: Parts of a large plane whose embeddings are kept.
-_LOOKS = 16
-
 
 def segment(
     image: Annotated[
@@ -297,7 +294,7 @@ def _seen_in_parts(
     )
 
     pyramid = LookPyramid.of((int(plane.shape[0]), int(plane.shape[1])))
-    cache = RecentEmbeddings(_LOOKS)
+    cache = RecentEmbeddings()
 
     def ask(look: Look, numbers: list[int]) -> Seen[tuple[BoxedMask, float]]:
         embedding = cache.get(look)

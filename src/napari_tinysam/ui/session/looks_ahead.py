@@ -75,7 +75,7 @@ class LooksAhead:
     def stop(self) -> None:
         """Read no further: another plane is shown."""
         self._inference.drop(Lane.AHEAD)
-        self._reading = None
+        self._reading = self._failed = None
 
     def _done(self, job: tuple[SeenPlane, Look]) -> None:
         if self._reading is job:
