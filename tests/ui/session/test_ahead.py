@@ -146,6 +146,12 @@ def test_nothing_is_encoded_ahead(why: str) -> None:
         go_to(desk, 1)
     run_shown(desk)
     assert desk.session.status.kind.name == "READY"
+    if why == "large":  # parts of the shown plane are, see test_large_planes
+        entries = desk.session._parts.cache._entries
+        planes = {key[0][1] for key in entries}
+        desk.inference.run_all()
+        assert {key[0][1] for key in entries} == planes
+        return
     assert not desk.inference.waiting
 
 
