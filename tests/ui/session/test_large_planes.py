@@ -256,13 +256,6 @@ def test_whole_and_full_resolution_can_be_chosen(desk: Desk) -> None:
     assert tile.area < whole.area / 8
 
 
-def test_auto_segment_still_sees_the_whole_plane(desk: Desk) -> None:
-    desk.session.auto_segment()
-    desk.inference.run_all()
-    assert Look.whole((SIDE, SIDE)) in looks(desk)
-    assert desk.session.status.kind.name == "READY"
-
-
 def test_a_commit_without_masks_is_written_after_the_plane_was_left() -> None:
     stack = np.zeros((2, 2000, 2000), np.uint8)
     stack[:, ::2] = 9
