@@ -317,6 +317,8 @@ class Assembly:
             embedding = seen.known(predictor, whole)
         if embedding is None:  # so far, parts of it were seen
             self.following.read(whole)
+            embedding = seen.known(predictor, whole)  # at once, without a thread
+        if embedding is None:
             return None
         return EmbeddedPlane(
             image, self.subject.state.version, plane, predictor, embedding
