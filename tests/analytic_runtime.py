@@ -65,6 +65,7 @@ class AnalyticRuntime:
         masks: np.ndarray | None,
         least_scores: np.ndarray | None = None,
         exact: bool = True,
+        corners: np.ndarray | None = None,
     ) -> DecodedPrompts:
         given = [p for p in (points, labels, boxes, masks) if p is not None]
         count = len(given[0])
@@ -75,6 +76,7 @@ class AnalyticRuntime:
         rows = [
             self._distance(
                 *(None if p is None else p[i] for p in (points, labels, boxes, masks)),
+                (0, 0) if corners is None else 16 * corners[i],
             )
             for i in range(count)
         ]
@@ -98,10 +100,15 @@ class AnalyticRuntime:
         labels: np.ndarray | None,
         box: np.ndarray | None,
         mask: np.ndarray | None,
+        first: Any,
     ) -> np.ndarray:
-        """(256, 256) pixels of the frame to the object's border, positive inside."""
-        cells = self.image_size // 4
-        y, x = np.mgrid[:cells, :cells] * 4 + 1.5  # centres of the cells in the frame
+        """(256, 256) pixels of the frame to the object's border, positive inside.
+
+        Of a window that begins at the pixel `first`, y and x, (h, h) as the mask.
+        """
+        cells = self.image_size // 4 if mask is None else len(mask)
+        # Centres of the cells in the frame.
+        y, x = np.mgrid[:cells, :cells] * 4 + 1.5 + np.reshape(first, (2, 1, 1))
         inside = np.full((cells, cells), -1e3)
         if mask is not None:
             inside = np.maximum(inside, 4 * mask)

@@ -234,9 +234,11 @@ class Drawing(AnalyticRuntime):
         maps = maps.repeat(finer, axis=1).repeat(finer, axis=2)
         super().__init__(maps if head else None)
         self.drawn: list[np.ndarray] = []
+        self.corners: list[Any] = []
 
     def decode(self, features: Any, **prompts: Any) -> DecodedPrompts:
         self.drawn.append(prompts["masks"])
+        self.corners.append(prompts.get("corners"))
         return super().decode(features, **prompts)
 
 
@@ -252,7 +254,8 @@ def test_prompts_are_drawn_in_the_frame(head: bool, finer: int) -> None:
     runtime = Drawing(head=head, finer=finer)
     embedding = predictor(runtime).encode(IMAGE)
     # Twice as large in the frame: pixel (140, 200) is logit (70, 100).
-    predictor(runtime).predict(embedding, Prompts(points=[[[140, 200]]]))
+    point = Prompts(points=[[[140, 200]]])
+    predictor(runtime).without_windows().predict(embedding, point)
     positive = runtime.drawn[0][0] > 0
     assert positive[100, 70]
     if head:
@@ -267,12 +270,21 @@ def test_prompts_are_drawn_in_the_frame(head: bool, finer: int) -> None:
     else:
         assert embedding.regions is None
         assert 1500 < positive.sum() < 2100  # a disc of 24 logits around the click
+    predictor(runtime).predict(embedding, point)
+    own, (y, x) = runtime.drawn[1][0], 4 * runtime.corners[1][0]
+    height, width = own.shape
+    assert height == width < 256
+    # All that is drawn lies in the window, as it does in the frame.
+    assert (own > 0).sum() == positive.sum()
+    np.testing.assert_array_equal(
+        own, runtime.drawn[0][0][y : y + height, x : x + width]
+    )
 
 
 def test_many_objects_are_drawn_a_few_at_a_time() -> None:
     runtime = Drawing()
     points = np.random.default_rng(0).uniform(0, 511, (40, 1, 2)).astype(np.float32)
-    own = predictor(runtime)
+    own = predictor(runtime).without_windows()
     embedding = own.encode(IMAGE)
     together = own.predict(embedding, Prompts(points=points))
     assert max(len(each) for each in runtime.drawn) <= 16

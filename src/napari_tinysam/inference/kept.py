@@ -43,7 +43,7 @@ ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 DEFAULT_LIMIT = 2_000_000_000
 
 #: Changes with the entries, and with what runtimes keep in them.
-_FORMAT = 1
+_FORMAT = 2
 
 #: Embeddings that wait to be written; each takes 24 MB until then.
 _WAITING = 4

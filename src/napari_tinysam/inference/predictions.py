@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.frame import LOGIT
+from napari_tinysam.inference.windows import boxes_of_regions
 from napari_tinysam.masks import BoxedMask, Upscaler, stability_scores
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Embedding:
         from napari_tinysam.objects.finding import usual_side
 
         return 0.0 if self.regions is None else LOGIT * usual_side(self.regions)
+
+    @cached_property
+    def region_boxes(self) -> npt.NDArray[np.float32] | None:
+        """Boxes of `regions`, of `napari_tinysam.inference.windows.boxes_of_regions`."""
+        return None if self.regions is None else boxes_of_regions(self.regions)
 
     def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""

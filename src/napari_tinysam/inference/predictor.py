@@ -7,18 +7,25 @@ that. A predictor keeps no state: the embedding holds all that `Predictor.predic
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.dense_prompts import draw_prompts, first_guess
-from napari_tinysam.frame import LOGIT, LOGITS
+from napari_tinysam.dense_prompts import CLICKED, draw_prompts, first_guess
+from napari_tinysam.frame import CELL, FRAME, LOGIT, LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.kept import Seen, arrays_of, key_of, restored
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
 from napari_tinysam.inference.runtime import KeepsFeatures
+from napari_tinysam.inference.windows import (
+    SIDES,
+    in_logits,
+    reaches_border,
+    wanted_boxes,
+    window_around,
+)
 from napari_tinysam.objects.confirmation import mean_confirmation
 from napari_tinysam.objects.finding import object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
@@ -28,15 +35,27 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.inference.kept import KeptEmbeddings
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.runtime import Runtime
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
+
+    #: Points, labels, boxes and masks of N objects in pixels of the frame, as for `Runtime.decode`.
+    _Given = tuple[
+        npt.NDArray[Any] | None,
+        npt.NDArray[Any] | None,
+        npt.NDArray[Any] | None,
+        npt.NDArray[Any] | None,
+    ]
 
 #: If the usual object has at least this many pixels of the frame along a side, the image is also
 #: viewed at half the size.
 LARGE = 80.0
 
-#: Objects whose prompts are drawn at once, 256 KiB each.
+#: Objects whose prompts are drawn at once over the whole frame, 256 KiB each.
 _DRAWN_AT_ONCE = 16
+
+#: Logit outside the window in which an object was decoded.
+OUTSIDE = -CLICKED
 
 
 class Predictor:
@@ -52,6 +71,10 @@ class Predictor:
         Identifies weights and preprocessing; embeddings of other models are refused.
     notes : mapping of str to str, optional
         Notes from the checkpoint file.
+    windows : bool
+        Whether a model with dense prompts decodes small objects in windows of the frame
+        (`napari_tinysam.inference.windows`), which takes a fraction of the time. Other models
+        always read the whole frame, as Segment Anything.
 
     Attributes
     ----------
@@ -66,12 +89,14 @@ class Predictor:
         name: str,
         model_id: str,
         notes: Mapping[str, str] | None = None,
+        windows: bool = True,
     ) -> None:
         self._runtime = runtime
         self.name = name
         self.model_id = model_id
         self.notes = dict(notes or {})
         self.kept: KeptEmbeddings | None = None
+        self._least_side = SIDES[0] if windows else SIDES[-1]
 
     def __repr__(self) -> str:
         """Return name and runtime."""
@@ -86,6 +111,16 @@ class Predictor:
     def has_object_head(self) -> bool:
         """Whether the model predicts objects without any prompt (`object_maps`)."""
         return self._runtime.has_object_head
+
+    def without_windows(self) -> Predictor:
+        """Return a predictor of the same model and runtime that always reads the whole frame."""
+        return Predictor(
+            self._runtime,
+            name=self.name,
+            model_id=self.model_id,
+            notes=self.notes,
+            windows=False,
+        )
 
     def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
         """Encode one image plane.
@@ -194,7 +229,7 @@ class Predictor:
         Returns
         -------
         Masks
-            (N, 3) candidates.
+            (N, 3) candidates. Outside an object's window logits are `OUTSIDE`.
 
         Raises
         ------
@@ -202,72 +237,124 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
+        groups = _alike(prompts)
+        decoded = [
+            self._answers(embedding, group, least_score=least_score, exact=exact)
+            for _, group in groups
+        ]
+        if len(groups) == 1:  # nothing to sort: masks are not copied
+            return Masks(*decoded[0], embedding.upscaler)
         logits = np.empty((len(prompts), 3, LOGITS, LOGITS), np.float32)
         scores = np.empty((len(prompts), 3), np.float32)
-        for rows, group in _alike(prompts):
-            points, boxes = group.points, group.boxes
-            if points is not None:
-                points = embedding.to_frame(points)
-            if boxes is not None:
-                boxes = embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-            # Drawn prompts take as much memory as masks, so not all are drawn at once.
-            step = _DRAWN_AT_ONCE if self._runtime.dense_prompts else len(rows)
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                logits[rows[part]], scores[rows[part]] = self._decoded(
-                    embedding,
-                    *(
-                        None if each is None else each[part]
-                        for each in (points, group.labels, boxes, group.masks)
-                    ),
-                    least_score=least_score,
-                    exact=exact,
-                )
+        for (rows, _), answers in zip(groups, decoded, strict=True):
+            logits[rows], scores[rows] = answers
         return Masks(logits, scores, embedding.upscaler)
+
+    def _answers(
+        self,
+        embedding: Embedding,
+        group: Prompts,
+        *,
+        least_score: float,
+        exact: bool,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Decode objects with the same kinds of prompts."""
+        points, boxes = group.points, group.boxes
+        if points is not None:
+            points = embedding.to_frame(points)
+        if boxes is not None:
+            boxes = embedding.to_frame(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+        if self._runtime.dense_prompts:
+            return self._in_windows(
+                embedding,
+                (points, group.labels, boxes, group.masks),
+                least_score=least_score,
+                exact=exact,
+            )
+        return self._runtime.decode(
+            embedding.features,
+            points=points,
+            labels=group.labels,
+            boxes=boxes,
+            masks=group.masks,
+            least_scores=_least_scores(len(group), least_score),
+            exact=exact,
+        )
+
+    def _in_windows(
+        self, embedding: Embedding, given: _Given, **how: Any
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Decode objects with drawn prompts, each in the smallest window that its answer fits."""
+        wanted = wanted_boxes(*given, embedding.regions, embedding.region_boxes)
+        chosen = [window_around(box, self._least_side) for box in wanted]
+        logits = np.full((len(wanted), 3, LOGITS, LOGITS), OUTSIDE, np.float32)
+        scores = np.empty((len(wanted), 3), np.float32)
+        for place, side in enumerate(SIDES):
+            rows = [
+                i for i, window in enumerate(chosen) if window.y1 - window.y0 == side
+            ]
+            # Drawn prompts take as much memory as masks, so not all are drawn at once.
+            step = _DRAWN_AT_ONCE * (FRAME // side) ** 2
+            for part in (rows[n : n + step] for n in range(0, len(rows), step)):
+                found = self._decoded(
+                    embedding,
+                    tuple(None if each is None else each[part] for each in given),
+                    [chosen[i] for i in part],
+                    **how,
+                )
+                for i, planes, own in zip(part, *found, strict=True):
+                    window = chosen[i]
+                    if reaches_border(planes, window):
+                        chosen[i] = window_around(wanted[i], SIDES[place + 1])
+                        continue
+                    scores[i] = own
+                    if planes[0, 0, 0] > -np.inf:
+                        logits[i][in_logits(window)] = planes
+                    else:
+                        logits[i] = -np.inf
+        return logits, scores
 
     def _decoded(
         self,
         embedding: Embedding,
-        points: npt.NDArray[Any] | None,
-        labels: npt.NDArray[Any] | None,
-        boxes: npt.NDArray[Any] | None,
-        masks: npt.NDArray[Any] | None,
+        given: _Given,
+        windows: Sequence[Look],
         *,
         least_score: float,
         exact: bool,
     ) -> DecodedPrompts:
-        """Decode objects with the same kinds of prompts, in pixels of the model's frame."""
-        count = next(len(a) for a in (points, boxes, masks) if a is not None)
-        guess = None
-        if self._runtime.dense_prompts:
-            objects = embedding.regions
-            if objects is not None:
-                objects = np.broadcast_to(objects, (count, *objects.shape))
-            masks = draw_prompts(
-                np,
-                (LOGITS, LOGITS),
-                points=points,
-                labels=labels,
-                boxes=boxes,
-                masks=masks,
-                objects=objects,
-            )
-            guess = first_guess(np, masks)
+        """Draw the prompts of objects, and decode them in windows of one size."""
+        points, labels, boxes, masks = given
+        cuts = [in_logits(window)[1:] for window in windows]
+        first = np.array([[window.x0, window.y0] for window in windows], np.float32)
+        if masks is not None:
+            masks = np.stack([m[cut] for m, cut in zip(masks, cuts, strict=True)])
+        objects = embedding.regions
+        if objects is not None:
+            objects = np.stack([objects[cut] for cut in cuts])
+        side = windows[0].y1 - windows[0].y0
+        drawn = draw_prompts(
+            np,
+            (side // LOGIT, side // LOGIT),
+            points=None if points is None else points - first[:, np.newaxis],
+            labels=labels,
+            boxes=None if boxes is None else boxes - np.tile(first, 2),
+            masks=masks,
+            objects=objects,
+        )
+        corners = np.asarray(first[:, ::-1] // CELL, np.intp)
         decoded = self._runtime.decode(
             embedding.features,
             points=points,
             labels=labels,
             boxes=boxes,
-            masks=masks,
-            least_scores=np.full(count, least_score, np.float32)
-            if least_score > -np.inf
-            else None,
+            masks=drawn,
+            least_scores=_least_scores(len(windows), least_score),
             exact=exact,
+            corners=None if side == FRAME else corners,
         )
-        if guess is None:
-            return decoded
         # In place, and only where there are logits: otherwise this takes noticeable time.
-        for plane, logits in zip(guess, decoded.logits, strict=True):
+        for plane, logits in zip(first_guess(np, drawn), decoded.logits, strict=True):
             if logits[0, 0, 0] > -np.inf:
                 logits += plane
         return decoded
@@ -302,6 +389,10 @@ class Predictor:
                 "This embedding was made by another model. Encode the image again with "
                 f"{self.name!r}."
             )
+
+
+def _least_scores(count: int, least: float) -> npt.NDArray[np.float32] | None:
+    return np.full(count, least, np.float32) if least > -np.inf else None
 
 
 def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:

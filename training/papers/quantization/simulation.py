@@ -249,8 +249,10 @@ class PlainRuntime:
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
         exact: bool = True,
+        corners: npt.NDArray[np.intp] | None = None,
     ) -> DecodedPrompts:
-        """See `Runtime.decode`; everything is drawn, in float32."""
+        """See `Runtime.decode`; everything is drawn, in float32 and in the whole frame."""
+        assert corners is None, "a predictor without windows is needed"
         given = {"points": points, "labels": labels, "boxes": boxes, "masks": masks}
         tensors = as_tensors(given)
         count = next(len(each) for each in tensors.values())
@@ -289,4 +291,10 @@ def simulated_predictor(
         Of the model's file: thresholds are among them.
     """
     runtime = PlainRuntime(simulated(model, roundings), f"{name}, simulated in torch")
-    return Predictor(runtime, name=name, model_id=f"simulated/{name}", notes=notes)
+    return Predictor(
+        runtime,
+        name=name,
+        model_id=f"simulated/{name}",
+        notes=notes,
+        windows=False,  # the official modules read whole frames
+    )

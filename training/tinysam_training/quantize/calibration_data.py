@@ -76,7 +76,10 @@ def see(
     if not entries:
         raise DataError("There is no image to calibrate with.")
     runtime = _Recording(model)
-    predictor = Predictor(runtime, name="calibrated", model_id="calibrated")
+    # The inputs are for the whole model, which reads whole frames.
+    predictor = Predictor(
+        runtime, name="calibrated", model_id="calibrated", windows=False
+    )
     for number, entry in enumerate(entries, start=1):
         image = entry.read()
         if image.rgb.min() == image.rgb.max():

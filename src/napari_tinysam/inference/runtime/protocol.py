@@ -16,6 +16,7 @@ from typing import (
 import numpy as np
 
 from napari_tinysam.dense_prompts import draw_boxes
+from napari_tinysam.frame import CELL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +32,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 class DecodedPrompts(NamedTuple):
     """Masks of N objects from the decoder."""
 
-    #: (N, 3, 256, 256) float32 mask logits.
+    #: (N, 3, 256, 256) float32 mask logits, or of windows (N, 3, h, h).
     logits: npt.NDArray[np.float32]
     #: (N, 3) float32 predicted IoU.
     scores: npt.NDArray[np.float32]
@@ -92,6 +93,7 @@ class Runtime(Protocol):
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
         exact: bool = True,
+        corners: npt.NDArray[np.intp] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects with the same kinds and numbers of prompts.
 
@@ -107,7 +109,8 @@ class Runtime(Protocol):
             (N, 4), (x0, y0, x1, y1) in pixels of the model's frame.
         masks : numpy.ndarray or None
             (N, 256, 256) logits, 4 pixels of the frame each; with `dense_prompts` the drawn
-            prompts, which a model with details also reads to refine its masks.
+            prompts, which a model with details also reads to refine its masks. (N, h, h) of
+            windows.
         least_scores : numpy.ndarray, optional
             (N,). Objects with no score above this need not be upscaled, a third of the work; their
             logits are minus infinity then.
@@ -115,6 +118,11 @@ class Runtime(Protocol):
             Whether the decoder's attention is computed in float32 whatever the precision is. In
             half precision a few prompts select a neighbour: acceptable in a search that keeps the
             best masks of a thousand prompts, not for a click.
+        corners : numpy.ndarray, optional
+            (N, 2), first row and column of a window of the frame for each object, in cells of the
+            embedding: only that part of the image is read. All windows are squares of the same
+            size, that of the masks, which must be given. Points and boxes stay in pixels of the
+            frame.
         """
         ...
 
@@ -206,6 +214,7 @@ def drawn_planes(
     masks: npt.NDArray[np.float32],
     boxes: npt.NDArray[np.float32] | None,
     rows: npt.NDArray[np.intp],
+    corners: npt.NDArray[np.intp] | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return what a refiner reads about some prompts: the drawn prompts, and the boxes alone.
 
@@ -217,6 +226,8 @@ def drawn_planes(
         (N, 4), of all.
     rows : numpy.ndarray
         (n,), which of the N objects.
+    corners : numpy.ndarray, optional
+        (N, 2), of the windows of all, if the masks are of windows.
 
     Returns
     -------
@@ -227,4 +238,8 @@ def drawn_planes(
     if boxes is None:
         return drawn, np.zeros_like(drawn)
     shape = (drawn.shape[1], drawn.shape[2])
-    return drawn, draw_boxes(np, shape, boxes[rows])
+    boxes = boxes[rows]
+    if corners is not None:
+        first = CELL * corners[rows][:, ::-1]  # x and y, in pixels
+        boxes = np.asarray(boxes - np.tile(first, 2), np.float32)
+    return drawn, draw_boxes(np, shape, boxes)

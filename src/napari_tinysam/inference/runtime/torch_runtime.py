@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from napari_tinysam.inference.runtime.cutting import (
+    cut_columns,
+    cut_details,
+    cut_shared,
+)
 from napari_tinysam.inference.runtime.protocol import (
     DecodedPrompts,
     drawn_planes,
@@ -189,47 +194,60 @@ class TorchRuntime:
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
         exact: bool = True,
+        corners: npt.NDArray[np.intp] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
-        shape = (features.embedding.shape[2], features.embedding.shape[3])
+        whole = (features.embedding.shape[2], features.embedding.shape[3])
+        shape, batch = whole, self._batch
+        if corners is not None:
+            assert masks is not None, "windows have the size of the masks"
+            shape = (masks.shape[1] // 4, masks.shape[2] // 4)
+            batch *= (whole[0] * whole[1]) // (shape[0] * shape[1])
         logits = np.full((count, 3, 4 * shape[0], 4 * shape[1]), -np.inf, np.float32)
         scores = np.empty((count, 3), np.float32)
         rounded = torch.autocast(
             self._device.type, torch.bfloat16, enabled=self._bfloat16 and not exact
         )
         with torch.inference_mode():
-            if shape not in self._placed:  # not rounded: exact answers read it too
-                self._placed[shape] = self._decoder.placed(shape)
-            kept = features.side.details
-            details = None if kept is None else (kept[0].float(), kept[1].float())
-            kept = features.side.fine
-            fine = None if kept is None else (kept[0].float(), kept[1].float())
+            if whole not in self._placed:  # not rounded: exact answers read it too
+                self._placed[whole] = self._decoder.placed(whole)
+        side, placed = features.side, self._placed[whole]
         with torch.inference_mode(), rounded:
-            for start in range(0, count, self._batch):
-                part = slice(start, start + self._batch)
+            for start in range(0, count, batch):
+                part = slice(start, start + batch)
+                if corners is not None:
+                    cut = whole[0], corners[part], shape[0]
+                    side = ImageSide(
+                        *cut_shared(torch, features.side[:4], *cut),
+                        *cut_details(torch, features.side[4:], *cut),
+                    )
+                    placed = cut_columns(torch, self._placed[whole], *cut)
                 found = self._decoder.answer(
-                    features.side,
+                    side,
                     points=self._tensor(points, part),
                     labels=self._tensor(labels, part),
                     boxes=self._tensor(boxes, part),
                     masks=None
                     if masks is None
                     else self._tensor(masks[:, np.newaxis], part),
-                    placed=self._placed[shape],
+                    placed=placed,
                 )
                 scores[part] = found.scores.float().cpu().numpy()
                 wanted = rows_to_draw(scores[part], least_scores, part)
                 image, kernels = found.image, found.kernels
+                details, fine = _whole(side.details), _whole(side.fine)
                 if len(wanted) < len(kernels):
                     rows = torch.from_numpy(wanted).to(self._device)
                     image, kernels = image[rows], kernels[rows]
+                    if corners is not None:
+                        details, fine = _rows(details, rows), _rows(fine, rows)
                 if len(wanted):
                     answer = self._decoder.upscale(image, kernels, shape, details)
                     if fine is not None and masks is not None:
+                        planes = drawn_planes(masks, boxes, start + wanted, corners)
                         drawn, sides = (
-                            torch.from_numpy(plane).to(self._device)
-                            for plane in drawn_planes(masks, boxes, start + wanted)
+                            torch.from_numpy(plane).to(self._device) for plane in planes
                         )
                         answer = self._decoder.refine(answer, drawn, sides, fine)
                     logits[start + wanted] = answer.float().cpu().numpy()
@@ -273,3 +291,12 @@ class TorchRuntime:
         if array is None:
             return None
         return torch.from_numpy(np.ascontiguousarray(array[part])).to(self._device)
+
+
+def _whole(pair: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+    """Bring what was kept in float16 back to float32."""
+    return None if pair is None else (pair[0].float(), pair[1].float())
+
+
+def _rows(pair: tuple[torch.Tensor, torch.Tensor] | None, rows: torch.Tensor) -> Any:
+    return None if pair is None else (pair[0][rows], pair[1][rows])

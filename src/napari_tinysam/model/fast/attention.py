@@ -34,8 +34,9 @@ class Normed(NamedTuple):
 
 
 def projected(projection: Any, image: Tensor) -> Tensor:
-    """Project (P, 256) tokens to (c, P), without a transposed copy."""
-    found: Tensor = projection.weight @ image.T + projection.bias[:, None]
+    """Project (B, P, 256) tokens to (B, c, P), without a transposed copy."""
+    found: Tensor = projection.weight @ image.transpose(1, 2)
+    found = found + projection.bias[:, None]
     return found
 
 
@@ -57,8 +58,10 @@ def by_head(weight: Tensor, heads: int) -> Tensor:
 
 
 def channels_by_head(projected: Tensor, attention: Attention) -> Tensor:
-    """(c, P) → (heads, c / heads, P)."""
-    return by_head(projected, attention.num_heads)
+    """(B, c, P) → (B, heads, c / heads, P)."""
+    heads = attention.num_heads
+    width = projected.shape[1] // heads
+    return projected.view(projected.shape[0], heads, width, -1)
 
 
 def joined(x: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def read_scores(
         (N, heads, T, c / heads).
     image : Normed
     placed : Tensor
-        (c, P), W p.
+        (B, heads, c / heads, P), W p; B is 1 or N.
 
     Returns
     -------
@@ -90,14 +93,18 @@ def read_scores(
     weight = projection.weight * image.gain
     reading = (tokens @ by_head(weight, heads)).flatten(1, 2)
     scores = reading @ image.places.transpose(-1, -2)  # (N, 8 T, P)
-    return scores.view(*tokens.shape[:3], -1) + tokens @ by_head(placed, heads)
+    return scores.view(*tokens.shape[:3], -1) + tokens @ placed
 
 
 def to_image_attention(
     attention: Attention, tokens: Tensor, image: Normed, placed: Tensor
 ) -> Tensor:
-    """`Attention.forward` of tokens to the image's places, (N, T, 256), by 2, 3 and 5."""
+    """`Attention.forward` of tokens to the image's places, (N, T, 256), by 2, 3 and 5.
+
+    `placed` is (B, c, P), W p of the keys.
+    """
     heads, count = attention.num_heads, tokens.shape[1]
+    placed = channels_by_head(placed, attention)
     q = scaled(attention, attention.q_proj(tokens))  # (N, 8, T, 16)
     shares = F.softmax(read_scores(attention.k_proj, q, image, placed), dim=-1)
     mean = shares.flatten(1, 2) @ image.places  # (N, 8 T, 256)

@@ -52,20 +52,23 @@ if TYPE_CHECKING:
 
 
 class ImageSide(NamedTuple):
-    """The part of the decoder that depends on the image alone, P = g² places.
+    """The part of the decoder that depends on the image alone.
+
+    It has P = g² places of B = 1 image that all objects share, or of B = N windows of one, a window
+    for each object.
 
     Attributes
     ----------
     embedding : Tensor
-        (P, 256).
+        (B, P, 256).
     keys, values, queries : Tensor
-        (128, P) each, projections in the first layer: of the tokens' attention to the image, and of
-        the image's to the tokens.
+        (B, 128, P) each, projections in the first layer: of the tokens' attention to the image, and
+        of the image's to the tokens.
     half, whole : Tensor or None
-        (4 P, 64) and (16 P, 32), what the image's details at strides 8 and 4 add to the two steps
-        of upscaling, places within places as there; None where the decoder reads no details.
+        (B, 4 P, 64) and (B, 16 P, 32), what the image's details at strides 8 and 4 add to the two
+        steps of upscaling, places within places as there; None where the decoder reads no details.
     fine_half, fine_whole : Tensor or None
-        (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g), what they add in the refiner; None where there is
+        (B, 48, 2 g, 2 g) and (B, 24, 4 g, 4 g), what they add in the refiner; None where there is
         none, or nothing is drawn for it.
     """
 
@@ -155,7 +158,7 @@ class RestructuredDecoder(nn.Module):
 
     def prepare_embedding(self, embedding: Tensor) -> ImageSide:
         """Prepare the embedding alone; see `prepare`."""
-        image = embedding[0].flatten(1).T  # (P, 256)
+        image = embedding[:1].flatten(2).transpose(1, 2)  # (1, P, 256)
         placed = image + self._positions(embedding.shape[-2:])
         layer = self.mask_decoder.transformer.layers[0]
         return ImageSide(
@@ -178,7 +181,7 @@ class RestructuredDecoder(nn.Module):
         Returns
         -------
         Tensor
-            (3, 128, P): for tokens to image, image to tokens, and the last tokens to image.
+            (1, 3, 128, P): for tokens to image, image to tokens, and the last tokens to image.
         """
         positions = self._positions(shape).T
         transformer = self.mask_decoder.transformer
@@ -187,7 +190,7 @@ class RestructuredDecoder(nn.Module):
             transformer.layers[1].cross_attn_image_to_token.q_proj.weight,
             transformer.final_attn_token_to_image.k_proj.weight,
         ]
-        return torch.stack([weight @ positions for weight in weights])
+        return torch.stack([weight @ positions for weight in weights])[None]
 
     def answer(
         self,
@@ -207,7 +210,7 @@ class RestructuredDecoder(nn.Module):
         points, labels, boxes, masks
             As in `SegmentAnything.decode`.
         placed : Tensor
-            (3, 128, P), from `placed`.
+            (B, 3, 128, P), from `placed`.
         """
         points_and_labels = None if points is None else (points, labels)
         sparse, _ = self.prompt_encoder(points_and_labels, boxes, None)
@@ -233,7 +236,7 @@ class RestructuredDecoder(nn.Module):
         masks : Tensor or None
             (N, 1, 4g, 4g), logits.
         placed : Tensor
-            (3, 128, P), from `placed`.
+            (B, 3, 128, P), from `placed`.
         """
         decoder = self.mask_decoder
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -243,7 +246,9 @@ class RestructuredDecoder(nn.Module):
         queries, image = self._first_layer(first, side, tokens, dense)
         queries, image = self._second_layer(second, queries, tokens, image, placed)
         last = decoder.transformer.final_attn_token_to_image
-        queries = queries + to_image_attention(last, queries + tokens, image, placed[2])
+        queries = queries + to_image_attention(
+            last, queries + tokens, image, placed[:, 2]
+        )
         hidden = decoder.transformer.norm_final_attn(queries)
         # Token 1 is SAM's single mask, which is never used.
         kernels = [
@@ -287,7 +292,7 @@ class RestructuredDecoder(nn.Module):
         shape : (int, int)
             Height and width of the embedding.
         details : tuple of Tensor, optional
-            Of `ImageSide`; added to all objects.
+            Of `ImageSide`.
 
         Returns
         -------
@@ -376,12 +381,14 @@ class RestructuredDecoder(nn.Module):
         queries = layer.norm1(queries + layer.self_attn(q, q, queries))
         to_image = layer.cross_attn_token_to_image
         queries = layer.norm2(
-            queries + to_image_attention(to_image, queries + tokens, image, placed[0])
+            queries
+            + to_image_attention(to_image, queries + tokens, image, placed[:, 0])
         )
         queries = layer.norm3(queries + layer.mlp(queries))
         from_tokens = layer.cross_attn_image_to_token
         offered = scaled(from_tokens, from_tokens.k_proj(queries + tokens))
-        scores = read_scores(from_tokens.q_proj, offered, image, placed[1])
+        positions = channels_by_head(placed[:, 1], from_tokens)
+        scores = read_scores(from_tokens.q_proj, offered, image, positions)
         projection = from_tokens.q_proj
         same = projection.bias + projection.weight @ image.shift
         scores = scores + offered @ same.view(from_tokens.num_heads, -1, 1)

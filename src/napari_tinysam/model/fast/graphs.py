@@ -165,7 +165,8 @@ class AttentionGraph(nn.Module):
 class UpscalerGraph(nn.Module):
     """(N, g, g, 256) tokens of the image and (N, 3, 32) kernels to (N, 3, 4 g, 4 g) logits.
 
-    With details also (4 P, 64) and (16 P, 32) float16 that they add. With a refiner also (N, 4 g,
+    With details also (B, 4 P, 64) and (B, 16 P, 32) float16 that they add, of one image or of N
+    windows. With a refiner also (N, 4 g,
     4 g) drawn prompts and boxes, and what details add there.
     """
 

@@ -35,15 +35,14 @@ class DensePrompt:
             self._inner = inner, last
 
     def added(self, embedding: Tensor, shares: Tensor, values: Tensor) -> Tensor:
-        """E (P, 256) to e + d − c + sharesᵀ values: (N, P, 256)."""
-        found = embedding[None]
+        """E (B, P, 256) to e + d − c + sharesᵀ values: (N, P, 256)."""
         if self._inner is not None:
             inner, last = self._inner
             # One product for both: a sum of two would be read and written once more.
             shares = torch.cat([shares, inner], dim=1)
             rows = last.T.expand(values.shape[0], -1, -1)
             values = torch.cat([values, rows], dim=1)
-        return found + shares.transpose(1, 2) @ values
+        return embedding + shares.transpose(1, 2) @ values
 
     def scored(
         self, scores: Tensor, tokens: Tensor, projection: Any, *, constant: bool = False

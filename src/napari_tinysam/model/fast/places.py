@@ -11,7 +11,7 @@ from napari_tinysam.model.integers import QuantizedLayer
 
 
 def places_within(x: Tensor, steps: int) -> Tensor:
-    """(1, C, h, w) to (h w, C), in the order in which `steps` times `split_places` gives places.
+    """(1, C, h, w) to (1, h w, C), in the order in which `steps` times `split_places` gives places.
 
     Each step splits a place into four, in reading order: one bit of row and one of column.
     """
@@ -20,7 +20,7 @@ def places_within(x: Tensor, steps: int) -> Tensor:
     sizes = (channels, height // 2**steps, *twos, width // 2**steps, *twos)
     # Axes 1 and 2 + steps are the coarsest row and column; then come row and column of each step.
     pairs = [axis for n in range(1 + steps) for axis in (1 + n, 2 + steps + n)]
-    return x[0].reshape(sizes).permute(*pairs, 0).reshape(-1, channels)
+    return x[0].reshape(sizes).permute(*pairs, 0).reshape(1, -1, channels)
 
 
 def split_places(layer: Any, places: Tensor, norm: Any = None) -> Tensor:

@@ -149,6 +149,33 @@ def test_it_answers_as_torch(
         assert maps == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "count"), [("point", 1), ("box", 11), ("point and box", 18), ("mask", 3)]
+)
+def test_it_answers_as_torch_in_windows(
+    pair: tuple[TorchRuntime, OpenVinoRuntime], kind: str, count: int
+) -> None:
+    features = [runtime.encode(image(SIDE - 50, SIDE)) for runtime in pair]
+    given = prompts(count, SIDE, masks=True, kind=kind)
+    given["masks"] = given["masks"][:, :32, :32]
+    given["corners"] = np.random.default_rng(count).integers(0, 9, (count, 2))
+    expected, found = (
+        runtime.decode(each, **given)
+        for runtime, each in zip(pair, features, strict=True)
+    )
+    assert found.logits.shape == (count, 3, 32, 32)
+    share = WITH_DETAILS if features[1].details else 1e-4
+    assert_alike(found.logits, expected.logits, share)
+    assert_alike(found.scores, expected.scores)
+    least = np.full(count, np.median(expected.scores.max(axis=1)), np.float32)
+    for runtime, each in zip(pair, features, strict=True):
+        part = runtime.decode(each, **given, least_scores=least)
+        drawn = part.scores.max(axis=1) > least
+        assert (part.logits[~drawn] == -np.inf).all()
+        if drawn.any():
+            assert_alike(part.logits[drawn], expected.logits[drawn], share)
+
+
 def test_objects_below_a_score_are_not_drawn(
     pair: tuple[TorchRuntime, OpenVinoRuntime],
 ) -> None:
@@ -206,8 +233,8 @@ def test_finer_features_are_kept_in_half_precision(tmp_path: Path) -> None:
     for precision in ("f32", "auto"):
         found = OpenVinoRuntime(folder, precision=precision).encode(image(200, SIDE))
         shapes = [
-            (4 * cells**2, 64),
-            (16 * cells**2, 32),
+            (1, 4 * cells**2, 64),
+            (1, 16 * cells**2, 32),
             (1, 48, 2 * cells, 2 * cells),
             (1, 24, 4 * cells, 4 * cells),
         ]

@@ -104,20 +104,20 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
                 {"image": [1, size, size, 3], "size": [2]},
                 folder / name,
             )
-        # Numbers of places, prompts and tokens are dynamic.
+        # Numbers of places, windows, prompts and tokens are dynamic.
         cells, whole, half = 4, EMBED_DIM, EMBED_DIM // 2
         example = {
-            "embedding": torch.randn(cells**2, whole),
-            "keys": torch.randn(half, cells**2),
-            "values": torch.randn(half, cells**2),
-            "queries": torch.randn(half, cells**2),
-            "placed": torch.randn(3, half, cells**2),
+            "embedding": torch.randn(1, cells**2, whole),
+            "keys": torch.randn(1, half, cells**2),
+            "values": torch.randn(1, half, cells**2),
+            "queries": torch.randn(1, half, cells**2),
+            "placed": torch.randn(1, 3, half, cells**2),
             "sparse": torch.randn(2, 3, whole),
         }
         shapes = {
-            "embedding": [-1, whole],
-            **{name: [half, -1] for name in ("keys", "values", "queries")},
-            "placed": [3, half, -1],
+            "embedding": [-1, -1, whole],
+            **{name: [-1, half, -1] for name in ("keys", "values", "queries")},
+            "placed": [-1, 3, half, -1],
             "sparse": [-1, -1, whole],
         }
         if not model.dense_prompts:  # otherwise prompts are always drawn
@@ -134,8 +134,8 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
         if details:
             added = (("half", 4, whole // 4), ("whole", 16, kernels))
             for name, places, width in added:
-                example[name] = torch.randn(places * cells**2, width).half()
-                shapes[name] = [-1, width]
+                example[name] = torch.randn(1, places * cells**2, width).half()
+                shapes[name] = [-1, -1, width]
         if decoder.refines:
             for name in ("drawn", "boxes"):
                 example[name] = torch.randn(2, 4 * cells, 4 * cells)
@@ -146,7 +146,7 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
                 strict=True,
             ):
                 example[name] = added.half()
-                shapes[name] = [1, added.shape[1], -1, -1]
+                shapes[name] = [-1, added.shape[1], -1, -1]
         _write(UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
         np.savez(folder / ARRAYS, **_arrays(model, decoder))
     about = {

@@ -15,6 +15,11 @@ import numpy as np
 
 from napari_tinysam.errors import DamagedModelError
 from napari_tinysam.frame import CELL
+from napari_tinysam.inference.runtime.cutting import (
+    cut_columns,
+    cut_details,
+    cut_shared,
+)
 from napari_tinysam.inference.runtime.openvino.store import discard
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
 #: into the CPU's cache.
 _BATCH = 4
 
+#: Windows of so few cells along a side are small: more of them are decoded at once.
+_SMALL, _SMALL_BATCH = 16, 8
+
 #: From this many prompts, each thread decodes its own. Threads that share a prompt wait for each
 #: other at each of the decoder's 160 steps.
 _MANY = 8
@@ -49,9 +57,10 @@ class OpenVinoFeatures:
     Attributes
     ----------
     shared : tuple of numpy.ndarray
-        (P, 256), and three of (128, P), float32: `napari_tinysam.model.fast.decoder.ImageSide`.
+        (1, P, 256), and three of (1, 128, P), float32: `napari_tinysam.model.fast.decoder.
+        ImageSide`.
     details : tuple of numpy.ndarray
-        (4 P, 64), (16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of
+        (1, 4 P, 64), (1, 16 P, 32), (1, 48, 2 g, 2 g) and (1, 24, 4 g, 4 g) float16, the rest of
         `ImageSide`: the last two only if masks are refined, none if the decoder reads no details.
     maps : numpy.ndarray or None
         (3, m, m) float32, from the object head.
@@ -180,24 +189,35 @@ class OpenVinoRuntime:
         masks: npt.NDArray[np.float32] | None,
         least_scores: npt.NDArray[np.float32] | None = None,
         exact: bool = True,
+        corners: npt.NDArray[np.intp] | None = None,
     ) -> DecodedPrompts:
         """Decode N objects; see `Runtime.decode`."""
         count = next(len(p) for p in (points, boxes, masks) if p is not None)
         tokens = self._tokens.tokens(count, points, labels, boxes)
-        cells = self.image_size // CELL
-        shared: list[Any] = [*features.shared, self._placed]
+        whole = self.image_size // CELL
+        cells, most = whole, _BATCH
+        if corners is not None:
+            assert masks is not None, "windows have the size of the masks"
+            cells = masks.shape[1] // 4
+            most = _BATCH if cells > _SMALL else _SMALL_BATCH
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
         graph, several = self._decoder_of(count, masks is not None, exact)
         # Equally many parts for each thread, as small as possible.
-        rounds = max(1, -(-count // (_BATCH * several)))
+        rounds = max(1, -(-count // (most * several)))
         size = max(1, -(-count // (rounds * several)))
         parts = [slice(start, start + size) for start in range(0, count, size)]
-        asked: list[list[Any]] = [[*shared, tokens[part]] for part in parts]
-        if masks is not None:
-            for inputs, part in zip(asked, parts, strict=True):
-                inputs.append(np.ascontiguousarray(masks[part, np.newaxis]))
+        asked: list[list[Any]] = []
+        for part in parts:
+            shared, placed = features.shared, self._placed
+            if corners is not None:
+                cut = whole, corners[part], cells
+                shared = tuple(cut_shared(np, shared, *cut))
+                placed = cut_columns(np, placed, *cut)
+            asked.append([*shared, placed, tokens[part]])
+            if masks is not None:
+                asked[-1].append(np.ascontiguousarray(masks[part, np.newaxis]))
         answers = graph.each(asked)
         for part, (found, kernels, image) in zip(parts, answers, strict=True):
             scores[part] = found
@@ -206,13 +226,17 @@ class OpenVinoRuntime:
                 image, kernels = image[wanted], kernels[wanted]
                 logits[part] = -np.inf
             if len(wanted):
+                rows = part.start + wanted
                 image = image.reshape(-1, cells, cells, image.shape[-1])
-                given = [image, kernels, *features.details[:2]]
+                details: list[Any] = [*features.details]
+                if corners is not None:
+                    details = cut_details(np, details, whole, corners[rows], cells)
+                given = [image, kernels, *details[:2]]
                 if self._refines and masks is not None:
-                    given += drawn_planes(masks, boxes, part.start + wanted)
-                    given += features.details[2:]
+                    given += drawn_planes(masks, boxes, rows, corners)
+                    given += details[2:]
                 (drawn,) = self._upscaler(given)
-                logits[part.start + wanted] = drawn
+                logits[rows] = drawn
         return DecodedPrompts(logits, scores)
 
     def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 
 #: Changes with the graphs that `conversion` writes.
-_FORMAT = 9
+_FORMAT = 10
 
 _WHOLE = "whole.json"
 _FAILED = ".failed"
