@@ -15,6 +15,7 @@ import numpy as np
 from napari_tinysam.dense_prompts import CLICKED, draw_prompts, first_guess
 from napari_tinysam.frame import CELL, FRAME, LOGIT, LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
+from napari_tinysam.inference.grouping import alike
 from napari_tinysam.inference.kept import Seen, arrays_of, key_of, restored
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
@@ -29,7 +30,6 @@ from napari_tinysam.inference.windows import (
 from napari_tinysam.objects.confirmation import mean_confirmation
 from napari_tinysam.objects.finding import object_regions, usual_side
 from napari_tinysam.objects.maps import means_of_squares
-from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.runtime import Runtime
     from napari_tinysam.inference.runtime.protocol import DecodedPrompts
+    from napari_tinysam.prompts import Prompts
 
     #: Points, labels, boxes and masks of N objects in pixels of the frame, as for `Runtime.decode`.
     _Given = tuple[
@@ -114,13 +115,15 @@ class Predictor:
 
     def without_windows(self) -> Predictor:
         """Return a predictor of the same model and runtime that always reads the whole frame."""
-        return Predictor(
+        found = Predictor(
             self._runtime,
             name=self.name,
             model_id=self.model_id,
             notes=self.notes,
             windows=False,
         )
+        found.kept = self.kept
+        return found
 
     def encode(self, image: Any, **to_rgb_options: Any) -> Embedding:
         """Encode one image plane.
@@ -237,7 +240,7 @@ class Predictor:
             If the embedding is another model's.
         """
         self._check_own(embedding)
-        groups = _alike(prompts)
+        groups = alike(prompts)
         decoded = [
             self._answers(embedding, group, least_score=least_score, exact=exact)
             for _, group in groups
@@ -298,7 +301,7 @@ class Predictor:
             for part in (rows[n : n + step] for n in range(0, len(rows), step)):
                 found = self._decoded(
                     embedding,
-                    tuple(None if each is None else each[part] for each in given),
+                    _rows(given, part),
                     [chosen[i] for i in part],
                     **how,
                 )
@@ -391,44 +394,12 @@ class Predictor:
             )
 
 
+def _rows(given: _Given, rows: list[int]) -> _Given:
+    points, labels, boxes, masks = (
+        None if each is None else each[rows] for each in given
+    )
+    return points, labels, boxes, masks
+
+
 def _least_scores(count: int, least: float) -> npt.NDArray[np.float32] | None:
     return np.full(count, least, np.float32) if least > -np.inf else None
-
-
-def _alike(prompts: Prompts) -> list[tuple[npt.NDArray[np.intp], Prompts]]:
-    """Group objects that can share a batch: equal numbers of points, boxes and masks.
-
-    Padding with dummy points instead would change the masks: the prompt encoder gives them tokens
-    that all others attend to.
-    """
-    kinds = np.stack(
-        [prompts.point_counts, prompts.has_box, prompts.has_mask], axis=1
-    ).astype(np.intp)
-    groups = []
-    for kind in np.unique(kinds, axis=0):
-        rows = np.flatnonzero((kinds == kind).all(axis=1))
-        count, has_box, has_mask = (int(k) for k in kind)
-        points, labels = _real_points(prompts, rows, count)
-        group = Prompts(
-            points=points,
-            labels=labels,
-            boxes=prompts.boxes[rows]
-            if has_box and prompts.boxes is not None
-            else None,
-            masks=prompts.masks[rows]
-            if has_mask and prompts.masks is not None
-            else None,
-        )
-        groups.append((rows, group))
-    return groups
-
-
-def _real_points(
-    prompts: Prompts, rows: npt.NDArray[np.intp], count: int
-) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int32] | None]:
-    """(n, count, 2) points and (n, count) labels of `rows` without padding."""
-    if count == 0 or prompts.points is None or prompts.labels is None:
-        return None, None
-    real = prompts.labels[rows] != -1
-    points = prompts.points[rows][real].reshape(len(rows), count, 2)
-    return points, prompts.labels[rows][real].reshape(len(rows), count)

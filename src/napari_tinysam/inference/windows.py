@@ -118,10 +118,10 @@ def wanted_boxes(
 
 def boxes_of_masks(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(N, h, w) logits over the frame to (N, 4) boxes in its pixels; NaN for empty masks."""
-    above = logits > 0
+    above = np.asarray(logits > 0)
     found = np.full((len(logits), 4), np.nan, np.float32)
     for first, axis in ((0, 1), (1, 2)):  # x, then y
-        there = above.any(axis=axis)
+        there = np.asarray(above.any(axis=axis))
         some = there.any(axis=1)
         found[some, first] = LOGIT * there[some].argmax(axis=1)
         last = there.shape[1] - there[some, ::-1].argmax(axis=1)
