@@ -311,6 +311,8 @@ class Predictor:
                         chosen[i] = window_around(wanted[i], SIDES[place + 1])
                         continue
                     scores[i] = own
+                    # Masks that a window cuts score as well as others, as in training, so that
+                    # one below the least score is not only too large for it.
                     if planes[0, 0, 0] > -np.inf:
                         logits[i][in_logits(window)] = planes
                     else:
