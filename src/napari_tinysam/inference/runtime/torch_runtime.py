@@ -274,7 +274,8 @@ class TorchRuntime:
                 side = ImageSide(**tensors)
                 cells = math.isqrt(side.embedding.shape[1])
                 # (1, P, 256) → (1, 256, g, g), without a copy
-                embedding = side.embedding.transpose(1, 2).unflatten(2, (cells, cells))
+                embedding = side.embedding.transpose(1, 2)
+                embedding = embedding.reshape(1, -1, cells, cells)
         except (KeyError, TypeError, RuntimeError) as error:  # other names, or a shape
             raise ValueError("These are not the features of an image.") from error
         return TorchFeatures(embedding, side, None)
