@@ -76,6 +76,23 @@ def test_every_object_is_answered_as_in_training(
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
+def test_a_search_in_bfloat16_answers_nearly_the_same() -> None:
+    rounded = TorchRuntime(efficient_model(SIDE), torch.device("cpu"), bfloat16=True)
+    rng = np.random.default_rng(0)
+    features = rounded.encode(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    corners = np.array([[0, 0], [3, 5]])
+    asked = {
+        "points": CELL * (corners[:, None, ::-1] + 3.5).astype(np.float32),
+        "labels": np.ones((2, 1), np.int32),
+        "masks": rng.normal(0, 8, (2, 4 * CELLS, 4 * CELLS)).astype(np.float32),
+        "corners": corners,
+    }
+    exact = rounded.decode(features, **asked)
+    found = rounded.decode(features, **asked, exact=False)
+    scale = float(np.abs(exact.logits).max())
+    np.testing.assert_allclose(found.logits, exact.logits, atol=0.1 * scale)
+
+
 def _cut(level: torch.Tensor, corner: np.ndarray, times: int) -> torch.Tensor:
     y, x = (times * corner).tolist()
     side = times * CELLS

@@ -218,11 +218,13 @@ class TorchRuntime:
                 part = slice(start, start + batch)
                 if corners is not None:
                     cut = whole[0], corners[part], shape[0]
-                    side = ImageSide(
-                        *cut_shared(torch, features.side[:4], *cut),
-                        *cut_details(torch, features.side[4:], *cut),
-                    )
-                    placed = cut_columns(torch, self._placed[whole], *cut)
+                    # Autocast refuses to join tensors of 16 bits on a processor.
+                    with torch.autocast(self._device.type, enabled=False):
+                        side = ImageSide(
+                            *cut_shared(torch, features.side[:4], *cut),
+                            *cut_details(torch, features.side[4:], *cut),
+                        )
+                        placed = cut_columns(torch, self._placed[whole], *cut)
                 found = self._decoder.answer(
                     side,
                     points=self._tensor(points, part),
