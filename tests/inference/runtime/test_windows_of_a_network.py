@@ -82,6 +82,7 @@ def test_a_search_in_bfloat16_answers_nearly_the_same() -> None:
     features = rounded.encode(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
     corners = np.array([[0, 0], [3, 5]])
     asked = {
+        "boxes": None,
         "points": CELL * (corners[:, None, ::-1] + 3.5).astype(np.float32),
         "labels": np.ones((2, 1), np.int32),
         "masks": rng.normal(0, 8, (2, 4 * CELLS, 4 * CELLS)).astype(np.float32),
