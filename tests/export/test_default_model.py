@@ -89,7 +89,7 @@ def iou(one: np.ndarray, two: np.ndarray) -> float:
 def test_the_example_masks_are_those_of_the_plugin(
     folder: Path, plugin: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its own regions: those are the plugin's to find."""
+    """With its own regions, in the whole frame: both are the plugin's to find."""
     monkeypatch.chdir(folder)
     rgb = np.asarray(Image.open("cells.png"))
     embedding = plugin.encode(rgb)
@@ -103,7 +103,7 @@ def test_the_example_masks_are_those_of_the_plugin(
     for number, prompts in enumerate(
         (Prompts(points=[[point]], labels=[[1]]), Prompts(boxes=[box]))
     ):
-        expected = plugin.predict(embedding, prompts)
+        expected = plugin.without_windows().predict(embedding, prompts)
         masks, scores = (names["found"][each][number] for each in ("masks", "scores"))
         largest = np.abs(expected.logits).max()
         assert np.abs(masks - expected.logits[0]).max() < 1e-3 * largest
@@ -131,10 +131,8 @@ def test_the_example_finds_the_objects(
         assert objects.shape == labels.shape
         found.append([iou(objects == i, mask) for i, mask in enumerate(wanted, 1)])
     (round_point, box_alone), (point_on_region, box_with_regions) = found
-    assert "IoU is 0.6 instead of 0.9" in PAGE
-    assert round_point == pytest.approx(0.6, abs=0.1)
-    assert point_on_region == pytest.approx(0.9, abs=0.1)
-    assert min(box_alone, box_with_regions) > 0.6
+    assert min(round_point, box_alone, box_with_regions) > 0.9
+    assert point_on_region >= round_point - 0.01
 
 
 def test_the_regions_of_the_page_are_nearly_the_plugins(
