@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.image import contrast_limits_of
-from napari_tinysam.ui.state.planes import Contrast, Plane, plane_reader
+from napari_tinysam.ui.state.contrast import limits_reader
+from napari_tinysam.ui.state.planes import Contrast, Plane
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,15 +68,13 @@ def embed_looks(
     if contrast is Contrast.DISPLAYED and not image.rgb:
         low, high = image.contrast_limits
         limits = (float(low), float(high))
-    coarse = plane_reader(image, plane) if image.multiscale else None
+    of_plane = limits_reader(image, plane)
     pixels: Any = LayerPlane(image, plane)
     axis = 2 if image.rgb else None
 
     @cache
     def looks() -> PlaneLooks:
-        known = limits
-        if known is None and coarse is not None:
-            known = contrast_limits_of(coarse())
+        known = limits or of_plane()
         return PlaneLooks(pixels, contrast_limits=known, channel_axis=axis)
 
     return lambda look: looks().encode(predictor, look)
