@@ -56,3 +56,14 @@ def load_discs(folder: Path, threads: int = 0) -> Predictor:
 
 def refuse(threads: int = 0) -> Predictor:
     raise OSError("there is no such model")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What the files of a folder hold."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def encoded(tmp_path: Path) -> list[tuple[int, int]]:
+    """Process and image of each plane that `load_discs`' model encoded, in order."""
+    lines = (tmp_path / "encoded").read_text().splitlines()
+    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]

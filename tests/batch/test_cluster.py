@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch.discs import load_discs, refuse
+from batch.discs import contents, encoded, load_discs, refuse
 from napari_tinysam.batch.jobs import Job
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners import cluster as clusters
@@ -36,7 +36,7 @@ Jobs = Callable[..., list[Job]]
 @pytest.fixture
 def local() -> Iterator[Any]:
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         yield cluster
 
@@ -49,15 +49,6 @@ def run(address: str, jobs: list[Job], tmp_path: Path) -> list[FileOutcome]:
         return list(segment_files(jobs, runner))
     finally:
         runner.close()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def encoded(tmp_path: Path) -> list[tuple[int, int]]:
-    lines = (tmp_path / "encoded").read_text().splitlines()
-    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")

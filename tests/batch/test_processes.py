@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.discs import load_discs, refuse
+from batch.discs import contents, encoded, load_discs, refuse
 from napari_tinysam.batch.jobs import Job
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here
@@ -32,15 +32,6 @@ def in_processes(jobs: list[Job], tmp_path: Path, count: int = 2) -> list[FileOu
         return list(segment_files(jobs, runner))
     finally:
         runner.close()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def encoded(tmp_path: Path) -> list[tuple[int, int]]:
-    lines = (tmp_path / "encoded").read_text().splitlines()
-    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
 
 
 def test_two_processes_write_what_one_writes(jobs: Jobs, tmp_path: Path) -> None:

@@ -230,7 +230,8 @@ def _local(count: int) -> Any:
     """Start workers as processes of this computer."""
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+    # Any free port, also beside another cluster.
+    return LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0")
 
 
 #: Kinds of clusters that can be started.
