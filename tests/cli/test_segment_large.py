@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -9,23 +11,62 @@ from fake_predictor import RADII, disc_predictor
 from napari_tinysam.cli.prompt_options import ObjectPrompt
 from napari_tinysam.cli.segment import segment_objects
 
+if TYPE_CHECKING:
+    from napari_tinysam.inference.runtime import DecodedPrompts
 
-def test_objects_of_a_large_plane_are_seen_in_parts_of_it() -> None:
+
+def plane() -> np.ndarray:
+    return np.add.outer(np.arange(2000), np.arange(3000)).astype(np.uint16)
+
+
+def disc_area(pixels: float) -> float:
+    """Area of the fake model's disc where a pixel of the frame is so many of the plane."""
+    return float(np.pi * (RADII[1] * 4 * pixels) ** 2)
+
+
+def test_small_objects_of_a_large_plane_are_seen_at_its_own_resolution() -> None:
     predictor, runtime = disc_predictor()
-    plane = np.add.outer(np.arange(2000), np.arange(3000)).astype(np.uint16)
+    decode = runtime.decode
+
+    def unsure(*args: Any, **options: Any) -> DecodedPrompts:
+        """In the first look, which is the whole plane, the model doubts its masks."""
+        found = decode(*args, **options)
+        doubt = 2 if len(runtime.encoded) == 1 else 1
+        return found._replace(scores=found.scores / doubt)
+
+    runtime.decode = unsure  # type: ignore[method-assign]
+    objects = [ObjectPrompt(positive=((2500.0, 300.0),))]
+    result = segment_objects(predictor, plane(), objects)
+    assert result.labels.shape == (2000, 3000)
+    ys, xs = np.nonzero(result.labels == 1)
+    assert (xs.mean(), ys.mean()) == pytest.approx((2500, 300), abs=1)
+    assert ys.size == pytest.approx(disc_area(1), rel=0.1)
+
+
+def test_large_objects_of_a_large_plane_are_seen_from_afar() -> None:
+    predictor, runtime = disc_predictor()
     objects = [
         ObjectPrompt(positive=((2500.0, 300.0),)),
         ObjectPrompt(box=(100.0, 200.0, 1900.0, 1700.0)),
     ]
-    result = segment_objects(predictor, plane, objects)
-    assert result.labels.shape == plane.shape
+    result = segment_objects(predictor, plane(), objects)
     ys, xs = np.nonzero(result.labels == 1)
-    assert (xs.mean(), ys.mean()) == pytest.approx((2500, 300), abs=1)
-    assert ys.size == pytest.approx(np.pi * (RADII[1] * 4) ** 2, rel=0.1)
+    assert ys.size == pytest.approx(disc_area(3000 / 1024), rel=0.1)
     ys, xs = np.nonzero(result.labels == 2)
     assert (xs.min(), ys.min()) == pytest.approx((100, 200), abs=20)
     assert (xs.max(), ys.max()) == pytest.approx((1900, 1700), abs=20)
-    assert len(runtime.encoded) == 2
+    assert len(runtime.encoded) == 1
+
+
+def test_a_small_box_in_a_large_plane_is_seen_closely() -> None:
+    predictor, runtime = disc_predictor()
+    objects = [ObjectPrompt(box=(100.0, 200.0, 129.0, 225.0))]
+    result = segment_objects(predictor, plane(), objects)
+    ys, xs = np.nonzero(result.labels)
+    assert (xs.min(), ys.min(), xs.max(), ys.max()) == pytest.approx(
+        (100, 200, 129, 225), abs=1
+    )
+    assert len(runtime.encoded) == 1
 
 
 def test_prompts_move_together() -> None:

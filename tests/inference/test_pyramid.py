@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from napari_tinysam.inference.pyramid import (
     LookPyramid,
     Question,
     Seen,
+    SeenObject,
     answered,
 )
 from napari_tinysam.masks import BoxedMask
@@ -67,16 +70,19 @@ class World:
         self.objects = objects
         self.asked: list[Look] = []
         self.usual = 0.0
+        self.confirmed: Callable[[Look], float] = lambda look: 1.0
 
     def ask(self, look: Look, numbers: list[int]) -> Seen[int]:
         self.asked.append(look)
         found = []
+        confirmed = self.confirmed(look)
         for number in numbers:
             x0, y0, x1, y1 = self.objects[number]
             mask = BoxedMask(
                 np.ones((y1 - y0 + 1, x1 - x0 + 1), bool), y0, x0, self.shape
             )
-            found.append((number, look.placed(look.cut(mask).trimmed(), self.shape)))
+            shown = look.placed(look.cut(mask).trimmed(), self.shape)
+            found.append(SeenObject(number, shown, confirmed))
         return Seen(found, self.usual)
 
 
@@ -137,3 +143,71 @@ def test_objects_in_one_look_are_asked_about_together() -> None:
 def test_the_zoom_chooses_the_level(shown: int, side: int) -> None:
     pyramid = LookPyramid.of((8192, 8192))
     assert pyramid.sides[pyramid.showing(shown)] == side
+
+
+def test_a_doubtful_mask_from_afar_is_checked_at_the_planes_own_resolution() -> None:
+    """The model takes a field of small objects for one; a closer look shows one of them."""
+    world = World((6000, 6000), (1000, 1000, 1039, 1039))
+    world.confirmed = lambda look: 0.9 if look.scale <= 1 else 0.1
+    pyramid = LookPyramid.of(world.shape)
+    (answer,) = answered(pyramid, [Question((1010, 1010, 1010, 1010), 3)], world.ask)
+    assert [max(look.size) for look in world.asked] == [4096, 1024]
+    assert answer.level == pyramid.own
+    assert answer.settled
+
+
+@pytest.mark.parametrize("closely", [0.0, 0.2])
+def test_the_more_certain_of_two_doubtful_masks_is_taken(closely: float) -> None:
+    world = World((6000, 6000), (1000, 1000, 1339, 1339))
+    world.confirmed = lambda look: closely if look.scale <= 1 else 0.1
+    pyramid = LookPyramid.of(world.shape)
+    (answer,) = answered(pyramid, [Question((1010, 1010, 1010, 1010), 3)], world.ask)
+    assert answer.level == (pyramid.own if closely else 3)
+    assert len(world.asked) == 2
+
+
+def test_an_object_larger_than_the_closer_look_is_taken_from_afar() -> None:
+    """A part of it fills the closer look, and the object maps may confirm that."""
+    world = World((6000, 6000), (1000, 1000, 3500, 3500))
+    world.confirmed = lambda look: 0.9 if look.scale <= 1 else 0.5
+    pyramid = LookPyramid.of(world.shape)
+    question = Question((2010, 2010, 2010, 2010), pyramid.last)
+    (answer,) = answered(pyramid, [question], world.ask)
+    assert answer.level == pyramid.last
+    assert [max(look.size) for look in world.asked] == [6000, 1024]
+
+
+def test_a_confirmed_object_is_looked_at_once() -> None:
+    world = World((6000, 6000), (1000, 1000, 3500, 3500))
+    world.usual = 20.0  # most others are tiny
+    pyramid = LookPyramid.of(world.shape)
+    question = Question((2010, 2010, 2010, 2010), pyramid.last)
+    (answer,) = answered(pyramid, [question], world.ask)
+    assert answer.level == pyramid.last
+    assert len(world.asked) == 1
+
+
+def test_a_hover_waits_for_no_check() -> None:
+    world = World((6000, 6000), (1000, 1000, 1039, 1039))
+    world.confirmed = lambda look: 0.1
+    pyramid = LookPyramid.of(world.shape)
+    question = Question((1010, 1010, 1010, 1010), 3)
+    (answer,) = answered(pyramid, [question], world.ask, lambda look: False)
+    assert len(world.asked) == 1
+    assert not answer.settled
+
+
+@given(st.data())
+def test_a_box_is_seen_where_objects_of_its_size_are_seen_well(
+    data: st.DataObject,
+) -> None:
+    pyramid = LookPyramid.of((9000, 9000))
+    size = data.draw(st.integers(4, 4000))
+    x0, y0 = (data.draw(st.integers(0, 9000 - size)) for _ in range(2))
+    box = (x0, y0, x0 + size - 1, y0 + size - 1)
+    world = World(pyramid.shape, box)
+    level = data.draw(st.integers(0, pyramid.last))
+    (answer,) = answered(pyramid, [Question(box, level, sized=True)], world.ask)
+    assert len(world.asked) <= 2
+    assert answer.level == 0 or size >= SMALL * pyramid.scale(answer.level - 1) * 0.5
+    assert answer.level <= max(level, pyramid.fitting(size, 0) + 1)

@@ -257,7 +257,8 @@ def segment_objects(
     if is_large(shape):
         found = _seen_in_parts(predictor, plane, objects)
     else:
-        found = _predicted(predictor, predictor.encode(pixels, **options), objects)
+        seen = _predicted(predictor, predictor.encode(pixels, **options), objects)
+        found = (each[:2] for each in seen)
     labels, scores = _labels(shape, len(objects), found)
     name = f"model {predictor.name}, {predictor.runtime_name}"
     return Result(labels, scores, objects, name)
@@ -265,8 +266,8 @@ def segment_objects(
 
 def _predicted(
     predictor: Predictor, embedding: Embedding, objects: Sequence[ObjectPrompt]
-) -> Iterator[tuple[BoxedMask, float]]:
-    """Give the best mask of each object and its score."""
+) -> Iterator[tuple[BoxedMask, float, float]]:
+    """Give the best mask of each object, its score, and how well the object maps confirm it."""
     from napari_tinysam.cli.prompt_options import to_prompts
 
     for start in range(0, len(objects), _BATCH):
@@ -274,7 +275,9 @@ def _predicted(
         masks = predictor.predict(embedding, prompts)
         for row, candidate in enumerate(masks.best):
             boxed = masks.boxed(row, int(candidate)).without_specks()
-            yield boxed, float(masks.scores[row, candidate])
+            score = float(masks.scores[row, candidate])
+            confirmed = embedding.confirmation(masks.logits[row, candidate])
+            yield boxed, score, score if confirmed is None else confirmed
 
 
 def _seen_in_parts(
@@ -290,6 +293,7 @@ def _seen_in_parts(
         LookPyramid,
         Question,
         Seen,
+        SeenObject,
         answered,
     )
 
@@ -303,12 +307,16 @@ def _seen_in_parts(
             cache.put(look, embedding)
         moved = [objects[number].moved(-look.x0, -look.y0) for number in numbers]
         found = []
-        for mask, score in _predicted(predictor, embedding, moved):
+        for mask, score, confirmed in _predicted(predictor, embedding, moved):
             placed = look.placed(mask, pyramid.shape)
-            found.append(((placed, score), placed))
+            found.append(SeenObject((placed, score), placed, confirmed))
         return Seen(found, embedding.usual_side * look.scale)
 
-    questions = [Question(each.around, pyramid.own) for each in objects]
+    # As if the whole plane were on the screen.
+    questions = [
+        Question(each.around, pyramid.last, sized=each.box is not None)
+        for each in objects
+    ]
     return [answer.found for answer in answered(pyramid, questions, ask)]
 
 

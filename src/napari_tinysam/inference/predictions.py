@@ -73,6 +73,23 @@ class Embedding:
         """Boxes of `regions`, of `napari_tinysam.inference.windows.boxes_of_regions`."""
         return None if self.regions is None else boxes_of_regions(self.regions)
 
+    def confirmation(self, logits: npt.NDArray[np.float32]) -> float | None:
+        """Tell how well the object maps agree with a mask.
+
+        Parameters
+        ----------
+        logits : numpy.ndarray
+            (256, 256) float32, of a candidate.
+
+        Returns
+        -------
+        float or None
+            0–1, of `napari_tinysam.objects.confirmation.mask_confirmation`; None without maps.
+        """
+        from napari_tinysam.objects.confirmation import mask_confirmation
+
+        return None if self.maps is None else mask_confirmation(logits > 0, self.maps)
+
     def to_frame(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map (..., 2) (x, y) from pixels of the image to pixels of the model's frame."""
         scale = np.array(self.input_size[::-1]) / np.array(self.original_size[::-1])

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.objects.maps import boundary_distance, centre_distance
+from napari_tinysam.objects.maps import (
+    boundary_distance,
+    centre_distance,
+    means_of_squares,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,6 +86,35 @@ def confirmation(
     found = foreground * (1 - np.bincount(numbers, off, count) / area)
     found[0] = 1.0
     return np.asarray(found)
+
+
+def mask_confirmation(
+    mask: npt.NDArray[np.bool_], maps: npt.NDArray[np.float32]
+) -> float:
+    """Score one mask as `confirmation` scores objects.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of bool, (h, w)
+    maps : numpy.ndarray
+        (3, m, m) float in 0–1, m being a multiple of h = w.
+
+    Returns
+    -------
+    float
+        0–1; 0 for an empty mask.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0.0
+    # A square around the mask, with a pixel of background where there is one.
+    longest = max(int(each[-1] - each[0]) for each in (rows, columns))
+    side = min(longest + 3, len(mask))
+    y, x = (min(max(int(each[0]) - 1, 0), len(mask) - side) for each in (rows, columns))
+    factor = maps.shape[-1] // len(mask)
+    part = maps[:, y * factor : (y + side) * factor, x * factor : (x + side) * factor]
+    inside = mask[y : y + side, x : x + side].astype(np.int32)
+    return float(confirmation(inside, means_of_squares(part, side))[1])
 
 
 def mean_confirmation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array
 import numpy as np
@@ -21,6 +21,9 @@ from napari_tinysam.ui.session import outputs
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.planes import Contrast
 from napari_tinysam.ui.state.seeing import Seeing
+
+if TYPE_CHECKING:
+    from napari_tinysam.inference.runtime import DecodedPrompts
 
 SIDE = 4096
 
@@ -331,3 +334,76 @@ def test_a_hover_that_needs_another_look_waits_for_it_only_if_the_mouse_stays(
     assert desk.inference.step() is Lane.HOVER
     assert len(looks(desk)) == 3
     assert set(desk.preview_pixels()) == {"hover"}
+
+
+def far_away(desk: Desk) -> None:
+    """Show the whole plane, and let the model read it."""
+    show(desk, SIDE / 2, SIDE / 2, SIDE - 10)
+    desk.session._parts.following.refresh(force=True)
+    while min(desk.inference.waiting, default=Lane.AHEAD) < Lane.AHEAD:
+        desk.inference.step()
+    desk.session._parts.cache.capacity = 0  # forget what was read for the fixture
+    desk.session._parts.cache.capacity = 10**9
+
+
+def doubts_from_afar(desk: Desk) -> None:
+    """Let the model doubt its masks in looks at large parts of the plane."""
+    decode = desk.runtime.decode
+
+    def decoded(*args: Any, **options: Any) -> DecodedPrompts:
+        found = decode(*args, **options)
+        afar = max(looks(desk)[-1].size) > 1024
+        return found._replace(scores=found.scores * (0.3 if afar else 1))
+
+    desk.runtime.decode = decoded
+
+
+def test_a_doubtful_object_is_clicked_at_the_planes_own_resolution(desk: Desk) -> None:
+    far_away(desk)
+    doubts_from_afar(desk)
+    click(desk, 1300, 700)
+    assert seen_from(desk) == 1024
+    (mask,) = desk.session._parts.masks.known()
+    assert max(mask.mask.shape) == pytest.approx(2 * RADII[1] * 4, abs=3)
+    click(desk, 3300, 3200)  # objects of that size are looked for now
+    assert seen_from(desk) == 1024
+    assert max(looks(desk)[-1].size) == 1024
+
+
+def test_a_large_object_is_clicked_from_afar(desk: Desk) -> None:
+    far_away(desk)
+    click(desk, 1300, 700)
+    assert seen_from(desk) == 2048  # shows half of what is on the screen
+    (mask,) = desk.session._parts.masks.known()
+    assert max(mask.mask.shape) == pytest.approx(2 * RADII[1] * 8, abs=5)
+
+
+def test_a_hover_over_a_doubtful_object_is_checked_if_the_mouse_stays(
+    desk: Desk,
+) -> None:
+    far_away(desk)
+    doubts_from_afar(desk)
+    desk.session.hover_at(desk.world(1300, 3000))
+    assert desk.inference.step() is Lane.HOVER  # reads the look from afar
+    assert not desk.preview_pixels()
+    desk.session.hover_at(desk.world(1310, 3000))  # it goes on
+    assert desk.inference.step() is Lane.HOVER
+    assert desk.preview_pixels()["hover"] == pytest.approx(3217, rel=0.1)
+
+
+def test_a_small_box_is_seen_closely_from_afar_too(desk: Desk) -> None:
+    far_away(desk)
+    desk.box(1300, 700, 1339, 745)
+    while min(desk.inference.waiting, default=Lane.AHEAD) < Lane.AHEAD:
+        desk.inference.step()
+    (mask,) = desk.session._parts.masks.known()
+    assert mask.box == pytest.approx((1300, 700, 1339, 745), abs=1)
+    assert seen_from(desk) == 1024
+    desk.session.next_object()
+    desk.box(300, 200, 3300, 3700)
+    while min(desk.inference.waiting, default=Lane.AHEAD) < Lane.AHEAD:
+        desk.inference.step()
+    assert desk.session._parts.masks.known()[-1].box == pytest.approx(
+        (300, 200, 3300, 3700), abs=30
+    )
+    assert seen_from(desk) == SIDE

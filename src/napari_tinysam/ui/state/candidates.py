@@ -64,6 +64,13 @@ class Candidates:
             self._boxed[candidate] = placed
         return self._boxed[candidate]
 
+    def confirmed(self, embedding: Embedding, candidate: int | None = None) -> float:
+        """Tell how far a mask can be believed, 0–1: see `inference.pyramid.SeenObject`."""
+        if candidate is None:
+            candidate = self.best
+        found = embedding.confirmation(self._logits[candidate])
+        return self.scores[candidate] if found is None else found
+
 
 def predict(
     predictor: Predictor,

@@ -16,6 +16,7 @@ from napari_tinysam.inference.pyramid import (
     LookPyramid,
     Question,
     Seen,
+    SeenObject,
     answered,
 )
 from napari_tinysam.ui.state.candidates import Candidates, predict
@@ -116,7 +117,7 @@ class SeenPlane:
         reads = 0
 
         questions = [
-            Question(_extent(draft), *level)
+            Question(_extent(draft), *level, sized=draft.box is not None)
             for draft, level in zip(drafts, levels, strict=True)
         ]
 
@@ -126,13 +127,12 @@ class SeenPlane:
             embedding = self.embedding(predictor, look)
             asked = [_local(drafts[number], look) for number in numbers]
             found = predict(predictor, embedding, asked, look, self.pyramid.shape)
-            return Seen(
-                [
-                    (each, each.mask(drafts[number].candidate))
-                    for each, number in zip(found, numbers, strict=True)
-                ],
-                embedding.usual_side * look.scale,
-            )
+            seen = []
+            for each, number in zip(found, numbers, strict=True):
+                chosen = drafts[number].candidate
+                believed = each.confirmed(embedding, chosen) if look.scale >= 1 else 1
+                seen.append(SeenObject(each, each.mask(chosen), believed))
+            return Seen(seen, embedding.usual_side * look.scale)
 
         def may_ask(look: Look) -> bool:
             return not briefly or not reads or self.has(predictor, look)
