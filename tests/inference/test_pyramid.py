@@ -211,3 +211,22 @@ def test_a_box_is_seen_where_objects_of_its_size_are_seen_well(
     assert len(world.asked) <= 2
     assert answer.level == 0 or size >= SMALL * pyramid.scale(answer.level - 1) * 0.5
     assert answer.level <= max(level, pyramid.fitting(size, 0) + 1)
+
+
+@pytest.mark.parametrize(("confirmed", "side"), [(0.2, 6000), (0.5, 1024)])
+def test_without_a_zoom_what_is_not_seen_closely_is_looked_for_from_afar(
+    confirmed: float, side: int
+) -> None:
+    """Inside a large object the model sees some texture, which the object maps do not confirm."""
+    world = World((6000, 6000), (900, 900, 5000, 5000))
+    part = World((6000, 6000), (1000, 1000, 1100, 1100))
+    part.confirmed = lambda look: confirmed
+
+    def ask(look: Look, numbers: list[int]) -> Seen[int]:
+        return (part if look.scale <= 1 else world).ask(look, numbers)
+
+    pyramid = LookPyramid.of(world.shape)
+    question = Question((1010, 1010, 1010, 1010), pyramid.own, any_size=True)
+    (answer,) = answered(pyramid, [question], ask)
+    assert max(answer.look.size) == side
+    assert len(world.asked) == (side == 6000)

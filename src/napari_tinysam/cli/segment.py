@@ -312,9 +312,8 @@ def _seen_in_parts(
             found.append(SeenObject((placed, score), placed, confirmed))
         return Seen(found, embedding.usual_side * look.scale)
 
-    # As if the whole plane were on the screen.
     questions = [
-        Question(each.around, pyramid.last, sized=each.box is not None)
+        Question(each.around, pyramid.own, sized=each.box is not None, any_size=True)
         for each in objects
     ]
     return [answer.found for answer in answered(pyramid, questions, ask)]

@@ -46,8 +46,12 @@ COARSEST = 16 * FRAME
 
 #: A mask in a coarse look is doubted if it is confirmed less than that. Masks of objects that fill
 #: 75 to 750 pixels of the frame are confirmed by 0.79 to 0.97; those of fields of nuclei, each of 2
-#: to 6 pixels, by 0.00 to 0.03.
-CONFIRMED = 0.6
+#: to 8 pixels, by 0.00 to 0.03, in stained tissue by up to 0.64.
+CONFIRMED = 0.7
+
+#: At the plane's own resolution a mask is doubted only if it is confirmed less than that: what the
+#: model sees inside of an object that is larger than the look is confirmed by 0.00 to 0.30.
+_UNSEEN = 0.35
 
 #: A prompt keeps this share of a look's side clear of the borders at which it is cut.
 _ROOM = 1 / 32
@@ -149,12 +153,16 @@ class Question:
     sized : bool
         Whether the box is that of the object. It is looked at where objects of that size are seen
         well.
+    any_size : bool
+        Whether nothing tells how large the object may be, such as the zoom. One that is doubted at
+        the plane's own resolution is then looked at from afar as well.
     """
 
     box: Box
     level: int
     fresh: bool = True
     sized: bool = False
+    any_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,6 +277,7 @@ class _Search(Generic[T]):
         self._pyramid = pyramid
         self._box = question.box
         self._fresh = question.fresh
+        self._any_size = question.any_size and not question.sized
         level = question.level
         if question.sized and question.fresh:
             level = pyramid.fitting(_longest(question.box), level)
@@ -298,14 +307,18 @@ class _Search(Generic[T]):
         return True
 
     def _check(self, seen: SeenObject[T]) -> tuple[int, Look] | None:
-        """Return the look that decides about a doubted object that was seen from afar."""
-        level, own = self.place[0], self._pyramid.own
-        if not self._fresh or self._doubted is not None or level <= own:
+        """Return the look that decides about a doubted object; None if it is not doubted."""
+        if not self._fresh or self._doubted is not None or seen.confirmed >= CONFIRMED:
             return None
-        if seen.confirmed >= CONFIRMED:
+        level, pyramid = self.place[0], self._pyramid
+        if level > pyramid.own:
+            found = pyramid.holding(self._box, pyramid.own)
+        elif level == pyramid.own and self._any_size and seen.confirmed < _UNSEEN:
+            found = pyramid.holding(self._box, pyramid.last)
+        else:
             return None
-        found = self._pyramid.holding(self._box, own)
-        if found[0] >= level:
+        self._any_size = False
+        if found[1] in self._tried:
             return None
         self._doubted = self.place, seen
         return found
@@ -315,9 +328,13 @@ class _Search(Generic[T]):
         if self._doubted is None:
             return seen
         (place, doubted), self._doubted = self._doubted, None
-        if seen.confirmed > doubted.confirmed and not self._is_cut(seen.mask):
+        own = self._pyramid.own
+        least = CONFIRMED if self.place[0] > own else 0.0
+        better = seen.confirmed > max(doubted.confirmed, least)
+        if better and not self._is_cut(seen.mask):
             return seen
-        self.place, self._fresh = place, False
+        self.place = place
+        self._fresh &= place[0] <= own  # else a closer look has just been taken
         return doubted
 
     def _better(self, seen: SeenObject[T], usual: float) -> tuple[int, Look] | None:
@@ -353,10 +370,10 @@ class _Search(Generic[T]):
         level, look = self.place
         if not mask.mask.size:
             return False
-        room = look.clearance(mask.box, self._pyramid.shape)
-        return room < _CUT * look.scale or (
-            _longest(mask.box) > MOST * self._pyramid.sides[level]
-        )
+        if look.clearance(mask.box, self._pyramid.shape) < _CUT * look.scale:
+            return True
+        most = MOST * self._pyramid.sides[level]
+        return level < self._pyramid.last and _longest(mask.box) > most
 
 
 def _around(one: Box, other: Sequence[float]) -> Box:
