@@ -143,7 +143,10 @@ def test_each_window_is_changed_in_its_own_way() -> None:
     as_before = (result - values).abs().amax((1, 2, 3)) < 1e-5
     assert (inverted ^ as_before).all()
     assert 8 <= inverted.sum() <= 32
-    for change in ("gamma", "gaussian", "blur", "illumination", "colour_gain"):
+    for change in (
+        *("gamma", "tone", "gaussian", "blur", "texture", "illumination"),
+        "colour_gain",
+    ):
         result = changed(values[:12], **{f"{change}_probability": 1.0})
         assert len({window.numpy().tobytes() for window in result}) == 12, change
 
@@ -174,6 +177,23 @@ def test_gamma() -> None:
     values = noise()
     result = changed(values, gamma_probability=1, gamma=(2, 2))
     torch.testing.assert_close(result, values**2, rtol=1e-5, atol=1e-6)
+
+
+def test_tones_keep_their_order_and_the_ends() -> None:
+    values = 0.2 + 0.6 * gray_noise(6)
+    result = changed(values, tone_probability=1, tone=(0.2, 5.0))
+    curves = set()
+    for before, after in zip(values, result, strict=True):
+        order = before.flatten().argsort()
+        curve = after.flatten()[order]
+        assert (curve.diff() >= -1e-6).all()
+        ends = before.flatten()[order][[0, -1]]
+        torch.testing.assert_close(curve[[0, -1]], ends, rtol=0, atol=1e-5)
+        curves.add(round(float(curve[len(curve) // 2]), 3))
+    assert len(curves) == 6
+    torch.testing.assert_close(
+        changed(values, tone_probability=1, tone=(2.0, 2.0)), values, rtol=0, atol=1e-5
+    )
 
 
 def test_gain_stretches_about_the_mean() -> None:
@@ -295,6 +315,34 @@ def test_illumination_is_smooth_and_bounded() -> None:
     for axis in (1, 2):
         steps = factors.log().diff(dim=axis).abs()
         assert 0 < steps.max() < 0.06
+
+
+def test_texture_keeps_mean_contrast_and_what_is_even() -> None:
+    values = 0.3 + 0.4 * noise(8)
+    result = changed(values, texture_probability=1, texture=(0.5, 0.5))
+    assert ((result - values).abs().amax((1, 2, 3)) > 0.02).all()
+    for measure in (torch.mean, torch.std):
+        torch.testing.assert_close(
+            measure(result, (1, 2, 3)), measure(values, (1, 2, 3)), rtol=0.02, atol=0
+        )
+    torch.testing.assert_close(
+        changed(even(0.3), texture_probability=1), even(0.3), rtol=0, atol=1e-5
+    )
+
+
+def test_texture_is_a_filter_of_the_strength_asked_for() -> None:
+    """What a point becomes is the filter; its place and the rest stay."""
+    filters = []
+    for seed in range(8):
+        found = changed(
+            0.2 + 0.3 * point(), seed, texture_probability=1, texture=(0.3, 0.3)
+        )[0, 0]
+        level = float(found[0, 0])
+        assert float((found - level)[:19].abs().max()) < 1e-6
+        near = ((found - level) / (found - level).abs().max())[19:22, 19:22]
+        filters.append(near.numpy().round(3).tobytes())
+        assert int(found.flatten().argmax()) == 20 * 41 + 20
+    assert len(set(filters)) == 8
 
 
 def test_gaussian_noise_is_a_share_of_the_contrast() -> None:

@@ -354,3 +354,45 @@ def test_windows_are_the_same_on_a_gpu() -> None:
     there = ImagePool(images, "cuda").windows(place, 64)
     assert there.rgb.is_cuda
     check(images, place, 64, PoolWindows(*(tensor.cpu() for tensor in there)))
+
+
+# ------------------------------------------------------------------------------- bends
+
+
+def test_no_displacement_is_no_bend() -> None:
+    pool = ImagePool([image_of(60, 80)])
+    plain = place_of([(30.0, 40.0), (20.0, 30.0)], 1.3, 0.4)
+    bent = plain._replace(bend=np.zeros((2, 2, 4, 4)))
+    for one, other in zip(pool.windows(plain, 48), pool.windows(bent, 48), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_even_displacement_moves_the_window() -> None:
+    """In the window's own pixels: turned and scaled with it."""
+    pool = ImagePool([image_of(120, 140)])
+    bend = np.zeros((1, 2, 4, 4))
+    bend[:, 0], bend[:, 1] = 6.0, -4.0
+    bent = place_of((60.0, 70.0), 2.0)._replace(bend=bend)
+    moved = place_of((63.0, 68.0), 2.0)
+    for one, other in zip(pool.windows(bent, 32), pool.windows(moved, 32), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-2)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_image_and_labels_are_bent_alike(seed: int) -> None:
+    """Objects painted with their own numbers show where each pixel of the labels comes from."""
+    labels = np.repeat(np.arange(1, 25, dtype=np.int32), 4)[None].repeat(96, axis=0)
+    painted = (labels * 10).astype(np.uint8)
+    image = LabelledImage.from_arrays("stripes", "set", painted, labels[None])
+    rng = np.random.default_rng(seed)
+    bend = rng.uniform(-2, 2, (1, 2, 4, 4))
+    found = ImagePool([image]).windows(place_of((48.0, 48.0))._replace(bend=bend), 64)
+    # What is shown in place of each label; images are stretched to all intensities.
+    tones = torch.from_numpy(image.rgb[0, ::4, 0].astype(np.float32))
+    inside = found.inside[0]
+    wanted = tones[found.labels[0, 0][inside].long() - 1]
+    away = (found.rgb[0, 0][inside] - wanted).abs()
+    # Bilinear between two stripes, nearest for labels.
+    assert float(away.max()) <= float(tones.diff().max())
+    assert float((away < 0.1).float().mean()) > 0.5

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Mean intensity below which an image is assumed to have a dark background.
 _DARK = 0.35
 
+#: Straight parts of a curve of tones.
+_TONES = 5
+
 
 def change_intensities(
     values: Tensor,
@@ -36,8 +39,9 @@ def change_intensities(
 ) -> Tensor:
     """Change the intensities of windows at random, in the order of image formation.
 
-    Colours first, then optics (illumination, blur), the camera (noise), and last the user's display
-    settings (gamma, contrast, inversion). A gray image stays gray, except for a tint.
+    Colours first, then optics (illumination, blur, texture), the camera (noise), and last the
+    user's display settings (gamma, tone, contrast, inversion). A gray image stays gray, except for
+    a tint.
 
     Parameters
     ----------
@@ -62,6 +66,7 @@ def change_intensities(
     seed = int(rng.integers(1 << 62))
     values = _colours(values, settings, draw, gray, mean)
     values = _optics(values, settings, draw)
+    values = _texture(values, settings, draw)
     generator = torch.Generator(values.device).manual_seed(seed)
     values = _noise(values, settings, draw, gray, scale, generator)
     return _display(values, settings, draw)
@@ -165,6 +170,30 @@ def _optics(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
     return values.index_copy(0, rows, found.view(len(chosen), *values.shape[1:]))
 
 
+def _texture(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+    """Add a random filter of the image to it; mean and contrast stay."""
+    strength = draw.factor(settings.texture)[:, None, None]
+    kernels = draw.rng.standard_normal((draw.count, 3, 3))
+    chosen = np.flatnonzero(draw.chance(settings.texture_probability))
+    if not chosen.size:
+        return values
+    # Without a mean the filter leaves even places as they are.
+    kernels -= kernels.mean(axis=(1, 2), keepdims=True)
+    kernels *= strength / np.linalg.norm(kernels, axis=(1, 2), keepdims=True)
+    rows = torch.from_numpy(chosen).to(values.device)
+    before = values[rows]
+    part = F.pad(before, [1] * 4, mode="replicate")
+    weight = torch.from_numpy(kernels[chosen].astype(np.float32)).to(values.device)
+    weight = weight[:, None].repeat_interleave(3, dim=0)  # (3 n, 1, 3, 3)
+    filtered = F.conv2d(part.flatten(0, 1)[None], weight, groups=len(weight))
+    found = before + filtered.view_as(before)
+    mean = before.mean((1, 2, 3), keepdim=True)
+    contrast = before.std((1, 2, 3), keepdim=True)
+    ratio = contrast / found.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    found = (found - mean) * ratio + mean
+    return values.index_copy(0, rows, found.clamp(0, 1))
+
+
 def _reach(settings: Augmentation) -> int:
     """Largest radius of blurs in pixels, r; their kernels have 2r + 1 pixels a side."""
     reaches = [0.0]
@@ -217,7 +246,7 @@ def _noise(
 
 
 def _display(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
-    """Gamma, contrast, brightness, inversion."""
+    """Gamma, tone, contrast, brightness, inversion."""
 
     def where(chosen: npt.NDArray[np.bool_], number: Any, otherwise: float) -> Tensor:
         return _column(np.where(chosen, number, otherwise), values)
@@ -231,9 +260,28 @@ def _display(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
     )
     inverted = where(draw.chance(settings.inversion_probability), 1, 0)
     # Clamped first: a negative value with an exponent would give NaN.
-    values = values.clamp(0, 1) ** gamma
+    values = _toned(values.clamp(0, 1) ** gamma, settings, draw)
     mean = values.mean((1, 2, 3), keepdim=True)
     room = torch.where(share > 0, 1 - mean, mean)
     values = (values - mean) * gain + mean + share * room
     values = values.clamp(0, 1)
     return values + inverted * (1 - 2 * values)
+
+
+def _toned(values: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+    """Map intensities by random increasing curves that keep the darkest and the brightest."""
+    slopes = draw.factor(settings.tone, _TONES)
+    chosen = np.flatnonzero(draw.chance(settings.tone_probability))
+    if not chosen.size:
+        return values
+    rows = torch.from_numpy(chosen).to(values.device)
+    part = values[rows]
+    low = part.amin((1, 2, 3), keepdim=True)
+    span = (part.amax((1, 2, 3), keepdim=True) - low).clamp(min=1e-6)
+    heights = slopes[chosen] / slopes[chosen].sum(axis=1, keepdims=True)
+    place = (part - low) / span * _TONES  # 0 … _TONES
+    found = torch.zeros_like(part)
+    for number in range(_TONES):
+        height = _column(heights[:, number], values)
+        found += height * (place - number).clamp(0, 1)
+    return values.index_copy(0, rows, low + span * found)

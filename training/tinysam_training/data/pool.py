@@ -47,6 +47,9 @@ class Place(NamedTuple):
         Radians; rotation of the window against the image.
     mirrored : ndarray of bool, (B,)
         Whether left and right are swapped in the window.
+    bend : ndarray of float, (B, 2, g, g), optional
+        Displacements in y and x at the points of a coarse grid over the window, in its pixels:
+        where a pixel is read instead, bicubic in between.
     """
 
     image: npt.NDArray[np.int64]
@@ -54,6 +57,7 @@ class Place(NamedTuple):
     scale: npt.NDArray[np.float64]
     angle: npt.NDArray[np.float64]
     mirrored: npt.NDArray[np.bool_]
+    bend: npt.NDArray[np.float64] | None = None
 
 
 class PoolWindows(NamedTuple):
@@ -234,6 +238,10 @@ class ImagePool:
             .T[..., None, None]
         )
         down, across = steps[:, None], steps[None]
+        if place.bend is not None:
+            coarse = torch.from_numpy(place.bend.astype(np.float32)).to(self.device)
+            field = F.interpolate(coarse, (side, side), mode="bicubic")
+            down, across = down + field[:, 0], across + field[:, 1]  # (B, S, S)
         return cy + yy * down + yx * across, cx + xy * down + xx * across
 
     def _bilinear(self, place: Place, y: Tensor, x: Tensor) -> Tensor:

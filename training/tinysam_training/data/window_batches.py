@@ -36,6 +36,9 @@ AROUND_OBJECT = 0.7
 #: mostly annotation errors.
 LEAST_EXTENT = 3
 
+#: Side of the grid between whose points a bend is smooth.
+_BENDS = 4
+
 
 class WindowBatches(Dataset[TrainingBatch]):
     """Batches of augmented windows, cut out of a pool of images on the training device.
@@ -155,7 +158,22 @@ class WindowBatches(Dataset[TrainingBatch]):
                 middle = middle + rng.uniform(-1, 1, 2) * room
             low, high = np.minimum(half, size / 2), np.maximum(size - half, size / 2)
             centre[row] = np.clip(middle, low, high)
-        return Place(numbers, centre, scale, angle, mirrored)
+        return Place(
+            numbers, centre, scale, angle, mirrored, _bends(side, count, rng, changes)
+        )
+
+
+def _bends(
+    side: int, count: int, rng: np.random.Generator, changes: Augmentation
+) -> npt.NDArray[np.float64] | None:
+    """Draw smooth fields of displacements, (B, 2, 4, 4); None if none is wanted."""
+    if not changes.bend_probability:
+        return None
+    low, high = np.log(changes.bend)
+    largest = side * np.exp(rng.uniform(low, high, count))
+    largest *= rng.random(count) < changes.bend_probability
+    fields = rng.uniform(-1, 1, (count, 2, _BENDS, _BENDS))
+    return np.asarray(fields * largest[:, None, None, None], np.float64)
 
 
 def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -34,6 +34,9 @@ class Augmentation:
         Probability of zooming out, within `zoom`, if an object is too large for the window.
     mirror_probability, turn_probability, free_turn_probability : float
         Swap left and right; turn by 0°, 90°, 180° or 270°; instead turn by any angle.
+    bend_probability, bend
+        Bend image and labels by a field as smooth as a 4 × 4 grid: its largest displacement, as
+        share of the window's side, log-uniform. Above 0.06 objects could fold.
     colour_gain_probability, colour_gain
         Gain of each channel, log-uniform. Only in colour images.
     permutation_probability
@@ -48,6 +51,10 @@ class Augmentation:
         Gaussian blur, σ in pixels, log-uniform.
     defocus_probability, defocus
         Blur by a disc, radius in pixels, uniform.
+    texture_probability, texture
+        A random filter of 3 × 3 pixels, which changes textures and edges but not what is where
+        (Xu et al., "Robust and Generalizable Visual Representation Learning via Random
+        Convolutions", ICLR 2021): its strength, 0 for none, log-uniform.
     poisson_probability, poisson
         Photon noise: its standard deviation at the mean intensity, as share of the image's contrast
         (four standard deviations of its intensities), log-uniform.
@@ -55,6 +62,9 @@ class Augmentation:
         Noise of the camera: its standard deviation as share of the image's contrast, log-uniform.
     gamma_probability, gamma
         Exponent, log-uniform.
+    tone_probability, tone
+        A random increasing curve of five straight parts between the window's darkest and brightest
+        value: slopes of the parts relative to each other, log-uniform.
     gain_probability, gain
         Contrast about the mean intensity, log-uniform.
     offset_probability, offset
@@ -74,6 +84,8 @@ class Augmentation:
     mirror_probability: Part = 0.5
     turn_probability: Part = 1.0
     free_turn_probability: Part = 0.5
+    bend_probability: Part = 0.3
+    bend: Range = (0.005, 0.05)
 
     colour_gain_probability: Part = 0.3
     colour_gain: Range = (0.7, 1.3)
@@ -87,6 +99,8 @@ class Augmentation:
     blur: Range = (0.4, 1.6)
     defocus_probability: Part = 0.1
     defocus: Range = (1.0, 3.0)
+    texture_probability: Part = 0.15
+    texture: Range = (0.1, 0.6)
     poisson_probability: Part = 0.15
     poisson: Range = (0.02, 0.12)
     gaussian_probability: Part = 0.2
@@ -94,6 +108,8 @@ class Augmentation:
 
     gamma_probability: Part = 0.4
     gamma: Range = (0.6, 1.7)
+    tone_probability: Part = 0.25
+    tone: Range = (0.4, 2.5)
     gain_probability: Part = 0.4
     gain: Range = (0.6, 1.5)
     offset_probability: Part = 0.3
@@ -103,7 +119,7 @@ class Augmentation:
     @property
     def changes_intensities(self) -> bool:
         """Whether `change_intensities` has anything to do."""
-        geometry = {"fit", "mirror", "turn", "free_turn"}
+        geometry = {"fit", "mirror", "turn", "free_turn", "bend"}
         return any(
             getattr(self, field.name) > 0
             for field in fields(self)
@@ -126,6 +142,7 @@ class Augmentation:
         """Return settings for fine-tuning on a few images that resemble those to segment."""
         return cls(
             zoom=(0.7, 1.4),
+            bend_probability=0.0,
             colour_gain_probability=0.2,
             colour_gain=(0.85, 1.15),
             permutation_probability=0.0,
@@ -136,12 +153,14 @@ class Augmentation:
             blur_probability=0.1,
             blur=(0.4, 1.0),
             defocus_probability=0.0,
+            texture_probability=0.0,
             poisson_probability=0.05,
             poisson=(0.02, 0.06),
             gaussian_probability=0.1,
             gaussian=(0.01, 0.05),
             gamma_probability=0.3,
             gamma=(0.8, 1.25),
+            tone_probability=0.0,
             gain_probability=0.3,
             gain=(0.8, 1.25),
             offset_probability=0.2,
