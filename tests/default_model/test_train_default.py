@@ -145,6 +145,12 @@ def test_what_begins_with_weights_skips_stages_without_prompts() -> None:
     assert begun_with(both, "default")["stages"] == content["stages"]
     assert begun_with(both, "default")["model"]["start"] == "default"
     assert begun_with(both, None) == both
+    rates = [
+        begun_with({**both, "optimizer": given}, "default")["optimizer"]
+        for given in ({"ema": 0.9}, {"ema": 0.9, "learning_rate": 2e-3})
+    ]
+    assert rates[0]["learning_rate"] < 1e-3
+    assert rates == [{**rates[0], "ema": 0.9}, {"ema": 0.9, "learning_rate": 2e-3}]
     alone = {**content, "stages": [without]}  # of an object head's own training
     assert begun_with(alone, "default")["stages"] == [without]
 

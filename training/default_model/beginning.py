@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 #: Architecture of a recipe that names none.
 _USUAL = "efficientnet_lite0"
 
+#: Learning rate of a run that begins with weights, unless its recipe names one: the usual one is
+#: for an untrained decoder.
+_CONTINUED_RATE = 3e-4
+
 
 def plain_recipe(path: Path) -> dict[str, Any]:
     """Read the plain values of a recipe's file, and check them.
@@ -35,7 +39,8 @@ def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, A
     """Start a recipe from weights; without any, from the recipe's own start.
 
     With weights, stages without prompts are left out if there are others: they are for an untrained
-    encoder, and the decoder falls behind an encoder that learns without it.
+    encoder, and the decoder falls behind an encoder that learns without it. Trained weights also
+    get a lower learning rate, if the recipe names none.
 
     Parameters
     ----------
@@ -48,7 +53,8 @@ def begun_with(content: dict[str, Any], start: str | Path | None) -> dict[str, A
         return content
     model = {**content.get("model", {}), "start": str(start)}
     model.pop("imagenet", None)
-    changed = {**content, "model": model}
+    optimizer = {"learning_rate": _CONTINUED_RATE, **content.get("optimizer", {})}
+    changed = {**content, "model": model, "optimizer": optimizer}
     prompted = [each for each in content.get("stages", ()) if each.get("objects") != 0]
     if prompted:
         changed["stages"] = prompted
