@@ -19,6 +19,7 @@ from napari_tinysam.files.formats.ome_zarr import (
     stem_of_zarr,
 )
 from napari_tinysam.files.names import is_result
+from napari_tinysam.files.remote import ImagePath, RemotePath, is_address
 
 LabelsForm = Literal["tiff", "ome-zarr", "inside"]
 
@@ -31,13 +32,13 @@ class FoundImages(NamedTuple):
 
     Attributes
     ----------
-    images : list of Path
+    images : list of Path or RemotePath
     passed_over : list of Path
         Files that are named like labels or another result of one of them.
     """
 
-    images: list[Path]
-    passed_over: list[Path]
+    images: list[ImagePath]
+    passed_over: list[ImagePath]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Job:
 
     Attributes
     ----------
-    image : Path
+    image : Path or RemotePath
     folder : Path
     stem : str
         First part of the results' names.
@@ -54,7 +55,7 @@ class Job:
         A TIFF file, an OME-Zarr folder, or a part of the OME-Zarr image itself.
     """
 
-    image: Path
+    image: ImagePath
     folder: Path
     stem: str
     labels_form: LabelsForm = "tiff"
@@ -64,6 +65,13 @@ class Job:
         return self.folder / f"{self.stem}{ending}"
 
     @property
+    def holder(self) -> Path | None:
+        """The OME-Zarr image that holds the labels, if they are written inside."""
+        if self.labels_form == "inside" and isinstance(self.image, Path):
+            return self.image
+        return None
+
+    @property
     def name(self) -> str:
         """Name of the image."""
         return field_name(self.image) or self.image.name
@@ -71,8 +79,8 @@ class Job:
     @property
     def labels(self) -> Path:
         """Where the labels go."""
-        if self.labels_form == "inside":
-            return self.image / LABELS / INSIDE
+        if self.holder is not None:
+            return self.holder / LABELS / INSIDE
         zarr = self.labels_form == "ome-zarr"
         return self.result("_labels.ome.zarr" if zarr else "_labels.tif")
 
@@ -96,7 +104,8 @@ def find_images(names: Sequence[str]) -> FoundImages:
         that stands for its fields. Patterns such as ``*.tif`` are expanded
         here, because not every shell does it, unless a file has that very name. Files that are
         named like labels or an overlay of another file are passed over; a file given by its own
-        name is passed over only if that other file is given too.
+        name is passed over only if that other file is given too. Addresses such as
+        ``https://…/image.ome.zarr`` are those of OME-Zarr images and plates.
 
     Returns
     -------
@@ -108,10 +117,15 @@ def find_images(names: Sequence[str]) -> FoundImages:
     FileError
         If a name stands for nothing.
     """
-    found: dict[Path, None] = {}
-    passed: dict[Path, None] = {}
+    found: dict[ImagePath, None] = {}
+    passed: dict[ImagePath, None] = {}
     named: list[Path] = []
+    inside: Sequence[ImagePath]
     for name in names:
+        if is_address(name):
+            address = RemotePath.of(name)
+            found |= dict.fromkeys(fields_of_plate(address) or [address])
+            continue
         path = Path(name).expanduser()
         if is_zarr(path):
             inside = fields_of_plate(path) or [path]
@@ -135,13 +149,13 @@ def find_images(names: Sequence[str]) -> FoundImages:
     return FoundImages([p for p in found if p not in passed], list(passed))
 
 
-def _images_of(files: Sequence[Path], passed: dict[Path, None]) -> list[Path]:
+def _images_of(files: Sequence[Path], passed: dict[ImagePath, None]) -> list[ImagePath]:
     """Return the files that may be images; those named like results of one go to `passed`."""
-    candidates = [path for path in files if _may_be_image(path)]
-    candidates = [
-        each for path in candidates for each in fields_of_plate(path) or [path]
+    found = [path for path in files if _may_be_image(path)]
+    candidates: list[ImagePath] = [
+        each for path in found for each in fields_of_plate(path) or [path]
     ]
-    beside: dict[Path, set[str]] = {}
+    beside: dict[ImagePath, set[str]] = {}
     for path in candidates:
         beside.setdefault(path.parent, set()).add(_stem(path))
     images = []
@@ -164,9 +178,9 @@ def _may_be_image(path: Path) -> bool:
     )
 
 
-def _stem(path: Path) -> str:
+def _stem(path: ImagePath) -> str:
     """File name without its suffix and without ``.ome``; ``PLATE_A01_0`` for a field."""
-    if is_zarr(path):
+    if isinstance(path, RemotePath) or is_zarr(path):
         return field_name(path) or stem_of_zarr(path)
     return path.stem.removesuffix(".ome").removesuffix(".OME")
 
@@ -181,7 +195,7 @@ def taken_stems(jobs: Sequence[Job]) -> frozenset[str]:
     return frozenset(stem for stem in stems if stem.rpartition("_")[0] in stems)
 
 
-def jobs_for(images: Sequence[Path], folder: Path) -> list[Job]:
+def jobs_for(images: Sequence[ImagePath], folder: Path) -> list[Job]:
     """Name the results of images.
 
     Images that share a stem keep their suffixes: ``a.tif`` and ``a.png`` become ``a_tif`` and

@@ -1,8 +1,8 @@
-"""Planes of files that are not finished yet, kept so that no plane is segmented twice.
+"""Planes and tiles of files that are not finished yet, kept so that nothing is segmented twice.
 
-Each finished plane of a stack is a file in a hidden folder beside the results. When all are there
-the results are written and the folder is removed; the results then say by themselves that they are
-done (see `napari_tinysam.batch.provenance`).
+Each finished plane of a stack is a file in a hidden folder beside the results, and so is each tile
+of a large plane. When all are there the results are written and the folder is removed; the results
+then say by themselves that they are done (see `napari_tinysam.batch.provenance`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_tinysam.files.atomic import replacing
+from napari_tinysam.batch.packing import packed, unpacked
+from napari_tinysam.errors import FileError
+from napari_tinysam.files.atomic import replacing, write_text
+from napari_tinysam.inference.looks import LookGrid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.batch.jobs import Job
+    from napari_tinysam.everything import Proposal
+
+    Limits = Sequence[tuple[float, float] | None]
 
 _FOLDER = ".tinysam-planes"
 
@@ -44,6 +51,10 @@ class PlaneResult:
     labels: npt.NDArray[np.unsignedinteger[Any]]
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+
+    def without_labels(self) -> PlaneResult:
+        """Return the rest of it."""
+        return PlaneResult(np.zeros((0, 0), np.uint16), self.rows, self.notes)
 
 
 class Parts:
@@ -86,11 +97,126 @@ class Parts:
         """Return the numbers below `count` of planes that are not there."""
         return tuple(n for n in range(count) if not self._path(n).exists())
 
+    def labels(self, number: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Read the labels of a plane; raises `FileError` if it vanished."""
+        found = self.find(number)
+        if found is None:
+            raise FileError(f"{self._path(number)} vanished or was damaged.")
+        return found.labels
+
+    def tiles(self, number: int) -> TileParts:
+        """Return the tiles of a plane."""
+        return TileParts(self._folder / f"{number}-tiles")
+
     def remove(self) -> None:
-        """Delete the planes, also those of earlier contents and settings."""
+        """Delete planes and tiles, also those of earlier contents and settings."""
         shutil.rmtree(self._of_stem, ignore_errors=True)
         with suppress(OSError):  # planes of other files are there
             self._of_stem.parent.rmdir()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.npz"
+
+
+class KeptLabels(Sequence["npt.NDArray[np.unsignedinteger[Any]]"]):
+    """The labels of all planes of a file, each read when it is asked for.
+
+    Parameters
+    ----------
+    parts : Parts
+        All planes are there.
+    count : int
+        How many.
+    """
+
+    def __init__(self, parts: Parts, count: int) -> None:
+        self._parts, self._count = parts, count
+
+    def __len__(self) -> int:
+        """Return how many planes there are."""
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:
+        """Read the labels of a plane."""
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        return self._parts.labels(number)
+
+
+class TilePlan(NamedTuple):
+    """What must be the same for all tiles of a plane.
+
+    Attributes
+    ----------
+    limits : list of (float, float) or None
+        As of `PlaneLooks`.
+    grid : LookGrid
+    """
+
+    limits: list[tuple[float, float] | None]
+    grid: LookGrid
+
+
+class TileParts:
+    """What was found in the tiles of one plane.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep_plan(self, limits: Limits, grid: LookGrid) -> None:
+        """Write what all tiles have in common; raises `FileError` if that fails."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        known = {
+            "limits": limits,
+            "shape": grid.shape,
+            "side": grid.side,
+            "overlap": grid.overlap,
+        }
+        write_text(self._folder / "plan.json", json.dumps(known))
+
+    def find_plan(self) -> TilePlan | None:
+        """Read what all tiles have in common; None if it is not there, or damaged."""
+        try:
+            known = json.loads((self._folder / "plan.json").read_text("utf-8"))
+            limits = [
+                None if one is None else (one[0], one[1]) for one in known["limits"]
+            ]
+            height, width = known["shape"]
+            grid = LookGrid((height, width), known["side"], known["overlap"])
+            return TilePlan(limits, grid)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, number: int, found: Sequence[Proposal]) -> None:
+        """Write what was found in a tile; raises `FileError` if that fails."""
+        with replacing(self._path(number)) as file:
+            np.savez_compressed(file, allow_pickle=False, **packed(found))
+
+    def is_there(self, number: int) -> bool:
+        """Whether a tile was searched."""
+        return self._path(number).exists()
+
+    def find(self, number: int, shape: tuple[int, int]) -> list[Proposal] | None:
+        """Read what was found in a tile of a plane of this height and width.
+
+        Returns
+        -------
+        list of Proposal or None
+            None if it is not there, or damaged.
+        """
+        try:
+            with (
+                open(self._path(number), "rb") as opened,
+                np.load(opened, allow_pickle=False) as file,
+            ):
+                return unpacked({name: file[name] for name in file.files}, shape)
+        except Exception:  # noqa: BLE001  # however it is broken, it is made again
+            return None
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.npz"

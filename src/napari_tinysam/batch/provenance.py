@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from napari_tinysam.files.formats.ome_zarr import LABELS
+from napari_tinysam.files.formats.ome_zarr import LABELS, read_group
 from napari_tinysam.files.ome_zarr import read_note
+from napari_tinysam.files.remote import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_tinysam.batch.jobs import Job, LabelsForm
+    from napari_tinysam.files.remote import ImagePath
 
 #: Start of the description in label files of this command.
 _SIGNATURE = "napari-tinysam auto "
@@ -126,7 +128,9 @@ def find_place(
 
 
 def _address(job: Job) -> str:
-    """Path of the image, relative to the folder of the labels."""
+    """Path of the image, relative to the folder of the labels; of a remote one its address."""
+    if isinstance(job.image, RemotePath):
+        return str(job.image)
     image, folder = job.image.resolve(), job.folder.resolve()
     try:
         return Path(os.path.relpath(image, folder)).as_posix()
@@ -134,12 +138,17 @@ def _address(job: Job) -> str:
         return image.as_posix()
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: ImagePath) -> str:
     """Hash a file; "" if it cannot be read, which is reported when it is opened.
 
     Of an OME-Zarr folder the names, sizes and times of its files count: reading all chunks would
-    take longer than the work. Its labels do not count.
+    take longer than the work. Its labels do not count. Of a remote one its address and what it says
+    of itself count: servers do not list their files.
     """
+    if isinstance(path, RemotePath):
+        group = read_group(path)
+        known = f"{path} {'' if group is None else json.dumps(group.described, sort_keys=True)}"
+        return hashlib.sha256(known.encode()).hexdigest()[:32]
     try:
         if path.is_dir():
             return _folder_hash(path)

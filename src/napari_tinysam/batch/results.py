@@ -21,7 +21,7 @@ from napari_tinysam.files.ome_zarr import (
     read_label_pyramid,
     write_label_pyramid,
 )
-from napari_tinysam.files.writing import write_label_stack, write_picture
+from napari_tinysam.files.writing import write_label_planes, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,20 +30,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.batch.jobs import Job
-    from napari_tinysam.batch.parts import PlaneResult
     from napari_tinysam.batch.settings import BatchSettings
     from napari_tinysam.files.planes import FilePlane, PlaneSeries
 
     Labels = npt.NDArray[np.integer[Any]]
 
+#: Longest side of a plane in pixels that is drawn as it is.
+_LARGEST_DRAWN = 4096
+
 
 def write_results(
     job: Job,
     planes: PlaneSeries,
-    found: Sequence[PlaneResult],
+    labels: Sequence[Labels],
+    rows: list[dict[str, Any]],
     settings: BatchSettings,
     description: str,
-    first: FilePlane | None = None,
 ) -> None:
     """Write all results of a file.
 
@@ -51,33 +53,44 @@ def write_results(
     ----------
     job : Job
     planes : PlaneSeries
-    found : sequence of PlaneResult
-        One for each plane.
+    labels : sequence of ndarray of int, (H, W)
+        One for each plane. They may be read when they are asked for: one is needed at a time.
+    rows : list of dict
+        Of the table.
     settings : BatchSettings
     description : str
         Kept by the labels, see `Provenance`.
-    first : FilePlane, optional
-        The first plane, if it is in memory.
 
     Raises
     ------
     FileError
         If something cannot be written.
     """
-    table = ObjectTable(planes.axes, [row for plane in found for row in plane.rows])
-    labels = [plane.labels for plane in found]
+    table = ObjectTable(planes.axes, rows)
     if settings.overlay:
-        _write_overlay(job.overlay, first or planes.read(planes.indices[0]), labels[0])
+        _write_overlay(job.overlay, planes.open(planes.indices[0]), labels[0])
     _write_table(job, table, settings)
     for name in settings.also:
         _write_form(job, name, planes, labels, table)
     if job.labels_form == "tiff":
-        stack = np.stack(labels).reshape(*planes.counts, *labels[0].shape)
-        write_label_stack(job.labels, stack, f"{planes.axes}YX", description)
+        # Labels of a plane are 1, 2, …: its rows say how many bits they take.
+        most = max((row["label"] for row in rows), default=0)
+        write_label_planes(
+            job.labels,
+            labels,
+            (*planes.counts, *planes.size),
+            np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32,
+            f"{planes.axes}YX",
+            description,
+        )
     else:
-        image = job.image if job.labels_form == "inside" else None
         write_label_pyramid(
-            job.labels, labels, planes.counts, planes.axes, description, image=image
+            job.labels,
+            labels,
+            planes.counts,
+            planes.axes,
+            description,
+            image=job.holder,
         )
 
 
@@ -88,7 +101,7 @@ def is_complete(job: Job, settings: BatchSettings) -> bool:
         *([job.overlay] if settings.overlay else []),
     ]
     wanted += [job.result(FORMS[name].ending) for name in settings.also]
-    listed = job.labels_form != "inside" or is_listed(job.image, job.labels.name)
+    listed = job.holder is None or is_listed(job.holder, job.labels.name)
     return listed and all(path.exists() for path in wanted)
 
 
@@ -102,19 +115,19 @@ def complete(job: Job, planes: PlaneSeries, settings: BatchSettings) -> None:
     """
     stack = _read_labels(job)
     stack = stack.reshape(-1, *stack.shape[-2:])
-    if job.labels_form == "inside":  # the run ended between the two
-        list_label(job.image, job.labels.name)
+    if job.holder is not None:  # the run ended between the two
+        list_label(job.holder, job.labels.name)
     if len(stack) != len(planes.indices):
         raise FileError(f"{job.labels} does not fit {job.image}; move it away.")
     if settings.overlay and not job.overlay.exists():
-        _write_overlay(job.overlay, planes.read(planes.indices[0]), stack[0])
+        _write_overlay(job.overlay, planes.open(planes.indices[0]), stack[0])
     there = [job.table(form) for form in TABLE_FORMS if job.table(form).exists()]
     if there:
         table = ObjectTable.read(planes.axes, there[0])
     else:
         table = ObjectTable(planes.axes)
         for index, labels in zip(planes.indices, stack, strict=True):
-            table.add_labels(index, labels, planes.read(index).pixels)
+            table.add_labels(index, labels, planes.open(index).pixels)
     if not job.table(settings.table_form).exists():
         _write_table(job, table, settings)
     for name in settings.also:
@@ -160,5 +173,7 @@ def _write_overlay(path: Path, plane: FilePlane, labels: Labels) -> None:
     from napari_tinysam.files.overlay import draw_overlay
     from napari_tinysam.image import to_rgb
 
-    rgb = to_rgb(plane.pixels, **plane.options)
-    write_picture(path, draw_overlay(rgb, labels.astype(np.int32)))
+    # Of a large plane every second, third … pixel: the picture is smaller still.
+    step = max(1, max(plane.size) // _LARGEST_DRAWN)
+    rgb = to_rgb(np.asarray(plane.pixels[::step, ::step]), **plane.options)
+    write_picture(path, draw_overlay(rgb, labels[::step, ::step].astype(np.int32)))

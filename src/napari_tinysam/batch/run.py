@@ -1,31 +1,41 @@
 """Segment many image files: all objects of each, as labels, a table and a picture.
 
 The work is a list of tasks that a runner does in any order: in this process, in several, or on a
-cluster. A second run of the same jobs goes on where the first one stopped, because files and planes
-that are done are recognised by content and settings.
+cluster. A second run of the same jobs goes on where the first one stopped, because files, planes
+and tiles that are done are recognised by content and settings.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.batch.settings import FileOutcome
-from napari_tinysam.batch.work import Answer, Failed, Plan, PlaneMade, Task
+from napari_tinysam.batch.tasks import (
+    Answer,
+    Failed,
+    InTiles,
+    Plan,
+    PlaneMade,
+    Task,
+    TilesMade,
+)
 
 if TYPE_CHECKING:
     from napari_tinysam.batch.jobs import Job
     from napari_tinysam.batch.runners.protocol import Runner
 
-OnPlane = Callable[["Job", int, int], None]
+#: Called with a job, how much of it is done, of how much, and in which unit: plane or tile.
+OnStep = Callable[["Job", int, int, str], None]
 
 
 def segment_files(
     jobs: Sequence[Job],
     runner: Runner,
     *,
-    on_plane: OnPlane = lambda job, done, total: None,
+    on_step: OnStep = lambda job, done, total, unit: None,
 ) -> Iterator[FileOutcome]:
     """Segment files.
 
@@ -34,8 +44,8 @@ def segment_files(
     jobs : sequence of Job
     runner : Runner
         Does the tasks; the caller closes it.
-    on_plane : callable
-        Called after each plane with the job, the number of planes done, and of all planes.
+    on_step : callable
+        Called after each plane, and after each few tiles of a large one: see `OnStep`.
 
     Yields
     ------
@@ -43,7 +53,7 @@ def segment_files(
         For each file, in the order of `jobs`. A task that fails is tried once more; a file that
         fails does not stop the others.
     """
-    board = _Board(jobs, on_plane)
+    board = _Board(jobs, on_step)
     for number in range(len(jobs)):
         while number not in board.outcomes:
             while runner.has_room and (task := board.next_task()) is not None:
@@ -51,6 +61,14 @@ def segment_files(
             for task, answer in runner.wait():
                 board.take(task, answer)
         yield board.outcomes.pop(number)
+
+
+@dataclass
+class _Tiles:
+    """How many tiles a plane has, and how many are searched."""
+
+    count: int
+    done: int
 
 
 class _Board:
@@ -62,13 +80,14 @@ class _Board:
         Of the files that are done, by their numbers, until the caller takes them.
     """
 
-    def __init__(self, jobs: Sequence[Job], on_plane: OnPlane) -> None:
+    def __init__(self, jobs: Sequence[Job], on_step: OnStep) -> None:
         self._jobs = jobs
-        self._on_plane = on_plane
+        self._on_step = on_step
         self._begun = 0
         self._waiting: deque[Task] = deque()
-        self._tried: set[tuple[int, bool, int | None]] = set()
+        self._tried: set[tuple[Any, ...]] = set()
         self._left: dict[int, int] = {}  # planes to be segmented
+        self._tiles: dict[tuple[int, int], _Tiles] = {}  # of files and planes
         self._settled: set[int] = set()
         self.outcomes: dict[int, FileOutcome] = {}
 
@@ -86,18 +105,22 @@ class _Board:
     def take(self, task: Task, answer: Answer) -> None:
         """Note what became of a task."""
         number = task.number
-        if number in self._settled:  # another plane of the file failed
+        if number in self._settled:  # another part of the file failed
             return
         if isinstance(answer, Failed):
             self._failed(task, answer.reason)
         elif isinstance(answer, Plan):
             self._planned(number, answer)
+        elif isinstance(answer, InTiles):
+            self._cut(task, answer)
+        elif isinstance(answer, TilesMade):
+            self._tiles_done(task)
         elif isinstance(answer, PlaneMade):
             self._left[number] -= 1
             self._plane_done(task)
         else:
             if task.plan is None and answer.state != "failed":
-                self._on_plane(task.job, 1, 1)
+                self._on_step(task.job, 1, 1, "plane")
             self._settle(number, answer)
 
     def _planned(self, number: int, plan: Plan) -> None:
@@ -109,16 +132,43 @@ class _Board:
         number, plan = task.number, task.plan
         assert plan is not None
         left = self._left[number]
-        self._on_plane(plan.job, plan.planes - left, plan.planes)
+        self._on_step(plan.job, plan.planes - left, plan.planes, "plane")
         if not left:
             self._waiting.appendleft(Task(number, plan.job, plan))
+
+    def _cut(self, task: Task, found: InTiles) -> None:
+        """Search the tiles of a plane before the next plane."""
+        assert task.plane is not None
+        tiles = _Tiles(found.count, found.count - sum(map(len, found.missing)))
+        self._tiles[task.number, task.plane] = tiles
+        parts = [replace(task, tiles=some) for some in found.missing]
+        self._waiting.extendleft(reversed(parts or [self._joining(task)]))
+
+    def _tiles_done(self, task: Task) -> None:
+        assert task.plan is not None
+        assert task.plane is not None
+        assert task.tiles is not None
+        tiles = self._tiles[task.number, task.plane]
+        tiles.done += len(task.tiles)
+        planes = task.plan.planes
+        before = (planes - self._left[task.number]) * tiles.count
+        self._on_step(task.plan.job, before + tiles.done, planes * tiles.count, "tile")
+        if tiles.done == tiles.count:
+            self._waiting.appendleft(self._joining(task))
+
+    def _joining(self, task: Task) -> Task:
+        """Return what follows when all tiles of a plane are made; a single plane is written."""
+        assert task.plan is not None
+        if task.plan.planes == 1:
+            return Task(task.number, task.plan.job, task.plan)
+        return replace(task, tiles=())
 
     def _failed(self, task: Task, reason: str) -> None:
         if task.name not in self._tried:
             self._tried.add(task.name)
             self._waiting.appendleft(task)
             return
-        if task.plane is not None:
+        if task.plane is not None and task.plan is not None and task.plan.planes > 1:
             reason = f"plane {task.plane}: {reason}"
         job = task.job if task.plan is None else task.plan.job
         self._settle(task.number, FileOutcome(job, "failed", reason=reason))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.batch.measuring import measured
 from napari_tinysam.errors import FileError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ObjectTable:
         index: tuple[int, ...],
         found: Labelling,
         proposals: Proposals,
-        pixels: npt.NDArray[Any],
+        pixels: Any,
     ) -> None:
         """Add the objects of a plane.
 
@@ -68,8 +69,8 @@ class ObjectTable:
         found : Labelling
         proposals : Proposals
             From which `found` was made.
-        pixels : ndarray, (H, W) or (H, W, C)
-            The plane as it is in the file; intensities are measured here.
+        pixels : array-like, (H, W) or (H, W, C)
+            The plane as it is in the file, read in blocks; intensities are measured here.
         """
         if not found.numbers:
             return
@@ -83,7 +84,7 @@ class ObjectTable:
         self,
         index: tuple[int, ...],
         labels: npt.NDArray[np.integer[Any]],
-        pixels: npt.NDArray[Any],
+        pixels: Any,
     ) -> list[dict[str, Any]]:
         """Add the objects of a plane from their labels alone.
 
@@ -98,33 +99,28 @@ class ObjectTable:
         list of dict
             The new rows, without scores and without what found the objects.
         """
-        from skimage.measure import regionprops_table
-
-        if not labels.any():
-            return []
-        properties = ("label", "area", "bbox", "centroid", "intensity_mean")
-        table = regionprops_table(labels, pixels, properties=properties)
+        found = measured(labels, pixels)
         plane = dict(zip(self.column_names, index, strict=True))
-        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        channels = found.means.shape[1]
         added: list[dict[str, Any]] = []
-        for row, label in enumerate(table["label"].tolist()):
+        for row, label in enumerate(found.labels.tolist()):
             values: dict[str, Any] = {
                 **plane,
                 "label": label,
-                "area": int(table["area"][row]),
+                "area": int(found.areas[row]),
                 # As everywhere here: x before y, the last pixel inclusive.
-                "x0": int(table["bbox-1"][row]),
-                "y0": int(table["bbox-0"][row]),
-                "x1": int(table["bbox-3"][row]) - 1,
-                "y1": int(table["bbox-2"][row]) - 1,
-                "centroid_x": _rounded(table["centroid-1"][row]),
-                "centroid_y": _rounded(table["centroid-0"][row]),
+                **dict(
+                    zip(
+                        ("x0", "y0", "x1", "y1"), found.boxes[row].tolist(), strict=True
+                    )
+                ),
+                "centroid_x": _rounded(found.centres[row, 0]),
+                "centroid_y": _rounded(found.centres[row, 1]),
             }
             for channel in range(channels):
                 one = "intensity_mean"
-                name = one if pixels.ndim == 2 else f"{one}-{channel}"
                 shown = one if channels == 1 else f"{one}_{channel}"
-                values[shown] = _rounded(table[name][row])
+                values[shown] = _rounded(found.means[row, channel])
             added.append(values)
         self.rows += added
         return added

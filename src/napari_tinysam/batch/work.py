@@ -1,25 +1,33 @@
-"""What a worker does: the jobs of a batch, one at a time, with one model.
-
-A job is a file, or one plane of a stack. A file of one plane is segmented and written at once. A
-stack is planned first, then its planes are segmented in any order by any worker, then one worker
-writes its results.
-"""
+"""What a worker does: the tasks of a batch, one at a time, with one model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.batch.parts import Parts, PlaneResult
+from napari_tinysam.batch.large_plane import LargePlane
+from napari_tinysam.batch.parts import KeptLabels, Parts, PlaneResult
 from napari_tinysam.batch.provenance import Provenance, content_hash, find_place
 from napari_tinysam.batch.results import complete, is_complete, write_results
 from napari_tinysam.batch.settings import BatchSettings, FileOutcome
 from napari_tinysam.batch.tables import ObjectTable
+from napari_tinysam.batch.tasks import (
+    Answer,
+    Failed,
+    Identity,
+    InTiles,
+    Plan,
+    PlaneMade,
+    Task,
+    TilesMade,
+)
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.everything import (
+    Segmentation,
     TiledSegmentation,
+    is_tiled,
     label_proposals,
     segmentation_of,
 )
@@ -28,107 +36,21 @@ from napari_tinysam.files.ome_zarr import can_be_ome_zarr
 from napari_tinysam.files.planes import open_planes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_tinysam.batch.jobs import Job, LabelsForm
     from napari_tinysam.files.planes import FilePlane, PlaneSeries
     from napari_tinysam.inference.predictor import Predictor
 
+    Labels = npt.NDArray[np.integer[Any]]
 
 #: Forms in which labels may be there, if none is asked for.
 _FORMS: tuple[LabelsForm, ...] = ("tiff", "ome-zarr")
 
 #: Labels of planes with more pixels are OME-Zarr.
 _LARGE = 4096**2
-
-
-class Identity(NamedTuple):
-    """What must be the same for all workers of a run.
-
-    Attributes
-    ----------
-    version : str
-        Of this package.
-    model, model_id : str
-        Name of the model; its weights and runtime.
-    has_object_head : bool
-    """
-
-    version: str
-    model: str
-    model_id: str
-    has_object_head: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a stack will be done.
-
-    Attributes
-    ----------
-    job : Job
-        Under the stem of its results.
-    wanted : Provenance
-    planes : int
-        How many there are.
-    missing : tuple of int
-        Those that were not segmented before.
-    notes : tuple of str
-        As of `FileOutcome`.
-    """
-
-    job: Job
-    wanted: Provenance
-    planes: int
-    missing: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One piece of work.
-
-    Attributes
-    ----------
-    number : int
-        Of the file in the run.
-    job : Job
-    plan : Plan, optional
-        Of a stack; without it the file is begun, and finished if it is a single plane.
-    plane : int, optional
-        Which plane to segment. With a plan but no plane the results are written.
-    """
-
-    number: int
-    job: Job
-    plan: Plan | None = None
-    plane: int | None = None
-
-    @property
-    def name(self) -> tuple[int, bool, int | None]:
-        """Tells tasks of a run apart."""
-        return self.number, self.plan is None, self.plane
-
-
-@dataclass(frozen=True)
-class PlaneMade:
-    """A plane of a stack is segmented and kept."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A task failed.
-
-    Attributes
-    ----------
-    reason : str
-        One sentence.
-    """
-
-    reason: str
-
-
-Answer = Plan | PlaneMade | FileOutcome | Failed
 
 
 class Worker:
@@ -151,6 +73,8 @@ class Worker:
         self._predictor = predictor
         self._settings = settings
         self._stems = stems
+        #: The large plane that was opened last, and which one it is.
+        self._large: tuple[tuple[str, str, int], LargePlane] | None = None
 
     @property
     def identity(self) -> Identity:
@@ -167,7 +91,16 @@ class Worker:
                 return self._begin(task.job)
             if task.plane is None:
                 return self._finish(task.plan)
-            return self._segment(task.plan, task.plane)
+            if task.tiles:
+                self._large_plane(task.plan, task.plane).search(task.tiles)
+                return TilesMade()
+            if task.tiles is None and self._is_tiled(
+                planes := self._open(task.plan.job)
+            ):
+                large = self._large_plane(task.plan, task.plane, planes)
+                return InTiles(large.missing(), len(large))
+            self._plane(task.plan, self._open(task.plan.job), task.plane)
+            return PlaneMade()
         except Exception as error:  # noqa: BLE001  # one file must not end the run
             return Failed(sentence(error))
 
@@ -194,50 +127,83 @@ class Worker:
         if form == "auto" and not job.labels.exists() and _is_large(planes):
             job = replace(job, labels_form="ome-zarr")
         count = len(planes.indices)
-        if count > 1:
+        if count > 1 or self._is_tiled(planes):
             missing = Parts(job, wanted.description(job)).missing(count)
             return Plan(job, wanted, count, missing, notes)
-        plane = planes.read(planes.indices[0])
-        found = self._found(planes, planes.indices[0], plane)
-        return self._written(job, wanted, planes, [found], notes, plane)
-
-    def _segment(self, plan: Plan, number: int) -> PlaneMade:
-        self._plane(plan, self._open(plan.job), number)
-        return PlaneMade()
+        found = self._found(planes, planes.indices[0])
+        return self._written(job, wanted, planes, [found.labels], [found], notes)
 
     def _finish(self, plan: Plan) -> FileOutcome:
         planes = self._open(plan.job)
         parts = Parts(plan.job, plan.wanted.description(plan.job))
-        found = [
-            parts.find(number) or self._plane(plan, planes, number)
-            for number in range(plan.planes)
-        ]
-        outcome = self._written(plan.job, plan.wanted, planes, found, plan.notes)
+        if plan.planes == 1:
+            found = [self._plane(plan, planes, 0)]
+            labels: Sequence[Labels] = [found[0].labels]
+        else:  # all planes may be more than fits into memory
+            labels = KeptLabels(parts, plan.planes)
+            found = [
+                (parts.find(n) or self._plane(plan, planes, n)).without_labels()
+                for n in range(plan.planes)
+            ]
+        outcome = self._written(
+            plan.job, plan.wanted, planes, labels, found, plan.notes
+        )
         parts.remove()
+        self._large = None
         return outcome
 
     def _plane(self, plan: Plan, planes: PlaneSeries, number: int) -> PlaneResult:
-        """Segment a plane of a stack and keep it."""
+        """Segment a plane, or join its tiles, and keep it."""
         index = planes.indices[number]
-        found = self._found(planes, index, planes.read(index))
-        Parts(plan.job, plan.wanted.description(plan.job)).keep(number, found)
+        if self._is_tiled(planes):
+            large = self._large_plane(plan, number, planes)
+            found = self._labelled(planes, index, large.plane, large.joined())
+        else:
+            found = self._found(planes, index)
+        if plan.planes > 1:  # otherwise the results follow at once
+            Parts(plan.job, plan.wanted.description(plan.job)).keep(number, found)
         return found
 
-    def _found(
-        self, planes: PlaneSeries, index: tuple[int, ...], plane: FilePlane
-    ) -> PlaneResult:
-        table = ObjectTable(planes.axes)
+    def _large_plane(
+        self, plan: Plan, number: int, planes: PlaneSeries | None = None
+    ) -> LargePlane:
+        """Open a large plane, unless it is open: a worker often goes on with the same one."""
+        description = plan.wanted.description(plan.job)
+        which = plan.job.stem, description, number
+        if self._large is None or self._large[0] != which:
+            self._large = None  # not two planes at a time
+            planes = planes or self._open(plan.job)
+            plane = planes.open(planes.indices[number])
+            tiles = Parts(plan.job, description).tiles(number)
+            large = LargePlane(self._predictor, plane, self._settings, tiles)
+            self._large = which, large
+        return self._large[1]
+
+    def _is_tiled(self, planes: PlaneSeries) -> bool:
+        return 0 not in planes.size and is_tiled(planes.size, self._settings.tiles)
+
+    def _found(self, planes: PlaneSeries, index: tuple[int, ...]) -> PlaneResult:
+        plane = planes.read(index)
         segmentation = segmentation_of(
             self._predictor,
             plane.pixels,
             self._settings.mode,
-            tiles_of=self._settings.tiles,
+            tiles_of="off",
             **plane.options,
         )
-        notes = plane.notes
+        return self._labelled(planes, index, plane, segmentation.run())
+
+    def _labelled(
+        self,
+        planes: PlaneSeries,
+        index: tuple[int, ...],
+        plane: FilePlane,
+        segmentation: Segmentation | TiledSegmentation,
+    ) -> PlaneResult:
+        table, notes = ObjectTable(planes.axes), plane.notes
         if isinstance(segmentation, TiledSegmentation):
             notes = (*notes, segmentation.note)
-        proposals = segmentation.run().proposals
+        proposals = segmentation.proposals
         how = replace(segmentation.settings, **self._settings.labels)  # type: ignore[arg-type]
         found = label_proposals(proposals, how)
         table.add(index, found, proposals, plane.pixels)
@@ -249,13 +215,14 @@ class Worker:
         job: Job,
         wanted: Provenance,
         planes: PlaneSeries,
+        labels: Sequence[Labels],
         found: list[PlaneResult],
         notes: tuple[str, ...],
-        first: FilePlane | None = None,
     ) -> FileOutcome:
         description = wanted.description(job)
-        write_results(job, planes, found, self._settings, description, first)
-        objects = sum(len(plane.rows) for plane in found)
+        rows = [row for plane in found for row in plane.rows]
+        write_results(job, planes, labels, rows, self._settings, description)
+        objects = len(rows)
         said = next((plane.notes for plane in found if plane.notes), ())
         notes = (*notes, *planes.notes, *said)
         return FileOutcome(job, "written", objects, len(found), notes=notes)

@@ -322,7 +322,7 @@ def _run(jobs: Sequence[Job], runner: Runner, progress_form: str) -> None:
     outcomes: list[FileOutcome] = []
     try:
         with batch_progress(progress_form, len(jobs)) as progress:
-            for outcome in segment_files(jobs, runner, on_plane=progress.plane):
+            for outcome in segment_files(jobs, runner, on_step=progress.step):
                 outcomes.append(outcome)
                 progress.file(outcome)
                 _report(outcome, progress.note)

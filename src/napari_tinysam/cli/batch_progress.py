@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from napari_tinysam.cli.console import note, progress_bar, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_tinysam.batch.jobs import Job
     from napari_tinysam.batch.settings import FileOutcome
+    from napari_tinysam.files.remote import ImagePath
 
 
 class Progress(Protocol):
@@ -22,8 +21,8 @@ class Progress(Protocol):
 
     def __exit__(self, *reason: object) -> None: ...
 
-    def plane(self, job: Job, done: int, total: int) -> None:
-        """Report that so many planes of a file are done, of all of them."""
+    def step(self, job: Job, done: int, total: int, unit: str) -> None:
+        """Report that so many planes or tiles of a file are done, of all of them."""
 
     def file(self, outcome: FileOutcome) -> None:
         """Report that a file is done."""
@@ -38,16 +37,16 @@ def batch_progress(form: str, files: int) -> Progress:
 
 
 class _Steps:
-    """How much of a batch is done, in files; a plane of a stack is part of one."""
+    """How much of a batch is done, in files; a plane or a tile is part of one."""
 
     def __init__(self) -> None:
         self._files = 0
-        self._begun: dict[Path, float] = {}
+        self._begun: dict[ImagePath, float] = {}
 
-    def plane(self, image: Path, done: int, total: int) -> None:
+    def step(self, image: ImagePath, done: int, total: int) -> None:
         self._begun[image] = done / total
 
-    def file(self, image: Path) -> int:
+    def file(self, image: ImagePath) -> int:
         self._begun.pop(image, None)
         self._files += 1
         return self._files
@@ -68,9 +67,9 @@ class _Bar:
     def __exit__(self, *reason: object) -> None:
         self._bar.close()
 
-    def plane(self, job: Job, done: int, total: int) -> None:
-        self._steps.plane(job.image, done, total)
-        self._bar.set_postfix_str(f"{job.image.name}, plane {done} of {total}")
+    def step(self, job: Job, done: int, total: int, unit: str) -> None:
+        self._steps.step(job.image, done, total)
+        self._bar.set_postfix_str(f"{job.image.name}, {unit} {done} of {total}")
         self._update()  # so that the time left follows the planes
 
     def file(self, outcome: FileOutcome) -> None:
@@ -98,10 +97,10 @@ class _Lines:
     def __exit__(self, *reason: object) -> None:
         pass
 
-    def plane(self, job: Job, done: int, total: int) -> None:
-        self._steps.plane(job.image, done, total)
+    def step(self, job: Job, done: int, total: int, unit: str) -> None:
+        self._steps.step(job.image, done, total)
         known = {"image": str(job.image), "done": done, "total": total}
-        self._say("plane", **known)
+        self._say(unit, **known)
 
     def file(self, outcome: FileOutcome) -> None:
         done = self._steps.file(outcome.job.image)

@@ -2,6 +2,8 @@
 
 from napari_tinysam.everything.any_size import (
     Tiles,
+    grid_of,
+    is_tiled,
     segment_everything,
     segmentation_of,
 )
@@ -53,6 +55,8 @@ __all__ = [
     "Tiles",
     "best_apart",
     "centred_lattice",
+    "grid_of",
+    "is_tiled",
     "label_proposals",
     "official_lattice",
     "segment_everything",

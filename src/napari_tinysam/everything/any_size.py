@@ -17,11 +17,28 @@ if TYPE_CHECKING:
 
     from napari_tinysam.everything.choosing import LabelSettings
     from napari_tinysam.everything.thresholds import Thresholds
+    from napari_tinysam.inference.looks import LookGrid
     from napari_tinysam.inference.predictor import Predictor
 
 #: "auto": large images are searched in tiles; "off": never; a number: all images are, in tiles of
 #: this side in pixels.
 Tiles = Literal["auto", "off"] | int
+
+
+def is_tiled(shape: tuple[int, int], tiles_of: Tiles) -> bool:
+    """Whether an image of this height and width is searched in tiles."""
+    return tiles_of != "off" and (isinstance(tiles_of, int) or is_large(shape))
+
+
+def grid_of(plane: PlaneLooks, tiles_of: Tiles) -> LookGrid:
+    """Return the tiles in which a plane is searched.
+
+    Raises
+    ------
+    ValueError
+        If the side of tiles is below 1.
+    """
+    return tiles(plane.shape, tiles_of if isinstance(tiles_of, int) else FRAME)
 
 
 def segmentation_of(
@@ -59,10 +76,9 @@ def segmentation_of(
         looks = partial(PlaneLooks, image, **to_rgb_options)
         if isinstance(tiles_of, int) or max(image.shape) > FRAME:
             plane = looks()
-            if isinstance(tiles_of, int) or is_large(plane.shape):
-                side = tiles_of if isinstance(tiles_of, int) else FRAME
+            if is_tiled(plane.shape, tiles_of):
                 embed = partial(plane.encode, predictor)
-                grid = tiles(plane.shape, side)
+                grid = grid_of(plane, tiles_of)
                 return TiledSegmentation(
                     predictor, embed, grid, mode, thresholds=thresholds
                 )

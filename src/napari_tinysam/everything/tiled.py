@@ -8,7 +8,7 @@ once more, in a look around all of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -125,6 +125,7 @@ class TiledSegmentation:
         self._where = where
         self._first = first
         self._searched: dict[Look, list[Proposal]] = {}
+        self._taken: set[Look] = set()
         #: The look that is being searched.
         self._current: tuple[Look, Segmentation] | None = None
         #: Objects that were decoded once more.
@@ -132,7 +133,7 @@ class TiledSegmentation:
 
     def __iter__(self) -> Iterator[Progress]:
         """Search look by look; the caller may stop at any time."""
-        looks = list(self._looks())
+        looks = [look for look in self._looks() if look not in self._taken]
         for done, look in enumerate(looks):
             for _ in self._search(look):
                 yield Progress([], done, len(looks), "tiles")
@@ -148,6 +149,24 @@ class TiledSegmentation:
         for _ in self:
             pass
         return self
+
+    def search(self, look: Look) -> list[Proposal]:
+        """Search one look of the grid.
+
+        Returns
+        -------
+        list of Proposal
+            Placed in the plane. They depend on no other look, so looks may be searched anywhere, in
+            any order; `take` brings them together.
+        """
+        for _ in self._search(look):
+            pass
+        return self._searched[look]
+
+    def take(self, look: Look, found: Sequence[Proposal]) -> None:
+        """Take what `search` found in a look, here or elsewhere; it is not searched again."""
+        self._searched[look] = list(found)
+        self._taken.add(look)
 
     @property
     def settings(self) -> LabelSettings:

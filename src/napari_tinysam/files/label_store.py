@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.files.atomic import replacing
-from napari_tinysam.files.writing import TIFF_SUFFIXES, check_output
+from napari_tinysam.files.writing import write_label_planes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -142,21 +141,9 @@ class LabelStore:
         FileError
             If the file cannot be written.
         """
-        import tifffile
-
-        check_output(path, TIFF_SUFFIXES)
-        with replacing(path) as file:
-            tifffile.imwrite(
-                file,
-                self._tiles(),
-                shape=self.shape,
-                dtype=self.dtype,
-                tile=(_CHUNK, _CHUNK),
-                compression="zlib",
-                photometric="minisblack",
-                bigtiff=True,
-                metadata={"axes": axes},
-            )
+        write_label_planes(
+            path, self._tiles(), self.shape, self.dtype, axes, tile=_CHUNK
+        )
 
     def _tiles(self) -> Iterator[bytes]:
         """Give all tiles, compressed; most of them are empty and are compressed once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,19 +147,20 @@ def _write_levels(
     names: list[str],
     old: bool,
 ) -> int:
-    """Write the pyramid, each level a half of the one before; returns how many there are."""
+    """Write the pyramid, each level a half of the one before; returns how many there are.
+
+    One plane is asked for at a time, and no part of a shard is written twice.
+    """
     import zarr
 
     shape = planes[0].shape
-    levels = 1
-    while max(shape) >> (levels - 1) > _CHUNK:
-        levels += 1
-    for level in range(levels):
-        step = 2**level
+    arrays: list[Any] = []
+    while not arrays or max(shape) >> (len(arrays) - 1) > _CHUNK:
+        level, step = len(arrays), 2 ** len(arrays)
         size = tuple(-(-length // step) for length in shape)
         lead = (1,) * len(counts)
         sharded = not old and max(size) > _CHUNK
-        array = zarr.create_array(
+        array: Any = zarr.create_array(
             str(folder / str(level)),
             shape=(*counts, *size),
             dtype="uint32",
@@ -169,10 +171,15 @@ def _write_levels(
             chunk_key_encoding={"name": "v2", "separator": "/"} if old else None,
             dimension_names=None if old else names,
         )
-        for index, plane in zip(np.ndindex(*counts), planes, strict=True):
+        arrays.append(array)
+    for index, plane in zip(np.ndindex(*counts), planes, strict=True):
+        for level, array in enumerate(arrays):
             # Every second pixel, not a mean: labels are names.
-            array[index] = plane[::step, ::step].astype(np.uint32)
-    return levels
+            seen = plane[:: 2**level, :: 2**level]
+            for y, x in product(*(range(0, length, _SHARD) for length in seen.shape)):
+                part = slice(y, y + _SHARD), slice(x, x + _SHARD)
+                array[(*index, *part)] = seen[part].astype(np.uint32)
+    return len(arrays)
 
 
 def _described(

@@ -14,6 +14,7 @@ import numpy as np
 from napari_tinysam.errors import FileError, SelectionError
 from napari_tinysam.files.formats import open_stack
 from napari_tinysam.files.formats.stack import UNKNOWN_AXES, too_large
+from napari_tinysam.files.lazy_pixels import LazyPixels, plane_last
 from napari_tinysam.files.quiet import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.files.formats.stack import Stack
+    from napari_tinysam.files.remote import ImagePath
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +33,20 @@ class FilePlane:
 
     Parameters
     ----------
-    pixels : numpy.ndarray
+    pixels : numpy.ndarray, or LazyPixels of a plane that was opened
         (Y, X) or (Y, X, C), of the file's dtype.
     channel : int, list of int or None
         For `to_rgb`: None shows three or four channels as colours.
     notes : tuple of str
         Sentences for the user about choices among several planes or channels.
+    coarse : LazyPixels, optional
+        The same plane with fewer pixels, if the file has a pyramid and the pixels are lazy.
     """
 
-    pixels: npt.NDArray[Any]
+    pixels: Any
     channel: int | list[int] | None
     notes: tuple[str, ...] = ()
+    coarse: LazyPixels | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,15 +128,41 @@ class PlaneSeries:
         """Read one plane; raises the errors of `read_plane`."""
         return _select(self.stack, self.channel, index if self.counts else None)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the planes; (0, 0) if there is no Y or X."""
+        height, width = (
+            self.stack.shape[self.stack.axes.index(axis)]
+            if axis in self.stack.axes
+            else 0
+            for axis in "YX"
+        )
+        return height, width
+
+    def open(self, index: Sequence[int]) -> FilePlane:
+        """Open one plane, of which parts are read when they are asked for.
+
+        It is read at once if the file cannot be read in parts. Raises the errors of `read_plane`,
+        the pixels those of `Stack.read`.
+        """
+        chosen = index if self.counts else None
+        if self.stack.chunks is None:
+            return _select(self.stack, self.channel, chosen)
+        plane = _select(self.stack, self.channel, chosen, lazy=True)
+        if self.stack.coarse is None:
+            return plane
+        coarse = _select(self.stack.coarse, self.channel, chosen, lazy=True).pixels
+        return replace(plane, coarse=coarse)
+
 
 def open_planes(
-    path: Path, channel: Sequence[int] | None = None, series: int | None = None
+    path: ImagePath, channel: Sequence[int] | None = None, series: int | None = None
 ) -> PlaneSeries:
     """Open an image file, plane by plane.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
     channel : sequence of int, optional
         As in `read_plane`.
     series : int, optional
@@ -166,6 +197,8 @@ def _select(
     stack: Stack,
     channel: Sequence[int] | None,
     plane: Sequence[int] | None,
+    *,
+    lazy: bool = False,
 ) -> FilePlane:
     """Read the requested plane, or the first; the notes say which."""
     axes, shape, name = stack.axes, stack.shape, stack.path.name
@@ -173,12 +206,12 @@ def _select(
         raise FileError(
             f"{stack.path} is not an image: the shape of its data is {shape}."
         )
-    if shape[axes.index("Y")] * shape[axes.index("X")] > MAX_PIXELS:
+    if not lazy and shape[axes.index("Y")] * shape[axes.index("X")] > MAX_PIXELS:
         raise too_large(stack.path)
     channel_axis = _channel_axis(axes, channel, plane)
     plane_axes = [i for i, a in enumerate(axes) if a not in "YXS" and i != channel_axis]
     notes: list[str] = []
-    index: list[int | None] = [None] * len(axes)
+    index: list[int | slice | None] = [None] * len(axes)
     counts = [shape[i] for i in plane_axes]
     for i, value in zip(plane_axes, _plane_index(name, counts, plane), strict=True):
         index[i] = value
@@ -186,42 +219,46 @@ def _select(
         notes.append(_plane_note(name, [axes[i] for i in plane_axes], counts))
     if channel_axis is None:
         samples = shape[axes.index("S")] if "S" in axes else 0
-        pixels = _plane_last(stack, index)
+        pixels = LazyPixels(stack, index) if lazy else _plane_last(stack, index)
         if pixels.ndim == 3 and samples not in (3, 4) and channel is None:
             notes.extend(_channel_note(name, samples))
         return FilePlane(pixels, _sample(name, samples, channel), tuple(notes))
     if channel is None:
         notes.extend(_channel_note(name, shape[channel_axis]))
-    return _read_channels(stack, index, channel_axis, channel, notes)
+    return _read_channels(stack, index, channel_axis, channel, notes, lazy=lazy)
 
 
 def _read_channels(
     stack: Stack,
-    index: list[int | None],
+    index: list[int | slice | None],
     axis: int,
     channel: Sequence[int] | None,
     notes: list[str],
+    *,
+    lazy: bool,
 ) -> FilePlane:
     """Read channels from their own axis."""
     chosen, name = list(channel or [0]), stack.path.name
     _check_channels(name, chosen, stack.shape[axis])
+    shown = None if len(chosen) == 1 else list(range(len(chosen)))
+    if lazy:
+        if shown and "S" in stack.axes:
+            raise SelectionError(f"The channels of {name} have colours; choose one.")
+        return FilePlane(LazyPixels(stack, index, axis, chosen), shown, tuple(notes))
     planes = []
     for number in chosen:
         index[axis] = number
         planes.append(_plane_last(stack, index))
     if len(planes) == 1:
-        return FilePlane(planes[0], None, tuple(notes))
+        return FilePlane(planes[0], shown, tuple(notes))
     if planes[0].ndim == 3:
         raise SelectionError(f"The channels of {name} have colours; choose one.")
-    return FilePlane(np.stack(planes, axis=-1), list(range(len(planes))), tuple(notes))
+    return FilePlane(np.stack(planes, axis=-1), shown, tuple(notes))
 
 
-def _plane_last(stack: Stack, index: list[int | None]) -> npt.NDArray[Any]:
+def _plane_last(stack: Stack, index: list[int | slice | None]) -> npt.NDArray[Any]:
     """Read (Y, X) or (Y, X, S) from any order of axes."""
-    pixels = stack.read(tuple(index))
-    left = [axis for axis, i in zip(stack.axes, index, strict=True) if i is None]
-    order = [left.index(axis) for axis in "YXS" if axis in left]
-    return np.ascontiguousarray(pixels.transpose(order))
+    return plane_last(stack, stack.read(tuple(index)))
 
 
 def _channel_axis(

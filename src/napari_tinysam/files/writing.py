@@ -11,7 +11,7 @@ from napari_tinysam.errors import FileError
 from napari_tinysam.files.atomic import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -65,15 +65,63 @@ def write_label_stack(
     FileError
         If the file cannot be written.
     """
+    planes = labels.reshape(-1, *labels.shape[-2:])
+    write_label_planes(path, planes, labels.shape, labels.dtype, axes, description)
+
+
+def write_label_planes(
+    path: Path,
+    pieces: Iterable[npt.NDArray[np.integer[Any]] | bytes],
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    axes: str,
+    description: str = "",
+    *,
+    tile: int | None = None,
+) -> None:
+    """Write labels as a compressed TIFF file, of which only a piece is in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tif`` or ``.tiff``.
+    pieces : iterable of ndarray of int, (H, W)
+        The planes; or, with `tile`, tiles as zlib compresses them.
+    shape : sequence of int
+        Of all planes together; the last two axes are Y and X.
+    dtype : dtype
+        An integer type that holds all labels.
+    axes : str
+        One of tifffile's letters for each axis, such as ``ZYX``.
+    description : str
+        Stored in the file.
+    tile : int, optional
+        Side of the tiles, a multiple of 16.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
     import tifffile
 
     check_output(path, TIFF_SUFFIXES)
+    kind = np.dtype(dtype)
+    given: Any = (
+        each if isinstance(each, bytes) else np.asarray(each, kind) for each in pieces
+    )
     with replacing(path) as file:
         tifffile.imwrite(
             file,
-            labels,
+            given,
+            shape=tuple(shape),
+            dtype=kind,
+            tile=None if tile is None else (tile, tile),
             compression="zlib",
             photometric="minisblack",
+            # Its offsets have 32 bits otherwise.
+            bigtiff=int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+            >= 2**32 - 2**25,
             description=description or None,
             metadata={"axes": axes},
         )

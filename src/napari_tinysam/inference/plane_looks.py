@@ -16,16 +16,16 @@ from napari_tinysam.image import (
     is_rgb,
     to_eight_bits,
 )
+from napari_tinysam.inference.sampling import sampled_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-
-#: Contrast is found on about this many pixels, on a regular lattice.
-_SAMPLE = 2_000_000
 
 #: A look is empty if means over squares of this side, in pixels, differ less than `_LEAST` of the
 #: 256 values that the contrast of the plane is stretched to.
@@ -42,11 +42,18 @@ class PlaneLooks:
         One plane, as for `napari_tinysam.image.to_rgb`. Arrays of dask or zarr are read in parts.
     channel, channel_axis, contrast_limits, percentiles
         As for `to_rgb`, with the same errors.
+    coarse : array-like, optional
+        The same plane with fewer pixels, of which contrast is found then.
+    limits : sequence, optional
+        As another object for this plane found them; nothing is read then.
 
     Attributes
     ----------
     shape : (int, int)
         Height and width of the plane.
+    limits : list of (float, float) or None
+        What becomes black and white, for each channel that is shown; None where values are not
+        stretched.
     """
 
     def __init__(
@@ -57,6 +64,8 @@ class PlaneLooks:
         channel_axis: int | None = None,
         contrast_limits: tuple[float, float] | None = None,
         percentiles: tuple[float, float] = PERCENTILES,
+        coarse: Any = None,
+        limits: Sequence[tuple[float, float] | None] | None = None,
     ) -> None:
         image = image if hasattr(image, "shape") else np.asarray(image)
         axis = channel_axis_of(tuple(image.shape), channel_axis)
@@ -69,12 +78,13 @@ class PlaneLooks:
             self._channels = chosen_channels(channel, int(image.shape[axis]))
         height, width = (int(n) for i, n in enumerate(image.shape) if i != axis)
         self.shape = height, width
-        step = max(1, int(np.ceil(np.sqrt(height * width / _SAMPLE))))
-        lattice = slice(None, None, step)
-        self._limits = [
-            contrast_limits or contrast_limits_of(part, percentiles=percentiles)
-            for part in self._parts(lattice, lattice)
-        ]
+        if limits is None and contrast_limits is not None:
+            limits = [contrast_limits] * len(self._channels or [0])
+        if limits is None:
+            limits = self._found_limits(
+                image if coarse is None else coarse, percentiles
+            )
+        self.limits = list(limits)
 
     def read(self, look: Look) -> npt.NDArray[np.uint8]:
         """Read a look.
@@ -84,12 +94,12 @@ class PlaneLooks:
         ndarray of uint8, (h, w, 3)
             At the plane's own resolution.
         """
-        parts = self._parts(look.rows, look.columns)
+        parts = self._parts(self._image, look.rows, look.columns)
         planes = [
             to_eight_bits(part, contrast_limits=limits, channel_axis=-1)
             if part.ndim == 3
             else to_eight_bits(part, contrast_limits=limits)
-            for part, limits in zip(parts, self._limits, strict=True)
+            for part, limits in zip(parts, self.limits, strict=True)
         ]
         if len(planes) == 2:  # red and green
             planes.append(np.zeros_like(planes[0]))
@@ -100,18 +110,32 @@ class PlaneLooks:
         rgb = self.read(look)
         return None if is_empty(rgb) else predictor.encode(rgb, channel_axis=2)
 
-    def _parts(self, rows: slice, columns: slice) -> list[npt.NDArray[Any]]:
+    def _found_limits(
+        self, image: Any, percentiles: tuple[float, float]
+    ) -> list[tuple[float, float] | None]:
+        """Find the contrast on a few pixels of all, each column of `sampled` a channel's."""
+        axes = [number for number in range(len(image.shape)) if number != self._axis]
+        sampled: list[list[npt.NDArray[Any]]] = []
+        for rows, columns in sampled_parts(image, axes):
+            parts = self._parts(image, rows, columns)
+            sampled.append([part.reshape(-1, 1, *part.shape[2:]) for part in parts])
+        return [
+            contrast_limits_of(np.concatenate(parts), percentiles=percentiles)
+            for parts in zip(*sampled, strict=True)
+        ]
+
+    def _parts(self, image: Any, rows: slice, columns: slice) -> list[npt.NDArray[Any]]:
         """Read some rows and columns: gray or RGB, or each of the chosen channels."""
         if self._axis is None:
-            return [np.asarray(self._image[rows, columns])]
+            return [np.asarray(image[rows, columns])]
         cut: list[slice | int] = [rows, columns]
         cut.insert(self._axis, slice(None))
         if self._channels is None:
-            return [np.asarray(self._image[tuple(cut)])[..., :3]]
+            return [np.asarray(image[tuple(cut)])[..., :3]]
         parts = []
         for channel in self._channels:
             cut[self._axis] = channel
-            parts.append(np.asarray(self._image[tuple(cut)]))
+            parts.append(np.asarray(image[tuple(cut)]))
         return parts
 
 

@@ -73,6 +73,7 @@ def _listed(folder: Path, split: str) -> list[ImageEntry]:
             file.name, folder.name, False, partial(_read, file), file_fingerprint(file)
         )
         for file in files
+        if isinstance(file, Path)  # and not on a server
     ]
 
 

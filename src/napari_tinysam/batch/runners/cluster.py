@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.batch.work import Failed, Worker
+from napari_tinysam.batch.tasks import Failed
+from napari_tinysam.batch.work import Worker
 from napari_tinysam.errors import TinySAMError, UsageError, sentence
 
 if TYPE_CHECKING:
     from napari_tinysam.batch.runners.protocol import Load
     from napari_tinysam.batch.settings import BatchSettings
-    from napari_tinysam.batch.work import Answer, Identity, Task
+    from napari_tinysam.batch.tasks import Answer, Identity, Task
 
 #: Tasks that wait at the scheduler for each worker, so that none waits for us.
 _AHEAD = 2

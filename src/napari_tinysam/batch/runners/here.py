@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tinysam.batch.work import Answer, Identity, Task, Worker
+    from napari_tinysam.batch.tasks import Answer, Identity, Task
+    from napari_tinysam.batch.work import Worker
 
 
 class Here:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from napari_tinysam.batch.work import Failed, Worker
+from napari_tinysam.batch.tasks import Failed
+from napari_tinysam.batch.work import Worker
 from napari_tinysam.errors import TinySAMError, sentence
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.batch.runners.protocol import Load
     from napari_tinysam.batch.settings import BatchSettings
-    from napari_tinysam.batch.work import Answer, Identity, Task
+    from napari_tinysam.batch.tasks import Answer, Identity, Task
 
 _DIED = "The process that worked on it was killed, or its memory ran out."
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from napari_tinysam.batch.work import Answer, Identity, Task
+    from napari_tinysam.batch.tasks import Answer, Identity, Task
     from napari_tinysam.inference.predictor import Predictor
 
 #: Loads the model for a worker that has this many threads; 0 is as many as are fastest.

@@ -13,6 +13,7 @@ from napari_tinysam.files.formats.pictures import needs_codec, open_coded, open_
 from napari_tinysam.files.formats.stack import Stack, explained_reading
 from napari_tinysam.files.formats.tiff import is_tiff, open_tiff
 from napari_tinysam.files.formats.vendors import is_of_a_vendor, open_of_a_vendor
+from napari_tinysam.files.remote import ImagePath, RemotePath
 
 
 class Format(NamedTuple):
@@ -46,14 +47,14 @@ FORMATS = (
 IMAGE_SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
 
-def open_stack(path: Path, series: int = 0) -> Stack:
+def open_stack(path: ImagePath, series: int = 0) -> Stack:
     """Open an image file.
 
     Parameters
     ----------
-    path : Path
-        A TIFF, OME-TIFF or NPY file, a picture, or an OME-Zarr folder. The contents decide, not the
-        name.
+    path : Path or RemotePath
+        A TIFF, OME-TIFF or NPY file, a picture, or an OME-Zarr folder, which may be on a server.
+        The contents decide, not the name.
     series : int
         Which of its images, where it holds several.
 
@@ -66,6 +67,8 @@ def open_stack(path: Path, series: int = 0) -> Stack:
     if is_zarr(path):
         with explained_reading(path):
             return open_ome_zarr(path, series)
+    if isinstance(path, RemotePath):
+        raise FileError(f"{path} cannot be reached, or is not an OME-Zarr image.")
     _check_regular(path)
     with explained_reading(path):
         with open(path, "rb") as file:

@@ -10,6 +10,7 @@ from napari_tinysam.files.formats.stack import (
     Index,
     Stack,
     check_series,
+    contiguous_chunks,
     guessed_axes,
     slices,
 )
@@ -33,4 +34,6 @@ def open_npy(path: Path, series: int) -> Stack:
     def read(index: Index) -> npt.NDArray[Any]:
         return np.array(array[slices(index)])
 
-    return Stack(guessed_axes(array.shape), array.shape, read, path)
+    axes = guessed_axes(array.shape)
+    chunks = contiguous_chunks(axes, array.shape)
+    return Stack(axes, array.shape, read, path, chunks=chunks)

@@ -1,4 +1,4 @@
-"""OME-Zarr folders, versions 0.4 and 0.5: images, and the fields of plates.
+"""OME-Zarr folders, versions 0.4 and 0.5: images, and the fields of plates; also on servers.
 
 https://ngff.openmicroscopy.org/0.4 and /0.5. Level 0 of the pyramid is read.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,16 +21,20 @@ from napari_tinysam.files.formats.stack import (
     check_series,
     slices,
 )
+from napari_tinysam.files.remote import ImagePath, RemotePath
+from napari_tinysam.frame import FRAME
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
+
 
 #: The folder of an image that holds its labels.
 LABELS = "labels"
 
 _VERSION_3, _VERSION_2 = "zarr.json", ".zgroup"
+
+#: What describes an array, in versions 3 and 2 of Zarr.
+_ARRAYS = (_VERSION_3, ".zarray")
 
 
 class OmeGroup(NamedTuple):
@@ -56,13 +61,15 @@ class OmeGroup(NamedTuple):
         return found[0] if isinstance(found, list) and found else None
 
 
-def is_zarr(path: Path) -> bool:
+def is_zarr(path: ImagePath) -> bool:
     """Whether a folder is a group of Zarr."""
+    if isinstance(path, RemotePath):
+        return any((path / name).is_file() for name in (_VERSION_3, _VERSION_2))
     # Unlike Path.is_file, never an error, also for names that are too long.
     return any(os.path.isfile(path / name) for name in (_VERSION_3, _VERSION_2))
 
 
-def read_group(path: Path) -> OmeGroup | None:
+def read_group(path: ImagePath) -> OmeGroup | None:
     """Read what a folder says of itself; None if it is no group, or damaged."""
     with suppress(OSError, ValueError, AttributeError):
         if (path / _VERSION_3).is_file():
@@ -78,12 +85,12 @@ def read_group(path: Path) -> OmeGroup | None:
     return None
 
 
-def open_ome_zarr(path: Path, series: int) -> Stack:
+def open_ome_zarr(path: ImagePath, series: int) -> Stack:
     """Open an image without reading it.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         A folder that is a group of Zarr.
     series : int
         Which image, where the folder holds several (as bioformats2raw writes them).
@@ -93,34 +100,57 @@ def open_ome_zarr(path: Path, series: int) -> Stack:
     FileError
         If it is no image.
     """
-    import zarr
-
     group = read_group(path)
-    images = [path]
+    image, count = path, 1
     if group is not None and "bioformats2raw.layout" in group.described:
         images = _numbered(path)
-        check_series(path, series, len(images))
-        group = read_group(images[series])
+        count = len(images)
+        check_series(path, series, count)
+        image = images[series]
+        group = read_group(image)
     else:
         check_series(path, series, 1)
     if group is None or group.scales is None:
         raise FileError(
             f"{path} is a Zarr folder that does not describe an image as OME-Zarr does."
         )
-    level = images[series] / str(group.scales["datasets"][0]["path"])
-    if not level.is_dir():
+    levels = [str(level["path"]) for level in group.scales["datasets"]]
+    stack = _level(path, image / levels[0], group.scales, count)
+    # Opening a level costs a request, so the coarser ones are opened in need only.
+    longest = max(
+        n for n, axis in zip(stack.shape, stack.axes, strict=True) if axis in "YX"
+    )
+    steps = int(np.log2(max(longest / FRAME, 1)))
+    if steps and len(levels) > 1:
+        coarse = image / levels[min(steps, len(levels) - 1)]
+        stack = replace(stack, coarse=_level(path, coarse, group.scales, count))
+    return stack
+
+
+def _level(
+    path: ImagePath, level: ImagePath, scales: dict[str, Any], count: int
+) -> Stack:
+    """Open one level of a pyramid."""
+    import zarr
+
+    if not any((level / name).is_file() for name in _ARRAYS):
         raise FileError(f"{path} is incomplete: its level {level.name} is missing.")
-    array = zarr.open_array(str(level), mode="r")
+    array: Any = zarr.open_array(str(level), mode="r")
     shape = tuple(int(n) for n in array.shape)
-    axes = _axes(group.scales, len(shape))
 
     def read(index: Index) -> npt.NDArray[Any]:
-        return np.asarray(array[slices(index)])
+        pixels = np.asarray(array[slices(index)])
+        # Zarr takes a chunk that is not there for an empty one, so all is empty once the array is
+        # gone.
+        if not any((level / name).is_file() for name in _ARRAYS):
+            raise FileError(f"{path} vanished while it was read.")
+        return pixels
 
-    return Stack(axes, shape, read, path, len(images))
+    chunks = tuple(int(n) for n in array.chunks)
+    return Stack(_axes(scales, len(shape)), shape, read, path, count, chunks)
 
 
-def fields_of_plate(path: Path) -> list[Path]:
+def fields_of_plate(path: ImagePath) -> list[ImagePath]:
     """Return the folders of all fields of a plate, by rows, columns and fields.
 
     It is empty if the folder is not a plate. Fields that are listed but not there are left out.
@@ -128,7 +158,7 @@ def fields_of_plate(path: Path) -> list[Path]:
     group = read_group(path)
     if group is None or "plate" not in group.described:
         return []
-    fields = []
+    fields: list[ImagePath] = []
     for well in group.described["plate"].get("wells", []):
         folder = path / str(well["path"])
         described = read_group(folder)
@@ -138,11 +168,11 @@ def fields_of_plate(path: Path) -> list[Path]:
     return [field for field in fields if is_zarr(field)]
 
 
-def field_name(path: Path) -> str | None:
+def field_name(path: ImagePath) -> str | None:
     """Return a name such as ``PLATE_A01_0`` for the field of a plate; None for other folders."""
     if not is_zarr(path) or len(path.parents) < 3:
         return None
-    column, row, plate = path.parents[:3]
+    column, row, plate = path.parents[0], path.parents[1], path.parents[2]
     group = read_group(plate)
     if group is None or "plate" not in group.described:
         return None
@@ -150,7 +180,7 @@ def field_name(path: Path) -> str | None:
     return f"{stem_of_zarr(plate)}_{row.name}{place}_{path.name}"
 
 
-def stem_of_zarr(path: Path) -> str:
+def stem_of_zarr(path: ImagePath) -> str:
     """Return the name of a folder without ``.zarr`` and ``.ome``."""
     stem = path.name
     for suffix in (".zarr", ".ome"):
@@ -169,11 +199,16 @@ def _axes(scales: dict[str, Any], count: int) -> str:
     return "".join(one if one in "TCZYX" else UNKNOWN_AXES[0] for one in letters)
 
 
-def _numbered(path: Path) -> list[Path]:
-    images = [folder for folder in path.iterdir() if folder.name.isdigit()]
-    return sorted(images, key=lambda folder: int(folder.name))
+def _numbered(path: ImagePath) -> list[ImagePath]:
+    if isinstance(path, RemotePath):  # servers do not list their folders
+        images: list[ImagePath] = []
+        while is_zarr(path / str(len(images))):
+            images.append(path / str(len(images)))
+        return images
+    folders = [folder for folder in path.iterdir() if folder.name.isdigit()]
+    return sorted(folders, key=lambda folder: int(folder.name))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: ImagePath) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found

@@ -12,6 +12,7 @@ from napari_tinysam.files.formats.stack import (
     Index,
     Stack,
     check_series,
+    contiguous_chunks,
     guessed_axes,
     slices,
 )
@@ -52,15 +53,56 @@ def open_tiff(path: Path, number: int) -> Stack:
             axes = guessed_axes(shape)
         page_axes = len(series.keyframe.axes)
         count = _images(tiff)
+        chunks = _chunks(series, axes, shape)
 
     def read(index: Index) -> npt.NDArray[Any]:
         try:
             whole = tifffile.memmap(path, series=number, mode="r")
         except ValueError:  # compressed or tiled: not as it is in memory
+            if any(isinstance(each, slice) for each in index):
+                return _read_part(path, number, index, shape)
             return _read_pages(path, number, index, page_axes)
         return np.array(whole.reshape(shape)[slices(index)])
 
-    return Stack(axes, shape, read, path, count)
+    return Stack(axes, shape, read, path, count, chunks)
+
+
+def _chunks(
+    series: TiffPageSeries, axes: str, shape: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Return the lengths of tiles or strips; None if a page is one piece."""
+    page = series.keyframe
+    if page.is_memmappable and series.dataoffset is not None:
+        return contiguous_chunks(axes, shape)
+    lead, own = len(shape) - len(page.axes), tuple(int(n) for n in page.chunks)
+    if (
+        len(own) != len(page.axes)
+        or (1,) * lead + page.shape != (1,) * lead + shape[lead:]
+    ):
+        return None
+    chunks = (1,) * lead + own
+    small = [
+        chunk < length
+        for axis, chunk, length in zip(axes, chunks, shape, strict=True)
+        if axis in "YX"
+    ]
+    return chunks if any(small) else None
+
+
+def _read_part(
+    path: Path, series_number: int, index: Index, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Decode the tiles or strips of a part of a plane."""
+    import tifffile
+    import zarr
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[series_number]
+        with _named_compression(path, series):
+            array: Any = zarr.open_array(series.aszarr(level=0), mode="r")
+            if tuple(array.shape) != shape:
+                raise FileError(f"{path} cannot be read in parts.")
+            return np.asarray(array[slices(index)])
 
 
 def _images(tiff: TiffFile) -> int:
@@ -91,7 +133,7 @@ def _read_pages(
         series = tiff.series[series_number]
         shape = tuple(int(n) for n in series.shape)
         split = len(shape) - page_axes
-        lead = [i for i in index[:split] if i is not None]
+        lead = [i for i in index[:split] if isinstance(i, int)]
         if len(lead) != split or np.prod(shape[:split]) != len(series.pages):
             with _named_compression(path, series):
                 return np.asarray(series.asarray())[slices(index)]

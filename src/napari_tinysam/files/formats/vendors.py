@@ -65,17 +65,22 @@ def open_of_a_vendor(path: Path, series: int) -> Stack:
     ]
 
     def read(index: Index) -> npt.NDArray[Any]:
-        whole: list[int | None] = [0] * len(shape)
+        whole: list[int | slice | None] = [0] * len(shape)
         for number, value in zip(kept, index, strict=True):
             whole[number] = value
         return np.asarray(lazy[slices(tuple(whole))].compute())
 
+    pieces = {
+        axis: max(lengths) for axis, lengths in zip(axes, lazy.chunks, strict=True)
+    }
+    whole_planes = all(pieces[axis] >= shape[axes.index(axis)] for axis in "YX")
     return Stack(
         "".join(axes[number] for number in kept),
         tuple(shape[number] for number in kept),
         read,
         path,
         len(image.scenes),
+        None if whole_planes else tuple(int(pieces[axes[n]]) for n in kept),
     )
 
 

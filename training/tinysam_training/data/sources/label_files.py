@@ -25,7 +25,7 @@ import numpy as np
 
 from napari_tinysam.errors import DataError, FileError
 from napari_tinysam.files.formats import open_stack
-from napari_tinysam.files.formats.stack import Stack
+from napari_tinysam.files.formats.stack import Index, Stack
 from napari_tinysam.files.quiet import read_quietly
 from tinysam_training.data.sources.npz_files import npz_shape, read_npz
 
@@ -325,8 +325,8 @@ def _npz(path: Path, key: str) -> Stack:
     if len(shape) > 2 and shape[-1] == 1:
         axes = "Q" * (len(shape) - 3) + "YXS"
 
-    def read(index: tuple[int | None, ...]) -> npt.NDArray[Any]:
-        return read_npz(path, key, tuple(i for i in index if i is not None))
+    def read(index: Index) -> npt.NDArray[Any]:
+        return read_npz(path, key, tuple(i for i in index if isinstance(i, int)))
 
     return Stack(axes, shape, read, path)
 
