@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from batch.discs import contents, encoded, load_discs, refuse
-from napari_tinysam.batch.jobs import Job
+from batch.slides import encoded as encoded_looks
+from batch.slides import load_bright, slide, write_zarr
+from napari_tinysam.batch.jobs import Job, find_images, jobs_for
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners import cluster as clusters
 from napari_tinysam.batch.runners.cluster import Cluster
@@ -68,6 +70,30 @@ def test_a_cluster_writes_what_one_process_writes(
     found = run(local.scheduler_address, jobs("killed"), tmp_path)
     assert [outcome.state for outcome in found] == ["written"] * 6
     assert contents(tmp_path / "one") == contents(tmp_path / "killed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+def test_workers_share_a_slide_and_one_of_them_is_killed(
+    local: Any, tmp_path: Path
+) -> None:
+    write_zarr(tmp_path / "s.ome.zarr", slide())
+    images = find_images([str(tmp_path / "s.ome.zarr")]).images
+    settings, load = BatchSettings(tiles=256), partial(load_bright, tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = Here(Worker(load(), settings))
+    list(segment_files(jobs_for(images, tmp_path / "one"), one))
+    done = len(encoded_looks(tmp_path))
+    (tmp_path / "encoded").unlink()
+    (tmp_path / "die").write_text("3")
+    runner = Cluster(local.scheduler_address, load, settings, frozenset())
+    try:
+        (found,) = segment_files(jobs_for(images, tmp_path / "two"), runner)
+    finally:
+        runner.close()
+    assert found.state == "written"
+    assert len(encoded_looks(tmp_path)) == done + 1
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_a_scheduler_that_is_not_there(
