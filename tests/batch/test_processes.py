@@ -76,3 +76,15 @@ def test_an_image_that_kills_each_process_is_named(jobs: Jobs, tmp_path: Path) -
 def test_a_model_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with pytest.raises(TinySAMError, match="there is no such model"):
         Processes(2, refuse, BatchSettings(), frozenset())
+
+
+def test_processes_that_differ_are_refused(tmp_path: Path) -> None:
+    """As after the package was installed anew while a run goes on."""
+    runner = Processes(1, partial(load_discs, tmp_path), BatchSettings(), frozenset())
+    try:
+        runner._identity = runner.identity._replace(version="0.0")
+        with pytest.raises(TinySAMError, match="another model or version"):
+            member = runner._start()
+            runner._hear(member)
+    finally:
+        runner.close()

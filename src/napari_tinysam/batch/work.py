@@ -34,6 +34,7 @@ from napari_tinysam.everything import (
 from napari_tinysam.files.formats.ome_zarr import is_zarr
 from napari_tinysam.files.ome_zarr import can_be_ome_zarr
 from napari_tinysam.files.planes import open_planes
+from napari_tinysam.files.remote import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +109,10 @@ class Worker:
         wanted = Provenance(self._noted(), content_hash(job.image))
         others = self._stems - {job.stem.casefold()}
         form = self._settings.labels_form
-        if form == "inside" and not is_zarr(job.image):
+        remote = isinstance(job.image, RemotePath)
+        if form == "inside" and (remote or not is_zarr(job.image)):
             raise FileError(
-                f"{job.image} is no OME-Zarr image, so labels cannot be written inside."
+                f"{job.image} is no OME-Zarr image on a disk, so labels cannot be written inside."
             )
         forms = _FORMS if form == "auto" else (form,)
         job, state, notes = find_place(job, wanted, others, forms)

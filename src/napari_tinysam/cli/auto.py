@@ -56,7 +56,7 @@ def auto(
         argument(
             "IMAGE...",
             "Files, folders or patterns such as '*.tif': TIFF, OME-TIFF, OME-Zarr (images and "
-            "plates), NPY, PNG or JPEG; CZI, LIF and ND2 with bioio.",
+            "plates, also at https:// or s3://), NPY, PNG or JPEG; CZI, LIF and ND2 with bioio.",
         ),
     ],
     output: Annotated[
@@ -146,7 +146,7 @@ def auto(
         str,
         option(
             "FORM",
-            "bar, or json: a line of JSON on stderr for each plane and file.",
+            "bar, or json: a line of JSON on stderr for each plane, few tiles, and file.",
         ),
     ] = "bar",
     device: DeviceOption = "auto",
@@ -161,7 +161,7 @@ def auto(
 
     A file that fails is tried once more. It does not stop the others, and is named at the end.
     Images that were done with the same settings are skipped, and so are finished planes of a
-    stack: an interrupted run goes on where it stopped. A missing table or picture is made from the
+    stack and finished tiles of a large image: an interrupted run goes on where it stopped. A missing table or picture is made from the
     labels. A second image of the same name gets a number. Label files that were changed since, or
     come from elsewhere, are never replaced. Files whose names say that they are labels or results
     of another image are skipped.

@@ -111,6 +111,15 @@ class RemotePath:
 ImagePath = Path | RemotePath
 
 
+def store_of(path: ImagePath) -> Any:
+    """Return what `zarr.open_array` takes for a folder or an address."""
+    if not isinstance(path, RemotePath):
+        return str(path)
+    from zarr.storage import FsspecStore
+
+    return FsspecStore.from_url(str(path), read_only=True)
+
+
 def is_address(name: str) -> bool:
     """Whether a name is the address of something on a server, such as ``https://…``."""
     scheme, sign, place = name.partition(_SIGN)

@@ -150,6 +150,14 @@ class Processes:
             raise TinySAMError(said)
         if not member.greeted:
             member.greeted = True
+            if self._identity not in (
+                None,
+                said,
+            ):  # installed anew while this run goes on
+                raise TinySAMError(
+                    "A process has another model or version than the others; run the same command "
+                    "again to continue."
+                )
             self._identity = said
             self._lost_at_start = 0
             return []

@@ -21,7 +21,7 @@ from napari_tinysam.files.formats.stack import (
     check_series,
     slices,
 )
-from napari_tinysam.files.remote import ImagePath, RemotePath
+from napari_tinysam.files.remote import ImagePath, RemotePath, store_of
 from napari_tinysam.frame import FRAME
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _level(
 
     if not any((level / name).is_file() for name in _ARRAYS):
         raise FileError(f"{path} is incomplete: its level {level.name} is missing.")
-    array: Any = zarr.open_array(str(level), mode="r")
+    array: Any = zarr.open_array(store_of(level), mode="r")
     shape = tuple(int(n) for n in array.shape)
 
     def read(index: Index) -> npt.NDArray[Any]:
