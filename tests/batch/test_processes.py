@@ -83,8 +83,8 @@ def test_processes_that_differ_are_refused(tmp_path: Path) -> None:
     runner = Processes(1, partial(load_discs, tmp_path), BatchSettings(), frozenset())
     try:
         runner._identity = runner.identity._replace(version="0.0")
+        member = runner._start()
         with pytest.raises(TinySAMError, match="another model or version"):
-            member = runner._start()
             runner._hear(member)
     finally:
         runner.close()

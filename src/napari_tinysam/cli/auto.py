@@ -161,8 +161,8 @@ def auto(
 
     A file that fails is tried once more. It does not stop the others, and is named at the end.
     Images that were done with the same settings are skipped, and so are finished planes of a
-    stack and finished tiles of a large image: an interrupted run goes on where it stopped. A missing table or picture is made from the
-    labels. A second image of the same name gets a number. Label files that were changed since, or
+    stack and finished tiles of a large image: an interrupted run goes on where it stopped. A
+    missing table or picture is made from the labels. A second image of the same name gets a number. Label files that were changed since, or
     come from elsewhere, are never replaced. Files whose names say that they are labels or results
     of another image are skipped.
     """
