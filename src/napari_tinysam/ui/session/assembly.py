@@ -15,6 +15,7 @@ from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.ahead import Ahead
+from napari_tinysam.ui.session.all_planes import AllPlanes
 from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.draft_masks import DraftMasks
@@ -109,6 +110,7 @@ class Assembly:
             notify,
             on_written=self._labels_written,
             on_layer_made=listed,
+            on_filled=self._labels_filled,
         )
         self.prompting = Prompting(
             viewer,
@@ -131,6 +133,16 @@ class Assembly:
             notify,
             scene=self._scene,
             labelled=self.labelling.labelled,
+            on_status=self._set_auto_status,
+        )
+        self.all_planes = AllPlanes(
+            viewer,
+            subject,
+            inference,
+            self.embedder,
+            self.cache,
+            self.labelling.filling,
+            notify,
             on_status=self._set_auto_status,
         )
         self.pointing = Pointing(
@@ -186,6 +198,7 @@ class Assembly:
         self.closed = True
         self.inference.shutdown()
         self.following.close()
+        self.all_planes.close()
         self.labelling.close()
         self.prompting.user_prompts.close()
         self.auto.close()
@@ -228,6 +241,7 @@ class Assembly:
 
     def _data_changed(self, image: Image) -> None:
         self.auto.forget(image)
+        self.all_planes.forget(image)
         if image is self.subject.image:
             self.following.refresh()
             self.proposals.show()
@@ -255,6 +269,12 @@ class Assembly:
         if selection.active in (None, image, self.masks.preview.layer):
             selection.active = layer  # so that napari's own Save saves the labels
         self._labels_changed()
+
+    def _labels_filled(self, layer: Labels) -> None:
+        """Show what is left of the proposals after a run has written into the shown plane."""
+        if layer is self.labelling.target:
+            self.proposals.show()
+        self.subject.changed.emit()
 
     def _labels_changed(self) -> None:
         self.modes.leave(Mode.MERGE)
@@ -284,7 +304,8 @@ class Assembly:
 
     def _show_seeing(self) -> None:
         """Say so if a large plane is now seen through other looks."""
-        if self._seeing_in_words() != self._said and not self.auto.running:
+        running = self.auto.running or self.all_planes.running
+        if self._seeing_in_words() != self._said and not running:
             self._set_status(self._status_beside_auto)
 
     def _seeing_in_words(self) -> str:
@@ -329,7 +350,8 @@ class Assembly:
             return
         if status.kind is not StatusKind.SEGMENTING:
             self._status_beside_auto = status
-        if status.kind is StatusKind.READY and self.auto.decoding:
+        decoding = self.auto.decoding or self.all_planes.running
+        if status.kind is StatusKind.READY and decoding:
             return  # it is shown when auto-segmentation has finished
         if self.subject.image is None and status.kind is StatusKind.READY:
             status = NO_IMAGE
@@ -369,8 +391,10 @@ class Assembly:
         self.prompting.layer_removed(layer)
         if isinstance(layer, Labels):
             self.labelling.outputs.removed(layer)
+            self.all_planes.labels_gone(layer)
         if isinstance(layer, Image):
             self.auto.forget(layer)
+            self.all_planes.forget(layer)
             self.labelling.forget(layer)
 
     def _find_labels(self) -> None:

@@ -104,9 +104,13 @@ class Run:
                 region[free] = value_of(self.found, self._next_color(proposal.mask))
                 self.found += 1
 
+    def outcome(self) -> tuple[Proposals, LabelSettings]:
+        """Return all masks, and the model's settings for them. For the inference thread."""
+        return self._segmentation.proposals, self._segmentation.settings
+
     def result(self) -> Proposed:
         """Compare all masks with one another. For the inference thread."""
-        proposals, settings = self._segmentation.proposals, self._segmentation.settings
+        proposals, settings = self.outcome()
         # Choosing colours computes which masks overlap, so that filtering takes no time later.
         return Proposed(
             proposals,

@@ -18,6 +18,7 @@ from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predic
 from napari_tinysam.ui.session.overview import Overview
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.mode import Mode
+from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.status import Status, StatusKind
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class AnnotationSession(Overview):
         self.say = notify
         self.saving = parts.labelling.saving
         self.proposals, self.auto = parts.proposals, parts.auto
+        self.all_planes = parts.all_planes
         self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
@@ -132,6 +134,8 @@ class AnnotationSession(Overview):
         self.stop_hover()
         self._parts.masks.forget()
         self.auto.model_changed()
+        self.all_planes.model_changed()
+        self._parts.subject.memory.tuned = None
         self._parts.embedder.set_model(name, device)
         self.changed.emit()
 
@@ -223,8 +227,16 @@ class AnnotationSession(Overview):
             self.say("info", "Move over an object and click it, or drag a box.")
 
     def auto_segment(self) -> None:
-        """Look for all objects of the shown plane, in the background."""
-        self.auto.run()
+        """Look for all objects in the chosen region, in the background."""
+        region = self.region
+        if self.auto.running or self.all_planes.running:
+            self.say("info", "Auto-segmentation is already running.")
+        elif region is Region.ALL_PLANES and self.image is not None:
+            self.all_planes.run([self.image])
+        elif region is Region.ALL_IMAGES:
+            self.all_planes.run(self.shown_images())
+        else:
+            self.auto.run()
 
     def toggle_sign(self) -> None:
         """Switch what a plain click means."""
@@ -289,6 +301,7 @@ class AnnotationSession(Overview):
         """
         running = self.status.kind is StatusKind.SEGMENTING
         self.auto.cancel()
+        self.all_planes.cancel()
         if not running:
             self._parts.labelling.pending.clear()
             self._parts.embedder.cancel()

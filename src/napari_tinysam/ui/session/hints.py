@@ -17,7 +17,7 @@ _BY_STATUS = {
     StatusKind.LOADING_MODEL: "This takes a few seconds. You can already click.",
     StatusKind.DOWNLOADING: "Only the first time: the model stays on this computer.",
     StatusKind.EMBEDDING: "You can already click: the masks follow in a moment.",
-    StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps the proposals so far.",
+    StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what is found so far.",
     StatusKind.CANCELLED: "Click an object or press Segment to go on.",
     StatusKind.VIEW_3D: "Press Ctrl+Y or the 2D/3D button below the layer list.",
     StatusKind.UNSUPPORTED: "Choose another image.",

@@ -72,7 +72,7 @@ class LabelEditor:
         labels : list of int
             Ids of the objects; 0 for one that was refused.
         """
-        self._make_missing(image)
+        self.make_missing(image)
         labels: list[int] = []
 
         def make(layer: Labels, at: Plane) -> LabelEdit:
@@ -92,7 +92,7 @@ class LabelEditor:
         overlap: Overlap,
     ) -> LabelEdit | None:
         """Write accepted proposals, into a new layer if there is none."""
-        self._make_missing(image)
+        self.make_missing(image)
         return self._write(
             image,
             plane,
@@ -195,7 +195,8 @@ class LabelEditor:
         finally:
             self.writing = False
 
-    def _make_missing(self, image: Image) -> None:
+    def make_missing(self, image: Image) -> None:
+        """Add a labels layer for an image that has none."""
         if self._outputs.of(image) is None:
             self._outputs.make(image)
             self._on_layer_made()

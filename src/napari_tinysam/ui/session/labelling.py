@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.errors import sentence
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import POSITIVE
+from napari_tinysam.ui.session.filling import Filling
 from napari_tinysam.ui.session.label_editor import LabelEditor
 from napari_tinysam.ui.session.label_edits import Stroke
+from napari_tinysam.ui.session.label_filling import LabelFilling
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.saving import Saving
@@ -53,6 +55,8 @@ class Labeller:
         Called with an image and its labels layer when objects on it were changed.
     on_layer_made : callable
         Called when a labels layer was added.
+    on_filled : callable
+        Called with a labels layer when a run over many planes changed what is shown of it.
 
     Attributes
     ----------
@@ -73,6 +77,7 @@ class Labeller:
         *,
         on_written: Callable[[Image, Labels], None],
         on_layer_made: Callable[[], None],
+        on_filled: Callable[[Labels], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
@@ -83,6 +88,15 @@ class Labeller:
         self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
         self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
+        self.filling = LabelFilling(
+            viewer,
+            subject.memory,
+            self.outputs,
+            self.editor,
+            self.saving,
+            inference.post,
+            on_written=on_filled,
+        )
         self.pending = PendingCommits(inference, self._write, self._commit_failed)
         self.overlap = Overlap.NEVER
         self.offered: int | None = None
@@ -96,6 +110,7 @@ class Labeller:
     def close(self) -> None:
         """Drop waiting commits and disconnect from all layers."""
         self.pending.clear()
+        self.filling.finish()
         self.outputs.close()
 
     # --- committing ----------------------------------------------------------------------
@@ -299,6 +314,8 @@ class Labeller:
         self.stop_waiting(step.plane)
         if step.edit is None:
             return True
+        if isinstance(step.edit, Filling):
+            self.filling.attach(step.edit)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
             self.saving.changed(step.edit.layer)

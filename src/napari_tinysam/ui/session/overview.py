@@ -8,6 +8,8 @@ from napari.layers import Image
 
 from napari_tinysam.ui.canvas.user_prompts import holds_prompts
 from napari_tinysam.ui.session.outputs import committed_name
+from napari_tinysam.ui.state.region import Region
+from napari_tinysam.ui.state.stack_planes import stack_axes
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -56,6 +58,27 @@ class Overview:
     def image_layers(self) -> list[Image]:
         """Return the layers that can be segmented, in the order of the layer list."""
         return self._parts.following.images()
+
+    def shown_images(self) -> list[Image]:
+        """Return the images that are not hidden."""
+        return [layer for layer in self.image_layers() if layer.visible]
+
+    @property
+    def regions(self) -> list[Region]:
+        """Where objects can be looked for now."""
+        found = [Region.PLANE, Region.VIEW, Region.BOX]
+        image, plane = self.image, self.shown_plane
+        if image is not None and plane is not None and stack_axes(image, plane):
+            found.append(Region.ALL_PLANES)
+        if len(self.image_layers()) > 1:
+            found.append(Region.ALL_IMAGES)
+        return [*found, Region.FILES]
+
+    @property
+    def region(self) -> Region:
+        """Where objects are looked for: as chosen, or the plane where that is not possible."""
+        chosen = self._parts.subject.memory.region
+        return chosen if chosen in self.regions else Region.PLANE
 
     def state_of(self, image: Image) -> ImageState:
         """Return the state of an image."""

@@ -121,6 +121,7 @@ class ShownProposals:
             return
         settings = replace(proposed.settings, **changes)  # type: ignore[arg-type]
         if settings != proposed.settings:
+            self._subject.memory.tuned = settings
             self._decide(proposed.with_settings(settings), FILTER)
 
     def accept_all(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+    from napari_tinysam.everything import LabelSettings
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
@@ -55,6 +56,8 @@ class ImageState:
         Where objects are committed to; None: a new layer, made with the first of them.
     sizes : SizesSeen
         Of its objects.
+    ranges : dict of int to (int, int)
+        First and last position on axes of which auto-segmentation takes a part.
     chosen : bool
         Whether the user chose `target`, also where that is None.
     """
@@ -67,6 +70,7 @@ class ImageState:
     _drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
     sizes: SizesSeen = field(default_factory=SizesSeen)
+    ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: Values that are black and white on a large plane, by what they depend on.
     limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
@@ -163,6 +167,10 @@ class Memory:
         Whether a click far from the current object begins another one.
     region : Region
         Where auto-segmentation looks.
+    fill : bool
+        Whether auto-segmentation of all planes adds objects to planes that have some.
+    tuned : LabelSettings, optional
+        Which proposals the user chose to see last, with this model; None: the model's own choice.
     """
 
     states: weakref.WeakKeyDictionary[Image, ImageState] = field(
@@ -179,6 +187,8 @@ class Memory:
     seeing: Seeing = Seeing.AUTO
     new_objects: bool = True
     region: Region = Region.PLANE
+    fill: bool = True
+    tuned: LabelSettings | None = None
 
     def state_of(self, image: Image) -> ImageState:
         """Return the state of an image."""

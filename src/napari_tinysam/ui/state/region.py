@@ -1,4 +1,4 @@
-"""Where auto-segmentation looks for objects: the plane, what is on the screen, or a box."""
+"""Where auto-segmentation looks for objects: in the plane, in all planes, or in files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ class Region(Enum):
     PLANE = "plane"
     VIEW = "view"
     BOX = "box"
+    #: All planes of the image, or a range of them.
+    ALL_PLANES = "all planes"
+    #: All planes of all images that the viewer shows.
+    ALL_IMAGES = "all images"
+    #: Image files, outside the viewer.
+    FILES = "folder or files"
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether it lies in the shown plane."""
+        return self in (Region.PLANE, Region.VIEW, Region.BOX)
 
 
 def region_mask(
@@ -43,10 +54,10 @@ def region_mask(
         None if the region is a box and there is none.
     """
     where = np.zeros(plane.shape, bool)
-    if region is Region.PLANE:
-        where[:] = True
-    elif region is Region.VIEW:
+    if region is Region.VIEW:
         where[in_view(image, plane)] = True
+    elif region is not Region.BOX:
+        where[:] = True
     elif box is None:
         return None
     else:

@@ -1,0 +1,434 @@
+"""Auto-segmentation of many planes: of a stack or a movie, or of all images in the viewer.
+
+Each plane is searched as `AutoSegmenter` searches the shown one, in steps between which the
+inference thread serves the user's clicks. What is found goes into the labels of the image as soon
+as its plane is done, only where they are free. A run is one undo step for each image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.errors import sentence
+from napari_tinysam.inference.looks import Look
+from napari_tinysam.ui.session.auto_run import EmbeddedPlane, Run
+from napari_tinysam.ui.session.filling import packed
+from napari_tinysam.ui.session.label_edits import read_ids
+from napari_tinysam.ui.session.label_writing import LabelsError
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.images import seen_plane
+from napari_tinysam.ui.state.stack_planes import (
+    AxisRange,
+    axis_ranges,
+    nearest_plane,
+    place_in_words,
+    planes_in,
+    stack_axes,
+)
+from napari_tinysam.ui.state.status import Status, StatusKind
+from napari_tinysam.ui.state.time_left import time_left
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.everything import LabelSettings, Progress
+    from napari_tinysam.inference.cache import RecentEmbeddings
+    from napari_tinysam.inference.predictions import Embedding
+    from napari_tinysam.ui.session.embedder import Embedder
+    from napari_tinysam.ui.session.filling import Packed
+    from napari_tinysam.ui.session.label_filling import LabelFilling
+    from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.subject import Subject
+
+#: Planes that are named in a message.
+_NAMED = 5
+
+_Place = tuple["Image", "Plane"]
+
+
+@dataclass(eq=False)
+class _Run:
+    """A run over planes."""
+
+    places: list[_Place]
+    #: Which proposals become objects; None: the model's own choice.
+    settings: LabelSettings | None
+    #: Whether planes that have objects are searched where they are free.
+    fill: bool
+    begun: float = field(default_factory=time.monotonic)
+    todo: deque[_Place] = field(default_factory=deque)
+    done: list[_Place] = field(default_factory=list)
+    skipped: list[_Place] = field(default_factory=list)
+    failed: list[tuple[_Place, str]] = field(default_factory=list)
+    #: Names of images that went away.
+    left_out: list[str] = field(default_factory=list)
+    objects: int = 0
+    #: The plane at work.
+    now: _Place | None = None
+
+    @property
+    def past(self) -> int:
+        """How many planes are settled."""
+        return len(self.places) - len(self.todo)
+
+
+class AllPlanes:
+    """Runs over many planes, one run at a time.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    subject : Subject
+    inference : Inference
+    embedder : Embedder
+        Has the model.
+    cache : RecentEmbeddings
+        Planes of which the embedding is in memory are not read again.
+    filling : LabelFilling
+        Writes what is found.
+    notify : callable
+        ``notify(level, text)``.
+    on_status : callable
+        Called with a `Status`; None when the run has ended.
+
+    Attributes
+    ----------
+    note : str
+        How the last run ended; "" before.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        subject: Subject,
+        inference: Inference,
+        embedder: Embedder,
+        cache: RecentEmbeddings,
+        filling: LabelFilling,
+        notify: Notify,
+        *,
+        on_status: Callable[[Status | None], None],
+    ) -> None:
+        self._viewer = viewer
+        self._subject = subject
+        self._inference = inference
+        self._embedder = embedder
+        self._cache = cache
+        self._filling = filling
+        self._notify = notify
+        self._on_status = on_status
+        self._run: _Run | None = None
+        self.note = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self._run is not None
+
+    # --- what the user chooses -----------------------------------------------------------
+
+    @property
+    def fill(self) -> bool:
+        """Whether planes that have objects are searched where they are free."""
+        return self._subject.memory.fill
+
+    def set_fill(self, fill: bool) -> None:
+        """Search planes that have objects where they are free, or leave them as they are."""
+        self._subject.memory.fill = fill
+        self._subject.changed.emit()
+
+    def ranges(self) -> list[AxisRange]:
+        """Return which part of each axis of the image is searched."""
+        image, plane = self._subject.image, self._subject.plane
+        if image is None or plane is None:
+            return []
+        return axis_ranges(image, plane, self._subject.state.ranges)
+
+    def set_range(self, axis: int, first: int, last: int) -> None:
+        """Search the planes from a first to a last position on an axis of the image."""
+        self._subject.state.ranges[axis] = (first, last)
+        self._subject.changed.emit()
+
+    @property
+    def settings_in_words(self) -> str:
+        """Which proposals become objects, if the user chose that; "" for the model's choice."""
+        tuned = self._subject.memory.tuned
+        return "" if tuned is None else f"confidence {tuned.confidence:.2f}"
+
+    # --- begin and end -------------------------------------------------------------------
+
+    def planes_of(self, image: Image) -> list[Plane]:
+        """List the planes of an image that would be searched, in its ranges."""
+        state = self._subject.memory.state_of(image)
+        plane = nearest_plane(image, self._viewer.dims, state.channel_axis)
+        return [] if plane is None else planes_in(image, plane, state.ranges)
+
+    def run(self, images: Sequence[Image]) -> None:
+        """Search all planes of images, in their ranges, and write what is found."""
+        if self._run is not None:
+            self._notify("info", "Auto-segmentation is already running.")
+            return
+        memory = self._subject.memory
+        places = [(image, plane) for image in images for plane in self.planes_of(image)]
+        if not places:
+            self._notify("info", "There are no planes in this range.")
+            return
+        self.note = ""
+        self._run = run = _Run(places, memory.tuned, memory.fill, todo=deque(places))
+        self._filling.begin()
+        self._show_status(run)
+        # Once the model is there: it is loaded before anything of this lane is done.
+        self._embedder.start()
+        self._submit(run, lambda: None, lambda _: self._next(run), self._broken(run))
+
+    def cancel(self) -> None:
+        """Stop, and keep what is written."""
+        if self._run is not None:
+            self._inference.drop(Lane.AUTO)
+            self._end(self._run, "Auto-segmentation was cancelled.")
+
+    def model_changed(self) -> None:
+        """Stop: the rest would be found by another model."""
+        if self._run is not None:
+            self._inference.drop(Lane.AUTO)
+            self._end(self._run, "Auto-segmentation stopped: the model was changed.")
+
+    def forget(self, image: Image) -> None:
+        """Leave out an image: it is gone, or has other data."""
+        run = self._run
+        if run is None or all(each is not image for each, _ in run.places):
+            return
+        run.todo = deque(place for place in run.todo if place[0] is not image)
+        settled = [*run.done, *run.skipped, *(place for place, _ in run.failed)]
+        run.places = [
+            place for place in run.places if place[0] is not image or place in settled
+        ]
+        run.left_out.append(image.name)
+        if run.now is not None and run.now[0] is image:
+            self._inference.drop(Lane.AUTO)
+            run.now = None
+            self._next(run)
+
+    def labels_gone(self, layer: Labels) -> None:
+        """Stop if a layer is gone that the run has written into."""
+        if self._run is not None and self._filling.fills(layer):
+            self._inference.drop(Lane.AUTO)
+            self._end(self._run, "Auto-segmentation stopped: its labels were removed.")
+
+    def close(self) -> None:
+        """Stop without telling anyone; what is found is written."""
+        self._run = None
+        self._filling.finish()
+
+    def _end(self, run: _Run, said: str = "") -> None:
+        self._run = None
+        if run.now is not None:
+            run.todo.appendleft(run.now)
+        self.note = _in_words(run, said)
+        self._go_on_later(run)
+        level = "warning" if run.failed else "info"
+        self._on_status(None)
+        self._notify(level, self.note)
+        self._subject.changed.emit()
+
+    def _go_on_later(self, run: _Run) -> None:
+        """Let the range begin with the first plane that was not searched."""
+        if not run.todo:
+            return
+        image, plane = run.todo[0]
+        axes = stack_axes(image, plane)
+        if len(axes) == 1 and image in self._viewer.layers:
+            ranges = self._subject.memory.state_of(image).ranges
+            last = run.places[-1][1] if run.places[-1][0] is image else None
+            end = None if last is None else last.index[axes[0]]
+            first = plane.index[axes[0]]
+            if first is not None and end is not None:
+                ranges[axes[0]] = (first, end)
+
+    # --- planes --------------------------------------------------------------------------
+
+    def _next(self, run: _Run) -> None:
+        """Begin with the next plane."""
+        if self._run is not run:
+            return
+        if not self._filling.wanted:
+            self._end(run, "Auto-segmentation stopped: it was taken back.")
+            return
+        predictor = self._embedder.predictor
+        if predictor is None:
+            self._end(run, "Auto-segmentation did not start: there is no model.")
+            return
+        if not run.todo:
+            self._end(run)
+            return
+        place = image, plane = run.now = run.todo.popleft()
+        self._show_status(run)
+        try:
+            there = self._filling.find(image, plane)
+        except LabelsError as error:
+            self._settle_failed(run, place, error)
+            return
+        memory = self._subject.memory
+        state = memory.state_of(image)
+        seen = seen_plane(image, plane, memory, self._cache)
+        whole, fill = Look.whole(plane.shape), run.fill
+
+        def open_plane() -> tuple[npt.NDArray[np.bool_] | None, Embedding | None]:
+            labelled = None if there is None else read_ids(*there) > 0
+            if labelled is not None:
+                taken = labelled.any() if not fill else labelled.all()
+                if taken:
+                    return labelled, None
+            known = seen.known(predictor, whole)
+            return labelled, known or seen.read(predictor, whole)
+
+        def opened(
+            found: tuple[npt.NDArray[np.bool_] | None, Embedding | None],
+        ) -> None:
+            labelled, embedding = found
+            if embedding is None:
+                run.skipped.append(place)
+                run.now = None
+                self._next(run)
+                return
+            scene = EmbeddedPlane(image, state.version, plane, predictor, embedding)
+            free = labelled is None or not labelled.any()
+            where = np.ones(plane.shape, bool)
+            if labelled is not None:
+                where &= ~labelled
+            search = Run(scene, where, free=free, whole=True, contrast=memory.contrast)
+            self._advance(run, place, search, labelled)
+
+        self._submit(run, open_plane, opened, self._broken_plane(run, place))
+
+    def _advance(
+        self,
+        run: _Run,
+        place: _Place,
+        search: Run,
+        labelled: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        """Do a step of the search; clicks and hovering go before the next."""
+
+        def stepped(step: Progress | None) -> None:
+            if step is not None:
+                self._show_status(run, min(step.done / max(step.total, 1), 1.0))
+                self._advance(run, place, search, labelled)
+            else:
+                self._submit(run, finish, finished, self._broken_plane(run, place))
+
+        def finish() -> tuple[int, list[Packed]]:
+            from napari_tinysam.everything import label_proposals
+
+            proposals, own = search.outcome()
+            found = label_proposals(proposals, run.settings or own, taken=labelled)
+            return len(found.numbers), packed(found.labels)
+
+        def finished(found: tuple[int, list[Packed]]) -> None:
+            count, rows = found
+            try:
+                if rows:
+                    self._filling.write(*place, count, rows)
+            except LabelsError as error:
+                self._settle_failed(run, place, error)
+                return
+            run.done.append(place)
+            run.objects += count
+            run.now = None
+            self._next(run)
+
+        self._submit(run, search.step, stepped, self._broken_plane(run, place))
+
+    def _submit(
+        self,
+        run: _Run,
+        job: Callable[[], Any],
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        now = run.now
+
+        def done(result: Any) -> None:
+            if self._run is run and run.now is now:
+                on_done(result)
+
+        def failed(error: Exception) -> None:
+            if self._run is run and run.now is now:
+                on_error(error)
+
+        self._inference.submit(Lane.AUTO, job, done, failed)
+
+    def _broken(self, run: _Run) -> Callable[[Exception], None]:
+        return lambda error: self._end(
+            run, sentence(error, "Auto-segmentation stopped")
+        )
+
+    def _broken_plane(self, run: _Run, place: _Place) -> Callable[[Exception], None]:
+        return lambda error: self._settle_failed(run, place, error)
+
+    def _settle_failed(self, run: _Run, place: _Place, error: Exception) -> None:
+        """Note that a plane failed; the others are done all the same."""
+        run.failed.append((place, sentence(error)))
+        run.now = None
+        self._next(run)
+
+    def _show_status(self, run: _Run, part: float = 0.0) -> None:
+        total = len(run.places)
+        done = max(run.past - 1, 0) + part
+        parts = [f"Auto-segment: {max(run.past, 1)} of {total} planes"]
+        if run.objects:
+            parts.append(f"{run.objects:,} objects")
+        if left := time_left(time.monotonic() - run.begun, done, total):
+            parts.append(left)
+        text = ", ".join(parts)
+        self._on_status(Status(StatusKind.SEGMENTING, text, done / total))
+
+
+def _in_words(run: _Run, said: str) -> str:
+    """Say what a run did."""
+    several = len({id(image) for image, _ in run.places}) > 1
+    parts = [said] if said else []
+    if run.done or not run.failed:
+        objects = f"{run.objects:,} object{'' if run.objects == 1 else 's'}"
+        parts.append(f"{objects} in {_planes(run.done, several)}.")
+    if run.skipped:
+        parts.append(f"Left as they are: {_planes(run.skipped, several)}.")
+    if run.todo:
+        parts.append(f"Not done: {_planes(list(run.todo), several)}.")
+    if run.failed:
+        places = [place for place, _ in run.failed]
+        parts.append(f"Failed: {_planes(places, several)}. {run.failed[0][1]}")
+    for name in run.left_out:
+        parts.append(f"{name} was left out: it was removed or changed.")
+    if run.objects:
+        parts.append("Ctrl+Z takes all of them back.")
+    return " ".join(parts)
+
+
+def _planes(places: Sequence[_Place], several: bool) -> str:
+    """Name planes: "planes 3 to 12 of cells", "planes 3, 7 and 9 of cells", "40 planes"."""
+    if not places:
+        return "no plane"
+    image, plane = places[0]
+    axes = stack_axes(image, plane)
+    of = "" if several else f" of {image.name}"
+    if len(places) == 1:
+        words = place_in_words(image, plane)
+        return f"{words}{f' of {image.name}' if words else image.name}"
+    if several or len(axes) != 1:
+        return f"{len(places)} planes{of}"
+    at = [int(each.index[axes[0]] or 0) for _, each in places]
+    if at == list(range(at[0], at[-1] + 1)):
+        return f"planes {at[0]} to {at[-1]}{of}"
+    if len(at) <= _NAMED:
+        return f"planes {', '.join(map(str, at[:-1]))} and {at[-1]}{of}"
+    return f"{len(at)} planes{of}"

@@ -1,0 +1,209 @@
+"""Labels that a run over many planes writes: packed, so that undo takes all of them back at once.
+
+Only free pixels are written, and only what is still there is taken back, so nothing has to be
+kept of what was there before. napari's own undo would keep 32 bytes for each pixel.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.files.label_store import LabelStore
+from napari_tinysam.ui.session.label_edits import LabelEdit, full_data, read_ids
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_tinysam.ui.state.planes import Plane
+
+#: Pixels of a piece: reading, comparing and writing it takes some milliseconds.
+_PIECE = 2**21
+
+#: Seconds that writing may take at once on the session's thread.
+_SLICE = 0.03
+
+Post = Callable[[Callable[[], None]], None]
+OnWritten = Callable[["Labels", "Sequence[Plane]"], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Some rows of the labels of a plane, compressed.
+
+    Parameters
+    ----------
+    y0 : int
+        The first row.
+    shape : (int, int)
+    content : bytes
+        int32; 0 is background, the objects of the plane are counted from 1.
+    """
+
+    y0: int
+    shape: tuple[int, int]
+    content: bytes
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """The labels, (h, W)."""
+        flat = np.frombuffer(zlib.decompress(self.content), np.int32)
+        return flat.reshape(self.shape)
+
+
+def packed(labels: npt.NDArray[np.int32]) -> list[Packed]:
+    """Compress the labels of a plane, (H, W), in pieces; rows without objects are left out."""
+    rows = max(1, _PIECE // max(labels.shape[1], 1))
+    pieces = []
+    for start in range(0, len(labels), rows):
+        part = labels[start : start + rows]
+        inside = np.flatnonzero(part.any(axis=1))
+        if inside.size:
+            y0, y1 = int(inside[0]), int(inside[-1]) + 1
+            content = zlib.compress(np.ascontiguousarray(part[y0:y1]).tobytes(), 1)
+            pieces.append(Packed(start + y0, (y1 - y0, part.shape[1]), content))
+    return pieces
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Rows of a plane of the layer, and whether they are written now."""
+
+    plane: Plane
+    first: int  # ids of the first and the last object of the plane
+    last: int
+    rows: Packed
+    written: bool = False
+
+
+class Filling:
+    """What a run writes into one labels layer: one step of undo.
+
+    Writing many or large planes is spread over the session's turns, so that the window never waits.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    post : callable
+        Runs a callable soon on the session's thread.
+    on_written : callable
+        Called with the layer and its planes after some of them were written or taken back.
+
+    Attributes
+    ----------
+    applied : bool
+        Whether it is meant to be in the layer: False after undo.
+    """
+
+    def __init__(self, layer: Labels, post: Post, on_written: OnWritten) -> None:
+        self.layer = layer
+        self.applied = True
+        self._pieces: list[_Piece] = []
+        self._waiting: deque[_Piece] = deque()
+        self._posted = False
+        self.attach(post, on_written)
+
+    def attach(self, post: Post, on_written: OnWritten) -> None:
+        """Report to another session: the dock may have been closed and opened again."""
+        self._post, self._on_written = post, on_written
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(len(piece.rows.content) for piece in self._pieces)
+
+    @property
+    def highest(self) -> int:
+        """The largest id."""
+        return max((piece.last for piece in self._pieces), default=0)
+
+    def add(self, plane: Plane, ids: range, rows: list[Packed]) -> None:
+        """Write the objects of a plane of the layer; these are their ids."""
+        pieces = [_Piece(plane, ids.start, ids.stop - 1, each) for each in rows]
+        self._pieces += pieces
+        self._waiting += pieces
+        self._go_on()
+
+    def apply(self) -> bool:
+        """Write everything again, where nothing else is; return whether there is anything."""
+        return self._turn(True)
+
+    def revert(self) -> bool:
+        """Take back what is still there; return whether there is anything."""
+        return self._turn(False)
+
+    def finish(self) -> None:
+        """Write or take back at once what still waits."""
+        self._work(float("inf"))
+
+    def _turn(self, applied: bool) -> bool:
+        self.applied = applied
+        self._waiting = deque(
+            piece for piece in self._pieces if piece.written is not applied
+        )
+        changed = bool(self._waiting)
+        self._go_on()
+        return changed
+
+    def _go_on(self) -> None:
+        if self._posted:
+            return
+        self._work(_SLICE)
+        if self._waiting:
+            self._posted = True
+            self._post(self._continue)
+
+    def _continue(self) -> None:
+        self._posted = False
+        self._go_on()
+
+    def _work(self, seconds: float) -> None:
+        begun, planes = time.perf_counter(), []
+        while self._waiting and time.perf_counter() - begun < seconds:
+            piece = self._waiting.popleft()
+            if piece.written is not self.applied:
+                _write(self.layer, piece, self.applied)
+                piece.written = self.applied
+                planes.append(piece.plane)
+        if planes:
+            self._on_written(self.layer, planes)
+
+
+def _write(layer: Labels, piece: _Piece, apply: bool) -> None:
+    """Write a piece where the layer is free, or remove it where it still is."""
+    labels, plane = piece.rows.labels, piece.plane
+    rows = slice(piece.rows.y0, piece.rows.y0 + len(labels))
+    now = read_ids(layer, plane, rows)
+    ids = np.where(labels > 0, labels + (piece.first - 1), 0).astype(now.dtype)
+    where = (labels > 0) & (now == (0 if apply else ids))
+    if where.any():
+        after = np.where(where, ids if apply else 0, now).astype(now.dtype)
+        _put(layer, plane, rows, now, after)
+
+
+def _put(
+    layer: Labels,
+    plane: Plane,
+    rows: slice,
+    before: npt.NDArray[Any],
+    after: npt.NDArray[Any],
+) -> None:
+    """Replace rows of a plane, of all channels if there are any."""
+    data = full_data(layer)
+    if isinstance(data, LabelStore):
+        LabelEdit(layer, plane, rows.start, 0, before, after).apply()
+        return
+    axis = plane.channel_axis
+    # Channels may share their memory; writing it again costs little.
+    for channel in range(1 if axis is None else data.shape[axis]):
+        cut = list(plane.cut(rows))
+        if axis is not None:
+            cut[axis] = channel
+        data[tuple(cut)] = after.T if plane.transposed else after

@@ -1,0 +1,135 @@
+"""The planes of a stack or movie that are segmented together: all of them, or a range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+from napari_tinysam.ui.state.planes import Plane, full_shape
+
+if TYPE_CHECKING:
+    from napari.components import Dims
+    from napari.layers import Image, Layer
+
+#: First and last position on an axis, as the viewer's slider counts them.
+Range = tuple[int, int]
+
+
+def stack_axes(image: Image, plane: Plane) -> list[int]:
+    """Return the axes of an image along which it has several planes; channels are none."""
+    shape = full_shape(image)
+    return [
+        axis
+        for axis, at in enumerate(plane.index)
+        if at is not None and axis != plane.channel_axis and shape[axis] > 1
+    ]
+
+
+def nearest_plane(image: Layer, dims: Dims, channel_axis: int | None) -> Plane | None:
+    """Return the plane of an image that is nearest to what the viewer shows.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    dims : napari.components.Dims
+        The viewer's.
+    channel_axis : int or None
+        Of the image.
+
+    Returns
+    -------
+    Plane or None
+        None if the image does not have the two axes that are shown.
+    """
+    offset = dims.ndim - image.ndim
+    axes = [axis - offset for axis in dims.displayed[-2:]]
+    if min(axes) < 0:
+        return None
+    shape, position = full_shape(image), image.world_to_data(dims.point)
+    index = tuple(
+        None
+        if axis in axes
+        else min(max(round(float(position[axis])), 0), shape[axis] - 1)
+        for axis in range(image.ndim)
+    )
+    return Plane(
+        index,
+        (axes[0], axes[1]),
+        (shape[axes[0]], shape[axes[1]]),
+        None if channel_axis in axes else channel_axis,
+    )
+
+
+def planes_in(image: Image, plane: Plane, ranges: Mapping[int, Range]) -> list[Plane]:
+    """List the planes of an image, in order, or of a part of it.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    plane : Plane
+        Gives the axes that are shown, and the channel.
+    ranges : mapping of int to (int, int)
+        First and last position, both included, on axes of which not all is wanted.
+    """
+    parts = axis_ranges(image, plane, ranges)
+    found = []
+    for places in product(*(range(part.first, part.last + 1) for part in parts)):
+        index = list(plane.index)
+        for part, at in zip(parts, places, strict=True):
+            index[part.axis] = at
+        found.append(replace(plane, index=tuple(index)))
+    return found
+
+
+class AxisRange(NamedTuple):
+    """The part of an axis that is searched.
+
+    Attributes
+    ----------
+    axis : int
+        Of the image.
+    name : str
+        "" if it has none.
+    first, last : int
+        Positions, both included.
+    end : int
+        The last position that there is.
+    """
+
+    axis: int
+    name: str
+    first: int
+    last: int
+    end: int
+
+
+def axis_ranges(
+    image: Image, plane: Plane, ranges: Mapping[int, Range]
+) -> list[AxisRange]:
+    """Return the part of each axis of a stack that is searched, see `planes_in`."""
+    found = []
+    for axis in stack_axes(image, plane):
+        end = full_shape(image)[axis] - 1
+        first, last = ranges.get(axis, (0, end))
+        first, last = max(first, 0), min(last, end)
+        found.append(AxisRange(axis, axis_name(image, axis), first, last, end))
+    return found
+
+
+def axis_name(image: Image, axis: int) -> str:
+    """Return the name of an axis for people; "" if it has none."""
+    label = str(image.axis_labels[axis])
+    return "" if label.lstrip("-").isdecimal() else label
+
+
+def place_in_words(image: Image, plane: Plane) -> str:
+    """Say which plane of an image this is: "plane 12", "t 3, z 12"; "" if it has one only."""
+    axes = stack_axes(image, plane)
+    if len(axes) == 1:
+        return f"plane {plane.index[axes[0]]}"
+    return ", ".join(
+        f"{axis_name(image, axis) or f'axis {axis}'} {plane.index[axis]}"
+        for axis in axes
+    )
