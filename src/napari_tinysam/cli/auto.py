@@ -83,6 +83,13 @@ def auto(
     parts: Annotated[
         float | None, option("P", "0 prefers whole objects, 1 their parts.")
     ] = None,
+    max_overlap: Annotated[
+        float | None,
+        option(
+            "O",
+            "0 to 1; an object is left out if surer ones cover more than this share of it.",
+        ),
+    ] = None,
     channel: ChannelOption = None,
     overlay: Annotated[
         bool,
@@ -192,6 +199,7 @@ def auto(
         "least_area": min_area,
         "largest_area": max_area,
         "parts": parts,
+        "overlap": max_overlap,
     }
     given = {name: value for name, value in labels.items() if value is not None}
     channels = None if channel is None else tuple(parse_indices(channel))

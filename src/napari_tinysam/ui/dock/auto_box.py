@@ -1,4 +1,4 @@
-"""Auto-segment: the button, the region, and decisions about the proposals."""
+"""Auto-segment: the button, where it looks, and decisions about the proposals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidge
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.files_box import FilesBox
 from napari_tinysam.ui.dock.filter_sliders import ShareSlider, SizeSlider, diameter_of
 from napari_tinysam.ui.dock.key_button import KeyButton
+from napari_tinysam.ui.dock.planes_box import PlanesBox
 from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.sizes import Lengths, lengths_of
@@ -18,8 +20,21 @@ from napari_tinysam.ui.state.sizes import Lengths, lengths_of
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
 
+#: What the button says; the key is on it, too.
+_BUTTON = {
+    Region.ALL_PLANES: "All planes",
+    Region.ALL_IMAGES: "All images",
+    Region.FILES: "Segment files",
+}
+
 _REGION_TIPS = {
     Region.PLANE: "The whole shown plane",
+    Region.ALL_PLANES: "All planes of the stack or movie, or a range of them. Objects go into "
+    "the labels, plane by plane; you can go on working",
+    Region.ALL_IMAGES: "All images that are shown, with all their planes. Objects go into the "
+    "labels of each; you can go on working",
+    Region.FILES: "Images in a folder, without opening them. Labels and tables are written as "
+    "files; you can go on working",
     Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is enlarged for "
     "the model, so that it finds small objects",
     Region.BOX: "Only inside the box that you drew with Shift+drag. It is enlarged for the "
@@ -49,11 +64,9 @@ class AutoBox(QWidget):
         self.start = action_button(
             "auto_segment", "Auto-segment", session, role="primary"
         )
-        self.region = ChoiceCombo(
-            Choice(region, region.value.capitalize(), tip)
-            for region, tip in _REGION_TIPS.items()
-        )
+        self.region = ChoiceCombo()
         self.region.chosen.connect(auto.set_region)
+        self.planes, self.files = PlanesBox(session), FilesBox(session)
         self.count = QLabel()
         self.count.setObjectName("TinySAMHint")
         self.advice = QLabel()
@@ -112,6 +125,8 @@ class AutoBox(QWidget):
         column_.setContentsMargins(0, 0, 0, 0)
         column_.setSpacing(6)
         column_.addLayout(first)
+        column_.addWidget(self.planes)
+        column_.addWidget(self.files)
         column_.addWidget(self.count)
         column_.addWidget(self.advice)
         column_.addLayout(decide)
@@ -120,21 +135,37 @@ class AutoBox(QWidget):
 
     def refresh(self, blocked: str) -> None:
         """Show the session's state; `blocked` says why nothing can be clicked, "" if it can."""
-        auto, proposals = self._session.auto, self._session.proposals
+        session = self._session
+        auto, proposals = session.auto, session.proposals
         settings = proposals.settings
+        region = session.region
+        files = region is Region.FILES
+        running = auto.running or session.all_planes.running
+        if files:
+            blocked, running = "", session.files.running
         explain(
             self.start,
-            not blocked and not auto.running,
+            not blocked and not running,
             f"{action('auto_segment').text}. Labelled objects stay as they are",
             blocked or "It is already running.",
         )
-        self.region.show_choice(auto.region)
-        there = settings is not None
+        self.start.set_texts(_BUTTON.get(region, "Auto-segment"))
+        self.region.set_choices(
+            [
+                Choice(each, each.value.capitalize(), _REGION_TIPS[each])
+                for each in session.regions
+            ]
+        )
+        self.region.show_choice(region)
+        self.planes.setVisible(region in (Region.ALL_PLANES, Region.ALL_IMAGES))
+        self.planes.refresh()
+        self.files.setVisible(files)
+        there = settings is not None and not files
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)
         self.advice.setText(proposals.advice)
         self.advice.setVisible(bool(proposals.advice))
-        if settings is None:
+        if settings is None or files:
             return
         number = proposals.count
         if number:
@@ -151,13 +182,13 @@ class AutoBox(QWidget):
             "Click a proposal to accept it, right-click to discard it. Press again to stop",
             reason,
         )
-        self.pick.setChecked(self._session.mode is Mode.PICK)
+        self.pick.setChecked(session.mode is Mode.PICK)
         explain(self.discard, True, "Discard all proposals")
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
         largest = proposals.largest_area
-        image, plane = self._session.image, self._session.shown_plane
+        image, plane = session.image, session.shown_plane
         lengths = Lengths()
         if image is not None and plane is not None:
             lengths = lengths_of(image, plane, diameter_of(largest))

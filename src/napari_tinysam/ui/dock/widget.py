@@ -194,6 +194,7 @@ class TinySAMWidget(QWidget):
         session.changed.connect(self._refresh)
         session.status_changed.connect(self._show_status)
         session.layers_changed.connect(self._refresh_layers)
+        session.files.changed.connect(self._refresh)
         self.destroyed.connect(partial(_close_if_alive, weakref.ref(session)))
         app = QApplication.instance()
         if app is not None:
@@ -337,6 +338,8 @@ class TinySAMWidget(QWidget):
         session.changed.disconnect(self._refresh)
         session.status_changed.disconnect(self._show_status)
         session.layers_changed.disconnect(self._refresh_layers)
+        session.files.changed.disconnect(self._refresh)
+        self.auto.files.close_down()
         session.close()
         self._inference.shutdown()
         self._delivery.close()

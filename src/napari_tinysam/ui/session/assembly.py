@@ -20,6 +20,7 @@ from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
+from napari_tinysam.ui.session.files_run import FilesRun
 from napari_tinysam.ui.session.following import NO_IMAGE, Following
 from napari_tinysam.ui.session.labelling import Labeller
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
@@ -145,6 +146,7 @@ class Assembly:
             notify,
             on_status=self._set_auto_status,
         )
+        self.files = FilesRun(inference.post, notify)
         self.pointing = Pointing(
             viewer,
             subject,
@@ -199,6 +201,7 @@ class Assembly:
         self.inference.shutdown()
         self.following.close()
         self.all_planes.close()
+        self.files.close()
         self.labelling.close()
         self.prompting.user_prompts.close()
         self.auto.close()

@@ -14,8 +14,11 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from napari_tinysam.inference.cache import suitable_capacity
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.session.assembly import Assembly
+from napari_tinysam.ui.session.files_run import FileResult, ModelChoice
 from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predictor
+from napari_tinysam.ui.session.opening import show_result
 from napari_tinysam.ui.session.overview import Overview
+from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.region import Region
@@ -73,7 +76,7 @@ class AnnotationSession(Overview):
         self.say = notify
         self.saving = parts.labelling.saving
         self.proposals, self.auto = parts.proposals, parts.auto
-        self.all_planes = parts.all_planes
+        self.all_planes, self.files = parts.all_planes, parts.files
         self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
@@ -228,8 +231,13 @@ class AnnotationSession(Overview):
 
     def auto_segment(self) -> None:
         """Look for all objects in the chosen region, in the background."""
-        region = self.region
-        if self.auto.running or self.all_planes.running:
+        region, memory = self.region, self._parts.subject.memory
+        if region is Region.FILES:
+            self.files.run(
+                ModelChoice(self.model_name, self.device, read_choices().precision),
+                memory.tuned,
+            )
+        elif self.auto.running or self.all_planes.running:
             self.say("info", "Auto-segmentation is already running.")
         elif region is Region.ALL_PLANES and self.image is not None:
             self.all_planes.run([self.image])
@@ -237,6 +245,11 @@ class AnnotationSession(Overview):
             self.all_planes.run(self.shown_images())
         else:
             self.auto.run()
+
+    def open_result(self, result: FileResult) -> None:
+        """Show an image that was segmented as a file, and its labels."""
+        viewer = self._parts.viewer
+        self.files.open(result, lambda read: show_result(viewer, read))
 
     def toggle_sign(self) -> None:
         """Switch what a plain click means."""

@@ -20,9 +20,13 @@ def time_left(seconds: float, done: float, total: float) -> str:
     """
     if done <= 0 or seconds < 2:
         return ""
-    left = seconds * max(total - done, 0) / done
-    if left < 60:
+    return in_words(seconds * max(total - done, 0) / done)
+
+
+def in_words(seconds: float) -> str:
+    """Say how long this is, roughly: "about 3 min left"."""
+    if seconds < 60:
         return "less than a minute left"
-    if left < 5400:
-        return f"about {round(left / 60)} min left"
-    return f"about {round(left / 3600)} h left"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min left"
+    return f"about {round(seconds / 3600)} h left"
