@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QPoint, QPointF, QTimer, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -332,6 +332,39 @@ def test_progress_and_cancel(
     assert not status.bar.isVisible()
     assert not progress._all_instances
     gate.set()
+
+
+def test_keys_work_while_napari_shows_the_progress(
+    open_dock: OpenDockFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """napari's bars run the event loop: within a handler of a key the next key was an error."""
+    from napari.utils import progress
+
+    from napari_tinysam.ui.dock import status_bar
+    from napari_tinysam.ui.state.status import Status, StatusKind
+
+    dock = open_dock(Image(np.zeros((5, 64, 64), np.uint8)))
+    bar = dock.widget.status_bar
+    monkeypatch.setattr(status_bar, "_NAPARI_PATIENCE_MS", 1)
+    bar.set_status(Status(StatusKind.SEGMENTING, "Begins", 0.1))
+    bar._show_progress()
+    bar._show_napari_progress()
+    dock.until(lambda: progress._all_instances)
+    nested: list[bool] = []
+    events: list[int] = []
+
+    def on_key(_: object) -> None:
+        QTimer.singleShot(0, lambda: events.append(1))
+        before = len(events)
+        bar.set_status(Status(StatusKind.SEGMENTING, f"Step {len(nested)}", 0.2))
+        nested.append(len(events) > before)
+
+    dock.viewer.bind_key("F9", on_key, overwrite=True)
+    dock.mouse.key(Qt.Key.Key_F9)
+    dock.mouse.key(Qt.Key.Key_F9)
+    assert nested == [False, False]
+    dock.until(lambda: next(iter(progress._all_instances)).desc.startswith("Step 1"))
+    bar.close_progress()
 
 
 def test_the_bar_creeps_more_slowly_where_it_takes_longer(qtbot: QtBot) -> None:

@@ -330,6 +330,28 @@ def test_changing_the_model_stops_it() -> None:
     assert any("model was changed" in text for _, text in here.told)
 
 
+def test_it_waits_for_a_model_that_is_loaded_again() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    begin(here, inference, 1)
+    embedder = here.session._parts.embedder
+    embedder.predictor = None  # for its faster form
+    embedder.start()
+    inference.run_all()
+    assert counts(here.session.target) == [3, 3, 3, 3]
+
+
+def test_without_a_model_it_says_so() -> None:
+    def fails(*_: Any) -> Any:
+        raise OSError("The disk is gone")
+
+    here = open_desk(stack(), load_predictor=fails)
+    here.session.auto.set_region(Region.ALL_PLANES)
+    here.session.auto_segment()
+    assert not here.session.all_planes.running
+    assert "there is no model" in here.told[-1][1]
+
+
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_filling_takes_back_what_it_wrote(data: Any) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Axes of which a part can be chosen; of further ones all is taken.
 _AXES = 3
 
+#: px; five digits.
+_LEAST_WIDTH = 48
+
 _EXISTING = (
     Choice(
         True,
@@ -95,6 +98,9 @@ class _Range:
         self.first, self.last = QSpinBox(parent), QSpinBox(parent)
         for box in (self.first, self.last):
             box.setKeyboardTracking(False)
+            # napari's buttons on both sides make a row wider than the dock.
+            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+            box.setMinimumWidth(_LEAST_WIDTH)
             box.valueChanged.connect(partial(self._choose, box))
         self.parts = (self.title, self.first, self.to, self.last)
 

@@ -29,6 +29,9 @@ _PATIENCE_MS = 600
 #: loading the model.
 _NAPARI_PATIENCE_MS = 4000
 
+#: Between two updates of it.
+_TELLING_MS = 200
+
 #: A bar with an unknown end creeps, and redraws seldom for the same reason. It takes the first
 #: number of steps to half-way, or the second where something takes longer the first time.
 _CREEP_MS, _HALF_WAY, _HALF_WAY_FIRST = 400, 5, 40
@@ -68,6 +71,11 @@ class StatusBar(QFrame):
         self._creep.setInterval(_CREEP_MS)
         self._creep.timeout.connect(self._creep_on)
         self._crept = 0
+        self._telling = QTimer(self)
+        self._telling.setSingleShot(True)
+        self._telling.setInterval(_TELLING_MS)
+        self._telling.timeout.connect(self._tell_napari)
+        self._told = "", 0, 0
         self._in_activity = False
         self._compact = False
 
@@ -147,7 +155,8 @@ class StatusBar(QFrame):
 
     def close_progress(self) -> None:
         """Hide the progress, also in napari's activity dialog. Idempotent."""
-        for timer in (self._patience, self._napari_patience, self._creep):
+        timers = self._patience, self._napari_patience, self._creep, self._telling
+        for timer in timers:
             timer.stop()
         self._shows_progress = self._in_activity = False
         self.bar.hide()
@@ -186,15 +195,18 @@ class StatusBar(QFrame):
         done = 0 if status.fraction is None else round(_STEPS * status.fraction)
         if status.fraction is not None:
             self.bar.setValue(done)
-        if self._in_activity:
-            self._tell_napari(status.text, done, total)
+        # Later: napari's bars run the event loop, and vispy refuses a key that comes while it
+        # handles another one.
+        self._told = status.text, done, total
+        if self._in_activity and not self._telling.isActive():
+            self._telling.start()
 
-    def _tell_napari(self, text: str, done: int, total: int) -> None:
-        if self._in_napari_progress:
-            return  # napari's bars run the event loop, and that called this again
+    def _tell_napari(self) -> None:
+        if self._in_napari_progress or not self._in_activity:
+            return  # that event loop called this again; or there is nothing to tell any more
         self._in_napari_progress = True
         try:
-            self._update_napari_progress(text, done, total)
+            self._update_napari_progress(*self._told)
         finally:
             self._in_napari_progress = False
         if not self._shows_progress:  # the work ended within that event loop

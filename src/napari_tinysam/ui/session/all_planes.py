@@ -186,9 +186,8 @@ class AllPlanes:
         self._run = run = _Run(places, memory.tuned, memory.fill, todo=deque(places))
         self._filling.begin()
         self._show_status(run)
-        # Once the model is there: it is loaded before anything of this lane is done.
         self._embedder.start()
-        self._submit(run, lambda: None, lambda _: self._next(run), self._broken(run))
+        self._wait(run)
 
     def cancel(self) -> None:
         """Stop, and keep what is written."""
@@ -264,6 +263,10 @@ class AllPlanes:
             self._end(run, "Auto-segmentation stopped: it was taken back.")
             return
         predictor = self._embedder.predictor
+        if predictor is None and self._embedder.loading:
+            # Such as its faster form. It is loaded before anything of this lane is done.
+            self._wait(run)
+            return
         if predictor is None:
             self._end(run, "Auto-segmentation did not start: there is no model.")
             return
@@ -367,10 +370,13 @@ class AllPlanes:
 
         self._inference.submit(Lane.AUTO, job, done, failed)
 
-    def _broken(self, run: _Run) -> Callable[[Exception], None]:
-        return lambda error: self._end(
-            run, sentence(error, "Auto-segmentation stopped")
-        )
+    def _wait(self, run: _Run) -> None:
+        """Begin with the next plane after the jobs that go first."""
+
+        def broken(error: Exception) -> None:
+            self._end(run, sentence(error, "Auto-segmentation stopped"))
+
+        self._submit(run, lambda: None, lambda _: self._next(run), broken)
 
     def _broken_plane(self, run: _Run, place: _Place) -> Callable[[Exception], None]:
         return lambda error: self._settle_failed(run, place, error)

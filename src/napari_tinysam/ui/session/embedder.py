@@ -116,6 +116,11 @@ class Embedder:
         self.predictor: Predictor | None = None
         self.embedding: Embedding | None = None
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded."""
+        return self._loading
+
     def set_model(self, name: str, device: str = "auto") -> None:
         """Choose a model; it is loaded at once, and the wanted plane embedded again."""
         self.name, self.device = name, device
