@@ -214,6 +214,18 @@ def test_cancel_keeps_planes_and_the_next_run_goes_on() -> None:
     # Two runs are two steps.
     here.session.undo()
     assert counts(here.session.target) == [3, 3, 0, 0, 0, 0]
+    assert here.session.all_planes.note == ""
+
+
+def test_after_undo_the_range_is_whole_again() -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    begin(here, inference, 2)
+    here.session.cancel()
+    assert here.session.all_planes.ranges()[0].first == 2
+    here.session.undo()
+    assert here.session.all_planes.ranges()[0].first == 0
+    assert here.session.all_planes.note == ""
 
 
 def test_undo_in_the_middle_takes_it_back_and_stops_it() -> None:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 #: Axes of which a part can be chosen; of further ones all is taken.
 _AXES = 3
 
-#: px; five digits.
-_LEAST_WIDTH = 48
-
 _EXISTING = (
     Choice(
         True,
@@ -100,7 +97,6 @@ class _Range:
             box.setKeyboardTracking(False)
             # napari's buttons on both sides make a row wider than the dock.
             box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-            box.setMinimumWidth(_LEAST_WIDTH)
             box.valueChanged.connect(partial(self._choose, box))
         self.parts = (self.title, self.first, self.to, self.last)
 

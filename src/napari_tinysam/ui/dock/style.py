@@ -35,6 +35,7 @@ QFrame#TinySAMStatus QProgressBar::chunk {
     border-radius: 2px;
 }
 QScrollArea { border: 0px; }
+QSpinBox { min-width: 36px; }
 QToggleSwitch { font-weight: bold; }
 QPushButton#TinySAMSection, QPushButton#TinySAMSection:checked {
     background-color: transparent;

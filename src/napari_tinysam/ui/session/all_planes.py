@@ -127,7 +127,10 @@ class AllPlanes:
         self._notify = notify
         self._on_status = on_status
         self._run: _Run | None = None
+        #: The image, an axis, and its range before a cancelled run shortened it.
+        self._shortened: tuple[Image, int, tuple[int, int]] | None = None
         self.note = ""
+        filling.on_turned = self._turned
 
     @property
     def running(self) -> bool:
@@ -182,7 +185,7 @@ class AllPlanes:
         if not places:
             self._notify("info", "There are no planes in this range.")
             return
-        self.note = ""
+        self.note, self._shortened = "", None
         self._run = run = _Run(places, memory.tuned, memory.fill, todo=deque(places))
         self._filling.begin()
         self._show_status(run)
@@ -251,7 +254,17 @@ class AllPlanes:
             end = None if last is None else last.index[axes[0]]
             first = plane.index[axes[0]]
             if first is not None and end is not None:
+                begin = run.places[0][1].index[axes[0]] or 0
+                self._shortened = image, axes[0], (begin, end)
                 ranges[axes[0]] = (first, end)
+
+    def _turned(self) -> None:
+        """Forget how the last run ended: it was taken back, or is there again."""
+        self.note = ""
+        if self._shortened is not None:
+            image, axis, (first, last) = self._shortened
+            self._subject.memory.state_of(image).ranges[axis] = (first, last)
+            self._shortened = None
 
     # --- planes --------------------------------------------------------------------------
 

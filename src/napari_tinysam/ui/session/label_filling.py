@@ -60,6 +60,8 @@ class LabelFilling:
         self._post = post
         self._on_written = on_written
         self._fillings: dict[Image, Filling] = {}  # of the run
+        #: Called when the step of a run is undone or redone.
+        self.on_turned: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """Begin a run: what it writes is not joined with what was written before."""
@@ -122,6 +124,7 @@ class LabelFilling:
     def attach(self, filling: Filling) -> None:
         """Take care of a step that is undone or redone now."""
         filling.attach(self._post, self._written)
+        self.on_turned()
 
     def finish(self) -> None:
         """Write at once what still waits: the session ends, or another run begins."""
