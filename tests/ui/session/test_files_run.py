@@ -153,6 +153,20 @@ def test_many_failures_are_one_sentence(folder: Path) -> None:
     assert table.run.text == f"{names} and 3 more failed: It is damaged."
 
 
+def test_a_path_is_not_said_twice_and_corrected_labels_stay(folder: Path) -> None:
+    table = Table()
+    batch = table.begin(folder)
+    reason = f"{folder / 'a.png'} cannot be read: it is damaged."
+    batch.file(folder / "a.png", "failed", reason=reason, objects=0)
+    batch.file(folder / "b.png", "foreign", objects=0)
+    batch.end(1)
+    table.until(lambda: not table.run.running)
+    assert table.run.text == (
+        "b.png was left alone: the labels were changed, or come from elsewhere. "
+        "Failed: a.png cannot be read: it is damaged."
+    )
+
+
 def test_cancel_and_go_on(folder: Path) -> None:
     table = Table()
     batch = table.begin(folder)
@@ -271,6 +285,7 @@ def test_a_result_is_opened_with_its_labels(tmp_path: Path) -> None:
     assert here.session.image is here.viewer.layers["cells"]
     assert here.session.target is here.viewer.layers["cells_labels"]
     assert here.session.target.source.path == str(tmp_path / "cells_labels.tif")
+    here.session.open_result(files.results[0])  # again
     (tmp_path / "cells_labels.tif").unlink()
     here.session.open_result(files.results[0])
     _wait(lambda: here.told and here.told[-1][0] == "warning")

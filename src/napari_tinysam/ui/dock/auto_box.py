@@ -142,7 +142,8 @@ class AutoBox(QWidget):
         files = region is Region.FILES
         running = auto.running or session.all_planes.running
         if files:
-            blocked, running = "", session.files.running
+            blocked = "" if session.files.paths else "Choose a folder or files first."
+            running = session.files.running
         explain(
             self.start,
             not blocked and not running,

@@ -140,8 +140,8 @@ class FilesBox(QWidget):
         count = files.found
         number = "…" if count is None else f"{count:,} image{'' if count == 1 else 's'}"
         if len(files.paths) == 1:
-            return f"{number}: {files.paths[0].name}"
-        return f"{number} of {files.paths[0].parent.name}"
+            return f"{number} in “{files.paths[0].name}”"
+        return f"{number} of “{files.paths[0].parent.name}”"
 
     def _list_results(self) -> None:
         """List what can be opened; long lists only at the end."""

@@ -25,12 +25,12 @@ QFrame#TinySAMStatus {
     background-color: rgba(128, 128, 128, 28);
     border-radius: 4px;
 }
-QFrame#TinySAMStatus QProgressBar {
+QProgressBar {
     background-color: rgba(128, 128, 128, 60);
     border: 0px;
     border-radius: 2px;
 }
-QFrame#TinySAMStatus QProgressBar::chunk {
+QProgressBar::chunk {
     background-color: #2f7fd1;
     border-radius: 2px;
 }

@@ -325,7 +325,7 @@ class FilesRun:
             return
         self._batch = None
         self.fraction = None
-        failed = any(result.state == "failed" for result in self.results)
+        failed = bool(self._with("failed"))
         broken = code != 0 and not self._cancelled and not failed
         self.text = " ".join(self._summary(broken, last))
         level = "warning" if failed or broken else "info"
@@ -347,16 +347,29 @@ class FilesRun:
         if parts:
             objects = sum(result.objects for result in self.results)
             yield f"{', '.join(parts)}: {objects:,} objects. Results: {self.folder}."
-        for state, words in (("foreign", "were left alone"), ("failed", "failed")):
-            named = [each.image.name for each in self.results if each.state == state]
-            if not named:
-                continue
-            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-            reason = next(e.reason for e in self.results if e.state == state)
-            if state == "foreign":
-                reason = "Their labels were changed or come from elsewhere."
-            verb = words.replace("were", "was") if len(named) == 1 else words
-            yield f"{', '.join(named[:_NAMED])}{more} {verb}: {reason}"
+        if foreign := self._with("foreign"):
+            verb = "was" if len(foreign) == 1 else "were"
+            yield (
+                f"{_names(foreign)} {verb} left alone: the labels were changed, or come from "
+                "elsewhere."
+            )
+        if failed := self._with("failed"):
+            reason = failed[0].reason.replace(
+                str(failed[0].image), failed[0].image.name
+            )
+            if reason.startswith(failed[0].image.name) and len(failed) == 1:
+                yield f"Failed: {reason}"
+            else:
+                yield f"{_names(failed)} failed: {reason}"
+
+    def _with(self, state: str) -> list[FileResult]:
+        return [result for result in self.results if result.state == state]
+
+
+def _names(results: Sequence[FileResult]) -> str:
+    """Name some files."""
+    more = f" and {len(results) - _NAMED} more" if len(results) > _NAMED else ""
+    return ", ".join(result.image.name for result in results[:_NAMED]) + more
 
 
 def _command(

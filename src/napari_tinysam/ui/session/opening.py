@@ -55,8 +55,16 @@ def read_result(result: FileResult) -> ReadResult:
 
 
 def show_result(viewer: ViewerModel, read: ReadResult) -> None:
-    """Add an image and its labels to the viewer."""
+    """Add an image and its labels to the viewer; select the image if both are there."""
     image, labels = read.result.image, read.result.labels
+    opened = {
+        layer.source.path: layer
+        for layer in viewer.layers
+        if isinstance(layer, (Image, Labels))
+    }
+    if str(image) in opened and str(labels) in opened:
+        viewer.layers.selection.active = opened[str(image)]
+        return
     with layer_source(path=str(image)):
         shown = Image(
             read.pixels,
