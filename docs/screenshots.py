@@ -10,20 +10,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import imageio.v3 as iio
 import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
 from napari_tinysam.cli import demo as cli_demo
+from napari_tinysam.ui.state.region import Region
 
 #: A nucleus to point at and then click, and a place beside it: x, y.
-NUCLEUS, BESIDE = (81, 94), (91, 100)
+NUCLEUS, BESIDE = (35, 81), (44, 72)
 
 
 def main(folder: Path) -> None:
-    """Write ``annotate.png``, ``hover.png``, ``edit.png`` and ``auto.png``."""
+    """Write ``annotate``, ``hover``, ``edit``, ``auto`` and ``files``, each with ``.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     image = cli_demo.image()
     viewer = napari.Viewer()
@@ -86,6 +89,20 @@ def main(folder: Path) -> None:
     session.auto_segment()
     wait_for(lambda: not session.auto.running)
     shoot("auto")
+    session.proposals.discard()
+    with TemporaryDirectory() as made:
+        images = Path(made) / "nuclei"
+        images.mkdir()
+        for number in range(12):
+            iio.imwrite(images / f"field_{number:02}.tif", np.rot90(image, number))
+        session.auto.set_region(Region.FILES)
+        session.files.choose([images])
+        session.auto_segment()
+        wait_for(lambda: len(session.files.results) > 4)
+        dock._scroll_to(dock.auto_section)
+        shoot("files")
+        session.files.cancel()
+        wait_for(lambda: not session.files.running)
     viewer.close()
     wait()
 

@@ -14,6 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
+from napari.layers import Image
 
 from desk import open_desk
 from napari_tinysam.cli.main import app
@@ -262,9 +263,9 @@ def test_a_real_process_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_result_is_opened_with_its_labels(tmp_path: Path) -> None:
-    here = open_desk()
+    here = open_desk(Image(np.zeros((32, 32)), name="other"))
     here.session.auto.set_region(Region.FILES)
-    assert here.session.region is Region.FILES  # also without an image
+    assert here.session.region is Region.FILES
     files = here.session.files
     batches: list[SpokenBatch] = []
     files._start = lambda command: batches.append(SpokenBatch(command)) or batches[-1]
@@ -285,11 +286,15 @@ def test_a_result_is_opened_with_its_labels(tmp_path: Path) -> None:
     assert here.session.image is here.viewer.layers["cells"]
     assert here.session.target is here.viewer.layers["cells_labels"]
     assert here.session.target.source.path == str(tmp_path / "cells_labels.tif")
+    assert [each.name for each in here.viewer.layers if each.visible] == [
+        "cells",
+        "cells_labels",
+    ]
     here.session.open_result(files.results[0])  # again
     (tmp_path / "cells_labels.tif").unlink()
     here.session.open_result(files.results[0])
     _wait(lambda: here.told and here.told[-1][0] == "warning")
-    assert len(here.viewer.layers) == 2
+    assert len(here.viewer.layers) == 3
 
 
 def _wait(condition: Callable[[], Any]) -> None:

@@ -72,6 +72,8 @@ class _Run:
     #: Names of images that went away.
     left_out: list[str] = field(default_factory=list)
     objects: int = 0
+    #: Whether its labels are still there.
+    can_undo: bool = True
     #: The plane at work.
     now: _Place | None = None
 
@@ -224,6 +226,7 @@ class AllPlanes:
         """Stop if a layer is gone that the run has written into."""
         if self._run is not None and self._filling.fills(layer):
             self._inference.drop(Lane.AUTO)
+            self._run.can_undo = False
             self._end(self._run, "Auto-segmentation stopped: its labels were removed.")
 
     def close(self) -> None:
@@ -428,7 +431,7 @@ def _in_words(run: _Run, said: str) -> str:
         parts.append(f"Failed: {_planes(places, several)}. {run.failed[0][1]}")
     for name in run.left_out:
         parts.append(f"{name} was left out: it was removed or changed.")
-    if run.objects:
+    if run.objects and run.can_undo:
         parts.append("Ctrl+Z takes all of them back.")
     return " ".join(parts)
 

@@ -14,9 +14,9 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from napari_tinysam.inference.cache import suitable_capacity
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.session.assembly import Assembly
-from napari_tinysam.ui.session.files_run import FileResult, ModelChoice
+from napari_tinysam.ui.session.files_run import ModelChoice
 from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predictor
-from napari_tinysam.ui.session.opening import show_result
+from napari_tinysam.ui.session.opening import FileResult, show_result
 from napari_tinysam.ui.session.overview import Overview
 from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import PlaneDrafts

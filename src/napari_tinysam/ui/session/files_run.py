@@ -21,7 +21,7 @@ from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.files.formats.ome_zarr import is_zarr
-from napari_tinysam.ui.session.opening import ReadResult, read_result
+from napari_tinysam.ui.session.opening import FileResult, ReadResult, read_result
 from napari_tinysam.ui.state.time_left import in_words
 
 if TYPE_CHECKING:
@@ -49,27 +49,6 @@ class Batch(Protocol):
 
     def stop(self) -> None:
         """End it."""
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """What became of a file.
-
-    Attributes
-    ----------
-    image, labels : Path
-    state : str
-        As of `napari_tinysam.batch.settings.FileOutcome`.
-    objects : int
-    reason : str
-        Why it failed.
-    """
-
-    image: Path
-    labels: Path
-    state: str
-    objects: int = 0
-    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,26 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from napari_tinysam.ui.session.files_run import FileResult
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of a file.
+
+    Attributes
+    ----------
+    image, labels : Path
+    state : str
+        As of `napari_tinysam.batch.settings.FileOutcome`.
+    objects : int
+    reason : str
+        Why it failed.
+    """
+
+    image: Path
+    labels: Path
+    state: str
+    objects: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +74,17 @@ def read_result(result: FileResult) -> ReadResult:
 
 
 def show_result(viewer: ViewerModel, read: ReadResult) -> None:
-    """Add an image and its labels to the viewer; select the image if both are there."""
+    """Add an image and its labels to the viewer, or select the image if both are there.
+
+    Other images and labels are hidden: they would show around a smaller one, and through it.
+    """
     image, labels = read.result.image, read.result.labels
-    opened = {
-        layer.source.path: layer
-        for layer in viewer.layers
-        if isinstance(layer, (Image, Labels))
-    }
-    if str(image) in opened and str(labels) in opened:
+    theirs = [each for each in viewer.layers if isinstance(each, (Image, Labels))]
+    opened = {layer.source.path or "": layer for layer in theirs}
+    both = str(image), str(labels)
+    for layer in theirs:
+        layer.visible = layer.source.path in both
+    if all(path in opened for path in both):
         viewer.layers.selection.active = opened[str(image)]
         return
     with layer_source(path=str(image)):
@@ -82,6 +104,7 @@ def show_result(viewer: ViewerModel, read: ReadResult) -> None:
         )
     viewer.add_layer(objects)
     viewer.layers.selection.active = shown
+    viewer.fit_to_view()
 
 
 def _labels_in(path: Path) -> Any:
