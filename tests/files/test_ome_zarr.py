@@ -172,6 +172,41 @@ def test_labels_inside_an_image(
     np.testing.assert_array_equal(read_plane(path).pixels, pixels[0, 0])
 
 
+def test_labels_inside_have_the_levels_of_the_image(tmp_path: Path) -> None:
+    """As the specification demands, also where depth is halved and lengths are odd."""
+    path = tmp_path / "i.ome.zarr"
+    shapes = [(2, 4, 101, 90), (2, 2, 51, 45), (2, 1, 25, 23)]
+    datasets = []
+    for level in range(3):
+        scale = {"type": "scale", "scale": [1.0, 2.0 * 2**level, 0.5 * 2**level, 0.25]}
+        shift = {"type": "translation", "translation": [0.0, 0.5 * level, 0.1, 0.2]}
+        how = [scale, shift]
+        datasets.append({"path": f"s{level}", "coordinateTransformations": how})
+    axes = [{"name": axis} for axis in "czyx"]
+    write_group(path, {"multiscales": [{"axes": axes, "datasets": datasets}]}, "0.5")
+    for level, shape in enumerate(shapes):
+        zarr.create_array(str(path / f"s{level}"), shape=shape, dtype="uint16")
+    rng = np.random.default_rng(0)
+    planes = [rng.integers(0, 9, (101, 90)).astype(np.uint16) for _ in range(4)]
+    labels = path / "labels" / "mine"
+    write_label_pyramid(labels, planes, (4,), "Z", "note", image=path)
+    described: Any = zarr.open_group(str(labels), mode="r").attrs["ome"]
+    (scales,) = described["multiscales"]
+    assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
+    assert len(scales["datasets"]) == 3
+    for level, dataset in enumerate(scales["datasets"]):
+        array = zarr.open_array(str(labels / dataset["path"]), mode="r")
+        assert array.shape == shapes[level][1:]
+        assert dataset["coordinateTransformations"] == [
+            {"type": "scale", "scale": [2.0 * 2**level, 0.5 * 2**level, 0.25]},
+            {"type": "translation", "translation": [0.5 * level, 0.1, 0.2]},
+        ]
+        step = 2**level
+        depth, height, width = array.shape
+        expected = np.stack(planes)[::step, ::step, ::step]
+        np.testing.assert_array_equal(array, expected[:depth, :height, :width])
+
+
 def test_axes_that_do_not_fit(tmp_path: Path) -> None:
     labels = [np.ones((4, 5), np.uint16)]
     with pytest.raises(FileError, match="use --labels tiff"):

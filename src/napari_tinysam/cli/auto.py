@@ -169,9 +169,9 @@ def auto(
     A file that fails is tried once more. It does not stop the others, and is named at the end.
     Images that were done with the same settings are skipped, and so are finished planes of a
     stack and finished tiles of a large image: an interrupted run goes on where it stopped. A
-    missing table or picture is made from the labels. A second image of the same name gets a number. Label files that were changed since, or
-    come from elsewhere, are never replaced. Files whose names say that they are labels or results
-    of another image are skipped.
+    missing table or picture is made from the labels. A second image of the same name gets a number.
+    Label files that were changed since, or come from elsewhere, are never replaced. Files whose
+    names say that they are labels or results of another image are skipped.
     """
     from napari_tinysam.batch.jobs import LabelsForm, find_images, jobs_for
     from napari_tinysam.batch.lock import sole_run
@@ -321,7 +321,7 @@ def _cluster(
 
     stems = taken_stems(jobs)
     with explained():
-        return Cluster(address, load, settings, stems, workers)
+        return Cluster(address, load, settings, stems, workers, note)
 
 
 def _run(jobs: Sequence[Job], runner: Runner, progress_form: str) -> None:

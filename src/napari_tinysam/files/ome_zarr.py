@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -75,17 +75,18 @@ def write_label_pyramid(
         )
     group = None if image is None else read_group(image)
     version = "0.5" if group is None else group.version
-    scale = [1.0] * (len(counts) + 2)
-    if group is not None and group.scales is not None:
-        scale = _scale_of(group.scales, [*names, "y", "x"])
+    axes_names, shape = [*names, "y", "x"], (*counts, *planes[0].shape)
+    levels = _halves(shape)
+    if image is not None and group is not None and group.scales is not None:
+        levels = _levels_of(image, group.scales, axes_names, shape)
     try:
         # A folder that is there was judged before: labels of this command, of other settings.
         with unfinished(path, is_whole=lambda _: False) as temporary:
-            levels = _write_levels(
-                temporary, planes, counts, [*names, "y", "x"], version == "0.4"
+            _write_levels(
+                temporary, planes, counts, axes_names, levels, version == "0.4"
             )
             described = _described(
-                path.name, names, scale, levels, version, image is not None
+                path.name, axes_names, levels, version, image is not None
             )
             _write_group(temporary, described, version, {_NOTE: description})
     except OSError as error:
@@ -140,29 +141,89 @@ def _names(axes: str) -> list[str] | None:
     return names if names in ([], ["z"], ["t"], ["t", "z"]) else None
 
 
+class _Level(NamedTuple):
+    """One level of a pyramid of labels.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Lengths of all axes.
+    steps : tuple of int
+        Of so many pixels of the finest level along each axis, the first is taken.
+    transforms : list of dict
+        OME-Zarr's ``coordinateTransformations``.
+    """
+
+    shape: tuple[int, ...]
+    steps: tuple[int, ...]
+    transforms: list[dict[str, Any]]
+
+
+def _halves(shape: tuple[int, ...]) -> list[_Level]:
+    """Return levels of half the size, up to a chunk, for labels that lie beside their image."""
+    levels: list[_Level] = []
+    lead, plane = shape[:-2], shape[-2:]
+    while not levels or max(plane) >> (len(levels) - 1) > _CHUNK:
+        step = 2 ** len(levels)
+        steps = (*(1 for _ in lead), step, step)
+        size = tuple(-(-length // step) for length in plane)
+        # The first pixels of all levels have the same centre, so nothing is shifted.
+        scale = {"type": "scale", "scale": [float(one) for one in steps]}
+        levels.append(_Level((*lead, *size), steps, [scale]))
+    return levels
+
+
+def _levels_of(
+    image: Path, scales: dict[str, Any], names: list[str], shape: tuple[int, ...]
+) -> list[_Level]:
+    """Return levels like those of an image: labels inside have to have as many.
+
+    https://ngff.openmicroscopy.org/0.5, "image-label".
+    """
+    import zarr
+
+    axes = [
+        axis["name"] if isinstance(axis, dict) else axis
+        for axis in scales.get("axes", ())
+    ]
+    places = [axes.index(name) for name in names if name in axes]
+    if len(places) != len(names):  # of an image without names for its axes
+        return _halves(shape)
+    levels = []
+    for dataset in scales["datasets"]:
+        array: Any = zarr.open_array(str(image / str(dataset["path"])), mode="r")
+        own = tuple(int(array.shape[place]) for place in places)
+        steps = tuple(
+            max(1, round(length / less))
+            for length, less in zip(shape, own, strict=True)
+        )
+        transforms = [
+            {**each, each["type"]: [each[each["type"]][place] for place in places]}
+            for each in dataset.get("coordinateTransformations", [])
+            if isinstance(each.get(each.get("type")), list)
+        ]
+        levels.append(_Level(own, steps, transforms))
+    return levels
+
+
 def _write_levels(
     folder: Path,
     planes: Sequence[npt.NDArray[np.integer[Any]]],
     counts: tuple[int, ...],
     names: list[str],
+    levels: Sequence[_Level],
     old: bool,
-) -> int:
-    """Write the pyramid, each level a half of the one before; returns how many there are.
-
-    One plane is asked for at a time, and no part of a shard is written twice.
-    """
+) -> None:
+    """Write a pyramid, a plane at a time, and no part of a shard twice."""
     import zarr
 
-    shape = planes[0].shape
     arrays: list[Any] = []
-    while not arrays or max(shape) >> (len(arrays) - 1) > _CHUNK:
-        level, step = len(arrays), 2 ** len(arrays)
-        size = tuple(-(-length // step) for length in shape)
+    for number, level in enumerate(levels):
         lead = (1,) * len(counts)
-        sharded = not old and max(size) > _CHUNK
+        sharded = not old and max(level.shape[-2:]) > _CHUNK
         array: Any = zarr.create_array(
-            str(folder / str(level)),
-            shape=(*counts, *size),
+            str(folder / str(number)),
+            shape=level.shape,
             dtype="uint32",
             chunks=(*lead, _CHUNK, _CHUNK),
             shards=(*lead, _SHARD, _SHARD) if sharded else None,
@@ -173,52 +234,41 @@ def _write_levels(
         )
         arrays.append(array)
     for index, plane in zip(np.ndindex(*counts), planes, strict=True):
-        for level, array in enumerate(arrays):
+        for level, array in zip(levels, arrays, strict=True):
+            *skips, down, right = level.steps
+            place = [n // step for n, step in zip(index, skips, strict=True)]
+            if any(n % step for n, step in zip(index, skips, strict=True)) or any(
+                n >= length for n, length in zip(place, level.shape, strict=False)
+            ):
+                continue
             # Every second pixel, not a mean: labels are names.
-            seen = plane[:: 2**level, :: 2**level]
+            seen = plane[::down, ::right][: level.shape[-2], : level.shape[-1]]
             for y, x in product(*(range(0, length, _SHARD) for length in seen.shape)):
                 part = slice(y, y + _SHARD), slice(x, x + _SHARD)
-                array[(*index, *part)] = seen[part].astype(np.uint32)
-    return len(arrays)
+                block = seen[part].astype(np.uint32)
+                height, width = block.shape
+                array[(*place, slice(y, y + height), slice(x, x + width))] = block
 
 
 def _described(
     name: str,
     names: list[str],
-    scale: list[float],
-    levels: int,
+    levels: Sequence[_Level],
     version: str,
     inside: bool,
 ) -> dict[str, Any]:
     axes = [
-        {"name": axis, "type": "time" if axis == "t" else "space"}
-        for axis in [*names, "y", "x"]
+        {"name": axis, "type": "time" if axis == "t" else "space"} for axis in names
     ]
-    datasets = []
-    for level in range(levels):
-        # The first pixels of all levels have the same centre, so nothing is shifted.
-        steps = [*scale[:-2], *(value * 2**level for value in scale[-2:])]
-        how = [{"type": "scale", "scale": steps}]
-        datasets.append({"path": str(level), "coordinateTransformations": how})
+    datasets = [
+        {"path": str(number), "coordinateTransformations": level.transforms}
+        for number, level in enumerate(levels)
+    ]
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
     label: dict[str, Any] = {"source": {"image": "../../"}} if inside else {}
     if version == "0.4":
         pyramid["version"] = label["version"] = version
     return {"multiscales": [pyramid], "image-label": label}
-
-
-def _scale_of(scales: dict[str, Any], names: list[str]) -> list[float]:
-    """Return the size of a pixel along these axes of an image."""
-    known = [
-        axis["name"] if isinstance(axis, dict) else axis
-        for axis in scales.get("axes", ())
-    ]
-    how = scales["datasets"][0].get("coordinateTransformations", [])
-    steps: list[float] = next(
-        (one["scale"] for one in how if one.get("type") == "scale"), []
-    )
-    found = dict(zip(known, steps, strict=False))
-    return [float(found.get(name, 1.0)) for name in names]
 
 
 def _write_group(

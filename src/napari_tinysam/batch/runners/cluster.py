@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 #: Tasks that wait at the scheduler for each worker, so that none waits for us.
 _AHEAD = 2
 
-#: Seconds.
-_REACH, _JOIN = 10, 600
+#: Seconds to wait for a scheduler, for the first worker of a cluster that runs, and for the first
+#: one of a cluster that is started: a queue may be long.
+_REACH, _JOIN, _QUEUE = 10, 600, 7 * 86_400
 
 _INSTALL = "install napari-tinysam[cluster] for that."
 
@@ -52,6 +53,8 @@ class Cluster:
         See `Load` and `Worker`.
     count : int
         How many workers to start, if `address` is a kind.
+    say : callable
+        Called with a sentence before it waits for workers.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Cluster:
         settings: BatchSettings,
         stems: frozenset[str],
         count: int = 1,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         try:
             from distributed import Client, as_completed
@@ -84,6 +88,8 @@ class Cluster:
             except (OSError, ValueError) as error:
                 text = f"The scheduler {address} cannot be reached."
                 raise TinySAMError(text) from error
+            if not self._client.nthreads():
+                say("Waiting for the first worker of the cluster.")
             self._identity = self._agreed()
         except BaseException:
             self.close()
@@ -136,7 +142,8 @@ class Cluster:
         from napari_tinysam import __version__
 
         try:
-            self._client.wait_for_workers(1, timeout=_JOIN)
+            seconds = _JOIN if self._started is None else _QUEUE
+            self._client.wait_for_workers(1, timeout=seconds)
         except TimeoutError as error:
             raise TinySAMError("The cluster has no workers.") from error
         versions = self._client.run(_version, on_error="return")
