@@ -37,26 +37,26 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.predictor import Predictor
 
 #: Height and width of the field that is repeated, and the nuclei in it.
-_FIELD, _NUCLEI = (200, 280), 14
+FIELD, NUCLEI = (200, 280), 14
 
 
 def nuclei(side: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """Make a square field of nuclei of 18 to 28 pixels, and its labels."""
     rng = np.random.default_rng(3)
-    height, width = _FIELD
+    height, width = FIELD
     y, x = np.mgrid[:height, :width]
-    image, labels = np.full(_FIELD, 20.0), np.zeros(_FIELD, np.int32)
-    while labels.max() < _NUCLEI:
+    image, labels = np.full(FIELD, 20.0), np.zeros(FIELD, np.int32)
+    while labels.max() < NUCLEI:
         cy, cx = rng.integers(20, height - 20), rng.integers(20, width - 20)
         radius = rng.integers(9, 15)
         away = np.hypot(y - cy, x - cx)
         if not labels[away <= radius + 4].any():
             labels[away <= radius] = labels.max() + 1
     image[labels > 0] = 160
-    image = np.clip(image + rng.normal(0, 3, _FIELD), 0, 255).astype(np.uint8)
+    image = np.clip(image + rng.normal(0, 3, FIELD), 0, 255).astype(np.uint8)
     counts = -(-side // height), -(-side // width)
-    first = np.arange(counts[0] * counts[1]).reshape(counts) * _NUCLEI
-    first = np.kron(first, np.ones(_FIELD, np.int64))
+    first = np.arange(counts[0] * counts[1]).reshape(counts) * NUCLEI
+    first = np.kron(first, np.ones(FIELD, np.int64))
     whole = np.tile(labels, counts)
     whole = np.where(whole > 0, whole + first, 0).astype(np.int32)
     return np.tile(image, counts)[:side, :side], whole[:side, :side]
