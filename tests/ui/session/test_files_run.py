@@ -127,6 +127,8 @@ def test_progress_and_the_end_in_sentences(folder: Path) -> None:
     table.until(lambda: "plane 2 of 4" in table.run.text)
     assert table.run.fraction == pytest.approx(0.5 / 3)
     assert "about 7 min left" in table.run.text
+    batch.said.put(json.dumps({**plane, "event": "tile", "done": 3}))
+    table.until(lambda: "a.png, tile 3 of 4" in table.run.text)
     batch.file(folder / "a.png")
     batch.file(folder / "b.png", "failed", reason="It is damaged.", objects=0)
     table.until(lambda: len(table.run.results) == 2)

@@ -267,12 +267,12 @@ class FilesRun:
     def _heard(self, batch: Batch, event: dict[str, Any]) -> None:
         if batch is not self._batch or self._cancelled:
             return
-        if event["event"] == "plane":
+        if event["event"] in ("plane", "tile"):
             self._part = event["done"] / max(event["total"], 1)
             name = Path(event["image"]).name
             several = event["total"] > 1
-            plane = f", plane {event['done']} of {event['total']}" if several else ""
-            self._now = f"{name}{plane}"
+            part = f", {event['event']} {event['done']} of {event['total']}"
+            self._now = f"{name}{part if several else ''}"
         elif event["event"] == "file":
             self._part, self._now = 0.0, ""
             self.found = event["total"]
