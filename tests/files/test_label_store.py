@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 
 from napari_tinysam.files.label_store import LabelStore
@@ -30,6 +31,26 @@ def test_what_is_written_is_read_at_all_levels() -> None:
     store.write((ys[:50], xs[:50]), np.zeros(50, np.uint32))
     assert store[1000, 2000] == 0
     assert store.max() == 7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_across_chunks_and_planes_are_those_of_an_array(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (2, 2500, 2100)
+    store, array = LabelStore(shape), np.zeros(shape, np.uint32)
+    for _ in range(3):
+        at = tuple(rng.integers(0, side, 500) for side in shape)
+        labels = rng.integers(0, 9, 500).astype(np.uint32)
+        store.write(at, labels)
+        array[at] = labels
+    np.testing.assert_array_equal(store[:, :, :], array)
+    np.testing.assert_array_equal(store.levels[1][:, :, :], array[:, ::2, ::2])
+    for label in range(1, 9):
+        place = store.place(label)
+        assert place is not None
+        there = np.zeros(shape, bool)
+        there[place] = True
+        assert there[array == label].all()
 
 
 def test_it_is_saved_tile_by_tile(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from napari_tinysam.files.writing import write_label_planes
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Labels of planes with more pixels than this are kept on disk.
-LARGEST_IN_MEMORY = 2**31
+#: Labels of planes with more pixels than this are kept on disk. Napari prepares all pixels of a
+#: layer that is no pyramid for the screen, several times when it is added: with 2**27 pixels that
+#: holds up the window for about half a second, with 20,000² pixels for two to three.
+LARGEST_IN_MEMORY = 2**27
 
 #: Side of the chunks, and of the tiles of a TIFF file, in pixels.
 _CHUNK = 1024
@@ -107,19 +109,24 @@ class LabelStore:
         labels : ndarray of int, (N,)
         """
         places = np.stack(list(indices))
-        for label in np.unique(labels):
+        for label, at in _groups(labels, places):
             if label:
-                at = places[:, labels == label]
                 new = np.stack([at.min(axis=1), at.max(axis=1)])
-                old = self._places.get(int(label), new)
-                self._places[int(label)] = np.stack(
+                old = self._places.get(label, new)
+                self._places[label] = np.stack(
                     [np.minimum(old[0], new[0]), np.maximum(old[1], new[1])]
                 )
-        chunks = places.copy()
-        chunks[-2:] //= _CHUNK
-        self._written.update(map(tuple, np.unique(chunks, axis=1).T.tolist()))
         for array in self._arrays:
-            array.vindex[tuple(places)] = labels
+            counts = (*array.shape[:-2], *(-(-n // _CHUNK) for n in array.shape[-2:]))
+            chunks = np.ravel_multi_index(
+                (*places[:-2], places[-2] // _CHUNK, places[-1] // _CHUNK), counts
+            )
+            both = np.concatenate([places, labels[np.newaxis].astype(places.dtype)])
+            for number, part in _groups(chunks, both):
+                _write_chunk(array, part[:-1], part[-1])
+                if array is self._arrays[0]:
+                    chunk = np.unravel_index(number, counts)
+                    self._written.add(tuple(int(each) for each in chunk))
             kept = (places[-2:] % 2 == 0).all(axis=0)
             places, labels = places[:, kept], labels[kept]
             places[-2:] //= 2
@@ -160,3 +167,27 @@ class LabelStore:
             tile = np.zeros(side, self.dtype)
             tile[: part.shape[0], : part.shape[1]] = part
             yield zlib.compress(tile.tobytes())
+
+
+def _groups(
+    keys: npt.NDArray[np.integer], columns: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Give each of N keys with the columns of a (k, N) array that have it, in their order."""
+    if not keys.size:
+        return
+    order = np.argsort(keys, kind="stable")
+    keys, columns = keys[order], columns[:, order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+        yield int(keys[start]), columns[:, start:end]
+
+
+def _write_chunk(
+    array: Any, places: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
+) -> None:
+    """Write labels at pixels of one chunk: as a block, for zarr takes long over single pixels."""
+    first, last = places.min(axis=1), places.max(axis=1)
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+    part = np.array(array[box])
+    part[tuple(places - first[:, np.newaxis])] = labels
+    array[box] = part

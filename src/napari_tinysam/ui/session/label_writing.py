@@ -163,9 +163,12 @@ class LabelIds:
     def used(self, label: int) -> None:
         """Remember an id that was written, without reading the layer again."""
         self._handed_out = max(self._handed_out, label)
-        if self._highest is None:
-            return
-        self._highest = max(self._highest, label)
+        if self._highest is not None:
+            self._highest = max(self._highest, label)
+
+    def none_used(self) -> None:
+        """Remember that the layer is empty, without reading it."""
+        self._highest = 0
 
     def write(self, edit: LabelEdit) -> bool:
         """Apply an edit of the plugin without reading the largest id again."""

@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_tinysam.ui.session.triton_guard import triton_kept_out
 from napari_tinysam.ui.state.choices import read_choices
 
@@ -63,9 +65,13 @@ def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) 
 
 def import_ahead() -> None:
     """Import what napari's first Labels layer needs: importing it later would freeze the window."""
-    for module in ("pandas", "skimage.color.colorconv"):
+    for module in ("pandas", "skimage.color.colorconv", "zarr"):
         with contextlib.suppress(ImportError):  # napari itself reports it when needed
             importlib.import_module(module)
+    # Its colours are computed by compiled code, which takes about a second to load.
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint32))
 
 
 def has_faster(predictor: Predictor) -> bool:

@@ -149,7 +149,7 @@ class Outputs:
             **transform_for_labels(image, state.channel_axis),
         )
         state.target = layer
-        self.ids(layer)
+        self.ids(layer).none_used()
         layers = self._viewer.layers
         chosen, active = set(layers.selection), layers.selection.active
         layers.insert(layers.index(image) + 1, layer)
