@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 
 from fake_inference import ImmediateInference
 from fake_predictor import disc_predictor
-from napari_tinysam.ui.canvas.preview import HOVER, KEPT, OBJECT
+from napari_tinysam.ui.canvas.preview import HOVER, KEPT, OBJECT, WAITING
 from napari_tinysam.ui.session.facade import AnnotationSession
 
 if TYPE_CHECKING:
@@ -52,13 +52,18 @@ class Desk:
         return [] if target is None else np.unique(target.data)[1:].tolist()
 
     def preview_pixels(self) -> dict[str, int]:
-        """How many pixels the preview shows of each kind: "hover", "current" and "kept"."""
+        """How many pixels the preview shows of each kind: "hover", "current", "waiting", "kept"."""
         preview = self.session._parts.masks.preview
         if preview.shown is None or preview.layer not in self.viewer.layers:
             return {}
         pixels: dict[str, int] = {}
         for mask, look in preview.shown.looks:
-            name = {HOVER: "hover", OBJECT: "current", KEPT: "kept"}[look]
+            name = {
+                HOVER: "hover",
+                OBJECT: "current",
+                KEPT: "kept",
+                WAITING: "waiting",
+            }[look]
             pixels[name] = pixels.get(name, 0) + mask.area
         return pixels
 

@@ -73,6 +73,30 @@ class Embedding:
         """Boxes of `regions`, of `napari_tinysam.inference.windows.boxes_of_regions`."""
         return None if self.regions is None else boxes_of_regions(self.regions)
 
+    def instance_at(self, xy: tuple[float, float]) -> BoxedMask | None:
+        """Return the object of `regions` at a place, without asking the decoder.
+
+        Parameters
+        ----------
+        xy : (float, float)
+            In pixels of the image.
+
+        Returns
+        -------
+        BoxedMask or None
+            At the size of the image; coarser than a mask of the decoder. None where there is none.
+        """
+        if self.regions is None:
+            return None
+        frame = self.to_frame(np.array(xy, np.float32))
+        last = len(self.regions) - 1
+        column, row = np.clip(np.floor((frame + 0.5) / LOGIT), 0, last).astype(np.intp)
+        number = self.regions[row, column]
+        if not number:
+            return None
+        inside = np.where(self.regions == number, np.float32(1), np.float32(-1))
+        return self.upscaler.boxed(inside)
+
     def confirmation(self, logits: npt.NDArray[np.float32]) -> float | None:
         """Tell how well the object maps agree with a mask.
 

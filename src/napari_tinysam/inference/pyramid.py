@@ -137,6 +137,13 @@ class LookPyramid:
                 return each, look
         return self.last, self.grids[-1].around(middle)
 
+    def first(self, question: Question) -> tuple[int, Look]:
+        """Return the level and the look in which the search for an object begins."""
+        level = question.level
+        if question.sized and question.fresh:
+            level = self.fitting(_longest(question.box), level)
+        return self.holding(question.box, level)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -278,12 +285,9 @@ class _Search(Generic[T]):
         self._box = question.box
         self._fresh = question.fresh
         self._any_size = question.any_size and not question.sized
-        level = question.level
-        if question.sized and question.fresh:
-            level = pyramid.fitting(_longest(question.box), level)
         self._tried: list[Look] = []
         self._doubted: tuple[tuple[int, Look], SeenObject[T]] | None = None
-        self.place = pyramid.holding(question.box, level)
+        self.place = pyramid.first(question)
 
     def goes_on(
         self, seen: SeenObject[T], usual: float, may_ask: Callable[[Look], bool]

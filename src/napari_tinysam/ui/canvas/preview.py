@@ -63,8 +63,14 @@ HOVER = Look((1.0, 0.9, 0.25), 0.12, LineStyle(width=1.8, rim=1.2, dash=6.0))
 KEPT = Look((0.8, 0.95, 1.0), 0.18, LineStyle(width=1.2, rim=1.0))
 OBJECT = Look((0.3, 0.85, 1.0), 0.28, LineStyle(width=2.4, rim=1.3))
 
-_LOOKS = (KEPT, OBJECT, HOVER)
+#: An object whose mask is still computed: of the colour that it will have, and dashed as the hover.
+WAITING = Look((0.3, 0.85, 1.0), 0.12, LineStyle(width=2.4, rim=1.3, dash=6.0))
+
+_LOOKS = (KEPT, OBJECT, WAITING, HOVER)
 _RIM = (0.0, 0.0, 0.0, 0.75)
+
+#: Radius of the mark of a click, in screen pixels, and at most in pixels of the image.
+_MARK, _LARGEST_MARK = 7.0, 2000
 
 #: Masks are traced on blocks of pixels where those are smaller than this many screen pixels.
 _FINEST = 0.5
@@ -96,17 +102,21 @@ class Shown:
         The mask under the cursor, or the box that is being dragged.
     current : BoxedMask, optional
         Of the objects, the one that the next prompt belongs to.
+    waiting : tuple of BoxedMask
+        What stands for drafts whose masks are still computed.
     """
 
     objects: tuple[BoxedMask, ...] = ()
     hover: tuple[BoxedMask, ...] = ()
     current: BoxedMask | None = None
+    waiting: tuple[BoxedMask, ...] = ()
 
     @property
     def looks(self) -> list[tuple[BoxedMask, Look]]:
         """All masks, in the order they are drawn in."""
         objects = [(m, OBJECT if m is self.current else KEPT) for m in self.objects]
-        return [*objects, *((mask, HOVER) for mask in self.hover)]
+        waiting = [(mask, WAITING) for mask in self.waiting]
+        return [*objects, *waiting, *((mask, HOVER) for mask in self.hover)]
 
 
 class Preview:
@@ -173,6 +183,7 @@ class Preview:
         objects: Sequence[BoxedMask],
         *,
         hover: Sequence[BoxedMask] = (),
+        waiting: Sequence[BoxedMask] = (),
         current: bool = True,
     ) -> None:
         """Show masks on a plane of the image; none clears the preview.
@@ -182,7 +193,7 @@ class Preview:
         image : napari.layers.Image
         plane : Plane
             Of the image.
-        objects, hover : sequence of BoxedMask
+        objects, hover, waiting : sequence of BoxedMask
             As of `Shown`.
         current : bool
             Whether the last of the objects is the current one; else all are kept for later.
@@ -192,8 +203,9 @@ class Preview:
             tuple(mask for mask in objects if mask.area),
             tuple(mask for mask in hover if mask.area),
             last,
+            tuple(mask for mask in waiting if mask.area),
         )
-        if not (shown.objects or shown.hover):
+        if not shown.looks:
             self.clear()
             return
         layer = self.attach(image, plane)
@@ -210,14 +222,36 @@ class Preview:
         self, image: Image, plane: Plane, box: tuple[float, float, float, float]
     ) -> None:
         """Show the box that is being dragged, (x0, y0, x1, y1) in pixels of the plane."""
+        before = self.shown or Shown()
+        self.show(
+            image,
+            plane,
+            before.objects,
+            hover=(self.rectangle(plane, box),),
+            waiting=before.waiting,
+            current=before.current is not None,
+        )
+
+    def rectangle(
+        self, plane: Plane, box: tuple[float, float, float, float]
+    ) -> BoxedMask:
+        """Return the pixels in a box, (x0, y0, x1, y1), as far as they lie on the plane."""
         height, width = plane.shape
         x0, x1 = (int(np.clip(np.round(v), 0, width - 1)) for v in (box[0], box[2]))
         y0, y1 = (int(np.clip(np.round(v), 0, height - 1)) for v in (box[1], box[3]))
-        rectangle = np.ones((y1 - y0 + 1, x1 - x0 + 1), bool)
-        mask = BoxedMask(rectangle, y0, x0, plane.shape)
-        before = self.shown or Shown()
-        current = before.current is not None
-        self.show(image, plane, before.objects, hover=(mask,), current=current)
+        inside = np.ones((y1 - y0 + 1, x1 - x0 + 1), bool)
+        return BoxedMask(inside, y0, x0, plane.shape)
+
+    def mark(self, image: Image, plane: Plane, xy: tuple[float, float]) -> BoxedMask:
+        """Return a disc around a click, of the same size on the screen at any zoom."""
+        to_screen = _to_screen(image, plane, self._viewer.scene.camera.zoom)
+        size = float(np.sqrt(abs(np.linalg.det(to_screen))))
+        radius = min(max(_MARK / max(size, 1e-6), 1.0), _LARGEST_MARK)
+        x, y = xy
+        square = self.rectangle(plane, (x - radius, y - radius, x + radius, y + radius))
+        rows, columns = (np.arange(each.start, each.stop) for each in square.slices)
+        away = np.hypot(rows[:, np.newaxis] - y, columns - x)
+        return BoxedMask(away <= radius, square.y0, square.x0, plane.shape)
 
     def clear(self) -> None:
         """Hide all masks."""

@@ -18,6 +18,7 @@ from napari_tinysam.ui.session.ahead import Ahead
 from napari_tinysam.ui.session.all_planes import AllPlanes
 from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
+from napari_tinysam.ui.session.click_status import ClickStatus
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.files_run import FilesRun
@@ -92,6 +93,11 @@ class Assembly:
             notify=notify,
             cache=self.cache,
         )
+        self.click_status = ClickStatus(
+            lambda: self._status_beside_auto,
+            self._set_status,
+            lambda: self.looks_ahead.go_on(),
+        )
         self.ahead = Ahead(subject, inference, self.embedder, self.cache)
         self.masks = DraftMasks(
             viewer,
@@ -101,6 +107,7 @@ class Assembly:
             resume=self._resume,
             on_found=self._show_masks,
             on_error=self._decoding_failed,
+            on_read=self.click_status.waits,
         )
         self.labelling = Labeller(
             viewer,

@@ -42,6 +42,8 @@ class DraftMasks:
         Called when masks of the shown plane came in.
     on_error : callable
         Called with the error.
+    on_read : callable
+        As `Predictions` takes it.
     """
 
     def __init__(
@@ -54,13 +56,19 @@ class DraftMasks:
         resume: Callable[[], bool],
         on_found: Callable[[], None],
         on_error: Callable[[Exception], None],
+        on_read: Callable[[str | None], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
         self._embedder = embedder
         self._resume = resume
         self._on_found = on_found
-        self._predictions = Predictions(inference, subject.start, self._found, on_error)
+        self._on_error = on_error
+        self._predictions = Predictions(
+            inference, subject.start, self._found, self._failed, on_read
+        )
+        # The masks drawn last, of the plane and by the first prompt of each draft.
+        self._drawn: dict[Hashable, BoxedMask] = {}
         self.preview = Preview(viewer)
 
     def of(self, draft: ObjectDraft) -> Candidates | None:
@@ -91,17 +99,30 @@ class DraftMasks:
         """Draw the masks of all drafts that have one, and request the missing ones."""
         if self._subject.here is None:
             return
-        masks, drafts = self.known(), self._subject.drafts.predictable
-        waits = any(self.of(draft) is None for draft in drafts)
-        if waits:
+        drafts = self._subject.drafts.predictable
+        if any(self.of(draft) is None for draft in drafts):
             self._ask(drafts)
-        if masks or not waits:  # while a mask is computed, the last one stays
-            self._draw(masks)
+        self._draw()
         self._subject.changed.emit()
 
     def show_hover(self, mask: BoxedMask | None) -> None:
         """Draw the mask under the cursor with the masks of the drafts."""
-        self._draw(self.known(), [] if mask is None else [mask])
+        self._draw([] if mask is None else [mask])
+
+    def show_instance(self, xy: tuple[float, float]) -> None:
+        """Draw what the object head sees at (x, y), until the decoder has answered.
+
+        Nothing changes while the cursor stays on what is drawn, or where nothing is seen.
+        """
+        if not self.hovers_over(xy):
+            found = self._instance(xy)
+            if found is not None:
+                self.show_hover(found)
+
+    def hovers_over(self, xy: tuple[float, float]) -> bool:
+        """Whether the mask that is drawn for the cursor holds (x, y)."""
+        shown = self.preview.shown
+        return shown is not None and any(mask.holds(*xy) for mask in shown.hover)
 
     @property
     def is_ready(self) -> bool:
@@ -147,6 +168,7 @@ class DraftMasks:
 
     def forget(self) -> None:
         """Forget all masks: the model has changed."""
+        self._drawn.clear()
         self._predictions.clear()
 
     def _ask(self, drafts: Sequence[ObjectDraft]) -> None:
@@ -167,16 +189,62 @@ class DraftMasks:
                 self._subject.state.sizes.note(seen, draft, answer)
             self._on_found()
 
-    def _draw(
-        self, masks: Sequence[BoxedMask], hover: Sequence[BoxedMask] = ()
-    ) -> None:
+    def _failed(self, error: Exception) -> None:
+        self._draw(waits=False)
+        self._on_error(error)
+
+    def _instance(self, xy: tuple[float, float]) -> BoxedMask | None:
+        seen, predictor = self._subject.seen, self._embedder.predictor
+        if seen is None or predictor is None:
+            return None
+        return seen.instance(predictor, self._subject.level, xy)
+
+    def _waiting(self) -> list[BoxedMask]:
+        """Return what stands for the drafts that have no mask yet, so that no click seems lost."""
+        return [
+            self._stand_in(draft)
+            for draft in self._subject.drafts.predictable
+            if self.of(draft) is None and draft.edited is None
+        ]
+
+    def _stand_in(self, draft: ObjectDraft) -> BoxedMask:
+        """Return the last mask, that under the cursor, an instance, or a mark."""
+        before = self._drawn.get((self._subject.key, draft.anchor))
+        if before is not None:
+            return before
+        here, shown = self._subject.here, self.preview.shown
+        assert here is not None
+        if draft.box is not None:
+            return self.preview.rectangle(here[1], draft.box)
+        place = next((each.x, each.y) for each in draft.points if each.label)
+        for mask in () if shown is None else shown.hover:
+            if mask.holds(*place):
+                return mask
+        return self._instance(place) or self.preview.mark(*here, place)
+
+    def _draw(self, hover: Sequence[BoxedMask] = (), *, waits: bool = True) -> None:
         here = self._subject.here
         if here is None:
             return
+        masks, waiting = self.known(), self._waiting() if waits else []
+        self._remember()
         draft = self._subject.drafts.current
         current = draft.edited is not None or (
             not draft.is_empty and self.of(draft) is not None
         )
-        self.preview.show(*here, masks, hover=hover, current=current)
+        self.preview.show(*here, masks, hover=hover, waiting=waiting, current=current)
         if self.preview.layer is not None:
             put_above(self._viewer, self.preview.layer, here[0])
+
+    def _remember(self) -> None:
+        """Keep the masks that are drawn, for drafts that are refined meanwhile."""
+        key = self._subject.key
+        drawn: dict[Hashable, BoxedMask] = {}
+        for draft in self._subject.drafts.predictable:
+            place = key, draft.anchor
+            found = self.of(draft)
+            if found is not None:
+                drawn[place] = found.mask(draft.candidate)
+            elif place in self._drawn:
+                drawn[place] = self._drawn[place]
+        self._drawn = drawn

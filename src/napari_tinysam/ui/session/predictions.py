@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.ui.session.worker import Inference, Lane
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.inference.pyramid import Answer
     from napari_tinysam.ui.state.candidates import Candidates
@@ -34,6 +35,8 @@ class Predictions:
         Called with the plane, drafts of it, and the answers to these.
     on_error : callable
         Called with the error.
+    on_read : callable
+        Called with what a click waits for, in words; with None when no click waits any more.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class Predictions:
             [SeenPlane, Sequence[ObjectDraft], Sequence[Answer[Candidates]]], None
         ],
         on_error: Callable[[Exception], None],
+        on_read: Callable[[str | None], None],
     ) -> None:
         self._inference = inference
+        self._on_read = on_read
         self._start = start
         self._on_found = on_found
         self._on_error = on_error
@@ -72,9 +77,23 @@ class Predictions:
         self._asked = wanted
         epoch = self._epoch
         levels = [self._start(draft) for draft in missing]
+
+        def tell(look: Look) -> None:
+            """Tell the session's thread what is being read."""
+
+            def told() -> None:
+                if epoch == self._epoch and wanted & self._asked:
+                    self._on_read(seen.reading_words(look))
+
+            self._inference.post(told)
+
+        for look in seen.first_looks(missing, levels):
+            if not seen.has(predictor, look):
+                self._on_read(seen.reading_words(look))
+                break
         self._inference.submit(
             Lane.PROMPT,
-            lambda: seen.answer(predictor, missing, levels),
+            lambda: seen.answer(predictor, missing, levels, on_read=tell),
             lambda found: self._found(epoch, seen, missing, found),
             lambda error: self._failed(epoch, error),
         )
@@ -118,6 +137,7 @@ class Predictions:
         self._inference.drop(Lane.HOVER)
         self._inference.drop(Lane.PROMPT)
         self._asked.clear()
+        self._on_read(None)
 
     def clear(self) -> None:
         """Forget all masks and running requests: the model has changed."""
@@ -137,6 +157,8 @@ class Predictions:
         for draft, answer in zip(drafts, answers, strict=True):
             self._keep(seen.key, draft, answer.found, room=len(drafts))
             self._asked.discard((seen.key, draft.prompts_key))
+        if not self._asked:
+            self._on_read(None)
         self._on_found(seen, drafts, answers)
 
     def _keep(
@@ -150,4 +172,5 @@ class Predictions:
         if epoch != self._epoch:
             return
         self._asked.clear()
+        self._on_read(None)
         self._on_error(error)

@@ -81,6 +81,8 @@ class Prompting:
             self.stop_hover()
         elif xy != self._hovered and self._masks.is_ready:
             self._hovered = xy
+            if draft == alone(xy):
+                self._masks.show_instance(xy)
             self._masks.hover(
                 draft, lambda key, found: self._hover_found(key, xy, draft, found)
             )
@@ -157,11 +159,15 @@ class Prompting:
             self._hovered = None
             self.hover_at(xy)
             return
+        mask = found.mask()
+        gone_on = xy != self._hovered and not mask.holds(*self._hovered)
+        if gone_on and self._masks.hovers_over(self._hovered):
+            return  # to another object, which is shown already
         if self._subject.drafts.current.is_empty:
             self._mean("")
         else:
             self._mean("another" if len(draft.points) == 1 else "part")
-        self._masks.show_hover(found.mask())
+        self._masks.show_hover(mask)
 
     def _mean(self, what: str) -> None:
         """Tell what a click would do, where it is not just a mask."""

@@ -77,6 +77,13 @@ class ObjectDraft:
     edited: EditedObject | None = None
 
     @property
+    def anchor(self) -> object:
+        """Its first prompt, which stays while others are added; None without one."""
+        if self.edited is not None:
+            return self.edited
+        return self.points[0] if self.points else self.box
+
+    @property
     def is_empty(self) -> bool:
         """Whether it holds nothing yet."""
         return not self.points and self.box is None and self.edited is None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.state.drafts import ObjectDraft
 
 #: Objects whose sizes, and looks, are remembered.
@@ -99,6 +100,7 @@ class SeenPlane:
         levels: Sequence[tuple[int, bool]],
         *,
         briefly: bool = False,
+        on_read: Callable[[Look], None] = lambda look: None,
     ) -> list[Answer[Candidates]]:
         """Ask the model about drafts, each in the look that shows it well.
 
@@ -113,17 +115,18 @@ class SeenPlane:
             Where to begin, from `SizesSeen.start`, for each draft.
         briefly : bool
             Read one look at most; answers that need another are not settled.
+        on_read : callable
+            Called with each look before it is read.
         """
         reads = 0
 
-        questions = [
-            Question(_extent(draft), *level, sized=draft.box is not None)
-            for draft, level in zip(drafts, levels, strict=True)
-        ]
+        questions = _questions(drafts, levels)
 
         def ask(look: Look, numbers: list[int]) -> Seen[Candidates]:
             nonlocal reads
-            reads += not self.has(predictor, look)
+            if not self.has(predictor, look):
+                reads += 1
+                on_read(look)
             embedding = self.embedding(predictor, look)
             asked = [_local(drafts[number], look) for number in numbers]
             found = predict(predictor, embedding, asked, look, self.pyramid.shape)
@@ -138,6 +141,54 @@ class SeenPlane:
             return not briefly or not reads or self.has(predictor, look)
 
         return answered(self.pyramid, questions, ask, may_ask)
+
+    def first_looks(
+        self, drafts: Sequence[ObjectDraft], levels: Sequence[tuple[int, bool]]
+    ) -> list[Look]:
+        """Return the look in which `answer` begins, for each draft."""
+        return [
+            self.pyramid.first(question)[1] for question in _questions(drafts, levels)
+        ]
+
+    def instance(
+        self, predictor: Predictor, level: int, xy: tuple[float, float]
+    ) -> BoxedMask | None:
+        """Return the object that the object head sees at (x, y), in a look that was read before.
+
+        Parameters
+        ----------
+        predictor : Predictor
+        level : int
+            Of the pyramid; looks of the levels nearest to it are asked first.
+        xy : (float, float)
+            In pixels of the plane.
+
+        Returns
+        -------
+        BoxedMask or None
+            In pixels of the plane; None where no look tells.
+        """
+        pyramid = self.pyramid
+        levels = range(len(pyramid.sides))
+        for each in sorted(levels, key=lambda other: abs(other - level)):
+            look = pyramid.holding((*xy, *xy), each)[1]
+            if not self.has(predictor, look):
+                continue
+            embedding = self.known(predictor, look)
+            local = xy[0] - look.x0, xy[1] - look.y0
+            found = None if embedding is None else embedding.instance_at(local)
+            if found is not None:
+                placed = look.placed(found, pyramid.shape)
+                cut = look.clearance(placed.box, pyramid.shape) < look.scale
+                return None if cut else placed
+        return None
+
+    def reading_words(self, look: Look) -> str:
+        """Say what is being read while a click waits for it."""
+        if not self.in_parts or look == Look.whole(self.pyramid.shape):
+            return "Reading the image…"
+        height, width = look.size
+        return f"Reading {width:,} × {height:,} pixels of the image…"
 
     def ahead(self, level: int, shown: Look, at: tuple[float, float]) -> list[Look]:
         """List the looks to read before they are asked for, the most urgent first.
@@ -206,7 +257,7 @@ class SizesSeen:
         self, seen: SeenPlane, draft: ObjectDraft, shown: float
     ) -> tuple[int, bool]:
         """Return where to begin with a draft, and whether to look more closely at a small one."""
-        level = self._levels.get((seen.key, _anchor(draft)))
+        level = self._levels.get((seen.key, draft.anchor))
         if level is not None:
             return min(level, seen.pyramid.last), False
         return self.usual(seen, shown), seen.seeing is not Seeing.FULL
@@ -218,17 +269,19 @@ class SizesSeen:
         height, width = answer.found.mask(draft.candidate).mask.shape
         if not seen.in_parts or not height:
             return
-        self._levels[seen.key, _anchor(draft)] = answer.level
+        self._levels[seen.key, draft.anchor] = answer.level
         while len(self._levels) > _ANCHORS:
             self._levels.popitem(last=False)
         self._sizes.append(max(height, width))
 
 
-def _anchor(draft: ObjectDraft) -> Hashable:
-    """Return the first prompt of an object: it stays while others are added."""
-    if draft.edited is not None:
-        return draft.edited
-    return draft.points[0] if draft.points else draft.box
+def _questions(
+    drafts: Sequence[ObjectDraft], levels: Sequence[tuple[int, bool]]
+) -> list[Question]:
+    return [
+        Question(_extent(draft), *level, sized=draft.box is not None)
+        for draft, level in zip(drafts, levels, strict=True)
+    ]
 
 
 def _extent(draft: ObjectDraft) -> Box:
