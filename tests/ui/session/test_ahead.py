@@ -184,3 +184,65 @@ def test_what_is_cheap_to_read(tmp_path: Path) -> None:
     assert is_cheap(Image(local, contrast_limits=(0, 255)))
     assert is_cheap(Image([STACK, STACK[:, ::2, ::2]], multiscale=True))
     assert not is_cheap(Image(da.from_array(STACK)))
+
+
+def image_layers(count: int = 4) -> list[Image]:
+    return [
+        Image(STACK[number], name=str(number), contrast_limits=(0, 255))
+        for number in range(count)
+    ]
+
+
+def encoded(desk: Desk) -> set[str]:
+    """Names of the images whose embeddings are in memory."""
+    memory = desk.session._parts.subject.memory
+    names = {memory.state_of(each).version: each.name for each in desk.viewer.layers}
+    keys: Any = desk.session._parts.cache._entries
+    return {names[key[0][0]] for key in keys}
+
+
+def test_the_images_beside_the_shown_one_are_encoded_too() -> None:
+    desk = open_desk(inference=SteppedInference())
+    desk.session.set_ahead(True)
+    layers = image_layers()
+    for layer in layers:
+        layer.visible = False
+        desk.viewer.add_layer(layer)
+    desk.session.set_image(layers[2])
+    run_shown(desk)
+    desk.inference.run_all()
+    assert encoded(desk) >= {"1", "2", "3"}
+    assert "0" not in encoded(desk)
+    count = len(desk.runtime.encoded)
+    desk.session.set_image(layers[1])
+    assert desk.session.status.kind.name == "READY"  # at once
+    desk.inference.run_all()
+    assert encoded(desk) == {"0", "1", "2", "3"}
+    assert len(desk.runtime.encoded) == count + 1
+    assert desk.told == []
+
+
+def test_planes_of_the_stack_go_before_another_image() -> None:
+    desk = open_stack()
+    desk.viewer.add_layer(image_layers(1)[0])
+    stack = desk.viewer.layers[0]
+    desk.session.set_image(stack)
+    go_to(desk, 4)
+    run_shown(desk)
+    desk.inference.step()
+    desk.inference.step()
+    assert {(3,), (4,), (5,)} <= set(held(desk))
+    assert () not in held(desk)
+    desk.inference.step()
+    assert () in held(desk)
+    assert not desk.inference.waiting
+
+
+def test_an_image_beside_that_is_not_cheap_is_left_alone() -> None:
+    desk = open_desk(inference=SteppedInference())
+    desk.session.set_ahead(True)
+    desk.viewer.add_layer(Image(da.from_array(STACK[0]), name="lazy"))
+    shown = image_layers(1)[0]
+    desk.viewer.add_layer(shown)
+    desk.inference.run_all()
+    assert encoded(desk) == {"0"}

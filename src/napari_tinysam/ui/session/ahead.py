@@ -1,4 +1,7 @@
-"""Encoding ahead: the planes beside the shown one, while nothing else is asked."""
+"""Encoding ahead: the planes beside the shown one and the images beside the shown image.
+
+Only while nothing else is asked.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.planes import full_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from napari.layers import Image
 
@@ -34,7 +37,9 @@ _TOGETHER = 4
 
 
 class Ahead:
-    """Encodes the next and the previous plane of a stack.
+    """Encodes the next and the previous plane of a stack, then those of the images beside it.
+
+    Of another image, hidden or not, that is the plane that the viewer shows when it is chosen.
 
     Planes are encoded ahead only if reading them is cheap: from memory, a memory-mapped file or a
     zarr array on this machine's disk. Dask arrays and stores elsewhere are left alone: how long
@@ -51,6 +56,8 @@ class Ahead:
         Has the model and the embedding of the shown plane.
     cache : RecentEmbeddings
         Where the embedder looks for planes first.
+    beside : callable
+        Returns the images before and after the shown one in the list of layers, and their planes.
 
     Attributes
     ----------
@@ -64,11 +71,13 @@ class Ahead:
         inference: Inference,
         embedder: Embedder,
         cache: RecentEmbeddings,
+        beside: Callable[[], list[tuple[Image, Plane]]],
     ) -> None:
         self._subject = subject
         self._inference = inference
         self._embedder = embedder
         self._cache = cache
+        self._beside = beside
         self._shown: Plane | None = None
         self._axis: int | None = None
         self._step = 1
@@ -97,14 +106,15 @@ class Ahead:
         if not self.enabled or here is None or predictor is None or shown is None:
             return
         image, plane = here
-        which = (self._subject.state.version, predictor.model_id)
-        fits = _TOGETHER * shown.nbytes <= self._cache.capacity
-        if which in self._slow or not fits or is_large(plane.shape):
+        if _TOGETHER * shown.nbytes > self._cache.capacity or is_large(plane.shape):
             return
-        if not is_cheap(image):
-            return
-        for neighbour in self._neighbours(image, plane):
-            seen = seen_plane(image, neighbour, self._subject.memory, self._cache)
+        planes = [(image, each) for each in self._neighbours(image, plane)]
+        for other, neighbour in [*planes, *self._beside()]:
+            version = self._subject.memory.state_of(other).version
+            which = (version, predictor.model_id)
+            if which in self._slow or is_large(neighbour.shape) or not is_cheap(other):
+                continue
+            seen = seen_plane(other, neighbour, self._subject.memory, self._cache)
             if not seen.has(predictor, Look.whole(neighbour.shape)):
                 self._submit(predictor, seen, which)
                 return
@@ -127,8 +137,12 @@ class Ahead:
                 self._slow.add(which)
             self.go_on()
 
-        # A plane that cannot be read says so when it is shown.
-        self._inference.submit(Lane.AHEAD, job, done, lambda _: self._slow.add(which))
+        def failed(error: Exception) -> None:
+            """Keep silent: a plane that cannot be read says so when it is shown."""
+            self._slow.add(which)
+            self.go_on()
+
+        self._inference.submit(Lane.AHEAD, job, done, failed)
 
     def _neighbours(self, image: Image, plane: Plane) -> list[Plane]:
         """Planes beside a plane, first in the direction in which the user went last."""

@@ -93,12 +93,6 @@ class Assembly:
             notify=notify,
             cache=self.cache,
         )
-        self.click_status = ClickStatus(
-            lambda: self._status_beside_auto,
-            self._set_status,
-            lambda: self.looks_ahead.go_on(),
-        )
-        self.ahead = Ahead(subject, inference, self.embedder, self.cache)
         self.masks = DraftMasks(
             viewer,
             subject,
@@ -107,7 +101,7 @@ class Assembly:
             resume=self._resume,
             on_found=self._show_masks,
             on_error=self._decoding_failed,
-            on_read=self.click_status.waits,
+            on_read=lambda what: self.click_status.waits(what),
         )
         self.labelling = Labeller(
             viewer,
@@ -181,7 +175,12 @@ class Assembly:
             on_view=self.view_moved,
             on_data=self._data_changed,
         )
+        beside = self.following.beside
+        self.ahead = Ahead(subject, inference, self.embedder, self.cache, beside)
         self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
+        self.click_status = ClickStatus(
+            lambda: self._status_beside_auto, self._set_status, self.looks_ahead.go_on
+        )
         self.undoing = Undoing(
             subject,
             self.labelling,

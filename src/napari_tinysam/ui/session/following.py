@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -119,6 +120,19 @@ class Following:
     def images(self) -> list[Image]:
         """Return the layers that can be segmented, in the order of the layer list."""
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def beside(self) -> list[tuple[Image, Plane]]:
+        """Return the images after and before the segmented one, with the planes they would show."""
+        images, image = self.images(), self._subject.image
+        if image not in images:
+            return []
+        at = images.index(image)
+        found = []
+        for other in [*images[at + 1 : at + 2], *images[max(at - 1, 0) : at]]:
+            axis = self._subject.memory.state_of(other).channel_axis
+            with contextlib.suppress(PlaneError):
+                found.append((other, shown_plane(other, self._viewer.dims, axis)))
+        return found
 
     def choose_first(self) -> None:
         """Segment the selected image, else the previous one, else the last; or none yet."""
