@@ -47,6 +47,12 @@ class OpenDock:
         return self.viewer.layers["current_object"]
 
     def shows_preview(self) -> bool:
+        """Whether the preview shows masks, not only what stands for them."""
+        shown = self.session._parts.masks.preview.shown
+        masks = shown is not None and bool(shown.objects or shown.hover)
+        return masks and self.shows_something()
+
+    def shows_something(self) -> bool:
         """Whether the preview's layer has triangles that can be seen."""
         if "current_object" not in self.viewer.layers:
             return False

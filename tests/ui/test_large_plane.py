@@ -62,7 +62,8 @@ def reading(open_dock: OpenDockFactory) -> tuple[OpenDock, threading.Event]:
     dock.viewer.scene.camera.center = (0.0, 2300.0, 2300.0)
     dock.until(lambda: image.corner_pixels[0].min() > 1400)
     dock.mouse.click(image, (2310.0, 2300.0))
-    dock.until(dock.shows_preview)
+    dock.until(dock.shows_something)
+    assert not dock.shows_preview()
     return dock, gate
 
 
@@ -111,7 +112,7 @@ def test_the_image_is_removed_while_it_is_read(
     gate.set()
     settled(dock)
     assert dock.session.status.kind.name == "NO_IMAGE"
-    assert not dock.shows_preview()
+    assert not dock.shows_something()
 
 
 def test_another_image_is_chosen_while_it_is_read(
@@ -119,11 +120,11 @@ def test_another_image_is_chosen_while_it_is_read(
 ) -> None:
     dock, gate = reading
     dock.viewer.add_image(blobs, name="small")
-    assert not dock.shows_preview()
+    assert not dock.shows_something()
     gate.set()
     dock.until_ready()
     settled(dock)
-    assert not dock.shows_preview()
+    assert not dock.shows_something()
     assert not dock.session.can_commit
     dock.viewer.layers.selection.active = dock.viewer.layers["field"]
     dock.until(lambda: dock.session.candidate_scores)  # the click is not lost
