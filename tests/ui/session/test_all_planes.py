@@ -311,6 +311,18 @@ def test_all_images_that_are_shown() -> None:
     assert counts(here.viewer.layers["one committed_objects"]) == [3, 3]
 
 
+def test_large_planes_are_searched_in_tiles() -> None:
+    random = np.random.default_rng(0)
+    large = Image(random.integers(0, 255, (2, 1600, 1700), np.uint8), name="large")
+    here = desk(large)
+    here.session.auto_segment()
+    target = here.session.target
+    assert len(here.ids) > 2 * len(DISCS)  # the runtime shows them in each tile
+    assert all(plane.any() for plane in target.data)
+    here.session.undo()
+    assert not target.data.any()
+
+
 def test_regions_that_make_no_sense_are_not_offered() -> None:
     here = desk(Image(np.zeros((128, 128), np.uint8), name="flat"))
     assert Region.ALL_PLANES not in here.session.regions

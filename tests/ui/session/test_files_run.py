@@ -121,6 +121,7 @@ def test_progress_and_the_end_in_sentences(folder: Path) -> None:
     table = Table()
     batch = table.begin(folder)
     assert table.run.running
+    table.until(lambda: table.run.found == 3)
     plane = {"event": "plane", "image": str(folder / "a.png"), "done": 2, "total": 4}
     batch.said.put("A plain line\n")
     batch.said.put(json.dumps({**plane, "seconds_left": 400}))

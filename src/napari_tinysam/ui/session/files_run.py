@@ -288,8 +288,9 @@ class FilesRun:
         else:
             return
         done = len(self.results)
-        total = max(self.found or 0, done, 1)
-        self.fraction = min((done + self._part) / total, 1.0)
+        if self.found is not None:  # they may still be counted
+            total = max(self.found, done, 1)
+            self.fraction = min((done + self._part) / total, 1.0)
         left = event.get("seconds_left")
         parts = [
             f"{done} of {self.found or '…'} images",
