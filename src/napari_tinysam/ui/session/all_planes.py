@@ -406,12 +406,11 @@ class AllPlanes:
     def _show_status(self, run: _Run, part: float = 0.0) -> None:
         total = len(run.places)
         done = max(run.past - 1, 0) + part
-        parts = [f"Auto-segment: {max(run.past, 1)} of {total} planes"]
-        if run.objects:
-            parts.append(f"{run.objects:,} objects")
+        text = f"Plane {max(run.past, 1)} of {total}"  # two lines of the dock, with the time
         if left := time_left(time.monotonic() - run.begun, done, total):
-            parts.append(left)
-        text = ", ".join(parts)
+            text = f"{text}, {left}"
+        if run.objects:
+            self.note = f"{_objects(run)} so far."
         self._on_status(Status(StatusKind.SEGMENTING, text, done / total))
 
 
@@ -420,8 +419,7 @@ def _in_words(run: _Run, said: str) -> str:
     several = len({id(image) for image, _ in run.places}) > 1
     parts = [said] if said else []
     if run.done or not run.failed:
-        objects = f"{run.objects:,} object{'' if run.objects == 1 else 's'}"
-        parts.append(f"{objects} in {_planes(run.done, several)}.")
+        parts.append(f"{_objects(run)} in {_planes(run.done, several)}.")
     if run.skipped:
         parts.append(f"Left as they are: {_planes(run.skipped, several)}.")
     if run.todo:
@@ -434,6 +432,10 @@ def _in_words(run: _Run, said: str) -> str:
     if run.objects and run.can_undo:
         parts.append("Ctrl+Z takes all of them back.")
     return " ".join(parts)
+
+
+def _objects(run: _Run) -> str:
+    return f"{run.objects:,} object{'' if run.objects == 1 else 's'}"
 
 
 def _planes(places: Sequence[_Place], several: bool) -> str:
