@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import Any
 
 import dask.array
@@ -63,6 +65,16 @@ def counts(labels: Labels | None) -> list[int]:
     return [sum(bool(plane[middle]) for middle in MIDDLES) for plane in data]
 
 
+def finish(here: Desk) -> None:
+    """Wait until a run has ended: slow planes are read in a thread."""
+    end = time.monotonic() + 60
+    while here.session.all_planes.running:
+        assert time.monotonic() < end
+        if isinstance(here.inference, SteppedInference):
+            here.inference.run_all()
+        time.sleep(0.005)
+
+
 def begin(here: Desk, inference: SteppedInference, planes: int) -> None:
     """Run until so many planes are written."""
     here.session.auto_segment()
@@ -99,6 +111,7 @@ def test_all_planes_are_one_step_of_undo() -> None:
 def test_lazy_colour_and_pyramids(data: Any) -> None:
     here = desk(Image(data, name="cells", multiscale=isinstance(data, list)))
     here.session.auto_segment()
+    finish(here)
     assert counts(here.session.target) == [3, 3, 3]
 
 
@@ -287,10 +300,58 @@ def test_a_damaged_plane_does_not_stop_the_others() -> None:
     data = dask.array.map_blocks(read, chunks=((1,) * 4, 128, 128), dtype=np.uint8)
     here = desk(Image(data, name="cells"))
     here.session.auto_segment()
+    finish(here)
     assert counts(here.session.target) == [3, 3, 3, 0]
     level, text = here.told[-1]
     assert level == "warning"
     assert "Failed: plane 3 of cells. The disk is gone" in text
+
+
+def slow_stack() -> tuple[Image, threading.Event]:
+    """Return a stack whose planes are read while the event is set."""
+    ready = threading.Event()
+    ready.set()
+
+    def read() -> np.ndarray:
+        assert ready.wait(60)
+        return np.zeros((1, 128, 128), np.uint8)
+
+    data = dask.array.map_blocks(read, chunks=((1,) * 4, 128, 128), dtype=np.uint8)
+    return Image(data, name="cells", contrast_limits=(0, 255)), ready
+
+
+def test_clicks_do_not_wait_for_a_slow_plane() -> None:
+    inference = SteppedInference()
+    image, ready = slow_stack()
+    here = desk(image, inference=inference)
+    ready.clear()
+    here.session.auto_segment()
+    assert [inference.step() for _ in range(2)] == [Lane.AUTO, Lane.AUTO]
+    assert not inference.waiting
+    here.click(25, 25)
+    assert inference.step() is Lane.PROMPT
+    assert here.session.candidate_scores
+    ready.set()
+    finish(here)
+    assert counts(here.session.target) == [3] * 4
+
+
+def test_stopped_while_a_slow_plane_is_read() -> None:
+    inference = SteppedInference()
+    image, ready = slow_stack()
+    here = desk(image, inference=inference)
+    ready.clear()
+    here.session.auto_segment()
+    for _ in range(2):
+        inference.step()
+    here.session.cancel()
+    ready.set()
+    for thread in threading.enumerate():
+        if thread.name == "tinysam-read":
+            thread.join(60)
+    inference.run_all()
+    assert here.session.target is None
+    assert not here.session.all_planes.running
 
 
 def test_all_images_that_are_shown() -> None:

@@ -10,24 +10,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from napari_tinysam.errors import sentence
-from napari_tinysam.inference.looks import Look
-from napari_tinysam.ui.session.auto_run import EmbeddedPlane, Run
-from napari_tinysam.ui.session.filling import packed
-from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.label_writing import LabelsError
+from napari_tinysam.ui.session.plane_search import PlaneSearch, PlaneTask
+from napari_tinysam.ui.session.planes_run import PlanesRun, in_words, objects_in_words
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.stack_planes import (
     AxisRange,
     axis_ranges,
     nearest_plane,
-    place_in_words,
     planes_in,
     stack_axes,
 )
@@ -35,52 +29,17 @@ from napari_tinysam.ui.state.status import Status, StatusKind
 from napari_tinysam.ui.state.time_left import time_left
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_tinysam.everything import LabelSettings, Progress
     from napari_tinysam.inference.cache import RecentEmbeddings
-    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.session.filling import Packed
     from napari_tinysam.ui.session.label_filling import LabelFilling
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.planes_run import Place
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
-
-#: Planes that are named in a message.
-_NAMED = 5
-
-_Place = tuple["Image", "Plane"]
-
-
-@dataclass(eq=False)
-class _Run:
-    """A run over planes."""
-
-    places: list[_Place]
-    #: Which proposals become objects; None: the model's own choice.
-    settings: LabelSettings | None
-    #: Whether planes that have objects are searched where they are free.
-    fill: bool
-    begun: float = field(default_factory=time.monotonic)
-    todo: deque[_Place] = field(default_factory=deque)
-    done: list[_Place] = field(default_factory=list)
-    skipped: list[_Place] = field(default_factory=list)
-    failed: list[tuple[_Place, str]] = field(default_factory=list)
-    #: Names of images that went away.
-    left_out: list[str] = field(default_factory=list)
-    objects: int = 0
-    #: Whether its labels are still there.
-    can_undo: bool = True
-    #: The plane at work.
-    now: _Place | None = None
-
-    @property
-    def past(self) -> int:
-        """How many planes are settled."""
-        return len(self.places) - len(self.todo)
 
 
 class AllPlanes:
@@ -128,7 +87,7 @@ class AllPlanes:
         self._filling = filling
         self._notify = notify
         self._on_status = on_status
-        self._run: _Run | None = None
+        self._run: PlanesRun | None = None
         #: The image, an axis, and its range before a cancelled run shortened it.
         self._shortened: tuple[Image, int, tuple[int, int]] | None = None
         self.note = ""
@@ -188,7 +147,9 @@ class AllPlanes:
             self._notify("info", "There are no planes in this range.")
             return
         self.note, self._shortened = "", None
-        self._run = run = _Run(places, memory.tuned, memory.fill, todo=deque(places))
+        self._run = run = PlanesRun(
+            places, memory.tuned, memory.fill, todo=deque(places)
+        )
         self._filling.begin()
         self._show_status(run)
         self._embedder.start()
@@ -197,13 +158,13 @@ class AllPlanes:
     def cancel(self) -> None:
         """Stop, and keep what is written."""
         if self._run is not None:
-            self._inference.drop(Lane.AUTO)
+            self._run.stop()
             self._end(self._run, "Auto-segmentation was cancelled.")
 
     def model_changed(self) -> None:
         """Stop: the rest would be found by another model."""
         if self._run is not None:
-            self._inference.drop(Lane.AUTO)
+            self._run.stop()
             self._end(self._run, "Auto-segmentation stopped: the model was changed.")
 
     def forget(self, image: Image) -> None:
@@ -218,14 +179,14 @@ class AllPlanes:
         ]
         run.left_out.append(image.name)
         if run.now is not None and run.now[0] is image:
-            self._inference.drop(Lane.AUTO)
+            run.stop()
             run.now = None
             self._next(run)
 
     def labels_gone(self, layer: Labels) -> None:
         """Stop if a layer is gone that the run has written into."""
         if self._run is not None and self._filling.fills(layer):
-            self._inference.drop(Lane.AUTO)
+            self._run.stop()
             self._run.can_undo = False
             self._end(self._run, "Auto-segmentation stopped: its labels were removed.")
 
@@ -234,18 +195,18 @@ class AllPlanes:
         self._run = None
         self._filling.finish()
 
-    def _end(self, run: _Run, said: str = "") -> None:
+    def _end(self, run: PlanesRun, said: str = "") -> None:
         self._run = None
         if run.now is not None:
             run.todo.appendleft(run.now)
-        self.note = _in_words(run, said)
+        self.note = in_words(run, said)
         self._go_on_later(run)
         level = "warning" if run.failed else "info"
         self._on_status(None)
         self._notify(level, self.note)
         self._subject.changed.emit()
 
-    def _go_on_later(self, run: _Run) -> None:
+    def _go_on_later(self, run: PlanesRun) -> None:
         """Let the range begin with the first plane that was not searched."""
         if not run.todo:
             return
@@ -271,7 +232,7 @@ class AllPlanes:
 
     # --- planes --------------------------------------------------------------------------
 
-    def _next(self, run: _Run) -> None:
+    def _next(self, run: PlanesRun) -> None:
         """Begin with the next plane."""
         if self._run is not run:
             return
@@ -297,162 +258,73 @@ class AllPlanes:
             self._settle_failed(run, place, error)
             return
         memory = self._subject.memory
-        state = memory.state_of(image)
-        seen = seen_plane(image, plane, memory, self._cache)
-        whole, fill = Look.whole(plane.shape), run.fill
+        task = PlaneTask(
+            image,
+            memory.state_of(image).version,
+            plane,
+            seen_plane(image, plane, memory, self._cache),
+            predictor,
+            memory.contrast,
+            there,
+            run.fill,
+            run.settings,
+        )
 
-        def open_plane() -> tuple[npt.NDArray[np.bool_] | None, Embedding | None]:
-            labelled = None if there is None else read_ids(*there) > 0
-            if labelled is not None:
-                taken = labelled.any() if not fill else labelled.all()
-                if taken:
-                    return labelled, None
-            known = seen.known(predictor, whole)
-            return labelled, known or seen.read(predictor, whole)
-
-        def opened(
-            found: tuple[npt.NDArray[np.bool_] | None, Embedding | None],
-        ) -> None:
-            labelled, embedding = found
-            if embedding is None:
-                run.skipped.append(place)
-                run.now = None
-                self._next(run)
-                return
-            scene = EmbeddedPlane(image, state.version, plane, predictor, embedding)
-            free = labelled is None or not labelled.any()
-            where = np.ones(plane.shape, bool)
-            if labelled is not None:
-                where &= ~labelled
-            search = Run(scene, where, free=free, whole=True, contrast=memory.contrast)
-            self._advance(run, place, search, labelled)
-
-        self._submit(run, open_plane, opened, self._broken_plane(run, place))
-
-    def _advance(
-        self,
-        run: _Run,
-        place: _Place,
-        search: Run,
-        labelled: npt.NDArray[np.bool_] | None,
-    ) -> None:
-        """Do a step of the search; clicks and hovering go before the next."""
-
-        def stepped(step: Progress | None) -> None:
-            if step is not None:
-                self._show_status(run, min(step.done / max(step.total, 1), 1.0))
-                self._advance(run, place, search, labelled)
-            else:
-                self._submit(run, finish, finished, self._broken_plane(run, place))
-
-        def finish() -> tuple[int, list[Packed]]:
-            from napari_tinysam.everything import label_proposals
-
-            proposals, own = search.outcome()
-            found = label_proposals(proposals, run.settings or own, taken=labelled)
-            return len(found.numbers), packed(found.labels)
-
-        def finished(found: tuple[int, list[Packed]]) -> None:
-            count, rows = found
-            try:
-                if rows:
-                    self._filling.write(*place, count, rows)
-            except LabelsError as error:
-                self._settle_failed(run, place, error)
-                return
-            run.done.append(place)
-            run.objects += count
+        def skipped() -> None:
+            run.skipped.append(place)
             run.now = None
             self._next(run)
 
-        self._submit(run, search.step, stepped, self._broken_plane(run, place))
+        run.search = PlaneSearch(
+            self._inference,
+            task,
+            on_progress=lambda part: self._show_status(run, part),
+            on_skipped=skipped,
+            on_found=lambda count, rows: self._found(run, place, count, rows),
+            on_failed=lambda error: self._settle_failed(run, place, error),
+        )
+        run.search.start()
 
-    def _submit(
-        self,
-        run: _Run,
-        job: Callable[[], Any],
-        on_done: Callable[[Any], None],
-        on_error: Callable[[Exception], None],
+    def _found(
+        self, run: PlanesRun, place: Place, count: int, rows: list[Packed]
     ) -> None:
-        now = run.now
+        """Write the objects of a plane, and go on."""
+        try:
+            if rows:
+                self._filling.write(*place, count, rows)
+        except LabelsError as error:
+            self._settle_failed(run, place, error)
+            return
+        run.done.append(place)
+        run.objects += count
+        run.now = None
+        self._next(run)
 
-        def done(result: Any) -> None:
-            if self._run is run and run.now is now:
-                on_done(result)
-
-        def failed(error: Exception) -> None:
-            if self._run is run and run.now is now:
-                on_error(error)
-
-        self._inference.submit(Lane.AUTO, job, done, failed)
-
-    def _wait(self, run: _Run) -> None:
+    def _wait(self, run: PlanesRun) -> None:
         """Begin with the next plane after the jobs that go first."""
 
+        def go_on(_: None) -> None:
+            if self._run is run:
+                self._next(run)
+
         def broken(error: Exception) -> None:
-            self._end(run, sentence(error, "Auto-segmentation stopped"))
+            if self._run is run:
+                self._end(run, sentence(error, "Auto-segmentation stopped"))
 
-        self._submit(run, lambda: None, lambda _: self._next(run), broken)
+        self._inference.submit(Lane.AUTO, lambda: None, go_on, broken)
 
-    def _broken_plane(self, run: _Run, place: _Place) -> Callable[[Exception], None]:
-        return lambda error: self._settle_failed(run, place, error)
-
-    def _settle_failed(self, run: _Run, place: _Place, error: Exception) -> None:
+    def _settle_failed(self, run: PlanesRun, place: Place, error: Exception) -> None:
         """Note that a plane failed; the others are done all the same."""
         run.failed.append((place, sentence(error)))
         run.now = None
         self._next(run)
 
-    def _show_status(self, run: _Run, part: float = 0.0) -> None:
+    def _show_status(self, run: PlanesRun, part: float = 0.0) -> None:
         total = len(run.places)
         done = max(run.past - 1, 0) + part
         text = f"Plane {max(run.past, 1)} of {total}"  # two lines of the dock, with the time
         if left := time_left(time.monotonic() - run.begun, done, total):
             text = f"{text}, {left}"
         if run.objects:
-            self.note = f"{_objects(run)} so far."
+            self.note = f"{objects_in_words(run)} so far."
         self._on_status(Status(StatusKind.SEGMENTING, text, done / total))
-
-
-def _in_words(run: _Run, said: str) -> str:
-    """Say what a run did."""
-    several = len({id(image) for image, _ in run.places}) > 1
-    parts = [said] if said else []
-    if run.done or not run.failed:
-        parts.append(f"{_objects(run)} in {_planes(run.done, several)}.")
-    if run.skipped:
-        parts.append(f"Left as they are: {_planes(run.skipped, several)}.")
-    if run.todo:
-        parts.append(f"Not done: {_planes(list(run.todo), several)}.")
-    if run.failed:
-        places = [place for place, _ in run.failed]
-        parts.append(f"Failed: {_planes(places, several)}. {run.failed[0][1]}")
-    for name in run.left_out:
-        parts.append(f"{name} was left out: it was removed or changed.")
-    if run.objects and run.can_undo:
-        parts.append("Ctrl+Z takes all of them back.")
-    return " ".join(parts)
-
-
-def _objects(run: _Run) -> str:
-    return f"{run.objects:,} object{'' if run.objects == 1 else 's'}"
-
-
-def _planes(places: Sequence[_Place], several: bool) -> str:
-    """Name planes: "planes 3 to 12 of cells", "planes 3, 7 and 9 of cells", "40 planes"."""
-    if not places:
-        return "no plane"
-    image, plane = places[0]
-    axes = stack_axes(image, plane)
-    of = "" if several else f" of {image.name}"
-    if len(places) == 1:
-        words = place_in_words(image, plane)
-        return f"{words}{f' of {image.name}' if words else image.name}"
-    if several or len(axes) != 1:
-        return f"{len(places)} planes{of}"
-    at = [int(each.index[axes[0]] or 0) for _, each in places]
-    if at == list(range(at[0], at[-1] + 1)):
-        return f"planes {at[0]} to {at[-1]}{of}"
-    if len(at) <= _NAMED:
-        return f"planes {', '.join(map(str, at[:-1]))} and {at[-1]}{of}"
-    return f"{len(at)} planes{of}"

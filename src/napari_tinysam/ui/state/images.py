@@ -244,14 +244,24 @@ def seen_plane(
     if not is_large(plane.shape):
         read = plane_reader(image, plane)
 
-        def read_whole(predictor: Predictor, look: Look) -> Embedding:
-            embedding = predictor.encode(
-                read(), contrast_limits=limits, channel_axis=channel_axis
-            )
-            return replace(embedding, original_size=plane.shape)
+        def begin() -> Callable[[Predictor], Embedding]:
+            pixels = read()
+
+            def encode(predictor: Predictor) -> Embedding:
+                embedding = predictor.encode(
+                    pixels, contrast_limits=limits, channel_axis=channel_axis
+                )
+                return replace(embedding, original_size=plane.shape)
+
+            return encode
 
         return SeenPlane(
-            key, LookPyramid.of(plane.shape), lambda look: key, read_whole, cache
+            key,
+            LookPyramid.of(plane.shape),
+            lambda look: key,
+            lambda predictor, look: begin()(predictor),
+            cache,
+            begin=begin,
         )
 
     read_part, find_limits = part_reader(image, plane), limits_reader(image, plane)

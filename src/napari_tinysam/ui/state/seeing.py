@@ -63,6 +63,9 @@ class SeenPlane:
         masks of the result are in full-resolution pixels of the look.
     cache : RecentEmbeddings
         Of looks read before.
+    seeing : Seeing
+    begin : callable, optional
+        Of a plane that is not large: reads its pixels, in any thread; returns what encodes them.
     """
 
     key: Hashable
@@ -71,6 +74,7 @@ class SeenPlane:
     read: Callable[[Predictor, Look], Embedding]
     cache: RecentEmbeddings
     seeing: Seeing = Seeing.AUTO
+    begin: Callable[[], Callable[[Predictor], Embedding]] | None = None
 
     @property
     def in_parts(self) -> bool:
