@@ -1,7 +1,6 @@
 """Auto-segmentation of planes larger than the model's frame: what is found, how long it takes.
 
 ``python -m benchmarks.auto_in_tiles`` makes fields of nuclei of several sizes; the truth is known.
-``--mosaic DATA/dsb2018/val …`` puts labelled images of one set side by side into a large plane.
 ``--memory SIDE OBJECTS`` uses a detector that costs nothing and says what the rest needs.
 """
 
@@ -11,10 +10,9 @@ import argparse
 import resource
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
@@ -28,12 +26,12 @@ from napari_tinysam.everything import (
     tiles,
 )
 from napari_tinysam.everything.joining import joined
-from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.metrics import THRESHOLDS, object_overlaps
+from napari_tinysam.metrics import object_overlaps
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictor import Predictor
 
 #: Height and width of the field that is repeated, and the nuclei in it.
@@ -78,12 +76,11 @@ def fields(predictor: Predictor, sides: list[int]) -> None:
         best = overlaps.best_iou
         # Nuclei that the side of the image cuts are no nuclei of the field.
         whole = np.isin(overlaps.true_ids, _inside(truth))
-        near = np.isin(overlaps.true_ids, at_borders(truth))
-        count = (
-            len(tiles(image.shape))
-            if isinstance(segmentation, TiledSegmentation)
-            else 1
+        tile = (
+            segmentation.side if isinstance(segmentation, TiledSegmentation) else side
         )
+        count = len(tiles((side, side), tile))
+        near = np.isin(overlaps.true_ids, at_borders(truth, tile))
         found = f"{(best[whole] >= 0.5).mean():.1%}"
         figures = [
             mean(best[whole]),
@@ -96,10 +93,10 @@ def fields(predictor: Predictor, sides: list[int]) -> None:
         )
 
 
-def at_borders(truth: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def at_borders(truth: npt.NDArray[np.int32], side: int) -> npt.NDArray[np.int32]:
     """Labels of objects that a side of a look, or the border of a core, crosses."""
     height, width = truth.shape
-    grid = tiles((height, width))
+    grid = tiles((height, width), side)
     found = []
     for look in grid:
         for part in (look, grid.core(look)):
@@ -115,59 +112,16 @@ def _inside(truth: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.setdiff1d(np.unique(truth), np.append(sides, 0))
 
 
-def mosaic(predictor: Predictor, folder: Path, side: int) -> None:
-    """Compare a mosaic of labelled images with the images alone."""
-    pairs = sorted(folder.glob("*_label.png"))
-    names = [(path, path.with_name(path.name.replace("_label", ""))) for path in pairs]
-    images = [
-        (as_rgb(to_eight_bits(iio.imread(raw))), iio.imread(path))
-        for path, raw in names
-    ]
-    plane = np.zeros((side, side, 3), np.uint8)
-    truth = np.zeros((side, side), np.int32)
-    alone = np.zeros((side, side), np.int32)
-    y = x = low = 0
-    for rgb, labels in images:
-        height, width = labels.shape
-        if x + width > side:
-            y, x, low = low, 0, low
-        if y + height > side or width > side:
-            continue
-        place = slice(y, y + height), slice(x, x + width)
-        plane[place] = rgb
-        truth[place] = np.where(labels > 0, labels + truth.max(), 0)
-        found = segmentation_of(predictor, rgb).run().labels().labels
-        alone[place] = np.where(found > 0, found + alone.max(), 0)
-        low, x = max(low, y + height), x + width
-    begun = time.perf_counter()
-    tiled = segmentation_of(predictor, plane).run().labels().labels
-    spent = time.perf_counter() - begun
-    near = at_borders(truth)
-    say("| | objects | mSA | mean IoU | at borders | elsewhere |")
-    say("|---|---|---|---|---|---|")
-    for name, labels in (("images alone", alone), ("in tiles", tiled)):
-        overlaps = object_overlaps(truth, labels)
-        best = overlaps.best_iou
-        msa = np.mean([overlaps.counts(limit).accuracy for limit in THRESHOLDS])
-        beside = np.isin(overlaps.true_ids, near)
-        figures = [mean(best), mean(best[beside]), mean(best[~beside])]
-        say(f"| {name} | {len(best)} | {msa:.3f} | {' | '.join(figures)} |")
-    say(f"{folder}: {side}², {spent:.1f} s in tiles.")
-
-
-def memory(side: int, count: int) -> None:
-    """Join and label the proposals of a perfect detector."""
-    grid = tiles((side, side))
+def discs_in_tiles(side: int, count: int) -> Iterator[tuple[Look, list[Proposal]]]:
+    """Give what a perfect detector finds in a square field of discs of 25 pixels, tile by tile."""
     y, x = np.mgrid[:25, :25]
     disc = np.hypot(y - 12, x - 12) <= 12
     along = int(np.ceil(np.sqrt(count)))
     step = side / along
-    begun = time.perf_counter()
-    found = {}
-    for look in grid:
+    for look in tiles((side, side)):
         first = [max(0, int(start / step) - 1) for start in (look.y0, look.x0)]
         last = [min(along, int(stop / step) + 1) for stop in (look.y1, look.x1)]
-        found[look] = own = []
+        own: list[Proposal] = []
         for row in range(first[0], last[0]):
             for column in range(first[1], last[1]):
                 top, left = int(row * step), int(column * step)
@@ -175,6 +129,14 @@ def memory(side: int, count: int) -> None:
                     mask = BoxedMask(disc.copy(), top, left, (side, side))
                     point = left + 12.0, top + 12.0
                     own.append(Proposal(mask, 0.9, point, "prompt", 1.0, mask))
+        yield look, own
+
+
+def memory(side: int, count: int) -> None:
+    """Join and label the proposals of a perfect detector."""
+    grid = tiles((side, side))
+    begun = time.perf_counter()
+    found = dict(discs_in_tiles(side, count))
     say(
         f"proposals of {len(grid)} tiles: {time.perf_counter() - begun:.1f} s, {peak()}"
     )
@@ -212,18 +174,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--sides", type=int, nargs="*", default=[512, 1024, 2048, 4096])
-    parser.add_argument("--mosaic", type=Path, metavar="FOLDER")
-    parser.add_argument("--mosaic-side", type=int, default=2048)
     parser.add_argument("--memory", type=int, nargs=2, metavar=("SIDE", "OBJECTS"))
     arguments = parser.parse_args()
     if arguments.memory is not None:
         memory(*arguments.memory)
         return
     predictor = load_model(arguments.model)
-    if arguments.mosaic is not None:
-        mosaic(predictor, arguments.mosaic, arguments.mosaic_side)
-    else:
-        fields(predictor, arguments.sides)
+    fields(predictor, arguments.sides)
 
 
 if __name__ == "__main__":

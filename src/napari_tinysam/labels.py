@@ -1,8 +1,9 @@
 """Masks become labels: which pixels of a label image an object gets. numpy and scipy only.
 
-A label image holds the label of one object at each pixel, and 0 elsewhere. Committed
-clicks, accepted proposals, auto-segmentation, batches and the command line all write their masks
-with `draw_mask`; an `Overlap` decides about the existing objects.
+A label image holds the label of one object at each pixel, and 0 elsewhere. Committed clicks,
+accepted proposals and prompts on the command line all write their masks with `draw_mask`; an
+`Overlap` decides about the existing objects. Auto-segmentation decides about all of its proposals
+at once, as `draw_mask` would one by one (`napari_tinysam.everything.shapes`).
 """
 
 from __future__ import annotations

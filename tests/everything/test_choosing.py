@@ -17,6 +17,7 @@ from napari_tinysam.everything import (
     label_proposals,
 )
 from napari_tinysam.everything.choosing import NESTED, chosen_proposals
+from napari_tinysam.labels import draw_mask
 from napari_tinysam.masks import BoxedMask
 
 SHAPE = (40, 50)
@@ -227,3 +228,43 @@ def test_the_order_of_proposals_does_not_matter(
         label_proposals(Proposals(p, SHAPE), ALL) for p in (members, shuffled)
     )
     np.testing.assert_array_equal(one.labels, other.labels)
+
+
+@st.composite
+def with_territory(draw: st.DrawFn) -> Proposal:
+    proposal = draw(discs)
+    if draw(st.booleans()):
+        return proposal
+    return replace(proposal, territory=draw(discs).mask)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(with_territory(), max_size=12), wishes, st.booleans(), discs)
+def test_pixels_are_shared_as_if_drawn_one_after_the_other(
+    members: list[Proposal], wish: LabelSettings, connected: bool, object_: Proposal
+) -> None:
+    proposals = Proposals(members, SHAPE)
+    wish = replace(wish, connected=connected)
+    taken = object_.mask.to_full()
+    drawn = np.zeros(SHAPE, np.int32)
+    drawn[taken] = -1
+    for number in chosen_proposals(proposals, wish):
+        mask, own = proposals[number].mask, proposals[number].territory
+        draw_mask(
+            drawn,
+            mask,
+            number + 1,
+            least_share=1 - wish.overlap,
+            own=None if own is None else own.within(mask.slices),
+        )
+    found = label_proposals(proposals, wish, taken=taken)
+    expected = [each - 1 for each in np.unique(drawn[drawn > 0]).tolist()]
+    assert found.numbers == expected
+    for label, number in enumerate(found.numbers, start=1):
+        pieces, count = ndi.label(drawn == number + 1, np.ones((3, 3)))
+        sizes = np.bincount(pieces.ravel())[1:]
+        if connected and count > 1:
+            assert np.count_nonzero(found.labels == label) == sizes.max()
+            assert (pieces[found.labels == label] > 0).all()
+        else:
+            np.testing.assert_array_equal(found.labels == label, pieces > 0)

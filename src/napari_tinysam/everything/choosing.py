@@ -11,9 +11,9 @@ The rules, in this order:
    sets. At 0 the whole always wins; at ½ each part is weighted by its area; at 1 each part weighs
    as much as the whole.
 4. The remaining proposals are drawn, the best first, and take free pixels
-   (`napari_tinysam.labels`). In its own territory (the object head's segmentation) a proposal also
-   takes the pixels of others. A proposal with less than `1 − overlap` of its pixels left is
-   refused.
+   (`napari_tinysam.everything.shapes`). In its own territory (the object head's segmentation) a
+   proposal also takes the pixels of others. A proposal with less than `1 − overlap` of its pixels
+   left is refused.
 5. The largest connected piece of each object is kept, unless all pieces are wanted.
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.labels import draw_mask, renumbered
+from napari_tinysam.everything.shapes import Shapes, TakenPixels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,9 +36,6 @@ NESTED = 0.8
 
 #: Larger exponents make no difference: parts no longer have any weight.
 _LARGEST_POWER = 64.0
-
-#: Eight neighbours are connected.
-_AROUND = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,25 @@ def label_proposals(
     -------
     Labelling
     """
-    settings = settings or LabelSettings()
-    numbers = chosen_proposals(proposals, settings, without)
-    return _drawn(proposals, numbers, settings, taken)
+    at = None if taken is None else TakenPixels(proposals, taken.__getitem__)
+    shapes = shapes_of(proposals, settings or LabelSettings(), at, without)
+    return Labelling(shapes.labels(), shapes.numbers)
+
+
+def shapes_of(
+    proposals: Proposals,
+    settings: LabelSettings,
+    taken: TakenPixels | None = None,
+    without: frozenset[int] = frozenset(),
+) -> Shapes:
+    """Decide as `label_proposals` does, and draw nothing: the pixels of each object when asked."""
+    return Shapes(
+        proposals,
+        chosen_proposals(proposals, settings, without),
+        overlap=settings.overlap,
+        connected=settings.connected,
+        taken=taken,
+    )
 
 
 def chosen_proposals(
@@ -145,7 +158,8 @@ def chosen_proposals(
     alive[list(without)] = False
     _drop_doubles(proposals, alive, settings.same)
     _drop_nested(proposals, alive, settings.parts)
-    return [int(number) for number in np.flatnonzero(alive)]
+    chosen: list[int] = np.flatnonzero(alive).tolist()
+    return chosen
 
 
 def _drop_doubles(
@@ -171,7 +185,9 @@ def _drop_nested(
     parent = _parents(proposals, larger, smaller)
     areas, scores = proposals.areas, proposals.scores
     power = _LARGEST_POWER if parts <= 0 else min((1 - parts) / parts, _LARGEST_POWER)
-    order = sorted(np.flatnonzero(alive).tolist(), key=lambda n: (areas[n], -n))
+    # Others are nobody's whole and nobody's part.
+    nested = np.union1d(larger, smaller).tolist()
+    order = sorted(nested, key=lambda n: (areas[n], -n))
     value = scores.copy()  # of a proposal, or of its parts if those are better
     of_parts = np.zeros(len(proposals))
     for number in order:  # the smallest first: parts are valued before their whole
@@ -226,62 +242,3 @@ def _parents(
     order = np.argsort(-areas[larger], kind="stable")
     parent[smaller[order]] = larger[order]
     return parent
-
-
-def _drawn(
-    proposals: Proposals,
-    numbers: list[int],
-    settings: LabelSettings,
-    taken: npt.NDArray[np.bool_] | None,
-) -> Labelling:
-    """Rules 4 and 5."""
-    labels = np.zeros(proposals.shape, np.int32)
-    if taken is not None:
-        labels[taken] = -1
-    least = 1 - settings.overlap
-    drawn: list[int] = []
-    for number in numbers:
-        mask, territory = proposals[number].mask, proposals[number].territory
-        own = None if territory is None else territory.within(mask.slices)
-        if draw_mask(labels, mask, len(drawn) + 1, least_share=least, own=own):
-            drawn.append(number)
-    there = _finished(labels, proposals, drawn, connected=settings.connected)
-    if taken is not None:
-        np.maximum(labels, 0, out=labels)
-    if there.all():
-        return Labelling(labels, drawn)
-    kept = [number for number, stays in zip(drawn, there[1:], strict=True) if stays]
-    return Labelling(renumbered(labels, there), kept)
-
-
-def _finished(
-    labels: npt.NDArray[np.int32],
-    proposals: Proposals,
-    drawn: list[int],
-    *,
-    connected: bool,
-) -> npt.NDArray[np.bool_]:
-    """Keep the largest piece of each object, if that is wanted.
-
-    Returns
-    -------
-    ndarray of bool, (N + 1,)
-        Whether each label is there: an object may have lost all its pixels to others.
-    """
-    from scipy import ndimage as ndi
-
-    there = np.ones(len(drawn) + 1, bool)
-    for label, number in enumerate(drawn, start=1):
-        proposal = proposals[number]
-        region = labels[proposal.mask.slices]
-        own = region == label
-        pixels = int(np.count_nonzero(own))
-        there[label] = pixels > 0
-        if not connected or (pixels == proposal.area and proposal.in_one_piece):
-            continue
-        pieces, count = ndi.label(own, _AROUND)
-        if count > 1:
-            sizes = np.bincount(pieces.ravel())
-            sizes[0] = 0
-            region[(pieces > 0) & (pieces != sizes.argmax())] = 0
-    return there

@@ -180,6 +180,22 @@ class Shared:
     worse: npt.NDArray[np.intp]
     pixels: npt.NDArray[np.int64]
 
+    def better_than(self, number: int) -> npt.NDArray[np.intp]:
+        """Numbers of the better proposals that share pixels with one."""
+        first, last = np.searchsorted(self.worse, [number, number + 1])
+        return self.better[first:last]
+
+    def worse_than(self, number: int) -> npt.NDArray[np.intp]:
+        """Numbers of the worse proposals that share pixels with one."""
+        better, worse = self._by_better
+        first, last = np.searchsorted(better, [number, number + 1])
+        return worse[first:last]
+
+    @cached_property
+    def _by_better(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        order = np.argsort(self.better, kind="stable")
+        return self.better[order], self.worse[order]
+
     @classmethod
     def of(cls, proposals: Sequence[Proposal], boxes: npt.NDArray[np.int64]) -> Shared:
         """Count the pixels of all pairs whose boxes meet."""

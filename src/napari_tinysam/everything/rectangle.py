@@ -11,18 +11,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_tinysam.everything.proposals import Proposal, Proposals
-from napari_tinysam.everything.segmentation import Progress, Segmentation
+from napari_tinysam.everything.segmentation import InSteps, Progress, Segmentation
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.everything.choosing import LabelSettings
+    from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
 
 
-class PartSegmentation:
+class PartSegmentation(InSteps):
     """A `Segmentation` of a rectangle, with masks in the whole image.
 
     Parameters
@@ -30,32 +31,32 @@ class PartSegmentation:
     predictor : Predictor
     embed : callable
         ``embed(predictor)`` reads and encodes the rectangle, at the first step.
-    rows, columns : slice
-        The rectangle in the image, with start and stop.
-    where : ndarray of bool, (H, W)
-        Where objects are looked for, in the whole image.
+    part : Look
+        The rectangle.
+    shape : (int, int)
+        Height and width of the whole image.
+    where : ndarray of bool, (h, w)
+        Where objects are looked for in the rectangle.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         embed: Callable[[Predictor], Embedding],
-        rows: slice,
-        columns: slice,
+        part: Look,
+        shape: tuple[int, int],
         where: npt.NDArray[np.bool_],
     ) -> None:
         self._predictor = predictor
         self._embed = embed
-        self._rows, self._columns = rows, columns
+        self._part, self._shape = part, shape
         self._where = where
-        self._shape = (int(where.shape[0]), int(where.shape[1]))
         self._inner: Segmentation | None = None
 
     def __iter__(self) -> Iterator[Progress]:
         """Decode batch by batch; the caller may stop at any time."""
         embedding = self._embed(self._predictor)
-        where = self._where[self._rows, self._columns]
-        self._inner = Segmentation(self._predictor, embedding, where=where)
+        self._inner = Segmentation(self._predictor, embedding, where=self._where)
         for step in self._inner:
             yield replace(step, new=[self._placed(each) for each in step.new])
 
@@ -78,4 +79,4 @@ class PartSegmentation:
         return self._inner
 
     def _placed(self, proposal: Proposal) -> Proposal:
-        return proposal.moved(self._rows.start, self._columns.start, self._shape)
+        return proposal.moved(self._part.y0, self._part.x0, self._shape)

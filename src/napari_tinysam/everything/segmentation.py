@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from napari_tinysam.everything.choosing import Labelling, label_proposals
 from napari_tinysam.everything.guided import GuidedSearch
@@ -68,7 +69,35 @@ class Progress:
     unit: str = "prompts"
 
 
-class Segmentation:
+class InSteps(ABC):
+    """A search in steps: iterating over it goes on, and what was found can be had at any time."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Progress]:
+        """Search step by step; the caller may stop at any time."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> LabelSettings:
+        """The model's own settings for labels."""
+
+    @property
+    @abstractmethod
+    def proposals(self) -> Proposals:
+        """The proposals found so far; a new object at each access."""
+
+    def run(self) -> Self:
+        """Search everything."""
+        for _ in self:
+            pass
+        return self
+
+    def labels(self, settings: LabelSettings | None = None) -> Labelling:
+        """Label the proposals found so far, with the model's or other settings."""
+        return label_proposals(self.proposals, settings or self.settings)
+
+
+class Segmentation(InSteps):
     """Everything mode in one image: iterating decodes; results are available at any time.
 
     Parameters
@@ -136,12 +165,6 @@ class Segmentation:
             for found in search:
                 yield self._progress([self._proposal(each) for each in found])
 
-    def run(self) -> Segmentation:
-        """Decode everything."""
-        for _ in self:
-            pass
-        return self
-
     @property
     def settings(self) -> LabelSettings:
         """The model's settings for labels in this mode."""
@@ -158,10 +181,6 @@ class Segmentation:
         if isinstance(self._search, GuidedSearch):
             return Proposals(self._search.proposals, shape)
         return Proposals(self._head, shape)
-
-    def labels(self, settings: LabelSettings | None = None) -> Labelling:
-        """Label the proposals found so far, with the model's or other settings."""
-        return label_proposals(self.proposals, settings or self.settings)
 
     def _proposal(self, candidate: Candidate) -> Proposal:
         # The published code keeps stray pixels.

@@ -8,18 +8,19 @@ once more, in a look around all of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.everything.choosing import Labelling, label_proposals
 from napari_tinysam.everything.instances import Guide, Instance, answers_to, best_answer
 from napari_tinysam.everything.joining import Group, Place, claims, joined
 from napari_tinysam.everything.proposals import Proposal, Proposals
+from napari_tinysam.everything.scale import ScaleChoice
 from napari_tinysam.everything.search import SearchReport
 from napari_tinysam.everything.segmentation import (
+    InSteps,
     Mode,
     Progress,
     Segmentation,
@@ -73,7 +74,7 @@ def tiles(shape: tuple[int, int], side: int = FRAME) -> LookGrid:
     return LookGrid(shape, side, OVERLAP * side // FRAME)
 
 
-class TiledSegmentation:
+class TiledSegmentation(InSteps):
     """A `Segmentation` of a large plane: iterating searches look by look.
 
     The caller may stop at any time; what was found until then is joined.
@@ -87,10 +88,15 @@ class TiledSegmentation:
         contrast.
     grid : LookGrid
         See `tiles`.
+    choose : bool
+        Whether another side of the tiles may be chosen, after a look at a few places, see
+        `napari_tinysam.everything.scale`.
     mode, thresholds
         As for `Segmentation`.
     where : callable, optional
         ``where(look)`` returns in which pixels of a look objects are looked for, bool.
+    part : Look, optional
+        The part of the plane where objects are looked for.
     first : Look, optional
         The part of the plane where the search begins.
 
@@ -112,8 +118,10 @@ class TiledSegmentation:
         grid: LookGrid,
         mode: Mode = "auto",
         *,
+        choose: bool = False,
         thresholds: Thresholds | None = None,
         where: Where | None = None,
+        part: Look | None = None,
         first: Look | None = None,
     ) -> None:
         self.mode = resolved_mode(mode, predictor)
@@ -122,8 +130,12 @@ class TiledSegmentation:
         self._predictor = predictor
         self._embed = embed
         self._grid = grid
+        self._choose = choose
         self._where = where
+        self._part = part or Look.whole(grid.shape)
         self._first = first
+        #: What was found where the side of the tiles was chosen; of the grid given.
+        self._known: dict[Look, list[Proposal]] = {}
         self._searched: dict[Look, list[Proposal]] = {}
         self._taken: set[Look] = set()
         #: The look that is being searched.
@@ -133,6 +145,13 @@ class TiledSegmentation:
 
     def __iter__(self) -> Iterator[Progress]:
         """Search look by look; the caller may stop at any time."""
+        if self._choose:
+            choice = ScaleChoice(self._grid, self._part, self._sample, self.settings)
+            for _ in choice:
+                yield Progress([], 0, len(self._grid), "tiles")
+            if choice.side != self._grid.side:
+                self._grid = tiles(self._grid.shape, choice.side)
+                self._known.clear()
         looks = [look for look in self._looks() if look not in self._taken]
         for done, look in enumerate(looks):
             for _ in self._search(look):
@@ -144,11 +163,10 @@ class TiledSegmentation:
         for _ in self._seams():
             yield Progress([], len(looks), len(looks), "tiles")
 
-    def run(self) -> TiledSegmentation:
-        """Search everything."""
-        for _ in self:
-            pass
-        return self
+    @property
+    def side(self) -> int:
+        """Longest side of the tiles in pixels of the plane; it may be chosen in the first steps."""
+        return self._grid.side
 
     def search(self, look: Look) -> list[Proposal]:
         """Search one look of the grid.
@@ -187,17 +205,15 @@ class TiledSegmentation:
         whole = (self._decoded.get(each.places, each.whole) for each in found.groups)
         return Proposals([*found.kept, *whole], self._grid.shape)
 
-    def labels(self, settings: LabelSettings | None = None) -> Labelling:
-        """Label the proposals found so far, with the model's or other settings."""
-        return label_proposals(self.proposals, settings or self.settings)
-
     def _looks(self) -> Iterator[Look]:
         """Give the looks in the order in which they are searched."""
+        everywhere = self._grid.touching(self._part)
         if self._first is None:
-            return iter(self._grid)
-        near = self._grid.touching(self._first)
+            return iter(sorted(everywhere))
+        near = [
+            look for look in self._grid.touching(self._first) if look in set(everywhere)
+        ]
         # The others follow by distance.
-        everywhere = self._grid.touching(Look.whole(self._grid.shape))
         middle = np.add(self._first[:2], self._first[2:]) / 2
 
         def away(look: Look) -> float:
@@ -206,9 +222,47 @@ class TiledSegmentation:
         rest = sorted(set(everywhere) - set(near), key=lambda look: (away(look), look))
         return iter([*near, *rest])
 
+    def _sample(self, look: Look) -> Proposals:
+        """Search a look to find out which side suits the plane."""
+        is_tile = look in self._grid
+        if is_tile:
+            where = self._own(look)
+        else:
+            where = (
+                np.ones(look.size, bool) if self._where is None else self._where(look)
+            )
+        found: list[Proposal] = []
+        embedding = self._embed(look) if where.any() else None
+        if embedding is not None:
+            search = self._search_of(embedding, where).run()
+            self.report.add(search.report)
+            found = [
+                search.proposals[number] for number in range(len(search.proposals))
+            ]
+        if is_tile:
+            self._known[look] = self._placed(found, look)
+        return Proposals(found, look.size)
+
+    def _search_of(
+        self, embedding: Embedding, where: npt.NDArray[np.bool_]
+    ) -> Segmentation:
+        return Segmentation(
+            self._predictor,
+            embedding,
+            self.mode,
+            thresholds=self.thresholds,
+            where=where,
+        )
+
+    def _placed(self, found: Iterable[Proposal], look: Look) -> list[Proposal]:
+        return [each.moved(look.y0, look.x0, self._grid.shape) for each in found]
+
     def _search(self, look: Look) -> Iterator[None]:
         """Search one look, in steps."""
         self._searched[look] = []
+        if look in self._known:
+            self._searched[look] = self._known.pop(look)
+            return
         where = self._own(look)
         if not where.any():
             return
@@ -218,31 +272,23 @@ class TiledSegmentation:
         if embedding is None:
             return
         yield
-        search = Segmentation(
-            self._predictor,
-            embedding,
-            self.mode,
-            thresholds=self.thresholds,
-            where=where,
-        )
+        search = self._search_of(embedding, where)
         self._current = look, search
         for _ in search:
             yield
-        self._searched = self._found()
+        self._searched[look] = self._found()[look]
         self._current = None
         self.report.add(search.report)
 
     def _found(self) -> dict[Look, list[Proposal]]:
         """Gather what was found so far in each look, placed in the plane."""
+        known = {**self._known, **self._searched}
         if self._current is None:
-            return self._searched
+            return known
         look, search = self._current
         found = search.proposals
-        placed = [
-            found[number].moved(look.y0, look.x0, self._grid.shape)
-            for number in range(len(found))
-        ]
-        return {**self._searched, look: placed}
+        members = (found[number] for number in range(len(found)))
+        return {**known, look: self._placed(members, look)}
 
     def _own(self, look: Look) -> npt.NDArray[np.bool_]:
         """Where a look is searched: in its core, and a little beyond."""

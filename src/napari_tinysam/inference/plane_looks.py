@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.frame import FRAME
 from napari_tinysam.image import (
     PERCENTILES,
     Channels,
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+
+#: Longest side of what is read for one look, in pixels.
+_MOST_READ = 4 * FRAME
 
 #: A look is empty if means over squares of this side, in pixels, differ less than `_LEAST` of the
 #: 256 values that the contrast of the plane is stretched to.
@@ -92,9 +97,12 @@ class PlaneLooks:
         Returns
         -------
         ndarray of uint8, (h, w, 3)
-            At the plane's own resolution.
+            At the plane's own resolution; of a look at much of it every second, third … pixel.
         """
-        parts = self._parts(self._image, look.rows, look.columns)
+        step = max(1, max(look.size) // _MOST_READ)
+        parts = self._parts(
+            self._image, slice(look.y0, look.y1, step), slice(look.x0, look.x1, step)
+        )
         planes = [
             to_eight_bits(part, contrast_limits=limits, channel_axis=-1)
             if part.ndim == 3
@@ -108,7 +116,10 @@ class PlaneLooks:
     def encode(self, predictor: Predictor, look: Look) -> Embedding | None:
         """Encode a look; None if it shows nothing."""
         rgb = self.read(look)
-        return None if is_empty(rgb) else predictor.encode(rgb, channel_axis=2)
+        if is_empty(rgb):
+            return None
+        embedding = predictor.encode(rgb, channel_axis=2)
+        return replace(embedding, original_size=look.size)
 
     def _found_limits(
         self, image: Any, percentiles: tuple[float, float]

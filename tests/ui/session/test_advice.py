@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from napari_tinysam.everything import (
+    LabelSettings,
     Proposal,
     Proposals,
     Segmentation,
-    label_proposals,
 )
+from napari_tinysam.everything.choosing import shapes_of
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.advice import AutoOutcome, advice
 from napari_tinysam.ui.session.triton_guard import triton_kept_out
@@ -92,13 +93,10 @@ def test_what_went_poorly_gets_the_step_that_helps(
 
 def test_sizes_are_those_that_the_model_saw_and_coverage_that_of_the_region() -> None:
     shape = (300, 400)
-    labels = np.zeros(shape, np.int32)
-    labels[10:30, 10:40] = 1
     mask = BoxedMask(np.ones((20, 30), bool), 10, 10, shape)
     proposals = Proposals([Proposal(mask, 0.9, (20, 20))], shape)
-    where = np.zeros(shape, bool)
-    where[:100, :100] = True
-    found = AutoOutcome.of(proposals, labels, [0], where, side=100, frame=1024)
+    shapes = shapes_of(proposals, LabelSettings())
+    found = AutoOutcome.of(proposals, shapes, 100 * 100, side=100, frame=1024)
     assert found.coverage == pytest.approx(0.06)
     assert found.diameters == pytest.approx([2 * np.sqrt(600 / np.pi) * 10.24])
     assert found.scores.tolist() == [0.9]
@@ -117,13 +115,9 @@ def said_of(predictor: Predictor, image: npt.NDArray[np.generic]) -> str | None:
     """Segment an image with a model, as the dock does."""
     segmentation = Segmentation(predictor, predictor.encode(image)).run()
     proposals = segmentation.proposals
-    shown = label_proposals(proposals, segmentation.settings)
-    where = np.ones(image.shape, bool)
-    return advice(
-        AutoOutcome.of(
-            proposals, shown.labels, shown.numbers, where, max(image.shape), 1024
-        )
-    )
+    shown = shapes_of(proposals, segmentation.settings)
+    outcome = AutoOutcome.of(proposals, shown, image.size, max(image.shape), 1024)
+    return advice(outcome)
 
 
 def discs(side: int, count: int, radius: int) -> npt.NDArray[np.uint8]:

@@ -10,13 +10,15 @@ from napari.components import ViewerModel
 
 from fake_inference import SteppedInference
 from fake_predictor import disc_predictor
+from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 from napari_tinysam.ui.state.images import Memory
+from napari_tinysam.ui.state.painted import whole
 from napari_tinysam.ui.state.planes import Plane, shown_plane
-from napari_tinysam.ui.state.region import Region, region_mask
+from napari_tinysam.ui.state.region import FreePixels, Region, region_of
 from napari_tinysam.ui.state.status import Status, StatusKind
 from napari_tinysam.ui.state.subject import Subject
 
@@ -92,7 +94,7 @@ class Shown:
         self.after: Any = None
 
     def show_found(self, image: Image, plane: Plane, shown: Any) -> None:
-        self.found.append(int(shown.max()))
+        self.found.append(int(whole(shown).max()))
 
     def forget_found(self) -> None:
         self.found.clear()
@@ -137,15 +139,28 @@ def test_a_search_needs_a_scene_and_somewhere_to_show_it(subject: Subject) -> No
 def test_the_pixels_of_a_region(subject: Subject) -> None:
     assert subject.here is not None
     image, plane = subject.here
-    whole = region_mask(Region.PLANE, image, plane, None)
-    assert whole is not None
-    assert whole.all()
-    assert region_mask(Region.BOX, image, plane, None) is None
-    box = region_mask(Region.BOX, image, plane, (10, 20, 14, 22))
-    assert box is not None
-    assert np.argwhere(box).min(axis=0).tolist() == [20, 10]
-    assert int(box.sum()) == 3 * 5
+    whole_plane = region_of(Region.PLANE, image, plane, None)
+    assert whole_plane == Look.whole(plane.shape)
+    assert region_of(Region.BOX, image, plane, None) is None
+    box = region_of(Region.BOX, image, plane, (10, 20, 14, 22))
+    assert box == Look(20, 10, 23, 15)
+    outside = region_of(Region.BOX, image, plane, (-20, -20, -10, -10))
+    assert outside is not None
+    assert not FreePixels(outside, None).any()
     image.corner_pixels = np.array([[0, 0], [9, 19]])
-    view = region_mask(Region.VIEW, image, plane, None)
+    view = region_of(Region.VIEW, image, plane, None)
     assert view is not None
-    assert int(view.sum()) == 10 * 20
+    assert view.size == (10, 20)
+
+
+def test_labelled_pixels_of_a_region_are_not_free() -> None:
+    labelled = np.zeros((50, 60), bool)
+    labelled[:30] = True
+    free = FreePixels(Look(20, 10, 40, 30), labelled.__getitem__)
+    assert free.any()
+    assert free.met_labels
+    within = free.within(Look(0, 0, 35, 60))
+    assert np.argwhere(within).min(axis=0).tolist() == [30, 10]
+    assert int(within.sum()) == 5 * 20
+    assert not FreePixels(Look(0, 0, 30, 60), labelled.__getitem__).any()
+    assert not FreePixels(Look(30, 0, 50, 60), labelled.__getitem__).met_labels

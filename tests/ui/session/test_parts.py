@@ -12,6 +12,7 @@ from scipy import ndimage as ndi
 
 from desk import open_desk
 from fake_inference import SteppedInference
+from napari_tinysam.inference.looks import Look
 from napari_tinysam.inference.predictions import Embedding
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.inference.runtime import DecodedPrompts
@@ -19,12 +20,6 @@ from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.state.planes import Contrast, shown_plane
 from napari_tinysam.ui.state.rectangles import embed_part, finer_part
 from napari_tinysam.ui.state.region import Region
-
-
-def region(shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    where = np.zeros(shape, bool)
-    where[rows, columns] = True
-    return where
 
 
 @pytest.mark.parametrize(
@@ -43,8 +38,8 @@ def region(shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
 def test_a_part_is_read_by_itself_where_that_shows_more(
     shape: tuple[int, int], rows: slice, columns: slice, worth: bool
 ) -> None:
-    part = finer_part(region(shape, rows, columns))
-    assert part == ((rows, columns) if worth else None)
+    part = Look(rows.start, columns.start, rows.stop, columns.stop)
+    assert finer_part(part, shape) == (part if worth else None)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +52,10 @@ def test_a_part_is_read_by_itself_where_that_shows_more(
 def test_small_regions_are_read_with_what_is_around_them(
     rows: tuple[int, int], columns: tuple[int, int], read: Any
 ) -> None:
-    where = region((1000, 1000), slice(*rows), slice(*columns))
-    assert finer_part(where) == (slice(*read[0]), slice(*read[1]))
+    part = Look(rows[0], columns[0], rows[1], columns[1])
+    found = finer_part(part, (1000, 1000))
+    assert found is not None
+    assert (found.rows, found.columns) == (slice(*read[0]), slice(*read[1]))
 
 
 class Recorder:
@@ -85,7 +82,8 @@ def test_the_part_that_is_read(order: tuple[int, ...]) -> None:
     whole = stack.transpose(order)[7]
     rows, columns = slice(3, 13), slice(20, 25)
     recorder: Any = Recorder()
-    embedding = embed_part(layer, plane, Contrast.PERCENTILES, rows, columns)(recorder)
+    part = Look(rows.start, columns.start, rows.stop, columns.stop)
+    embedding = embed_part(layer, plane, Contrast.PERCENTILES, part)(recorder)
     np.testing.assert_array_equal(recorder.image, whole[rows, columns])
     assert embedding.original_size == (10, 5)
     assert recorder.options == {"contrast_limits": None, "channel_axis": None}
@@ -103,14 +101,12 @@ def test_a_part_of_a_pyramid_is_read_where_it_is_fine_enough() -> None:
         (slice(400, 2800), slice(1000, 2000), 2),
         (slice(0, 6000), slice(0, 8000), 4),
     ):
-        embed = embed_part(layer, plane, Contrast.DISPLAYED, rows, columns)
+        part = Look(rows.start, columns.start, rows.stop, columns.stop)
+        embed = embed_part(layer, plane, Contrast.DISPLAYED, part)
         embedding = embed(recorder)
         expected = full[rows, columns][::step, ::step]
         np.testing.assert_array_equal(recorder.image, expected)
-        assert embedding.original_size == (
-            rows.stop - rows.start,
-            columns.stop - columns.start,
-        )
+        assert embedding.original_size == part.size
         assert recorder.options == {"contrast_limits": None, "channel_axis": -1}
 
 
@@ -173,7 +169,7 @@ def test_small_objects_of_a_large_plane_are_found_in_a_part_of_it() -> None:
     desk.session.auto_segment()
     inference.run_all()
     assert desk.session.proposals.count == 3
-    found = np.asarray(desk.viewer.layers[PROPOSED].data)
+    found = np.asarray(desk.viewer.layers[PROPOSED].data[0])  # of a pyramid
     assert found.shape == plane.shape
     assert all(found[middle] for middle in middles)
     assert not found[2000, 2000]

@@ -12,8 +12,10 @@ from napari_tinysam.everything import (
     Proposals,
     label_proposals,
 )
+from napari_tinysam.everything.choosing import shapes_of
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.ui.state.coloring import PALETTE, choose_colors, painted
+from napari_tinysam.ui.state.coloring import PALETTE, choose_colors
+from napari_tinysam.ui.state.painted import ShownObjects, whole
 
 
 def tissue(side: int, cells: int, seed: int) -> np.ndarray:
@@ -55,8 +57,8 @@ def borders(values: np.ndarray) -> list[tuple[int, int]]:
 
 def test_cells_that_touch_have_different_colours() -> None:
     found = proposed(tissue(400, 150, seed=1))
-    labelling = label_proposals(found, LabelSettings(confidence=0))
-    values = painted(labelling, choose_colors(found))
+    shapes = shapes_of(found, LabelSettings(confidence=0))
+    values = whole(ShownObjects(shapes, choose_colors(found)))
     pairs = borders(values)
     assert len(pairs) > 1000
     assert not [pair for pair in pairs if (pair[0] - pair[1]) % len(PALETTE) == 0]
@@ -66,7 +68,8 @@ def test_napari_shows_the_colour_that_was_chosen() -> None:
     found = proposed(tissue(100, 12, seed=2))
     colors = choose_colors(found)
     labelling = label_proposals(found, LabelSettings(confidence=0))
-    values = painted(labelling, colors)
+    shapes = shapes_of(found, LabelSettings(confidence=0))
+    values = whole(ShownObjects(shapes, colors))
     assert ((values == 0) == (labelling.labels == 0)).all()
     shown = CyclicLabelColormap(colors=["transparent", *PALETTE])
     for label, number in enumerate(labelling.numbers, start=1):

@@ -1,4 +1,7 @@
-"""The layer of proposals: the Labels layer `auto_segmentation`, placed like the image."""
+"""The layer of proposals: the Labels layer `auto_segmentation`, placed like the image.
+
+On large planes it is a pyramid whose pixels are painted when they are looked at.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_tinysam.inference.looks import is_large
+from napari_tinysam.ui.canvas.painted_pyramid import PaintedPyramid
 from napari_tinysam.ui.state.coloring import PALETTE
 from napari_tinysam.ui.state.images import put_above
+from napari_tinysam.ui.state.painted import whole
 from napari_tinysam.ui.state.planes import (
     empty_labels,
     full_shape,
@@ -17,10 +23,10 @@ from napari_tinysam.ui.state.planes import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_tinysam.ui.state.painted import PaintedPlane
     from napari_tinysam.ui.state.planes import Plane
 
 #: Name of the layer.
@@ -39,6 +45,7 @@ class ProposalLayer:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._image: Image | None = None
+        self._pyramid: PaintedPyramid | None = None
         self.layer: Labels | None = None
 
     def write(
@@ -46,7 +53,7 @@ class ProposalLayer:
         image: Image,
         channel_axis: int | None,
         plane: Plane,
-        labels: npt.NDArray[np.int32],
+        painted: PaintedPlane,
     ) -> None:
         """Show proposals on a plane of an image; make the layer if there is none.
 
@@ -57,12 +64,16 @@ class ProposalLayer:
             Of the image: objects belong to all channels.
         plane : Plane
             Of the image.
-        labels : ndarray of int32, (H, W)
+        painted : PaintedPlane
             Values of proposals, see `napari_tinysam.ui.state.coloring`.
         """
-        layer = self._attached(image, channel_axis)
+        layer = self._attached(image, channel_axis, plane)
         own = plane.without_channel().for_ndim(layer.ndim)
-        layer.data[own.cut()] = labels.T if own.transposed else labels
+        if self._pyramid is not None:
+            self._pyramid.write(own, painted)
+        else:
+            labels = whole(painted)
+            layer.data[own.cut()] = labels.T if own.transposed else labels
         layer.refresh(extent=False)
 
     def clear(self, image: Image, plane: Plane) -> None:
@@ -73,31 +84,41 @@ class ProposalLayer:
         if self._image is not image:
             self.remove()
             return
-        cut = plane.without_channel().for_ndim(layer.ndim).cut()
-        if layer.data[cut].any():
-            layer.data[cut] = 0
+        own = plane.without_channel().for_ndim(layer.ndim)
+        if self._pyramid is not None:
+            changed = self._pyramid.write(own, None)
+        else:
+            changed = bool(layer.data[own.cut()].any())
+            layer.data[own.cut()] = 0
+        if changed:
             layer.refresh(extent=False)
 
     def remove(self) -> None:
         """Remove the layer from the viewer."""
         layer, self.layer, self._image = self.layer, None, None
+        self._pyramid = None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def _attached(self, image: Image, channel_axis: int | None) -> Labels:
+    def _attached(self, image: Image, channel_axis: int | None, plane: Plane) -> Labels:
         shape = full_shape(image)[1 if channel_axis == 0 else 0 :]
         layer = self.layer
         if (
             layer is not None
             and layer in self._viewer.layers
             and self._image is image
-            and layer.data.shape == shape
+            and full_shape(layer) == shape
         ):
             put_above(self._viewer, layer, image)
             return layer
         self.remove()
+        pyramid = None
+        if is_large(plane.shape):
+            own = plane.without_channel().for_ndim(len(shape))
+            pyramid = PaintedPyramid(shape, own.axes)
         layer = Labels(
-            empty_labels(image, channel_axis, np.int32),
+            pyramid.levels if pyramid else empty_labels(image, channel_axis, np.int32),
+            multiscale=pyramid is not None,
             name=PROPOSED,
             opacity=0.5,
             colormap=CyclicLabelColormap(colors=["transparent", *PALETTE]),
@@ -110,5 +131,5 @@ class ProposalLayer:
         self._viewer.layers.insert(self._viewer.layers.index(image) + 1, layer)
         self._viewer.layers.selection = chosen
         self._viewer.layers.selection.active = active
-        self.layer, self._image = layer, image
+        self.layer, self._image, self._pyramid = layer, image, pyramid
         return layer

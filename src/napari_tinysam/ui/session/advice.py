@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.everything import Proposals
+    from napari_tinysam.everything.shapes import Shapes
 
 #: Objects that cover less than this share of the region, with a lower mean score, count as little.
 _LITTLE_COVERAGE, _SURE = 0.001, 0.7
@@ -69,9 +70,8 @@ class AutoOutcome:
     def of(
         cls,
         proposals: Proposals,
-        labels: npt.NDArray[np.int32],
-        numbers: list[int],
-        where: npt.NDArray[np.bool_],
+        shapes: Shapes,
+        pixels: int,
         side: int,
         frame: int,
     ) -> AutoOutcome:
@@ -80,17 +80,17 @@ class AutoOutcome:
         Parameters
         ----------
         proposals : Proposals
-        labels, numbers
-            Of a `Labelling`: what is shown.
-        where : ndarray of bool, (H, W)
-            The region.
+        shapes : Shapes
+            What is shown of them.
+        pixels : int
+            Of the region.
         side, frame : int
             As in `AutoOutcome`.
         """
         diameters = 2 * np.sqrt(proposals.areas / np.pi) * frame / side
-        covered = np.count_nonzero((labels > 0) & where)
-        coverage = covered / max(1, int(np.count_nonzero(where)))
-        kept = np.asarray(numbers, np.intp)
+        covered = sum(shapes.of(number).area for number in shapes.numbers)
+        kept = np.asarray(shapes.numbers, np.intp)
+        coverage = min(covered / max(1, pixels), 1.0)
         return cls(proposals.scores, diameters, kept, coverage, side, frame)
 
 

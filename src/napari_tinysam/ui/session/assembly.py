@@ -11,7 +11,6 @@ from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import RecentEmbeddings
-from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.ahead import Ahead
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.ui.session.loading import LoadPredictor, Notify
     from napari_tinysam.ui.session.worker import Inference
 
@@ -341,15 +339,7 @@ class Assembly:
                 self.following.refresh(force=True)
             return None
         image, plane = here
-        whole = Look.whole(plane.shape)
-        embedding: Embedding | None = self.embedder.embedding
-        if seen.in_parts:
-            embedding = seen.known(predictor, whole)
-        if embedding is None:  # so far, parts of it were seen
-            self.following.read(whole)
-            embedding = seen.known(predictor, whole)  # at once, without a thread
-        if embedding is None:
-            return None
+        embedding = None if seen.in_parts else self.embedder.embedding
         return EmbeddedPlane(
             image, self.subject.state.version, plane, predictor, embedding
         )

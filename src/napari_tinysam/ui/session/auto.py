@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_tinysam.errors import sentence
 from napari_tinysam.ui.session.auto_run import Run
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.ui.state.region import Region, region_mask
+from napari_tinysam.ui.state.region import FreePixels, Region, region_of
 from napari_tinysam.ui.state.status import Status, StatusKind
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.layers import Image
 
     from napari_tinysam.everything import Progress
+    from napari_tinysam.everything.shapes import TakenAt
     from napari_tinysam.ui.session.auto_run import EmbeddedPlane
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.proposals import ShownProposals
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.proposed import Proposed
     from napari_tinysam.ui.state.subject import Subject
 
-Labelled = Callable[["Plane"], "npt.NDArray[np.bool_] | None"]
+Labelled = Callable[["Plane"], "TakenAt | None"]
 
 
 class AutoSegmenter:
@@ -45,7 +43,7 @@ class AutoSegmenter:
     scene : callable
         Returns the shown plane once it can be decoded; None after asking for its embedding.
     labelled : callable
-        Returns which pixels of a plane are labelled, (H, W) bool; None without labels.
+        Returns what tells which pixels of a plane are labelled; None without labels.
     on_status : callable
         Called with a `Status`; None when auto-segmentation has no status left.
     """
@@ -106,21 +104,17 @@ class AutoSegmenter:
         if scene is None:
             self._subject.changed.emit()
             return
-        region = region_mask(
-            self.region, scene.image, scene.plane, self._subject.last_box
-        )
-        if region is None:
+        part = region_of(self.region, scene.image, scene.plane, self._subject.last_box)
+        if part is None:
             self._notify("info", "Draw a box first: drag with Shift held down.")
             return
-        labelled = self._labelled(scene.plane)
-        where = region if labelled is None else region & ~labelled
+        where = FreePixels(part, self._labelled(scene.plane))
         if not where.any():
             self._notify("info", "Everything here is already labelled.")
             return
         self._run = run = Run(
             scene,
             where,
-            free=np.array_equal(where, region),
             whole=self.region is Region.PLANE,
             contrast=self._subject.memory.contrast,
         )
@@ -189,11 +183,9 @@ class AutoSegmenter:
             self._finish(run)
             return
         if step.new:
-            run.paint(step)
-            self._proposals.show_found(run.scene.image, run.scene.plane, run.shown)
-        text = (
-            f"Auto-segment: {step.done} of {step.total} {step.unit}, {run.found} masks"
-        )
+            run.add(step)
+            self._proposals.show_found(run.scene.image, run.scene.plane, run.found)
+        text = f"Auto-segment: {step.done} of {step.total} {step.unit}, {len(run.found)} masks"
         self._show_status(text, min(step.done / max(step.total, 1), 1.0))
         self._advance(run)
 

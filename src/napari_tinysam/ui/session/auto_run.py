@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_tinysam.frame import FRAME
 from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.ui.session.advice import AutoOutcome, advice
-from napari_tinysam.ui.state.coloring import PALETTE, choose_colors, value_of
+from napari_tinysam.ui.state.coloring import choose_colors
 from napari_tinysam.ui.state.layer_plane import embed_looks
+from napari_tinysam.ui.state.painted import FoundObjects, KeptPixels
 from napari_tinysam.ui.state.proposed import Proposed
 from napari_tinysam.ui.state.rectangles import embed_part, finer_part
-from napari_tinysam.ui.state.region import Region, region_mask
+from napari_tinysam.ui.state.region import FreePixels, Region, region_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.layers import Image
 
     from napari_tinysam.everything import (
@@ -31,19 +29,18 @@ if TYPE_CHECKING:
     )
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
-    from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.state.planes import Contrast, Plane
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedPlane:
-    """A plane with its embedding: all that is needed to segment it."""
+    """A plane, and its embedding unless it is seen in parts: all that is needed to segment it."""
 
     image: Image
     version: int
     plane: Plane
     predictor: Predictor
-    embedding: Embedding
+    embedding: Embedding | None
 
 
 class Run:
@@ -52,10 +49,8 @@ class Run:
     Parameters
     ----------
     scene : EmbeddedPlane
-    where : ndarray of bool, (H, W)
+    where : FreePixels
         Pixels to look at: the region less what is labelled.
-    free : bool
-        Whether the region held no labels.
     whole : bool
         Whether the region is the whole plane: then it is not read again, larger.
     contrast : Contrast
@@ -63,10 +58,8 @@ class Run:
 
     Attributes
     ----------
-    shown : ndarray of int32, (H, W)
-        Values of the proposals so far, see `napari_tinysam.ui.state.coloring`.
-    found : int
-        How many there are.
+    found : FoundObjects
+        What is shown so far.
     stopped : bool
         Whether the user stopped the search.
     """
@@ -74,35 +67,26 @@ class Run:
     def __init__(
         self,
         scene: EmbeddedPlane,
-        where: npt.NDArray[np.bool_],
+        where: FreePixels,
         *,
-        free: bool,
         whole: bool,
         contrast: Contrast,
     ) -> None:
         self.scene = scene
         self._where = where
-        self._free = free
         self._segmentation, self._side = _segmentation(scene, where, whole, contrast)
         self._steps: Iterator[Progress] = iter(self._segmentation)
-        self._colors = np.zeros(len(PALETTE), np.int64)  # how often each is used
-        self.shown = np.zeros(scene.plane.shape, np.int32)
-        self.found = 0
+        self.found = FoundObjects(scene.plane.shape)
         self.stopped = False
 
     def step(self) -> Progress | None:
         """Continue the search; None at the end. For the inference thread."""
         return next(self._steps, None)
 
-    def paint(self, step: Progress) -> None:
-        """Draw what a step found on free pixels; `result` decides anew in the end."""
+    def add(self, step: Progress) -> None:
+        """Show what a step found on free pixels; `result` decides anew in the end."""
         for proposal in step.new:
-            region = self.shown[proposal.mask.slices]
-            free = proposal.mask.mask & (region == 0)
-            # Mostly there already: it is another mask of the same object.
-            if 2 * int(np.count_nonzero(free)) > proposal.area:
-                region[free] = value_of(self.found, self._next_color(proposal.mask))
-                self.found += 1
+            self.found.add(proposal.mask)
 
     def outcome(self) -> tuple[Proposals, LabelSettings]:
         """Return all masks, and the model's settings for them. For the inference thread."""
@@ -118,20 +102,8 @@ class Run:
             choose_colors(proposals),
             advice=self._advice(proposals, settings),
             version=self.scene.version,
+            kept=KeptPixels(proposals) if is_large(proposals.shape) else None,
         )
-
-    def _next_color(self, mask: BoxedMask) -> int:
-        """Choose the colour that is rarest around a mask; among equals, the rarest of all."""
-        ys, xs = mask.slices
-        around = self.shown[
-            max(ys.start - 2, 0) : ys.stop + 2, max(xs.start - 2, 0) : xs.stop + 2
-        ]
-        seen = np.bincount(
-            (around[around > 0] - 1) % len(PALETTE), minlength=len(PALETTE)
-        )
-        color = int(np.lexsort((self._colors, seen))[0])
-        self._colors[color] += 1
-        return color
 
     def _advice(self, proposals: Proposals, settings: LabelSettings) -> str:
         """Say what helps after a poor result; "" where nothing looks wrong.
@@ -139,20 +111,20 @@ class Run:
         No advice after a search that the user stopped, or in a partly labelled region: the missing
         objects may be there.
         """
-        from napari_tinysam.everything import label_proposals
+        from napari_tinysam.everything.choosing import shapes_of
 
-        if self.stopped or not self._free:
+        if self.stopped or self._where.met_labels:
             return ""
-        shown = label_proposals(proposals, settings)
-        frame = self.scene.embedding.frame_size
-        outcome = AutoOutcome.of(
-            proposals, shown.labels, shown.numbers, self._where, self._side, frame
-        )
+        scene, part = self.scene, self._where.part
+        frame = FRAME if scene.embedding is None else scene.embedding.frame_size
+        shapes = shapes_of(proposals, settings)
+        pixels = part.size[0] * part.size[1]
+        outcome = AutoOutcome.of(proposals, shapes, pixels, self._side, frame)
         return advice(outcome) or ""
 
 
 def _segmentation(
-    scene: EmbeddedPlane, where: npt.NDArray[np.bool_], whole: bool, contrast: Contrast
+    scene: EmbeddedPlane, where: FreePixels, whole: bool, contrast: Contrast
 ) -> tuple[Segmentation | PartSegmentation | TiledSegmentation, int]:
     """Search the plane as it was read, or read the region by itself where that shows more.
 
@@ -171,28 +143,25 @@ def _segmentation(
         tiles,
     )
 
-    extent = _extent(where)
-    if is_large(extent.size):
-        image, plane = scene.image, scene.plane
-        view = region_mask(Region.VIEW, image, plane, None)
+    image, plane, predictor = scene.image, scene.plane, scene.predictor
+    if is_large(where.part.size):
         tiled = TiledSegmentation(
-            scene.predictor,
-            embed_looks(image, plane, contrast, scene.predictor),
+            predictor,
+            embed_looks(image, plane, contrast, predictor),
             tiles(plane.shape),
-            where=lambda look: where[look.rows, look.columns],
-            first=None if view is None else _extent(view),
+            where=where.within,
+            first=region_of(Region.VIEW, image, plane, None),
         )
         return tiled, FRAME
-    part = None if whole else finer_part(where)
-    if part is None:
-        all_of_it = Segmentation(scene.predictor, scene.embedding, where=where)
-        return all_of_it, max(where.shape)
-    embed = embed_part(scene.image, scene.plane, contrast, *part)
-    side = max(each.stop - each.start for each in part)
-    return PartSegmentation(scene.predictor, embed, *part, where), side
-
-
-def _extent(where: npt.NDArray[np.bool_]) -> Look:
-    """Return the smallest rectangle that holds a region, (H, W) bool; not empty."""
-    rows, columns = (np.flatnonzero(where.any(axis=axis)) for axis in (1, 0))
-    return Look(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    part = None if whole else finer_part(where.part, plane.shape)
+    if part is None and scene.embedding is not None:
+        everywhere = where.within(Look.whole(plane.shape))
+        return Segmentation(predictor, scene.embedding, where=everywhere), max(
+            plane.shape
+        )
+    part = part or where.part  # of a plane that is never read whole
+    embed = embed_part(image, plane, contrast, part)
+    return (
+        PartSegmentation(predictor, embed, part, plane.shape, where.within(part)),
+        max(part.size),
+    )

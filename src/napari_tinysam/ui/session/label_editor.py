@@ -12,11 +12,10 @@ from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.state.drafts import EditedObject
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from napari_tinysam.everything.shapes import TakenAt
     from napari_tinysam.labels import Overlap
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.loading import Notify
@@ -101,13 +100,13 @@ class LabelEditor:
             ),
         )
 
-    def labelled(self, image: Image, plane: Plane) -> npt.NDArray[np.bool_] | None:
-        """Return the pixels of a plane that have an id, (H, W); None without a layer that fits."""
+    def labelled(self, image: Image, plane: Plane) -> TakenAt | None:
+        """Return what tells which pixels of a plane have an id; None without a layer that fits."""
         try:
             found = self._outputs.plane(image, plane)
         except LabelsError:
             return None
-        return None if found is None else read_ids(*found) > 0
+        return None if found is None else lambda part: read_ids(*found, *part) > 0
 
     def id_at(self, image: Image, plane: Plane, xy_plane: tuple[float, float]) -> int:
         """Return the id at (x, y); 0 for none, and without a layer that fits."""

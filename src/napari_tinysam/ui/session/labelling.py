@@ -18,11 +18,10 @@ from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from napari_tinysam.everything.shapes import TakenAt
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.session.embedder import Embedder
@@ -286,8 +285,8 @@ class Labeller:
 
     # --- proposals -----------------------------------------------------------------------
 
-    def labelled(self, plane: Plane) -> npt.NDArray[np.bool_] | None:
-        """Return which pixels of a plane are labelled, (H, W); None without labels."""
+    def labelled(self, plane: Plane) -> TakenAt | None:
+        """Return what tells which pixels of a plane are labelled; None without labels."""
         image = self._subject.image
         return None if image is None else self.editor.labelled(image, plane)
 

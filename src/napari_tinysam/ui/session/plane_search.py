@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.session.ahead import is_cheap
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane, Run
 from napari_tinysam.ui.session.filling import packed
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.region import FreePixels
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     from napari.layers import Image, Labels
 
@@ -122,6 +122,9 @@ class PlaneSearch:
         task, seen = self._task, self._task.seen
         whole = Look.whole(task.plane.shape)
         begin, predictor = seen.begin, task.predictor
+        if seen.in_parts:  # it is read tile by tile
+            self._search(None)
+            return
         if begin is None or is_cheap(task.image) or seen.has(predictor, whole):
             self._encode(
                 lambda: seen.known(predictor, whole) or seen.read(predictor, whole)
@@ -143,16 +146,14 @@ class PlaneSearch:
     def _encode(self, encode: Callable[[], Embedding]) -> None:
         self._submit(encode, self._search)
 
-    def _search(self, embedding: Embedding) -> None:
+    def _search(self, embedding: Embedding | None) -> None:
         task, labelled = self._task, self._labelled
         scene = EmbeddedPlane(
             task.image, task.version, task.plane, task.predictor, embedding
         )
-        where = np.ones(task.plane.shape, bool)
-        if labelled is not None:
-            where &= ~labelled
-        free = bool(where.all())
-        run = Run(scene, where, free=free, whole=True, contrast=task.contrast)
+        at = None if labelled is None else labelled.__getitem__
+        where = FreePixels(Look.whole(task.plane.shape), at)
+        run = Run(scene, where, whole=True, contrast=task.contrast)
         self._advance(run)
 
     def _advance(self, run: Run) -> None:

@@ -12,29 +12,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.labels import object_masks
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
-from napari_tinysam.ui.state.coloring import painted
 from napari_tinysam.ui.state.images import FILTER
 from napari_tinysam.ui.state.mode import Mode
-from napari_tinysam.ui.state.proposed import Proposed, piece
+from napari_tinysam.ui.state.painted import PaintedPlane, ShownObjects
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_tinysam.everything import Labelling, LabelSettings
+    from napari_tinysam.everything import LabelSettings, Proposals
+    from napari_tinysam.everything.shapes import Shapes, TakenPixels
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.mode import ModeSwitch
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.proposed import Proposed
     from napari_tinysam.ui.state.subject import Subject
 
-_Found = tuple["Image", "Plane", "npt.NDArray[np.int32]"]
+_Found = tuple["Image", "Plane", PaintedPlane]
 
 
 class ShownProposals:
@@ -70,7 +69,9 @@ class ShownProposals:
         self._modes = modes
         self._notify = notify
         self._on_decided = on_decided
-        self._labelling: Labelling | None = None  # as it is drawn
+        self._shapes: Shapes | None = None  # what is shown
+        #: Which pixels of proposals are labelled; None where it has to be looked up.
+        self._taken: tuple[Proposals, TakenPixels | None] | None = None
         self._found: _Found | None = None
         self.layer = ProposalLayer(viewer)
 
@@ -98,7 +99,7 @@ class ShownProposals:
     @property
     def count(self) -> int:
         """How many objects are proposed on the shown plane."""
-        return 0 if self._labelling is None else len(self._labelling.numbers)
+        return 0 if self._shapes is None else len(self._shapes.numbers)
 
     @property
     def decided(self) -> bool:
@@ -122,16 +123,16 @@ class ShownProposals:
         settings = replace(proposed.settings, **changes)  # type: ignore[arg-type]
         if settings != proposed.settings:
             self._subject.memory.tuned = settings
-            self._decide(proposed.with_settings(settings), FILTER)
+            self._decide(proposed.with_settings(settings), FILTER, same_labels=True)
 
     def accept_all(self) -> None:
         """Write all shown objects into the user's labels."""
-        proposed, shown = self._subject.proposed, self._labelling
+        proposed, shown = self._subject.proposed, self._shapes
         plane = self._subject.plane
         if proposed is None or plane is None or shown is None or not shown.numbers:
             self._notify("info", "There are no proposals: press Auto-segment first.")
             return
-        masks = [mask for _, mask in object_masks(shown.labels)]
+        masks = [shown.of(number).trimmed() for number in shown.numbers]
         edit = self._labels.paste(plane, masks)
         if edit is not None:
             self._modes.leave(Mode.PICK)
@@ -170,52 +171,59 @@ class ShownProposals:
         after: Proposed | None,
         text: str,
         edit: Edit | None = None,
+        *,
+        same_labels: bool = False,
     ) -> None:
-        """Replace the proposals of a plane, as one undo step."""
+        """Replace the proposals of a plane, as one undo step; maybe the labels did not change."""
         state = self._subject.memory.states.get(image)
         if state is None:
             return
         state.change_proposed(text, plane, after, edit)
         self._on_decided()
-        self.show()
+        self.show(same_labels=same_labels)
         self._subject.changed.emit()
 
     def _decide(
-        self, after: Proposed | None, text: str, edit: Edit | None = None
+        self,
+        after: Proposed | None,
+        text: str,
+        edit: Edit | None = None,
+        *,
+        same_labels: bool = False,
     ) -> None:
         if (here := self._subject.here) is not None:
-            self.replace(*here, after, text, edit)
+            self.replace(*here, after, text, edit, same_labels=same_labels)
 
     def _at(self, xy: tuple[float, float]) -> tuple[int, BoxedMask] | None:
         """Return the number of the proposal at (x, y), and its shown part."""
-        proposed, shown = self._subject.proposed, self._labelling
-        if proposed is None or shown is None:
+        shown = self._shapes
+        if shown is None:
             return None
-        height, width = shown.labels.shape
         column, row = (int(np.floor(value + 0.5)) for value in xy)
-        if not (0 <= row < height and 0 <= column < width):
-            return None
-        label = int(shown.labels[row, column])
-        if not label:
-            return None
-        number = shown.numbers[label - 1]
-        return number, piece(shown.labels, label, proposed.proposals[number].mask)
+        number = shown.at(row, column)
+        return None if number is None else (number, shown.of(number).trimmed())
 
     # --- what is shown -------------------------------------------------------------------
 
-    def show(self) -> None:
-        """Draw the shown plane's proposals, after any decision about them."""
+    def show(self, *, same_labels: bool = False) -> None:
+        """Draw the shown plane's proposals, after any decision about them.
+
+        Parameters
+        ----------
+        same_labels : bool
+            No label has changed since the last time.
+        """
         before = self.count
-        self._labelling = None
+        self._shapes = None
+        if not same_labels:
+            self._taken = None
         if (here := self._subject.here) is not None:
             self._show(*here)
         if self.count != before:
             self._subject.changed.emit()
 
-    def show_found(
-        self, image: Image, plane: Plane, shown: npt.NDArray[np.int32]
-    ) -> None:
-        """Draw what a search has found so far on a plane, (H, W), if that plane is shown."""
+    def show_found(self, image: Image, plane: Plane, shown: PaintedPlane) -> None:
+        """Draw what a search has found so far on a plane, if that plane is shown."""
         self._found = image, plane, shown
         if self._is_shown(image, plane):
             self._write(image, plane, shown)
@@ -227,8 +235,9 @@ class ShownProposals:
     def _show(self, image: Image, plane: Plane) -> None:
         proposed = self._subject.proposed
         if proposed is not None:
-            self._labelling = proposed.labelling(self._labels.labelled(plane))
-            self._write(image, plane, painted(self._labelling, proposed.colors))
+            self._shapes = proposed.shapes(self._taken_by(proposed.proposals, plane))
+            painted = ShownObjects(self._shapes, proposed.colors, proposed.kept)
+            self._write(image, plane, painted)
             return
         self._modes.leave(Mode.PICK)
         if self._found is not None and self._is_shown(*self._found[:2]):
@@ -236,8 +245,18 @@ class ShownProposals:
         else:
             self.layer.clear(image, plane)
 
-    def _write(self, image: Image, plane: Plane, values: npt.NDArray[np.int32]) -> None:
-        self.layer.write(image, self._subject.state.channel_axis, plane, values)
+    def _taken_by(self, proposals: Proposals, plane: Plane) -> TakenPixels | None:
+        """Look up which pixels of proposals are labelled; None without labels."""
+        from napari_tinysam.everything.shapes import TakenPixels
+
+        if self._taken is None or self._taken[0] is not proposals:
+            at = self._labels.labelled(plane)
+            taken = None if at is None else TakenPixels(proposals, at)
+            self._taken = proposals, taken
+        return self._taken[1]
+
+    def _write(self, image: Image, plane: Plane, painted: PaintedPlane) -> None:
+        self.layer.write(image, self._subject.state.channel_axis, plane, painted)
 
     def _is_shown(self, image: Image, plane: Plane) -> bool:
         here = self._subject.here

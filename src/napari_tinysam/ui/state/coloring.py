@@ -7,7 +7,7 @@ keeps its colour whatever else is shown.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from napari_tinysam.masks import BoxedMask
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_tinysam.everything import Labelling, Proposals
+    from napari_tinysam.everything import Proposals
 
 #: Okabe and Ito's colours, which colour-blind eyes tell apart, without black.
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -29,24 +29,12 @@ _GAP = 3
 _EXCLUDING = 0.5
 
 
-def value_of(number: int, color: int) -> int:
-    """Return the value of a proposal's pixels in the layer."""
+Number = TypeVar("Number", int, "npt.NDArray[np.intp]")
+
+
+def value_of(number: Number, color: Number) -> Number:
+    """Return the value of a proposal's pixels in the layer; of many as arrays."""
     return number * len(PALETTE) + color + 1
-
-
-def painted(
-    labelling: Labelling, colors: npt.NDArray[np.intp]
-) -> npt.NDArray[np.int32]:
-    """Turn labels into values of the layer, (H, W) int32.
-
-    Parameters
-    ----------
-    labelling : Labelling
-    colors : ndarray of int, (N,)
-        Of all proposals, see `choose_colors`.
-    """
-    values = [0, *(value_of(n, int(colors[n])) for n in labelling.numbers)]
-    return np.asarray(np.array(values, np.int32)[labelling.labels])
 
 
 def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:

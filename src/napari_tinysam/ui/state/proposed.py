@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_tinysam.masks import BoxedMask
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_tinysam.everything import Labelling, LabelSettings, Proposals
+    from napari_tinysam.everything import LabelSettings, Proposals
+    from napari_tinysam.everything.shapes import Shapes, TakenPixels
+    from napari_tinysam.ui.state.painted import KeptPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,8 @@ class Proposed:
         Of the image's data, as `ImageState` counts it; void for other data.
     advice : str
         Advice after a poor result; "" where nothing looks wrong.
+    kept : KeptPixels, optional
+        Of the proposals of a large plane: coarse windows of it are painted quickly.
     """
 
     proposals: Proposals
@@ -40,6 +42,7 @@ class Proposed:
     gone: frozenset[int] = frozenset()
     version: int = 0
     advice: str = ""
+    kept: KeptPixels | None = None
 
     def with_settings(self, settings: LabelSettings) -> Proposed:
         """Return the same proposals with another filter."""
@@ -49,26 +52,8 @@ class Proposed:
         """Return the rest after some were accepted or rejected."""
         return replace(self, gone=self.gone | numbers)
 
-    def labelling(self, taken: npt.NDArray[np.bool_] | None) -> Labelling:
-        """Decide which are shown; nothing is drawn over pixels that are taken, (H, W) bool."""
-        from napari_tinysam.everything import label_proposals
+    def shapes(self, taken: TakenPixels | None) -> Shapes:
+        """Decide which are shown, and their pixels; none that are taken."""
+        from napari_tinysam.everything.choosing import shapes_of
 
-        return label_proposals(
-            self.proposals, self.settings, taken=taken, without=self.gone
-        )
-
-
-def piece(labels: npt.NDArray[np.int32], label: int, mask: BoxedMask) -> BoxedMask:
-    """Cut out the shown part of a proposal.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, (H, W)
-        What is shown.
-    label : int
-        Of the proposal in it.
-    mask : BoxedMask
-        The whole proposal.
-    """
-    shown = labels[mask.slices] == label
-    return BoxedMask(shown, mask.y0, mask.x0, mask.shape).trimmed()
+        return shapes_of(self.proposals, self.settings, taken, self.gone)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.state.planes import Contrast, Plane
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.layers import Image
 
     from napari_tinysam.inference.predictions import Embedding
@@ -34,7 +34,7 @@ def can_be_finer(side: int) -> bool:
     return side >= 2 * _LEAST
 
 
-def finer_part(where: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
+def finer_part(part: Look, shape: tuple[int, int]) -> Look | None:
     """Find the rectangle to read by itself for a region; None where the whole plane will do.
 
     The part is read even where the frame has all pixels of the plane: enlarged, small objects are
@@ -42,29 +42,32 @@ def finer_part(where: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
 
     Parameters
     ----------
-    where : ndarray of bool, (H, W)
+    part : Look
         The region; not empty.
+    shape : (int, int)
+        Height and width of the plane.
 
     Returns
     -------
-    (slice, slice) or None
-        Rows and columns, with some surroundings where the region is small.
+    Look or None
+        With some surroundings where the region is small.
     """
-    whole = max(where.shape)
+    whole = max(shape)
     if not can_be_finer(whole):
         return None
-    rows, columns = (_least_side(np.any(where, axis=axis)) for axis in (1, 0))
-    seen = max(side.stop - side.start for side in (rows, columns))
-    return (rows, columns) if whole > _WORTH * seen else None
+    (y0, y1), (x0, x1) = (
+        _least_side(first, last, length)
+        for first, last, length in zip(part[:2], part[2:], shape, strict=True)
+    )
+    found = Look(y0, x0, y1, x1)
+    return found if whole > _WORTH * max(found.size) else None
 
 
-def _least_side(inside: npt.NDArray[np.bool_]) -> slice:
-    """Where a region lies on an axis, with surroundings up to `_LEAST` pixels."""
-    places = np.flatnonzero(inside)
-    start, stop = int(places[0]), int(places[-1]) + 1
-    length = min(max(stop - start, _LEAST), inside.size)
-    start = min(max((start + stop - length) // 2, 0), inside.size - length)
-    return slice(start, start + length)
+def _least_side(start: int, stop: int, room: int) -> tuple[int, int]:
+    """Where a region lies on an axis of this length, with surroundings up to `_LEAST` pixels."""
+    length = min(max(stop - start, _LEAST), room)
+    start = min(max((start + stop - length) // 2, 0), room - length)
+    return start, start + length
 
 
 def part_reader(image: Image, plane: Plane) -> Callable[[slice, slice], Any]:
@@ -117,8 +120,7 @@ def embed_part(
     image: Image,
     plane: Plane,
     contrast: Contrast,
-    rows: slice,
-    columns: slice,
+    part: Look,
 ) -> Callable[[Predictor], Embedding]:
     """Describe the embedding of a part of a plane, for the inference thread.
 
@@ -133,13 +135,14 @@ def embed_part(
         low, high = image.contrast_limits
         limits = (float(low), float(high))
     channel_axis = -1 if image.rgb else None
-    size = rows.stop - rows.start, columns.stop - columns.start
     read = part_reader(image, plane)
 
     def embed(predictor: Predictor) -> Embedding:
         embedding = predictor.encode(
-            read(rows, columns), contrast_limits=limits, channel_axis=channel_axis
+            read(part.rows, part.columns),
+            contrast_limits=limits,
+            channel_axis=channel_axis,
         )
-        return replace(embedding, original_size=size)
+        return replace(embedding, original_size=part.size)
 
     return embed

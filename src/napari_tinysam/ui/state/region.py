@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image
 
+    from napari_tinysam.everything.shapes import TakenAt
     from napari_tinysam.ui.state.drafts import Box
     from napari_tinysam.ui.state.planes import Plane
 
@@ -34,10 +38,10 @@ class Region(Enum):
         return self in (Region.PLANE, Region.VIEW, Region.BOX)
 
 
-def region_mask(
+def region_of(
     region: Region, image: Image, plane: Plane, box: Box | None
-) -> npt.NDArray[np.bool_] | None:
-    """Return which pixels of a plane a region covers.
+) -> Look | None:
+    """Return the part of a plane that a region covers.
 
     Parameters
     ----------
@@ -50,20 +54,69 @@ def region_mask(
 
     Returns
     -------
-    ndarray of bool, (H, W), or None
-        None if the region is a box and there is none.
+    Look or None
+        None if the region is a box and there is none; without pixels if it lies outside the plane.
     """
-    where = np.zeros(plane.shape, bool)
+    height, width = plane.shape
     if region is Region.VIEW:
-        where[in_view(image, plane)] = True
-    elif region is not Region.BOX:
-        where[:] = True
-    elif box is None:
+        rows, columns = in_view(image, plane)
+        return Look(
+            rows.start, columns.start, min(rows.stop, height), min(columns.stop, width)
+        )
+    if region is not Region.BOX:
+        return Look.whole(plane.shape)
+    if box is None:
         return None
-    else:
-        x0, y0, x1, y1 = (int(np.floor(value + 0.5)) for value in box)
-        where[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
-    return where
+    x0, y0, x1, y1 = (int(np.floor(value + 0.5)) for value in box)
+    return Look(max(y0, 0), max(x0, 0), min(y1 + 1, height), min(x1 + 1, width))
+
+
+class FreePixels:
+    """The pixels of a region that have no label. The plane's labels are read part by part.
+
+    Parameters
+    ----------
+    part : Look
+        The region.
+    taken : callable, optional
+        See `napari_tinysam.everything.shapes.TakenAt`.
+
+    Attributes
+    ----------
+    met_labels : bool
+        Whether labels were read so far.
+    """
+
+    def __init__(self, part: Look, taken: TakenAt | None) -> None:
+        self.part = part
+        self.met_labels = False
+        self._taken = taken
+
+    def within(self, look: Look) -> npt.NDArray[np.bool_]:
+        """Return which pixels of a look are free pixels of the region, (h, w)."""
+        free = np.zeros(look.size, bool)
+        y0, x0 = max(self.part.y0, look.y0), max(self.part.x0, look.x0)
+        y1, x1 = min(self.part.y1, look.y1), min(self.part.x1, look.x1)
+        if y0 >= y1 or x0 >= x1:
+            return free
+        inside = free[y0 - look.y0 : y1 - look.y0, x0 - look.x0 : x1 - look.x0]
+        inside[:] = True
+        if self._taken is not None:
+            taken = self._taken((slice(y0, y1), slice(x0, x1)))
+            self.met_labels |= bool(taken.any())
+            inside &= ~taken
+        return free
+
+    def any(self) -> bool:
+        """Whether there are any."""
+        part = self.part
+        return any(
+            self.within(
+                Look(y, x, min(y + FRAME, part.y1), min(x + FRAME, part.x1))
+            ).any()
+            for y in range(part.y0, part.y1, FRAME)
+            for x in range(part.x0, part.x1, FRAME)
+        )
 
 
 def in_view(image: Image, plane: Plane) -> tuple[slice, slice]:

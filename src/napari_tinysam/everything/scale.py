@@ -1,0 +1,179 @@
+"""The side of the tiles that a plane is searched in, chosen by what is found in a few places.
+
+How large objects must be to be found depends on what they are: nuclei of 15 pixels in a stained
+tissue are found if they are enlarged to 60, axons of 13 pixels as they are. So a few places are
+searched as they are and enlarged. Smaller tiles take four times as long: they are chosen where they
+show more objects, of which the model is as sure, and larger ones where objects fill a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.everything.choosing import shapes_of
+from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look, LookGrid
+from napari_tinysam.inference.pyramid import COARSEST
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_tinysam.everything.choosing import LabelSettings
+    from napari_tinysam.everything.proposals import Proposals
+
+#: Smallest side, in pixels of the plane.
+_LEAST = FRAME // 4
+
+#: Places that are compared, and places that are looked at to find so many with objects.
+_PLACES, _TRIED = 4, 12
+
+#: Smaller tiles show at least this many times as many objects, and this many more, …
+_MORE, _AT_LEAST = 1.05, 3.0
+
+#: … with a mean score that is lower by at most this.
+_LESS_SURE = 0.01
+
+#: Share of the side of a look whose objects are compared: others may be cut by its border.
+_CLEAR = 0.75
+
+#: Objects take more than this share of a tile's side: larger tiles show them better.
+_LARGE = 0.5
+
+Search = Callable[[Look], "Proposals"]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Objects of a look: scores, and boxes (x0, y0, x1, y1) in pixels of the plane."""
+
+    scores: npt.NDArray[np.float64]
+    boxes: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+
+    def within(self, part: Look) -> npt.NDArray[np.float64]:
+        """Scores of the objects with their middle in a part of the plane."""
+        x, y = (self.boxes[:, :2] + self.boxes[:, 2:] + 1).T / 2
+        inside = (part.y0 <= y) & (y < part.y1) & (part.x0 <= x) & (x < part.x1)
+        found: npt.NDArray[np.float64] = self.scores[inside]
+        return found
+
+
+class ScaleChoice:
+    """Chooses the side of the tiles; iterating searches a few places.
+
+    Parameters
+    ----------
+    grid : LookGrid
+        Tiles at the plane's own resolution; others are like them, smaller or larger.
+    part : Look
+        Where objects are looked for.
+    search : callable
+        ``search(look)`` searches a look; proposals in pixels of the look.
+    settings : LabelSettings
+        Which proposals count.
+
+    Attributes
+    ----------
+    side : int
+        The best so far.
+    """
+
+    def __init__(
+        self,
+        grid: LookGrid,
+        part: Look,
+        search: Search,
+        settings: LabelSettings,
+    ) -> None:
+        self.side = grid.side
+        self._grid, self._part = grid, part
+        self._search, self._settings = search, settings
+
+    def __iter__(self) -> Iterator[None]:
+        """Search a few places, one a step."""
+        places: list[tuple[Look, _Seen]] = []
+        for look in self._looks(self.side):
+            seen = self._seen(look)
+            yield
+            if len(seen.scores):
+                places.append((look, seen))
+            if len(places) == _PLACES:
+                break
+        if _usual([seen for _, seen in places]) > _LARGE * self.side:
+            yield from self._larger()
+            return
+        while places and self.side > _LEAST:
+            side = self.side // 2
+            before, after, finer = [], [], []
+            for look, seen in places:
+                closer = _middle(look, side)
+                found = self._seen(closer)
+                yield
+                clear = _middle(closer, int(_CLEAR * side))
+                before += seen.within(clear).tolist()
+                after += found.within(clear).tolist()
+                finer.append((closer, found))
+            if not _shows_more(before, after):
+                return
+            self.side, places = side, finer
+
+    def _larger(self) -> Iterator[None]:
+        """Take larger looks until objects no longer fill them."""
+        while self.side < min(max(self._grid.shape), COARSEST):
+            self.side *= 2
+            looks = self._looks(self.side)[:_PLACES]
+            seen = []
+            for look in looks:
+                seen.append(self._seen(look))
+                yield
+            if _usual(seen) <= _LARGE * self.side:
+                return
+
+    def _looks(self, side: int) -> list[Look]:
+        """List looks of this side that are spread over the part, whatever is on the screen."""
+        share = side / self._grid.side
+        overlap = int(share * self._grid.overlap)
+        grid = LookGrid(self._grid.shape, side, overlap) if share != 1 else self._grid
+        looks = sorted(grid.touching(self._part))
+        count = min(len(looks), _TRIED)
+        # Places that follow each other are far apart: a step of the golden section.
+        order = np.argsort((np.arange(len(looks)) * 0.618034) % 1, kind="stable")
+        spread = order[np.linspace(0, len(looks) - 1, count).round().astype(int)]
+        return [looks[number] for number in spread.tolist()]
+
+    def _seen(self, look: Look) -> _Seen:
+        """Search a look."""
+        proposals = self._search(look)
+        shown = shapes_of(proposals, self._settings).numbers
+        if not shown:
+            return _Seen(np.zeros(0), np.zeros((0, 4)), np.zeros(0))
+        boxes = proposals.boxes[shown] + [look.x0, look.y0, look.x0, look.y0]
+        areas = proposals.areas[shown].astype(np.float64)
+        return _Seen(proposals.scores[shown], boxes.astype(np.float64), areas)
+
+
+def _shows_more(before: list[float], after: list[float]) -> bool:
+    if len(after) < max(_MORE * len(before), len(before) + _AT_LEAST):
+        return False
+    return not before or np.mean(after) >= np.mean(before) - _LESS_SURE
+
+
+def _usual(seen: list[_Seen]) -> float:
+    """Longer side of the object around a pixel of an object, on average."""
+    boxes = np.concatenate([np.zeros((0, 4)), *(each.boxes for each in seen)])
+    areas = np.concatenate([np.zeros(0), *(each.areas for each in seen)])
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) + 1
+    return float(np.average(sides, weights=areas)) if len(areas) else 0.0
+
+
+def _middle(look: Look, side: int) -> Look:
+    """Return the middle of a look, with at most this side."""
+    (y0, y1), (x0, x1) = (
+        ((a + b - min(side, b - a)) // 2, (a + b + min(side, b - a)) // 2)
+        for a, b in ((look.y0, look.y1), (look.x0, look.x1))
+    )
+    return Look(y0, x0, y1, x1)
