@@ -53,6 +53,8 @@ class LargePlane:
         )
         if known is None:
             self._grid = grid_of(self._looks, settings.tiles)
+            if settings.tiles == "auto":
+                self._grid = self._segmentation(choose=True).choose()
             parts.keep_plan(self._looks.limits, self._grid)
         else:
             self._grid = known.grid
@@ -83,7 +85,9 @@ class LargePlane:
             whole.take(look, whole.search(look) if found is None else found)
         return whole.run()
 
-    def _segmentation(self) -> TiledSegmentation:
+    def _segmentation(self, *, choose: bool = False) -> TiledSegmentation:
         embed = partial(self._looks.encode, self._predictor)
         mode = self._settings.mode
-        return TiledSegmentation(self._predictor, embed, self._grid, mode)
+        return TiledSegmentation(
+            self._predictor, embed, self._grid, mode, choose=choose
+        )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.looks import LookGrid
     from napari_tinysam.inference.predictor import Predictor
 
-#: "auto": large images are searched in tiles; "off": never; a number: all images are, in tiles of
-#: this side in pixels.
+#: "auto": large images are searched in tiles, whose side is chosen by what a few of them show;
+#: "off": never; a number: all images are, in tiles of this side in pixels.
 Tiles = Literal["auto", "off"] | int
 
 
@@ -31,7 +31,7 @@ def is_tiled(shape: tuple[int, int], tiles_of: Tiles) -> bool:
 
 
 def grid_of(plane: PlaneLooks, tiles_of: Tiles) -> LookGrid:
-    """Return the tiles in which a plane is searched.
+    """Return the tiles in which a plane is searched; where "auto" may choose others, the first.
 
     Raises
     ------
@@ -80,7 +80,12 @@ def segmentation_of(
                 embed = partial(plane.encode, predictor)
                 grid = grid_of(plane, tiles_of)
                 return TiledSegmentation(
-                    predictor, embed, grid, mode, thresholds=thresholds
+                    predictor,
+                    embed,
+                    grid,
+                    mode,
+                    choose=tiles_of == "auto",
+                    thresholds=thresholds,
                 )
     embedding = predictor.encode(image, **to_rgb_options)
     return Segmentation(predictor, embedding, mode, thresholds=thresholds)
@@ -112,7 +117,7 @@ def segment_everything(
         Of the search; the model's own by default.
     tiles_of : {"auto", "off"} or int
         Images of more than 1,536 pixels along a side are searched in tiles, unless this is "off".
-        A number: in tiles of this side in pixels.
+        Their side is chosen by what a few of them show. A number: in tiles of this side in pixels.
     **to_rgb_options
         As for `Predictor.encode`.
 

@@ -3,12 +3,13 @@
 How large objects must be to be found depends on what they are: nuclei of 15 pixels in a stained
 tissue are found if they are enlarged to 60, axons of 13 pixels as they are. So a few places are
 searched as they are and enlarged. Smaller tiles take four times as long: they are chosen where they
-show more objects, of which the model is as sure, and larger ones where objects fill a tile.
+show more objects of the same size, of which the model is as sure, and larger ones where objects
+fill a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,10 @@ _MORE, _AT_LEAST = 1.05, 3.0
 #: … with a mean score that is lower by at most this.
 _LESS_SURE = 0.01
 
+#: Objects whose median side is below this share of the one before are something else, such as
+#: texture, unless there are this many times as many.
+_SMALLER, _MANY = 0.85, 2.0
+
 #: Share of the side of a look whose objects are compared: others may be cut by its border.
 _CLEAR = 0.75
 
@@ -54,12 +59,26 @@ class _Seen:
     boxes: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
 
-    def within(self, part: Look) -> npt.NDArray[np.float64]:
-        """Scores of the objects with their middle in a part of the plane."""
+    def within(self, part: Look) -> _Seen:
+        """Return the objects with their middle in a part of the plane."""
         x, y = (self.boxes[:, :2] + self.boxes[:, 2:] + 1).T / 2
         inside = (part.y0 <= y) & (y < part.y1) & (part.x0 <= x) & (x < part.x1)
-        found: npt.NDArray[np.float64] = self.scores[inside]
-        return found
+        return _Seen(self.scores[inside], self.boxes[inside], self.areas[inside])
+
+    @property
+    def sides(self) -> npt.NDArray[np.float64]:
+        """Longer sides, in pixels."""
+        return np.asarray((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1) + 1)
+
+    @classmethod
+    def of(cls, several: Sequence[_Seen]) -> _Seen:
+        """Put the objects of several looks together."""
+        several = [cls(np.zeros(0), np.zeros((0, 4)), np.zeros(0)), *several]
+        return cls(
+            np.concatenate([each.scores for each in several]),
+            np.concatenate([each.boxes for each in several]),
+            np.concatenate([each.areas for each in several]),
+        )
 
 
 class ScaleChoice:
@@ -114,10 +133,10 @@ class ScaleChoice:
                 found = self._seen(closer)
                 yield
                 clear = _middle(closer, int(_CLEAR * side))
-                before += seen.within(clear).tolist()
-                after += found.within(clear).tolist()
+                before.append(seen.within(clear))
+                after.append(found.within(clear))
                 finer.append((closer, found))
-            if not _shows_more(before, after):
+            if not _shows_more(_Seen.of(before), _Seen.of(after)):
                 return
             self.side, places = side, finer
 
@@ -156,18 +175,25 @@ class ScaleChoice:
         return _Seen(proposals.scores[shown], boxes.astype(np.float64), areas)
 
 
-def _shows_more(before: list[float], after: list[float]) -> bool:
-    if len(after) < max(_MORE * len(before), len(before) + _AT_LEAST):
+def _shows_more(before: _Seen, after: _Seen) -> bool:
+    old, new = len(before.scores), len(after.scores)
+    if new < max(_MORE * old, old + _AT_LEAST):
         return False
-    return not before or np.mean(after) >= np.mean(before) - _LESS_SURE
+    if not old:
+        return True
+    if new < _MANY * old and np.median(after.sides) < _SMALLER * np.median(
+        before.sides
+    ):
+        return False
+    return bool(after.scores.mean() >= before.scores.mean() - _LESS_SURE)
 
 
 def _usual(seen: list[_Seen]) -> float:
     """Longer side of the object around a pixel of an object, on average."""
-    boxes = np.concatenate([np.zeros((0, 4)), *(each.boxes for each in seen)])
-    areas = np.concatenate([np.zeros(0), *(each.areas for each in seen)])
-    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) + 1
-    return float(np.average(sides, weights=areas)) if len(areas) else 0.0
+    all_of_it = _Seen.of(seen)
+    if not len(all_of_it.areas):
+        return 0.0
+    return float(np.average(all_of_it.sides, weights=all_of_it.areas))
 
 
 def _middle(look: Look, side: int) -> Look:

@@ -145,13 +145,8 @@ class TiledSegmentation(InSteps):
 
     def __iter__(self) -> Iterator[Progress]:
         """Search look by look; the caller may stop at any time."""
-        if self._choose:
-            choice = ScaleChoice(self._grid, self._part, self._sample, self.settings)
-            for _ in choice:
-                yield Progress([], 0, len(self._grid), "tiles")
-            if choice.side != self._grid.side:
-                self._grid = tiles(self._grid.shape, choice.side)
-                self._known.clear()
+        for _ in self._chosen():
+            yield Progress([], 0, len(self._grid), "tiles")
         looks = [look for look in self._looks() if look not in self._taken]
         for done, look in enumerate(looks):
             for _ in self._search(look):
@@ -167,6 +162,22 @@ class TiledSegmentation(InSteps):
     def side(self) -> int:
         """Longest side of the tiles in pixels of the plane; it may be chosen in the first steps."""
         return self._grid.side
+
+    def choose(self) -> LookGrid:
+        """Choose the side of the tiles now, if it may be chosen; returns the tiles."""
+        for _ in self._chosen():
+            pass
+        return self._grid
+
+    def _chosen(self) -> Iterator[None]:
+        if not self._choose:
+            return
+        choice = ScaleChoice(self._grid, self._part, self._sample, self.settings)
+        yield from choice
+        self._choose = False
+        if choice.side != self._grid.side:
+            self._grid = tiles(self._grid.shape, choice.side)
+            self._known.clear()
 
     def search(self, look: Look) -> list[Proposal]:
         """Search one look of the grid.

@@ -375,8 +375,10 @@ def test_all_images_that_are_shown() -> None:
 def test_large_planes_are_searched_in_tiles() -> None:
     random = np.random.default_rng(0)
     large = Image(random.integers(0, 255, (2, 1600, 1700), np.uint8), name="large")
-    here = desk(large)
+    inference = SteppedInference()  # there are many steps
+    here = desk(large, inference=inference)
     here.session.auto_segment()
+    inference.run_all()
     target = here.session.target
     assert len(here.ids) > 2 * len(DISCS)  # the runtime shows them in each tile
     assert all(plane.any() for plane in target.data)

@@ -12,6 +12,7 @@ from desk import open_desk
 from everything.plane_of_discs import bright_predictor, field
 from fake_inference import SteppedInference
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.state.region import Region
 
 
 def desk(image: Any, **options: Any) -> Any:
@@ -48,3 +49,39 @@ def test_cancel_keeps_the_tiles_that_are_done() -> None:
     here.session.cancel()
     inference.run_all()
     assert 40 < here.session.proposals.count < count
+
+
+class Recorded:
+    """A level of a pyramid that keeps how many pixels were read at once."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
+        self.size = pixels.size
+        self.most = 0
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        part = self._pixels[key]
+        self.most = max(self.most, part.size)
+        return part
+
+
+@pytest.mark.parametrize("region", [Region.PLANE, Region.VIEW, Region.BOX])
+def test_the_plane_is_never_read_or_held_whole(region: Region) -> None:
+    pixels, count = field((2700, 2600), 100, 20)
+    level = Recorded(pixels)
+    image = Image([level, pixels[::2, ::2]], multiscale=True, contrast_limits=(0, 255))
+    here = desk(image)
+    image._data_level = 0
+    image.corner_pixels = np.array([[300, 400], [900, 1100]])
+    here.box(500, 600, 1400, 1300)
+    here.session.auto.set_region(region)
+    here.session.auto_segment()
+    if region is Region.PLANE:
+        assert here.session.proposals.count == count
+    else:
+        assert 20 < here.session.proposals.count < 100
+    assert level.most <= 1024 * 1024
+    layer = here.viewer.layers[PROPOSED]
+    assert layer.multiscale
+    assert not isinstance(layer.data[0], np.ndarray)

@@ -149,7 +149,9 @@ def _segmentation(
             predictor,
             embed_looks(image, plane, contrast, predictor),
             tiles(plane.shape),
+            choose=True,
             where=where.within,
+            part=where.part,
             first=region_of(Region.VIEW, image, plane, None),
         )
         return tiled, FRAME

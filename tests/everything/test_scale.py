@@ -1,0 +1,114 @@
+"""The side of the tiles is chosen by what is found in a few places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_tinysam.everything import LabelSettings, Proposal, Proposals, tiles
+from napari_tinysam.everything.scale import ScaleChoice
+from napari_tinysam.frame import FRAME
+from napari_tinysam.inference.looks import Look
+from napari_tinysam.masks import BoxedMask
+
+SHAPE = (6000, 6000)
+WHOLE = Look.whole(SHAPE)
+
+
+class Model:
+    """Sees discs on a lattice; small ones only where they are enlarged enough."""
+
+    def __init__(self, step: int, size: int, least: float, score: float = 0.8) -> None:
+        self.step, self.size, self.least, self.score = step, size, least, score
+        self.looks: list[Look] = []
+
+    def search(self, look: Look) -> Proposals:
+        self.looks.append(look)
+        found = []
+        seen = self.size / look.scale
+        rng = np.random.default_rng(look)
+        for y in range(look.y0 // self.step * self.step, look.y1, self.step):
+            for x in range(look.x0 // self.step * self.step, look.x1, self.step):
+                y0, x0 = max(y, look.y0) - look.y0, max(x, look.x0) - look.x0
+                y1 = min(y + self.size, look.y1) - look.y0
+                x1 = min(x + self.size, look.x1) - look.x0
+                if y1 <= y0 or x1 <= x0 or rng.random() > min(1.0, seen / self.least):
+                    continue
+                mask = BoxedMask(np.ones((y1 - y0, x1 - x0), bool), y0, x0, look.size)
+                found.append(Proposal(mask, self.score, (x0, y0)))
+        return Proposals(found, look.size)
+
+
+def chosen(model: Model, part: Look = WHOLE) -> int:
+    choice = ScaleChoice(tiles(SHAPE), part, model.search, LabelSettings())
+    for _ in choice:
+        pass
+    return choice.side
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "side"),
+    [
+        (20, 16, FRAME),  # seen as they are
+        (20, 36, FRAME // 2),
+        (10, 36, FRAME // 4),
+        (5, 80, FRAME // 4),  # not smaller
+    ],
+)
+def test_tiles_are_as_small_as_the_objects_need(
+    size: int, least: float, side: int
+) -> None:
+    assert chosen(Model(3 * size, size, least)) == side
+
+
+@pytest.mark.parametrize(("size", "side"), [(700, 2048), (1900, 4096), (5000, 6000)])
+def test_large_objects_are_seen_from_further_away(size: int, side: int) -> None:
+    found = chosen(Model(size + 50, size, 1))
+    assert min(found, max(SHAPE)) == side
+
+
+def test_smaller_tiles_are_not_taken_where_the_model_is_less_sure() -> None:
+    model = Model(60, 20, 36)
+    before = model.search
+
+    def less_sure(look: Look) -> Proposals:
+        model.score = 0.8 if max(look.size) == FRAME else 0.75
+        return before(look)
+
+    model.search = less_sure  # type: ignore[method-assign]
+    assert chosen(model) == FRAME
+
+
+def test_pieces_are_not_taken_for_objects_that_were_missed() -> None:
+    model = Model(60, 20, 16)
+    before = model.search
+
+    def in_pieces(look: Look) -> Proposals:
+        whole = before(look)
+        if max(look.size) == FRAME:
+            return whole
+        found = []
+        for number in range(len(whole)):
+            x0, y0, x1, y1 = whole[number].box
+            for y, x in ((y0, x0), ((y0 + y1) // 2, (x0 + x1) // 2)):
+                mask = BoxedMask(np.ones((10, 10), bool), y, x, look.size)
+                found.append(Proposal(mask, 0.9, (x, y)))
+        return Proposals([each for n, each in enumerate(found) if n % 4], look.size)
+
+    model.search = in_pieces  # type: ignore[method-assign]
+    assert chosen(model) == FRAME
+
+
+def test_it_looks_at_few_places_of_the_part_and_always_the_same() -> None:
+    part = Look(3000, 3000, 6000, 6000)
+    model, again = Model(60, 20, 16), Model(60, 20, 16)
+    assert chosen(model, part) == chosen(again, part) == FRAME
+    assert model.looks == again.looks
+    assert len(model.looks) == 8
+    assert all(look.y1 > part.y0 and look.x1 > part.x0 for look in model.looks)
+
+
+def test_an_empty_plane_is_not_looked_at_for_long() -> None:
+    model = Model(10**6, 1, 1)
+    model.search = lambda look: Proposals([], look.size)  # type: ignore[method-assign]
+    assert chosen(model) == FRAME
