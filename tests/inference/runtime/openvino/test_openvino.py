@@ -25,8 +25,9 @@ from napari_tinysam.inference.runtime.choice import (
     prepare_in_background,
 )
 from napari_tinysam.inference.runtime.openvino import store
+from napari_tinysam.inference.runtime.openvino.compiled import Graph
 from napari_tinysam.inference.runtime.openvino.conversion import convert
-from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime, _Graph
+from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.inference.runtime.torch_runtime import TorchRuntime
 from napari_tinysam.model import SegmentAnything
@@ -363,7 +364,8 @@ def test_signals_find_their_stack_after_a_runtime_has_gone(tmp_path: Path) -> No
     code = f"""
 import gc, signal, subprocess, sys, threading
 from pathlib import Path
-from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime, _Graph
+from napari_tinysam.inference.runtime.openvino.compiled import Graph
+from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 
 seen = []
 signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
@@ -735,6 +737,6 @@ def test_graphs_are_compiled_one_at_a_time(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(
-            lambda name: _Graph(Core(), tmp_path / name, {}), map(str, range(4))
+            lambda name: Graph(Core(), tmp_path / name, {}), map(str, range(4))
         ):
             pass

@@ -22,7 +22,8 @@ raise ImportError("not in tests")
 @pytest.mark.parametrize(
     "use",
     [
-        "from napari_tinysam.inference.runtime.openvino.runtime import _core; _core()",
+        "from napari_tinysam.inference.runtime.openvino.compiled import openvino_core as "
+        "core; core()",
         "from napari_tinysam.export import check_packages; check_packages('openvino')",
     ],
 )

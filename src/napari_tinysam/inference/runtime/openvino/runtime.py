@@ -5,7 +5,6 @@ It imports no torch. The graphs are those of `napari_tinysam.model.fast.graphs`.
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from napari_tinysam.inference.runtime.cutting import (
     cut_details,
     cut_shared,
 )
+from napari_tinysam.inference.runtime.openvino.compiled import Graph, openvino_core
 from napari_tinysam.inference.runtime.openvino.store import discard
-from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
 from napari_tinysam.inference.runtime.protocol import (
     DecodedPrompts,
@@ -31,7 +30,7 @@ from napari_tinysam.inference.runtime.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -117,7 +116,7 @@ class OpenVinoRuntime:
             found["frequencies"], found["kinds"], self.image_size
         )
         self._placed = found["placed"]
-        core = _core()
+        core = openvino_core()
         if precision == "auto":
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if "BF16" in able else "f32"
@@ -129,13 +128,13 @@ class OpenVinoRuntime:
             # Several processes, each with some threads, would be tied to the same first cores.
             options["ENABLE_CPU_PINNING"] = False
 
-        def graph(name: str, *, hint: str = "LATENCY", exact: bool = True) -> _Graph:
+        def graph(name: str, *, hint: str = "LATENCY", exact: bool = True) -> Graph:
             exact = exact and name.startswith("decoder") and not integers
             hints = {
                 "PERFORMANCE_HINT": hint,
                 "INFERENCE_PRECISION_HINT": "f32" if exact else precision,
             }
-            return _Graph(core, folder / f"{name}.xml", options | hints)
+            return Graph(core, folder / f"{name}.xml", options | hints)
 
         needed = ["encoder", "decoder_masked", "upscaler"]
         if not self.dense_prompts:  # otherwise prompts are always drawn
@@ -146,7 +145,7 @@ class OpenVinoRuntime:
         self._masked, self._upscaler = graphs["decoder_masked"], graphs["upscaler"]
         self._plain = graphs.get("decoder")
         # Read when needed; by name and whether it is exact.
-        self._later: dict[tuple[str, bool], _Graph] = {}
+        self._later: dict[tuple[str, bool], Graph] = {}
         # Whether decoders that need not be exact are other graphs.
         self._rounds = precision == "bf16" and not integers
         self._reading = threading.Lock()
@@ -203,44 +202,56 @@ class OpenVinoRuntime:
         side = 4 * cells
         logits = np.empty((count, 3, side, side), np.float32)
         scores = np.empty((count, 3), np.float32)
-        graph, several = self._decoder_of(count, masks is not None, exact)
+        graph, upscaler = self._graphs_of(count, masks is not None, exact)
+        several = graph.at_once if upscaler is not self._upscaler else 1
         # Equally many parts for each thread, as small as possible.
         rounds = max(1, -(-count // (most * several)))
         size = max(1, -(-count // (rounds * several)))
         parts = [slice(start, start + size) for start in range(0, count, size)]
-        asked: list[list[Any]] = []
-        for part in parts:
+
+        def asked(part: slice) -> list[Any]:
+            """Cut out what the decoder reads, while other parts are computed."""
             shared, placed = features.shared, self._placed
             if corners is not None:
                 cut = whole, corners[part], cells
                 shared = tuple(cut_shared(np, shared, *cut))
                 placed = cut_columns(np, placed, *cut)
-            asked.append([*shared, placed, tokens[part]])
-            if masks is not None:
-                asked[-1].append(np.ascontiguousarray(masks[part, np.newaxis]))
-        answers = graph.each(asked)
-        for part, (found, kernels, image) in zip(parts, answers, strict=True):
-            scores[part] = found
-            wanted = rows_to_draw(scores[part], least_scores, part)
-            if len(wanted) < len(kernels):
-                image, kernels = image[wanted], kernels[wanted]
-                logits[part] = -np.inf
-            if len(wanted):
-                rows = part.start + wanted
-                image = image.reshape(-1, cells, cells, image.shape[-1])
-                details: list[Any] = [*features.details]
-                if corners is not None:
-                    details = cut_details(np, details, whole, corners[rows], cells)
-                given = [image, kernels, *details[:2]]
-                if self._refines and masks is not None:
-                    given += drawn_planes(masks, boxes, rows, corners)
-                    given += details[2:]
-                (drawn,) = self._upscaler(given)
-                logits[rows] = drawn
+            drawn = [] if masks is None else [masks[part, np.newaxis]]
+            return [*shared, placed, tokens[part], *map(np.ascontiguousarray, drawn)]
+
+        def to_draw(rows: npt.NDArray[np.intp], image: Any, kernels: Any) -> list[Any]:
+            """Cut out what the upscaler reads."""
+            image = image.reshape(-1, cells, cells, image.shape[-1])
+            details: list[Any] = [*features.details]
+            if corners is not None:
+                details = cut_details(np, details, whole, corners[rows], cells)
+            given = [image, kernels, *details[:2]]
+            if self._refines and masks is not None:
+                given += drawn_planes(masks, boxes, rows, corners)
+                given += details[2:]
+            return given
+
+        for begin in range(0, len(parts), several):
+            group = parts[begin : begin + several]
+            pictures = []
+            answers = graph.each(map(asked, group), len(group))
+            for part, (found, kernels, image) in zip(group, answers, strict=True):
+                scores[part] = found
+                wanted = rows_to_draw(scores[part], least_scores, part)
+                if len(wanted) < len(kernels):
+                    image, kernels = image[wanted], kernels[wanted]
+                    logits[part] = -np.inf
+                if len(wanted):
+                    pictures.append((part.start + wanted, image, kernels))
+            drawn = upscaler.each((to_draw(*each) for each in pictures), len(pictures))
+            for (rows, *_), (planes,) in zip(pictures, drawn, strict=True):
+                logits[rows] = planes
         return DecodedPrompts(logits, scores)
 
-    def _decoder_of(self, count: int, masked: bool, exact: bool) -> tuple[_Graph, int]:
-        """Return the graph for this many prompts, and how many parts it runs at once.
+    def _graphs_of(self, count: int, masked: bool, exact: bool) -> tuple[Graph, Graph]:
+        """Return the decoder and the upscaler for this many prompts.
+
+        For one or a few, all threads work on one part; for many, each on a part of its own.
 
         If answers need not be exact the graph does not depend on the count, so that a search finds
         the same objects however it divides its points.
@@ -254,12 +265,14 @@ class OpenVinoRuntime:
         assert one is not None, "prompts of this model are drawn"
         exact = exact or not self._rounds
         if count < _MANY and exact:
-            return one, 1
+            return one, self._upscaler
         name = "decoder_masked" if masked else "decoder"
-        graph = self._when_needed(name, hint="THROUGHPUT", exact=exact)
-        return graph, graph.at_once
+        return (
+            self._when_needed(name, hint="THROUGHPUT", exact=exact),
+            self._when_needed("upscaler", hint="THROUGHPUT", exact=exact),
+        )
 
-    def _when_needed(self, name: str, *, hint: str, exact: bool) -> _Graph:
+    def _when_needed(self, name: str, *, hint: str, exact: bool) -> Graph:
         """Return a graph that is read at its first use."""
         with self._reading:
             if (name, exact) not in self._later:
@@ -310,87 +323,3 @@ def _padded(rgb: npt.NDArray[np.uint8], side: int) -> list[Any]:
     padded = np.zeros((1, side, side, 3), np.uint8)
     padded[0, :height, :width] = rgb
     return [padded, np.array([height, width], np.int64)]
-
-
-_making_core = threading.Lock()
-_compiling = threading.Lock()
-
-
-@functools.cache
-def _made_core() -> Any:
-    return import_openvino().Core()
-
-
-def _core() -> Any:
-    """Return OpenVINO's core, the same one as long as the process lives.
-
-    Its CPU plugin gives the thread that loads it a stack for signal handlers, and frees that memory
-    when the core is destroyed. If another thread destroys it, as a garbage collector may, the first
-    thread is left with a freed stack, and the next signal (of a child process that ends, for
-    example) kills the process.
-    """
-    with _making_core:  # of two cores one would be destroyed
-        return _made_core()
-
-
-class _Graph:
-    """A compiled graph that any thread may call.
-
-    Compiled immediately, so that a damaged file is noticed before anything depends on it; one at a
-    time, because OpenVINO sets the locale of the process to "C" meanwhile. Of two at once, one may
-    put back the other's "C": then Python reads and writes text files as ASCII from there on.
-    """
-
-    def __init__(self, core: Any, path: Path, options: dict[str, Any]) -> None:
-        with _compiling:
-            self._compiled = core.compile_model(str(path), "CPU", options)
-        self._mine = threading.local()  # a request has buffers: one for each thread
-
-    def __call__(self, inputs: list[Any]) -> list[npt.NDArray[np.float32]]:
-        """Return all outputs, which the thread's next call overwrites."""
-        (request,) = self._requests(1)
-        # Not copied: what all prompts share is 16 MB.
-        request.infer(dict(enumerate(inputs)), share_inputs=True)
-        return self._outputs(request)
-
-    @property
-    def at_once(self) -> int:
-        """How many inputs it computes at the same time."""
-        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-
-    def each(
-        self, inputs: Sequence[list[Any]]
-    ) -> Iterator[list[npt.NDArray[np.float32]]]:
-        """Yield all outputs of each input, in order, computing `at_once` at a time.
-
-        Nothing is computed while the caller uses outputs, so it has all threads. The outputs are
-        overwritten when the caller takes the next ones.
-        """
-        if len(inputs) == 1:  # nothing to divide
-            yield self(inputs[0])
-            return
-        requests = self._requests(min(self.at_once, len(inputs)))
-        for begin in range(0, len(inputs), self.at_once):
-            busy = []
-            try:
-                for number, request in enumerate(requests[: len(inputs) - begin]):
-                    given = dict(enumerate(inputs[begin + number]))
-                    request.start_async(given, share_inputs=True)
-                    busy.append(request)
-            finally:  # they read the inputs even if one fails to start
-                for request in busy:
-                    request.wait()
-            for request in busy:
-                yield self._outputs(request)
-
-    def _outputs(self, request: Any) -> list[npt.NDArray[np.float32]]:
-        count = len(self._compiled.outputs)
-        return [request.get_output_tensor(i).data for i in range(count)]
-
-    def _requests(self, count: int) -> list[Any]:
-        """Return requests that no other thread uses."""
-        mine: list[Any] = self._mine.__dict__.setdefault("requests", [])
-        mine += [
-            self._compiled.create_infer_request() for _ in range(count - len(mine))
-        ]
-        return mine[:count]
