@@ -113,3 +113,22 @@ def test_workers_without_the_model_or_of_another_version_are_refused(
     monkeypatch.setattr("napari_tinysam.__version__", "99.0")
     with pytest.raises(TinySAMError, match=r"another version .* instead of 99\.0"):
         Cluster(address, refuse, BatchSettings(), frozenset())
+
+
+def test_a_scheduler_that_is_lost_in_the_middle(
+    local: Any, jobs: Jobs, tmp_path: Path
+) -> None:
+    load = partial(load_discs, tmp_path)
+    runner = Cluster(local.scheduler_address, load, BatchSettings(), frozenset())
+    run = segment_files(jobs(), runner)
+    try:
+        assert next(run).state == "written"
+        local.close()
+        with pytest.raises(TinySAMError, match="was lost; run the same command"):
+            list(run)
+    finally:
+        runner.close()
+    worker = Worker(load_discs(tmp_path), BatchSettings())
+    again = list(segment_files(jobs(), Here(worker)))
+    assert {outcome.state for outcome in again} <= {"there", "written"}
+    assert again[0].state == "there"

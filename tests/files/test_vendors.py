@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_tinysam.errors import FileError
+from napari_tinysam.files.formats import vendors
 from napari_tinysam.files.planes import open_planes
 
 
@@ -28,6 +29,26 @@ def test_without_bioio_a_sentence_says_what_to_install(
     with pytest.raises(
         FileError, match="is CZI: to read it, pip install bioio bioio-czi"
     ):
+        open_planes(file)
+
+
+def test_a_damaged_file_is_not_said_to_need_a_reader(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UnsupportedFileFormatError(Exception):
+        """As bioio raises it for both."""
+
+    def damaged(path: Path) -> None:
+        raise UnsupportedFileFormatError
+
+    module = ModuleType("bioio")
+    module.BioImage = damaged  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bioio", module)
+    monkeypatch.setattr(vendors, "find_spec", lambda name: True)
+    with pytest.raises(FileError, match="is damaged or incomplete"):
+        open_planes(file)
+    monkeypatch.setattr(vendors, "find_spec", lambda name: name == "bioio")
+    with pytest.raises(FileError, match="pip install bioio bioio-czi"):
         open_planes(file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,11 +43,9 @@ def open_of_a_vendor(path: Path, series: int) -> Stack:
 
         image: Any = BioImage(path)
     except Exception as error:
-        # Without the reader bioio raises an error of its own.
-        missing = (
-            isinstance(error, ImportError) or "Unsupported" in type(error).__name__
-        )
-        if not missing:
+        # Without the reader bioio raises the error that it also raises for a damaged file.
+        installed = find_spec("bioio") and find_spec(f"bioio_{kind}")
+        if installed and not isinstance(error, ImportError):
             raise
         raise FileError(
             f"{path} is {kind and kind.upper()}: to read it, pip install bioio bioio-{kind}. Or "
