@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _LEAST_SHARE = 0.25
 _LEAST_DEPTH = 0.35
 
+#: Pixels that are renumbered at once.
+_RENUMBERED = 2**22
+
 
 class Overlap(Enum):
     """What a new object does to existing objects, in the words that users see.
@@ -132,4 +135,11 @@ def renumbered(
     """
     kept = kept.copy()
     kept[0] = False
-    return np.asarray((np.cumsum(kept) * kept).astype(np.int32)[labels])
+    numbers = (np.cumsum(kept) * kept).astype(np.int32)
+    found = np.empty(labels.shape, np.int32)
+    # Few rows at a time: as indices they take 8 bytes a pixel.
+    rows = max(1, _RENUMBERED * len(labels) // max(1, labels.size))
+    for first in range(0, len(labels), rows):
+        part = slice(first, first + rows)
+        found[part] = numbers[labels[part]]
+    return found

@@ -41,14 +41,14 @@ class PlaneResult:
 
     Attributes
     ----------
-    labels : ndarray of uint16 or uint32, (H, W)
+    labels : ndarray of int, (H, W)
     rows : list of dict
         Of the table.
     notes : tuple of str
         As of `FilePlane`.
     """
 
-    labels: npt.NDArray[np.unsignedinteger[Any]]
+    labels: npt.NDArray[np.integer[Any]]
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
@@ -79,7 +79,8 @@ class Parts:
         text = json.dumps({"rows": plane.rows, "notes": plane.notes})
         known = np.frombuffer(text.encode(), np.uint8)
         with replacing(self._path(number)) as file:
-            np.savez_compressed(file, labels=plane.labels, known=known)
+            labels = plane.labels.astype(_dtype(plane.labels))
+            np.savez_compressed(file, labels=labels, known=known)
 
     def find(self, number: int) -> PlaneResult | None:
         """Read a plane; None if it is not there, or damaged."""
@@ -97,7 +98,7 @@ class Parts:
         """Return the numbers below `count` of planes that are not there."""
         return tuple(n for n in range(count) if not self._path(n).exists())
 
-    def labels(self, number: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def labels(self, number: int) -> npt.NDArray[np.integer[Any]]:
         """Read the labels of a plane; raises `FileError` if it vanished."""
         found = self.find(number)
         if found is None:
@@ -118,7 +119,7 @@ class Parts:
         return self._folder / f"{number}.npz"
 
 
-class KeptLabels(Sequence["npt.NDArray[np.unsignedinteger[Any]]"]):
+class KeptLabels(Sequence["npt.NDArray[np.integer[Any]]"]):
     """The labels of all planes of a file, each read when it is asked for.
 
     Parameters
@@ -220,3 +221,7 @@ class TileParts:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.npz"
+
+
+def _dtype(labels: npt.NDArray[np.integer[Any]]) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32

@@ -209,8 +209,7 @@ class Worker:
         how = replace(segmentation.settings, **self._settings.labels)  # type: ignore[arg-type]
         found = label_proposals(proposals, how)
         table.add(index, found, proposals, plane.pixels)
-        labels = found.labels.astype(_dtype(found.labels))
-        return PlaneResult(labels, table.rows, notes)
+        return PlaneResult(found.labels, table.rows, notes)
 
     def _written(
         self,
@@ -252,7 +251,3 @@ def _is_large(planes: PlaneSeries) -> bool:
     stack = planes.stack
     size = [stack.shape[stack.axes.index(axis)] for axis in "YX" if axis in stack.axes]
     return int(np.prod(size)) > _LARGE and can_be_ome_zarr(planes.axes)
-
-
-def _dtype(labels: npt.NDArray[np.int32]) -> type[np.unsignedinteger[Any]]:
-    return np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
