@@ -387,7 +387,11 @@ def main() -> None:
             times = [simulate(c, n, slides, dispatch) for n in counts]
             name = f"{slides} × {c.side:,}²"
             rows.append([name, *(f"{t:,.0f} s, {times[0] / t:.1f} ×" for t in times)])
-    say(markdown_table(["images", *(f"{n} workers" for n in counts)], rows))
+    say(
+        markdown_table(
+            ["images", *(f"{n} worker{'s' * (n > 1)}" for n in counts)], rows
+        )
+    )
     c = costs[-1]
     core = (c.begin + c.tile * c.tiles + c.finish) / 3600
     tasks = 2 + -(-c.tiles // _AT_ONCE)
