@@ -21,6 +21,7 @@ from napari_tinysam import export as exporting
 from napari_tinysam.batch import run as batch
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.cli import main as cli
+from napari_tinysam.files.remote import RemotePath
 from napari_tinysam.inference import load
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.canvas.keys import KEYS
@@ -77,6 +78,7 @@ def test_the_commands_are_understood(
             options = wraps(known.callback)(lambda **_: None)
             monkeypatch.setattr(known, "callback", options)
     monkeypatch.setattr(batch, "segment_files", lambda *_, **__: iter(()))
+    monkeypatch.setattr(RemotePath, "is_file", lambda self: False)  # no network
     loaded = SimpleNamespace(model=None, name="model", fingerprint="0", notes={})
     monkeypatch.setattr(checkpoints, "load", lambda *_, **__: loaded)
     monkeypatch.setattr(exporting, "export", lambda *_, **__: [])
