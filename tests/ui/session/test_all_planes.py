@@ -386,6 +386,22 @@ def test_large_planes_are_searched_in_tiles() -> None:
     assert not target.data.any()
 
 
+def test_labels_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_tinysam.files.label_store import LabelStore
+    from napari_tinysam.ui.session import outputs
+
+    monkeypatch.setattr(outputs, "LARGEST_IN_MEMORY", 1000)
+    here = desk(Image(np.zeros((2, 1100, 1100), np.uint8), name="cells"))
+    here.session.auto_segment()
+    store = here.session.target.data[0]
+    assert isinstance(store, LabelStore)
+    assert len(np.unique(store[:])) == 1 + 2 * 3
+    here.session.undo()
+    assert not store[:].any()
+    here.session.redo()
+    assert len(np.unique(store[:])) == 1 + 2 * 3
+
+
 def test_regions_that_make_no_sense_are_not_offered() -> None:
     here = desk(Image(np.zeros((128, 128), np.uint8), name="flat"))
     assert Region.ALL_PLANES not in here.session.regions
