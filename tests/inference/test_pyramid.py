@@ -230,3 +230,17 @@ def test_without_a_zoom_what_is_not_seen_closely_is_looked_for_from_afar(
     (answer,) = answered(pyramid, [question], ask)
     assert max(answer.look.size) == side
     assert len(world.asked) == (side == 6000)
+
+
+@pytest.mark.parametrize(
+    ("size", "looks"), [(20, [4096, 1024]), (12, [4096, 1024, 512])]
+)
+def test_after_the_check_only_tiny_objects_are_looked_at_once_more(
+    size: int, looks: list[int]
+) -> None:
+    last = 999 + size
+    world = World((6000, 6000), (1000, 1000, last, last))
+    world.confirmed = lambda look: 0.9 if look.scale <= 1 else 0.1
+    pyramid = LookPyramid.of(world.shape)
+    answered(pyramid, [Question((1005, 1005, 1005, 1005), 3)], world.ask)
+    assert [max(look.size) for look in world.asked] == looks

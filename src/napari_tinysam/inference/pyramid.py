@@ -336,6 +336,9 @@ class _Search(Generic[T]):
         least = CONFIRMED if self.place[0] > own else 0.0
         better = seen.confirmed > max(doubted.confirmed, least)
         if better and not self._is_cut(seen.mask):
+            # The user has waited for two looks: a third one only for what is tiny.
+            tiny = _longest(seen.mask.box) < _TINY * self._pyramid.scale(self.place[0])
+            self._fresh &= tiny or self.place[0] > own
             return seen
         self.place = place
         self._fresh &= place[0] <= own  # else a closer look has just been taken
