@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from napari_tinysam.files.planes import FilePlane
     from napari_tinysam.inference.predictor import Predictor
 
-#: Tiles that are searched by one task: seconds of work, and a kill loses one of them.
-_AT_ONCE = 4
+#: Most tiles that are searched by one task: seconds of work, and a kill loses one of them. Of few
+#: tiles there are at least so many tasks, so that workers have equal shares.
+_AT_ONCE, _LEAST_TASKS = 4, 32
 
 
 class LargePlane:
@@ -67,8 +68,9 @@ class LargePlane:
     def missing(self) -> tuple[tuple[int, ...], ...]:
         """Return the numbers of the tiles that are not searched yet, task by task."""
         left = [n for n in range(len(self)) if not self._parts.is_there(n)]
-        starts = range(0, len(left), _AT_ONCE)
-        return tuple(tuple(left[start : start + _AT_ONCE]) for start in starts)
+        each = min(_AT_ONCE, max(1, len(left) // _LEAST_TASKS))
+        starts = range(0, len(left), each)
+        return tuple(tuple(left[start : start + each]) for start in starts)
 
     def search(self, numbers: Sequence[int]) -> None:
         """Search tiles, unless that was done; raises `FileError` if reading or keeping fails."""
