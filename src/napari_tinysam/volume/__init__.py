@@ -1,0 +1,1 @@
+"""Objects of stacks and movies: linked through planes, filled between planes, followed."""

@@ -1,0 +1,314 @@
+"""Objects of single planes become objects of the stack.
+
+The objects of neighbouring planes are one object where they overlap. Overlaps are measured once, in
+time linear in the pixels and with a few planes in memory; links are found anew from them whenever a
+setting changes, without the pixels. numpy and scipy only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.metrics import object_overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+#: Planes that an object may be missing in: overlaps are measured across as many.
+MOST_GAP = 3
+
+#: Two objects of a plane "cover" one of the next if that much of it lies in them.
+_COVERED = 0.6
+
+#: A part of a covered object holds at least that share of it.
+_PART = 0.15
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """When objects of two planes are the same.
+
+    Parameters
+    ----------
+    overlap : float
+        Least intersection over union of the same object in neighbouring planes, above 0 and at most
+        1.
+    gap : int
+        Planes that an object may be missing in, 0 to 3.
+    gap_overlap : float
+        Least intersection over union across such a gap.
+    least_planes : int
+        Objects that show in fewer planes are left out.
+    growth : float
+        Where one object lies over several of the next plane, and is larger than the one it fits
+        best by more than this factor, it is another object: two that touch in a plane.
+    """
+
+    overlap: float = 0.25
+    gap: int = 1
+    gap_overlap: float = 0.35
+    least_planes: int = 2
+    growth: float = 2.5
+
+    def __post_init__(self) -> None:
+        for name in ("overlap", "gap_overlap"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is above 0 and at most 1.")
+        if not 0 <= self.gap <= MOST_GAP:
+            raise ValueError(f"gap lies between 0 and {MOST_GAP}; got {self.gap}.")
+        if self.least_planes < 1:
+            raise ValueError(f"least_planes is at least 1; got {self.least_planes}.")
+        if self.growth < 1:
+            raise ValueError(f"growth is at least 1; got {self.growth}.")
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneOverlaps:
+    """The objects of the planes of a stack, and how they overlap.
+
+    Attributes
+    ----------
+    ids : list of ndarray of int
+        For each plane, (N,) labels of its objects, ascending.
+    areas : list of ndarray of int
+        For each plane, (N,) their pixels.
+    pairs : dict
+        For planes p < q, (K, 2) indices into `ids` of p and q, and (K,) common pixels.
+    """
+
+    ids: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    areas: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    pairs: dict[tuple[int, int], tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = (
+        field(default_factory=dict)
+    )
+
+    @classmethod
+    def of(
+        cls, planes: Iterable[npt.NDArray[np.integer[Any]]], gap: int = MOST_GAP
+    ) -> PlaneOverlaps:
+        """Measure the planes of a stack, one after the other.
+
+        Parameters
+        ----------
+        planes : iterable of ndarray of int, (H, W)
+            Labels; 0 is the background. The same label in two planes says nothing.
+        gap : int
+            The most planes that an object may be missing in.
+
+        Raises
+        ------
+        ValueError
+            If the planes differ in size.
+        """
+        found = cls()
+        before: deque[npt.NDArray[np.integer[Any]]] = deque(maxlen=gap + 1)
+        for number, plane in enumerate(planes):
+            if before and plane.shape != before[-1].shape:
+                raise ValueError(
+                    f"Planes of one size are needed; plane {number} has {plane.shape}, the one "
+                    f"before {before[-1].shape}."
+                )
+            ids, areas = np.unique(plane, return_counts=True)
+            found.ids.append(ids[ids > 0].astype(np.int64))
+            found.areas.append(areas[ids > 0].astype(np.int64))
+            for back, other in enumerate(reversed(before), start=1):
+                found._measure(number - back, number, other, plane)
+            before.append(plane)
+        return found
+
+    def _measure(
+        self,
+        first: int,
+        second: int,
+        one: npt.NDArray[np.integer[Any]],
+        other: npt.NDArray[np.integer[Any]],
+    ) -> None:
+        overlaps = object_overlaps(one, other)
+        pairs = np.stack([overlaps.rows, overlaps.columns], axis=1)
+        areas = self.areas[first][pairs[:, 0]] + self.areas[second][pairs[:, 1]]
+        # IoU = c / (a + b − c), so c = IoU (a + b) / (1 + IoU).
+        common = np.rint(overlaps.iou * areas / (1 + overlaps.iou)).astype(np.int64)
+        self.pairs[first, second] = pairs, common
+
+    def __len__(self) -> int:
+        """Return the number of planes."""
+        return len(self.ids)
+
+    def iou(self, first: int, second: int) -> npt.NDArray[np.float64]:
+        """Return (K,) intersection over union of the pairs of two planes."""
+        pairs, common = self.pairs[first, second]
+        union = self.areas[first][pairs[:, 0]] + self.areas[second][pairs[:, 1]]
+        return np.asarray(common / np.maximum(union - common, 1), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """Which objects of planes are one object of the stack.
+
+    Attributes
+    ----------
+    ids : list of ndarray of int
+        For each plane, (N,) labels in the plane.
+    objects : list of ndarray of int32
+        For each plane, (N,) labels in the stack, from 1, without gaps; 0 for those left out.
+    count : int
+        Number of objects of the stack.
+    """
+
+    ids: list[npt.NDArray[np.int64]]
+    objects: list[npt.NDArray[np.int32]]
+    count: int
+
+    def relabelled(
+        self, plane: int, labels: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.int32]:
+        """Return the labels of a plane, (H, W), as labels of the stack, int32."""
+        ids, objects = self.ids[plane], self.objects[plane]
+        if not len(ids):
+            return np.zeros(labels.shape, np.int32)
+        if ids[-1] <= 4 * labels.size + 1000:  # a table
+            table = np.zeros(int(ids[-1]) + 1, np.int32)
+            table[ids] = objects
+            return np.asarray(table[labels])
+        place = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
+        return np.where(ids[place] == labels, objects[place], 0).astype(np.int32)
+
+    def spans(self) -> npt.NDArray[np.int64]:
+        """Return (count, 2) first and last plane of each object."""
+        spans = np.full((self.count, 2), -1, np.int64)
+        for plane, objects in enumerate(self.objects):
+            shown = objects[objects > 0] - 1
+            spans[shown[spans[shown, 0] < 0], 0] = plane
+            spans[shown, 1] = plane
+        return spans
+
+
+def link(overlaps: PlaneOverlaps, settings: LinkSettings | None = None) -> Links:
+    """Find the objects of a stack.
+
+    Between neighbouring planes the pairs with the largest sum of IoU are chosen, each object in one
+    pair at most (the assignment problem; Kuhn, Naval Research Logistics 1955); then, with larger
+    gaps one after the other, pairs of objects that have no successor and no predecessor.
+
+    Parameters
+    ----------
+    overlaps : PlaneOverlaps
+    settings : LinkSettings, optional
+
+    Returns
+    -------
+    Links
+        Objects of the stack are numbered by their first plane, then by their label there.
+    """
+    settings = settings or LinkSettings()
+    following = [np.full(len(ids), -1, np.intp) for ids in overlaps.ids]
+    distance = [np.zeros(len(ids), np.intp) for ids in overlaps.ids]
+    begins = [np.ones(len(ids), bool) for ids in overlaps.ids]
+    for step in range(1, settings.gap + 2):
+        least = settings.overlap if step == 1 else settings.gap_overlap
+        for first in range(len(overlaps) - step):
+            second = first + step
+            if (first, second) not in overlaps.pairs:
+                continue
+            pairs, _ = overlaps.pairs[first, second]
+            iou = overlaps.iou(first, second)
+            open_ends = (following[first][pairs[:, 0]] < 0) & begins[second][
+                pairs[:, 1]
+            ]
+            usable = (iou >= least) & open_ends
+            usable &= ~_touching(overlaps, first, second, settings)
+            one, other = pairs[usable].T
+            chosen = _best_pairs(one, other, iou[usable])
+            following[first][one[chosen]] = other[chosen]
+            distance[first][one[chosen]] = step
+            begins[second][other[chosen]] = False
+    return _numbered(overlaps, following, distance, begins, settings)
+
+
+def _touching(
+    overlaps: PlaneOverlaps, first: int, second: int, settings: LinkSettings
+) -> npt.NDArray[np.bool_]:
+    """(K,) whether a pair is an object and one that also covers its neighbour, much larger."""
+    pairs, common = overlaps.pairs[first, second]
+    areas = [overlaps.areas[plane] for plane in (first, second)]
+    found = np.zeros(len(pairs), bool)
+    for whole, part in ((0, 1), (1, 0)):
+        size, small = areas[whole][pairs[:, whole]], areas[part][pairs[:, part]]
+        large = size > settings.growth * small
+        share = common / np.maximum(size, 1)
+        # Parts lie mostly in the whole, and hold some of it.
+        is_part = (2 * common > small) & (share >= _PART)
+        count = len(areas[whole])
+        parts = np.bincount(pairs[:, whole], is_part, count)
+        covered = np.bincount(pairs[:, whole], share * is_part, count)
+        joined = (parts >= 2) & (covered >= _COVERED)
+        found |= large & joined[pairs[:, whole]]
+    return found
+
+
+def _best_pairs(
+    rows: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.intp],
+    worth: npt.NDArray[np.float64],
+) -> npt.NDArray[np.intp]:
+    """Choose pairs with the largest sum, no object twice; each group of rivals by itself."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(rows):
+        return np.zeros(0, np.intp)
+    height, width = int(rows.max()) + 1, int(columns.max()) + 1
+    size = height + width
+    graph = coo_array((np.ones(len(rows)), (rows, columns + height)), (size, size))
+    _, group = connected_components(graph, directed=False)
+    group = group[rows]
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    chosen = []
+    for members in np.split(order, starts[1:]):
+        if len(members) == 1:
+            chosen.append(members)
+            continue
+        row_ids, row = np.unique(rows[members], return_inverse=True)
+        column_ids, column = np.unique(columns[members], return_inverse=True)
+        table = np.zeros((len(row_ids), len(column_ids)))
+        table[row, column] = worth[members]
+        pair = np.full(table.shape, -1, np.intp)
+        pair[row, column] = members
+        best = pair[linear_sum_assignment(table, maximize=True)]
+        chosen.append(best[best >= 0])
+    return np.sort(np.concatenate(chosen))
+
+
+def _numbered(
+    overlaps: PlaneOverlaps,
+    following: list[npt.NDArray[np.intp]],
+    distance: list[npt.NDArray[np.intp]],
+    begins: list[npt.NDArray[np.bool_]],
+    settings: LinkSettings,
+) -> Links:
+    """Give numbers to the chains of links that show in enough planes."""
+    objects = [np.zeros(len(ids), np.int32) for ids in overlaps.ids]
+    count = 0
+    for plane, starts in enumerate(begins):
+        for index in np.flatnonzero(starts).tolist():
+            chain, here, at = [], plane, index
+            while at >= 0:
+                chain.append((here, at))
+                here, at = (
+                    here + int(distance[here][at]),
+                    int(following[here][at]),
+                )
+            if len(chain) < settings.least_planes:
+                continue
+            count += 1
+            for here, at in chain:
+                objects[here][at] = count
+    return Links(overlaps.ids, objects, count)
