@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ class Discs(SceneRuntime):
     ----------
     folder : Path
         Holds ``encoded``, the process and the mean of each image, and may hold ``die``, the mean of
-        an image at which a process kills itself; with ``die always`` each time.
+        an image at which a process kills itself; with ``die always`` each time. ``wait`` holds the
+        mean of an image at which a process waits as long as the file is there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,6 +42,9 @@ class Discs(SceneRuntime):
         mean = int(rgb[0, 0, 0])
         with (self.folder / "encoded").open("a") as file:
             file.write(f"{os.getpid()} {mean}\n")
+        wait = self.folder / "wait"
+        while wait.exists() and int(wait.read_text() or -1) == mean:
+            time.sleep(0.05)
         die = self.folder / "die"
         if die.exists():
             wanted, *always = die.read_text().split()

@@ -119,6 +119,8 @@ def test_a_scheduler_that_is_lost_in_the_middle(
     local: Any, jobs: Jobs, tmp_path: Path
 ) -> None:
     load = partial(load_discs, tmp_path)
+    wait = tmp_path / "wait"
+    wait.write_text("30")  # so that there is a middle
     runner = Cluster(local.scheduler_address, load, BatchSettings(), frozenset())
     run = segment_files(jobs(), runner)
     try:
@@ -128,6 +130,7 @@ def test_a_scheduler_that_is_lost_in_the_middle(
             list(run)
     finally:
         runner.close()
+        wait.unlink()
     worker = Worker(load_discs(tmp_path), BatchSettings())
     again = list(segment_files(jobs(), Here(worker)))
     assert {outcome.state for outcome in again} <= {"there", "written"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ def prepare_faster(name: str, predictor: Predictor, on_end: Callable[[], None]) 
     return prepare_in_background(name, predictor.model_id, on_end)
 
 
+@functools.cache  # once a process: napari sets warnings aside meanwhile, which is for all threads
 def import_ahead() -> None:
     """Import what napari's first Labels layer needs: importing it later would freeze the window."""
     for module in ("pandas", "skimage.color.colorconv", "zarr"):
