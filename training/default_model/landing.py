@@ -1,9 +1,9 @@
 """Replace the bundled model with a run's weights, if they are better.
 
-The thresholds of automatic segmentation are measured on training images, and the weights rounded to
-16 bits, before the models are compared on the validation images. The file, its 8-bit counterpart
-and the card are made beside the run first, so that a failure never leaves half a model in the
-package.
+Borders and the thresholds of automatic segmentation are measured on training images, and the
+weights rounded to 16 bits, before the models are compared on the validation images. The file, its
+8-bit counterpart and the card are made beside the run first, so that a failure never leaves half a
+model in the package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle
 from papers.published_figures import publish
 from papers.shared import images_of_folders
-from tinysam_training.calibration import calibrate
+from tinysam_training.calibration import borders, calibrate
 from tinysam_training.data import find_pairs
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation.evaluate import (
@@ -119,7 +119,7 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     folder, package = asked.folder, asked.repository / WEIGHTS
     train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
     folder.mkdir(exist_ok=True)
-    say("Measuring the thresholds of automatic segmentation.")
+    say("Measuring borders, and the thresholds of automatic segmentation.")
     whole = _annotated_whole(asked.run, train)
     _calibrated(asked.weights, whole, asked.run / "calibrated.safetensors", say)
     shutil.copyfile(package / CARD, folder / CARD)
@@ -196,12 +196,22 @@ def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
 
 
 def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> None:
-    """Write the weights again with their thresholds."""
+    """Write the weights again with their borders and thresholds."""
+    entries = images_of_folders(folders, "train", _CALIBRATED)
+
+    def progress(done: int, total: int) -> None:
+        say(f"{done} of {total} images")
+
+    offset = borders.border_offset(load_model(weights, convert=say), entries)
+    say(f"Borders fit best where logits are {-offset:g}.")
+    if offset:
+        borders.move_borders(weights, path, offset)
+        weights = path
     found = calibrate.calibrate(
         load_model(weights, convert=say),
-        images_of_folders(folders, "train", _CALIBRATED),
+        entries,
         grid_images=_WITH_GRID,
-        progress=lambda done, total: say(f"{done} of {total} images"),
+        progress=progress,
     )
     calibrate.write(str(weights), path, found)
 
