@@ -236,3 +236,36 @@ def test_specks_go_and_parts_stay() -> None:
     assert not full[5, 70]
     empty = BoxedMask.from_full(np.zeros((6, 8), bool))
     assert empty.without_specks().area == 0
+
+
+@given(x=st.floats(20, 1000), y=st.floats(20, 1000), radius=st.floats(20, 200))
+@settings(max_examples=30, deadline=None)
+def test_a_mask_prompt_shows_its_mask(x: float, y: float, radius: float) -> None:
+    """A disc of the frame, in an image of half the frame's size."""
+    rows, columns = np.mgrid[:512, :512] * 2 + 0.5
+    mask = BoxedMask.from_full(np.hypot(columns - x, rows - y) <= radius)
+    upscaler = Upscaler((1024, 1024), (512, 512), 1024)
+    logits = upscaler.mask_prompt(mask)
+    assert logits.shape == (256, 256)
+    assert logits.dtype == np.float32
+    assert np.abs(logits).max() <= 8.0001
+    assert upscaler.boxed(logits).iou(mask) > 0.8
+
+
+@given(
+    mask=st.integers(0, 2**32).map(
+        lambda seed: np.random.default_rng(seed).random((7, 9)) < 0.4
+    ),
+    y0=st.integers(-12, 25),
+    x0=st.integers(-12, 25),
+)
+def test_clipped_masks_and_centres(mask: np.ndarray, y0: int, x0: int) -> None:
+    """Against the pixels, listed one by one."""
+    moved = BoxedMask(mask, y0, x0, (20, 22))
+    pixels = [(y + y0, x + x0) for y, x in np.argwhere(mask).tolist()]
+    inside = [(y, x) for y, x in pixels if 0 <= y < 20 and 0 <= x < 22]
+    clipped = moved.clipped()
+    assert [tuple(pixel) for pixel in np.argwhere(clipped.to_full())] == inside
+    if pixels:
+        mean = np.mean(pixels, axis=0)
+        np.testing.assert_allclose(moved.centre, mean[::-1])

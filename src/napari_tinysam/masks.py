@@ -21,6 +21,10 @@ MASK_THRESHOLD = 0.0
 STABILITY_OFFSET = 1.0
 
 
+#: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.
+MASK_PROMPT_LOGIT = 8.0
+
+
 @dataclass(frozen=True, eq=False)
 class BoxedMask:
     """A mask, cropped to a rectangle that holds it.
@@ -82,6 +86,15 @@ class BoxedMask:
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         return float(x + self.x0), float(y + self.y0)
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y) of the centre of mass; the first pixel of the rectangle for an empty mask."""
+        height, width = self.mask.shape
+        count = max(1, self.area)
+        rows = np.count_nonzero(self.mask, axis=1) @ np.arange(height) / count
+        columns = np.count_nonzero(self.mask, axis=0) @ np.arange(width) / count
+        return float(self.x0 + columns), float(self.y0 + rows)
+
     def moved(self, y: int, x: int, shape: tuple[int, int]) -> BoxedMask:
         """Return the mask in an image of another shape, `y` rows down and `x` columns right."""
         return BoxedMask(self.mask, self.y0 + y, self.x0 + x, shape)
@@ -89,6 +102,13 @@ class BoxedMask:
     def trimmed(self) -> BoxedMask:
         """Return the same mask in the smallest rectangle that holds it."""
         return BoxedMask.from_full(self.mask).moved(self.y0, self.x0, self.shape)
+
+    def clipped(self) -> BoxedMask:
+        """Return the part of the mask that lies in the image, trimmed."""
+        top, left = max(0, -self.y0), max(0, -self.x0)
+        bottom, right = self.shape[0] - self.y0, self.shape[1] - self.x0
+        part = self.mask[top : max(top, bottom), left : max(left, right)]
+        return BoxedMask(part, self.y0 + top, self.x0 + left, self.shape).trimmed()
 
     def without_specks(self, share: float = 0.1) -> BoxedMask:
         """Return the mask without small separate pieces.
@@ -308,6 +328,27 @@ class Upscaler:
                 )
             )
         return np.asarray(wy @ logits @ wx.T, np.float32)
+
+    def mask_prompt(self, mask: BoxedMask) -> npt.NDArray[np.float32]:
+        """Make a mask prompt of a mask: the inverse of `boxed`, about.
+
+        Parameters
+        ----------
+        mask : BoxedMask
+            In the image.
+
+        Returns
+        -------
+        numpy.ndarray
+            (256, 256) float32, from -LOGIT where the mask is not to LOGIT where it is all, LOGIT
+            being `MASK_PROMPT_LOGIT`.
+        """
+        wy, wx = self.weights  # (H, 256), (W, 256)
+        ys, xs = mask.slices
+        inside = wy[ys].T @ mask.mask.astype(np.float32) @ wx[xs]
+        covered = np.outer(wy.sum(axis=0), wx.sum(axis=0))
+        share = np.divide(inside, covered, out=np.zeros_like(inside), where=covered > 0)
+        return np.asarray(MASK_PROMPT_LOGIT * (2 * share - 1), np.float32)
 
     def boxed(self, logits: npt.NDArray[np.float32]) -> BoxedMask:
         """Upscale one mask, only where it can be.

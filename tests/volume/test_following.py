@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.volume.asking import mask_logits
 from napari_tinysam.volume.followed import (
     FollowedObject,
     FollowSettings,
@@ -183,18 +180,3 @@ def test_it_can_be_cancelled_at_any_plane() -> None:
 def test_nothing_to_follow_is_refused(anchors: dict[int, BoxedMask]) -> None:
     with pytest.raises(ValueError, match=r"one plane|not empty"):
         FollowedObject(anchors)
-
-
-@given(
-    x=st.floats(20, 1000),
-    y=st.floats(20, 1000),
-    radius=st.floats(20, 200),
-)
-@settings(max_examples=30, deadline=None)
-def test_mask_prompts_show_the_mask(x: float, y: float, radius: float) -> None:
-    stack = Stack([[]])
-    embedding = stack(0)
-    mask = disc(x, y, radius)
-    logits = mask_logits(mask, embedding)
-    assert set(np.unique(logits)) <= {-6.0, 6.0}
-    assert embedding.upscaler.boxed(logits).iou(mask) > 0.8

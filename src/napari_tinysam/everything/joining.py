@@ -95,7 +95,7 @@ class Joined:
 
 def claims(proposal: Proposal, core: Look) -> bool:
     """Whether the centre of mass of a proposal lies in the core of its look."""
-    y, x = _centre(proposal.mask)
+    x, y = proposal.mask.centre
     # The middle of a pixel is half a pixel from where it begins.
     return core.y0 <= y + 0.5 < core.y1 and core.x0 <= x + 0.5 < core.x1
 
@@ -303,14 +303,5 @@ def _united(masks: list[BoxedMask]) -> BoxedMask:
 
 def _unsearched(proposal: Proposal, searched: Collection[Look], grid: LookGrid) -> bool:
     """Whether the look that would claim a proposal has not been searched."""
-    y, x = _centre(proposal.mask)
+    x, y = proposal.mask.centre
     return grid.around((x, y)) not in searched
-
-
-def _centre(mask: BoxedMask) -> tuple[float, float]:
-    """Row and column of the centre of mass."""
-    height, width = mask.mask.shape
-    count = max(1, mask.area)
-    rows = np.count_nonzero(mask.mask, axis=1) @ np.arange(height) / count
-    columns = np.count_nonzero(mask.mask, axis=0) @ np.arange(width) / count
-    return float(mask.y0 + rows), float(mask.x0 + columns)

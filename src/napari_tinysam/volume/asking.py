@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.frame import LOGIT, LOGITS
+from napari_tinysam.frame import LOGITS
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask
-
-#: Logit of a mask prompt inside the mask; its negative outside.
-_SURE = 6.0
 
 
 class Kind(Enum):
@@ -74,7 +69,7 @@ def prompts_for(
     boxes = np.array([_grown(mask, margin) for mask in masks], np.float32)
     if kind is Kind.BOX:
         return Prompts(points=points, boxes=boxes)
-    planes = np.stack([mask_logits(mask, embedding) for mask in masks])
+    planes = np.stack([embedding.upscaler.mask_prompt(mask) for mask in masks])
     return Prompts(points=points, boxes=boxes, masks=planes)
 
 
@@ -88,38 +83,6 @@ def _grown(mask: BoxedMask, share: float) -> tuple[float, float, float, float]:
         min(x1 + across, width - 1),
         min(y1 + down, height - 1),
     )
-
-
-def mask_logits(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32]:
-    """Make a mask prompt of a mask.
-
-    Parameters
-    ----------
-    mask : BoxedMask
-        In the image of the embedding.
-    embedding : Embedding
-
-    Returns
-    -------
-    numpy.ndarray
-        (256, 256) float32, 6 where the middle of a cell of the frame is on the mask, −6 elsewhere.
-    """
-    logits = np.full((LOGITS, LOGITS), -_SURE, np.float32)
-    places = []
-    for side, (inner, outer) in enumerate(
-        zip(embedding.input_size, embedding.original_size, strict=True)
-    ):
-        cells = np.arange(-(-inner // LOGIT))
-        pixel = np.floor((cells + 0.5) * LOGIT * outer / inner).astype(int)
-        start = (mask.y0, mask.x0)[side]
-        places.append((cells, pixel - start))
-    (rows, y), (columns, x) = places
-    height, width = mask.mask.shape
-    here = [(at >= 0) & (at < length) for at, length in ((y, height), (x, width))]
-    if here[0].any() and here[1].any():
-        part = mask.mask[np.ix_(y[here[0]], x[here[1]])]
-        logits[np.ix_(rows[here[0]], columns[here[1]])] = np.where(part, _SURE, -_SURE)
-    return logits
 
 
 def foreground_in(embedding: Embedding, mask: BoxedMask) -> float:
@@ -137,7 +100,7 @@ def foreground_in(embedding: Embedding, mask: BoxedMask) -> float:
     """
     if embedding.maps is None or not mask.area:
         return 1.0
-    inside = mask_logits(mask, embedding) > 0
+    inside = embedding.upscaler.mask_prompt(mask) > 0
     if not inside.any():
         return 1.0
     foreground = embedding.maps[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.labels import object_masks
 from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def shape_between(first: BoxedMask, second: BoxedMask, share: float) -> BoxedMas
         Cut where it leaves the image; at 0 and 1 the masks themselves.
     """
     depth, (y0, x0) = _depth_between(first, second, share)
-    return _inside(depth > 0, y0, x0, first.shape)
+    return BoxedMask(depth > 0, y0, x0, first.shape).clipped()
 
 
 def shape_vanishing(mask: BoxedMask, share: float) -> BoxedMask:
@@ -107,20 +108,14 @@ def filled_between(
 def _masks(
     labels: npt.NDArray[np.integer[Any]], wanted: set[int] | None
 ) -> dict[int, BoxedMask]:
-    from scipy.ndimage import find_objects
-
+    # Labels may be huge; their places among those in use are not.
     ids, inverse = np.unique(labels, return_inverse=True)
-    inverse = inverse.reshape(labels.shape)
-    shape = (int(labels.shape[0]), int(labels.shape[1]))
-    masks = {}
-    for index, box in enumerate(find_objects(inverse + 1)):
-        label = int(ids[index])
-        if label > 0 and box is not None and (wanted is None or label in wanted):
-            rows, columns = box
-            masks[label] = BoxedMask(
-                inverse[box] == index, rows.start, columns.start, shape
-            )
-    return masks
+    places = inverse.reshape(labels.shape) + 1
+    return {
+        label: mask
+        for place, mask in object_masks(places)
+        if (label := int(ids[place - 1])) and (wanted is None or label in wanted)
+    }
 
 
 def _drawn(
@@ -153,7 +148,7 @@ def _depth_between(
     """Interpolate signed distances; returns them and the place of their first pixel."""
     from scipy.ndimage import shift
 
-    centres = np.array([_centre(first), _centre(second)])
+    centres = np.array([first.centre, second.centre])[:, ::-1]  # y, x
     middle = (1 - share) * centres[0] + share * centres[1]
     boxes = []
     for mask, centre in zip((first, second), centres, strict=True):
@@ -188,18 +183,3 @@ def _signed(
     inside = distance_transform_edt(np.pad(whole, 1))[1:-1, 1:-1]
     outside = distance_transform_edt(~whole)
     return np.asarray(np.where(whole, inside - 0.5, 0.5 - outside))
-
-
-def _centre(mask: BoxedMask) -> npt.NDArray[np.float64]:
-    rows, columns = np.nonzero(mask.mask)
-    return np.array([rows.mean() + mask.y0, columns.mean() + mask.x0])
-
-
-def _inside(
-    mask: npt.NDArray[np.bool_], y0: int, x0: int, shape: tuple[int, int]
-) -> BoxedMask:
-    """Cut a mask at the borders of its image."""
-    top, left = max(0, -y0), max(0, -x0)
-    bottom, right = shape[0] - y0, shape[1] - x0
-    part = mask[top : max(top, bottom), left : max(left, right)]
-    return BoxedMask(part, y0 + top, x0 + left, shape).trimmed()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.masks import BoxedMask
 from napari_tinysam.volume.asking import Kind, answers_to, foreground_in
 from napari_tinysam.volume.between import shape_between
 from napari_tinysam.volume.followed import (
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.masks import BoxedMask
     from napari_tinysam.volume.followed import Planes, Taken
 
 #: Trust in an expected shape that no answer of the model fits, if the object maps show it.
@@ -117,7 +117,7 @@ class _Chain:
     def take(self, plane: int, mask: BoxedMask) -> None:
         """Remember a mask for the expectation of the next."""
         if self.recent and self.settings.moves:
-            newest = _centre(mask) - _centre(self.recent[-1])
+            newest = np.subtract(mask.centre, self.recent[-1].centre)
             self.speed = (1 - _NEWEST) * self.speed + _NEWEST * newest
             if len(self.recent) == 1:
                 self.speed = newest
@@ -133,8 +133,8 @@ class _Chain:
             anchors = self.known.anchors
             return shape_between(anchors[before], anchors[ahead], share)
         mask = self.recent[-1]
-        y, x = (int(v) for v in np.rint(self.speed))
-        return _cut(mask.moved(y, x, mask.shape)) if y or x else mask
+        x, y = (int(v) for v in np.rint(self.speed))
+        return mask.moved(y, x, mask.shape).clipped() if y or x else mask
 
     def cut_back(self) -> set[int]:
         """Forget the weak planes since the last good one; returns those that had been said."""
@@ -327,30 +327,15 @@ class _Run:
             if inside > 0.3 * mask.area:
                 return False
         # Its middle lies in the expected shape, or not far from it.
-        away = np.hypot(*(_centre(mask) - _centre(expected)))
+        away = np.hypot(*np.subtract(mask.centre, expected.centre))
         return bool(away <= 0.75 * np.sqrt(expected.area / np.pi) + 1)
 
 
 def _is_weak(
     each: PlaneMask, expected: BoxedMask, chain: _Chain, settings: FollowSettings
 ) -> bool:
-    if each.origin is Origin.COPIED and each.trust < settings.least_trust:
-        return True
     if each.trust < settings.least_trust:
         return True
     if each.mask.area < settings.least_area * chain.largest():
         return True
     return each.mask.iou(expected) < settings.least_agreement
-
-
-def _centre(mask: BoxedMask) -> npt.NDArray[np.float64]:
-    rows, columns = np.nonzero(mask.mask)
-    return np.array([rows.mean() + mask.y0, columns.mean() + mask.x0])
-
-
-def _cut(mask: BoxedMask) -> BoxedMask:
-    """Cut a mask that has been moved at the borders of its image."""
-    top, left = max(0, -mask.y0), max(0, -mask.x0)
-    bottom, right = mask.shape[0] - mask.y0, mask.shape[1] - mask.x0
-    part = mask.mask[top : max(top, bottom), left : max(left, right)]
-    return BoxedMask(part, mask.y0 + top, mask.x0 + left, mask.shape).trimmed()

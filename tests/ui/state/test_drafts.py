@@ -14,7 +14,6 @@ from napari_tinysam.ui.state.drafts import (
     ObjectDraft,
     PlaneDrafts,
     PointPrompt,
-    mask_prompt,
     to_prompts,
 )
 
@@ -74,7 +73,7 @@ def test_a_click_outside_lets_an_edited_object_grow_out_of_its_box() -> None:
 def test_a_mask_prompt_is_the_mask(height: int, width: int, y: float, x: float) -> None:
     mask = disc(height, width, y * height, x * width, min(height, width) / 6)
     made = embedding(height, width)
-    back = made.upscaler.full(mask_prompt(mask, made)) > 0
+    back = made.upscaler.full(made.upscaler.mask_prompt(mask)) > 0
     assert BoxedMask.from_full(back).iou(mask) > 0.85
 
 

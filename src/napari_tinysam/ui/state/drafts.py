@@ -13,13 +13,8 @@ from napari_tinysam.prompts import IGNORED, NEGATIVE, POSITIVE, Prompts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.masks import BoxedMask
-
-#: Logit of pixels inside (and, negative, outside) a mask that is turned into a mask prompt.
-_MASK_PROMPT_LOGIT = 8.0
 
 #: (x0, y0, x1, y1) in pixels of the plane.
 Box = tuple[float, float, float, float]
@@ -251,7 +246,7 @@ def to_prompts(drafts: Sequence[ObjectDraft], embedding: Embedding) -> Prompts:
         masks = np.full((len(rows), LOGITS, LOGITS), np.nan, np.float32)
         for i, draft in enumerate(drafts):
             if draft.edited is not None:
-                masks[i] = mask_prompt(draft.edited.mask, embedding)
+                masks[i] = embedding.upscaler.mask_prompt(draft.edited.mask)
     return Prompts(
         points=points if most else None,
         labels=labels if most else None,
@@ -286,16 +281,6 @@ def _in_rectangle(point: PointPrompt, mask: BoxedMask) -> bool:
         mask.x0 - 0.5 <= point.x < mask.x0 + width - 0.5
         and mask.y0 - 0.5 <= point.y < mask.y0 + height - 0.5
     )
-
-
-def mask_prompt(mask: BoxedMask, embedding: Embedding) -> npt.NDArray[np.float32]:
-    """Logits, (256, 256), that upscale to about this mask on the embedding's image."""
-    wy, wx = embedding.upscaler.weights  # (H, 256), (W, 256)
-    ys, xs = mask.slices
-    inside = wy[ys].T @ mask.mask.astype(np.float32) @ wx[xs]
-    covered = np.outer(wy.sum(axis=0), wx.sum(axis=0))
-    share = np.divide(inside, covered, out=np.zeros_like(inside), where=covered > 0)
-    return np.asarray(_MASK_PROMPT_LOGIT * (2 * share - 1), np.float32)
 
 
 __all__ = [
