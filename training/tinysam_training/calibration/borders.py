@@ -18,7 +18,6 @@ from napari_tinysam.errors import DataError
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.model.mask_decoder import DetailedMaskDecoder
 from napari_tinysam.prompts import Prompts
-from tinysam_training.evaluation.boxes import tight_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,7 +124,8 @@ def _ious(predictor: Predictor, image: LabelledImage) -> list[npt.NDArray[np.flo
     clicks = Prompts(points=points, labels=np.ones((len(truth), 1), np.int32))
     embedding = predictor.encode(image.rgb)
     found = []
-    for prompts in (clicks, Prompts(boxes=tight_boxes(truth))):
+    boxes = Prompts(boxes=np.array([mask.box for mask in truth], np.float32))
+    for prompts in (clicks, boxes):
         masks = predictor.predict(embedding, prompts)
         for row, true in enumerate(truth):
             logits = masks.logits[row, masks.best[row]]
