@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 def tight_boxes(truth: Sequence[BoxedMask]) -> npt.NDArray[np.float32]:
     """(N, 4) float32 (x0, y0, x1, y1): centres of the first and the last pixels of objects."""
-    boxes = []
-    for mask in truth:
-        height, width = mask.mask.shape
-        boxes.append((mask.x0, mask.y0, mask.x0 + width - 1, mask.y0 + height - 1))
-    return np.array(boxes, np.float32)
+    return np.array([mask.box for mask in truth], np.float32)
 
 
 def loose_boxes(

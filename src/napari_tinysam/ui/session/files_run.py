@@ -7,20 +7,19 @@ It goes on where an earlier one stopped, in whatever way.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.files.formats.ome_zarr import is_zarr
+from napari_tinysam.ui.session.batch_process import Batch, BatchProcess
 from napari_tinysam.ui.session.opening import FileResult, ReadResult, read_result
 from napari_tinysam.ui.state.time_left import in_words
 
@@ -35,20 +34,6 @@ _NAMED = 5
 _LONGEST = 30_000
 
 _DONE = {"written": "segmented", "completed": "segmented", "there": "done before"}
-
-
-class Batch(Protocol):
-    """A process that is running."""
-
-    @property
-    def lines(self) -> Iterator[str]:
-        """What it says, until it ends."""
-
-    def wait(self) -> int:
-        """Return its exit code when it has ended."""
-
-    def stop(self) -> None:
-        """End it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ class FilesRun:
     ) -> None:
         self._post = post
         self._notify = notify
-        self._start = start or _Process
+        self._start = start or BatchProcess
         self._batch: Batch | None = None
         self._cancelled = self._closed = False
         self._part = 0.0
@@ -383,42 +368,3 @@ def _event(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and "event" in event else None
-
-
-class _Process:
-    """A batch in a process that gives way to others."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        options: dict[str, Any] = {}
-        command = list(command)
-        if sys.platform == "win32":
-            options["creationflags"] = (
-                subprocess.BELOW_NORMAL_PRIORITY_CLASS | subprocess.CREATE_NO_WINDOW
-            )
-        elif (nice := shutil.which("nice")) is not None:
-            command = [nice, "-n", "10", *command]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            **options,
-        )
-
-    @property
-    def lines(self) -> Iterator[str]:
-        """What it says, until it ends."""
-        assert self._process.stderr is not None
-        with self._process.stderr as said:
-            yield from said
-
-    def wait(self) -> int:
-        """Return its exit code when it has ended."""
-        return self._process.wait()
-
-    def stop(self) -> None:
-        """End it: what is not finished is not written."""
-        self._process.terminate()
