@@ -70,7 +70,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
     monkeypatch.setattr(
         landing,
         "_calibrated",
-        lambda weights, folders, path, say: path.write_bytes(weights.read_bytes()),
+        lambda weights, folders, path, say, keep_thresholds: path.write_bytes(
+            weights.read_bytes()
+        ),
     )
     return Landing(
         run,

@@ -53,7 +53,9 @@ def _landed(asked: argparse.Namespace, state: State) -> str:
     run: Path = asked.run or state.run
     weights = asked.weights or run / "best.safetensors"
     comparison = land(
-        Landing(run, weights, data, asked.anyway, asked.images),
+        Landing(
+            run, weights, data, asked.anyway, asked.images, asked.keep_thresholds
+        ),
         lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     )
     return f"The new model is in the package.\n{comparison.table()}"
@@ -96,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     land.add_argument("--weights", type=Path, help="instead of the run's best")
     land.add_argument("--data", type=Path, help="default: the training's")
     land.add_argument("--anyway", action="store_true", help="even if it is not better")
+    land.add_argument(
+        "--keep-thresholds",
+        action="store_true",
+        help="auto-segment with the thresholds of the weights, not those of training images",
+    )
     land.add_argument(
         "--images", type=int, default=0, help="images per set to compare on; 0 for all"
     )

@@ -1,7 +1,9 @@
 """Replace the bundled model with a run's weights, if they are better.
 
 Borders and the thresholds of automatic segmentation are measured on training images, and the
-weights rounded to 16 bits, before the models are compared on the validation images. The file, its
+weights rounded to 16 bits, before the models are compared on the validation images. A model that
+knows its training images by heart gets its borders' offset from them, but thresholds that suit no
+other image: those of its weights may be kept instead. The file, its
 8-bit counterpart and the card are made beside the run first, so that a failure never leaves half a
 model in the package.
 """
@@ -66,6 +68,8 @@ class Landing:
         Take it even if it is not better.
     images : int
         The most validation images per set. 0 for all; only then are figures published.
+    keep_thresholds : bool
+        Keep the thresholds that the weights have.
     repository : Path
         The repository whose bundled model is replaced.
     """
@@ -75,6 +79,7 @@ class Landing:
     data: Path
     anyway: bool = False
     images: int = 0
+    keep_thresholds: bool = False
     repository: Path = REPOSITORY
 
     @property
@@ -120,8 +125,13 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
     folder.mkdir(exist_ok=True)
     say("Measuring borders, and the thresholds of automatic segmentation.")
-    whole = _annotated_whole(asked.run, train)
-    _calibrated(asked.weights, whole, asked.run / "calibrated.safetensors", say)
+    _calibrated(
+        asked.weights,
+        _annotated_whole(asked.run, train),
+        asked.run / "calibrated.safetensors",
+        say,
+        keep_thresholds=asked.keep_thresholds,
+    )
     shutil.copyfile(package / CARD, folder / CARD)
     made = bundle(asked.run, folder, "calibrated")  # in 16 bits, as in the package
 
@@ -195,7 +205,14 @@ def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
     return [folder for folder in folders if folder.name not in partly]
 
 
-def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> None:
+def _calibrated(
+    weights: Path,
+    folders: list[Path],
+    path: Path,
+    say: Say,
+    *,
+    keep_thresholds: bool,
+) -> None:
     """Write the weights again with their borders and thresholds."""
     entries = images_of_folders(folders, "train", _CALIBRATED)
 
@@ -207,6 +224,10 @@ def _calibrated(weights: Path, folders: list[Path], path: Path, say: Say) -> Non
     if offset:
         borders.move_borders(weights, path, offset)
         weights = path
+    if keep_thresholds:
+        if not offset:
+            shutil.copyfile(weights, path)
+        return
     found = calibrate.calibrate(
         load_model(weights, convert=say),
         entries,
