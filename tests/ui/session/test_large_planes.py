@@ -88,7 +88,7 @@ def desk() -> Desk:
     image = large()
     desk.viewer.add_layer(image)
     show(desk, 3000, 1000)
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     while min(desk.inference.waiting, default=Lane.AHEAD) < Lane.AHEAD:
         desk.inference.step()
     return desk
@@ -175,7 +175,7 @@ def test_an_object_cut_by_its_look_is_asked_from_further_away() -> None:
     desk = open_desk(load_predictor=lambda *_: predictor, inference=SteppedInference())
     desk.viewer.add_layer(large())
     show(desk, 2000, 2000)
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     click(desk, 2000, 2000)
     assert seen_from(desk) == 2048
     (mask,) = desk.session._parts.masks.known()
@@ -216,7 +216,7 @@ def test_lazy_data_are_read_only_where_they_are_seen() -> None:
     desk.viewer.add_layer(Image(data, name="lazy"))
     show(desk, 3250, 3250, 400)
     read.clear()  # napari draws what is not a pyramid as a whole
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     click(desk, 3250, 3250)
     parts = looks(desk)
     assert [look.size for look in parts] == [(512, 512)]
@@ -234,7 +234,7 @@ def test_the_contrast_of_lazy_data_is_found_in_a_few_chunks() -> None:
     desk.viewer.add_layer(image)
     image._data_level = 0
     show(desk, 5000, 5000)
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     coarse.reads.clear()
     click(desk, 5000, 5000)
     pixels = sum(
@@ -339,7 +339,7 @@ def test_a_hover_that_needs_another_look_waits_for_it_only_if_the_mouse_stays(
 def far_away(desk: Desk) -> None:
     """Show the whole plane, and let the model read it."""
     show(desk, SIDE / 2, SIDE / 2, SIDE - 10)
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     while min(desk.inference.waiting, default=Lane.AHEAD) < Lane.AHEAD:
         desk.inference.step()
     desk.session._parts.cache.capacity = 0  # forget what was read for the fixture

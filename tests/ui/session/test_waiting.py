@@ -179,7 +179,7 @@ def test_the_status_says_what_a_click_waits_for() -> None:
     side = 4096
     desk.viewer.add_image(np.zeros((side, side), np.uint8) + np.arange(side) % 250)
     desk.image.corner_pixels = np.array([[600, 600], [1400, 1400]])
-    desk.session._parts.following.refresh(force=True)
+    desk.session._parts.viewing.refresh(force=True)
     work(desk)
     assert desk.session.status.kind is StatusKind.READY
     said = desk.session.status.text

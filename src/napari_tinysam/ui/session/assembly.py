@@ -21,13 +21,13 @@ from napari_tinysam.ui.session.click_status import ClickStatus
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.files_run import FilesRun
-from napari_tinysam.ui.session.following import NO_IMAGE, Following
 from napari_tinysam.ui.session.labelling import Labeller
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
 from napari_tinysam.ui.session.undoing import Undoing
+from napari_tinysam.ui.session.viewing import NO_IMAGE, Viewing
 from napari_tinysam.ui.state.images import forget, memory_of
 from napari_tinysam.ui.state.mode import Mode, ModeSwitch
 from napari_tinysam.ui.state.status import Status, StatusKind
@@ -156,7 +156,7 @@ class Assembly:
             self.proposals,
             call=call,
         )
-        self.following = Following(
+        self.viewing = Viewing(
             viewer,
             subject,
             self.embedder,
@@ -173,7 +173,7 @@ class Assembly:
             on_view=self.view_moved,
             on_data=self._data_changed,
         )
-        beside = self.following.beside
+        beside = self.viewing.beside
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, beside)
         self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
         self.click_status = ClickStatus(
@@ -182,7 +182,7 @@ class Assembly:
         self.undoing = Undoing(
             subject,
             self.labelling,
-            go_to=self.following.go_to,
+            go_to=self.viewing.go_to,
             on_step=self._labels_changed,
         )
 
@@ -191,7 +191,7 @@ class Assembly:
         self.embedder.name, self.embedder.device = model_name, device
         for layer in self.viewer.layers:
             self.prompting.layer_added(layer)
-        self.following.choose_first()
+        self.viewing.choose_first()
 
     def close(self, *, window_is_gone: bool) -> None:
         """Disconnect from the viewer.
@@ -203,7 +203,7 @@ class Assembly:
         """
         self.closed = True
         self.inference.shutdown()
-        self.following.close()
+        self.viewing.close()
         self.all_planes.close()
         self.files.close()
         self.labelling.close()
@@ -250,7 +250,7 @@ class Assembly:
         self.auto.forget(image)
         self.all_planes.forget(image)
         if image is self.subject.image:
-            self.following.refresh()
+            self.viewing.refresh()
             self.proposals.show()
 
     # --- drafts, masks, labels -----------------------------------------------------------
@@ -326,7 +326,7 @@ class Assembly:
     def _resume(self) -> bool:
         cancelled = self.status.kind is StatusKind.CANCELLED
         if cancelled:
-            self.following.refresh(force=True)
+            self.viewing.refresh(force=True)
         return cancelled
 
     def _scene(self) -> EmbeddedPlane | None:
@@ -336,7 +336,7 @@ class Assembly:
             return None
         if self.embedder.embedding is None or predictor is None:
             if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
-                self.following.refresh(force=True)
+                self.viewing.refresh(force=True)
             return None
         image, plane = here
         embedding = None if seen.in_parts else self.embedder.embedding
@@ -399,7 +399,7 @@ class Assembly:
     def _find_labels(self) -> None:
         if self.subject.image is not None:
             self.labelling.outputs.find(
-                self.subject.image, self.labels_layers(), self.following.images()
+                self.subject.image, self.labels_layers(), self.viewing.images()
             )
 
     def _leave_nothing(self) -> None:

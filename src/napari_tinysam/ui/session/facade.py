@@ -112,24 +112,24 @@ class AnnotationSession(Overview):
         if active != self.active and not self._parts.closed:
             self._parts.pointing.set_active(active)
             if active:
-                self._parts.following.refresh()
+                self._parts.viewing.refresh()
             self.changed.emit()
 
     def set_image(self, layer: Image | None) -> None:
         """Segment this layer from now on; its embedding starts by itself."""
-        self._parts.following.set_image(layer)
+        self._parts.viewing.set_image(layer)
 
     def set_channel(self, channel: int | None) -> None:
         """Show and segment one channel; None: no axis holds channels, all make a stack."""
-        self._parts.following.set_channel(channel)
+        self._parts.viewing.set_channel(channel)
 
     def set_contrast(self, contrast: Contrast) -> None:
         """Choose which values are black and white for the model."""
-        self._parts.following.set_contrast(contrast)
+        self._parts.viewing.set_contrast(contrast)
 
     def set_seeing(self, seeing: Seeing) -> None:
         """Choose through which looks large planes are seen."""
-        self._parts.following.set_seeing(seeing)
+        self._parts.viewing.set_seeing(seeing)
         self.changed.emit()
 
     def set_model(self, name: str, device: str = "auto") -> None:
@@ -221,7 +221,7 @@ class AnnotationSession(Overview):
     def segment(self) -> None:
         """Take the mask under the cursor as the current object, or predict again."""
         if self._parts.embedder.embedding is None:
-            self._parts.following.refresh(force=True)
+            self._parts.viewing.refresh(force=True)
         if self._parts.prompting.take_hovered():
             return
         if self.can_commit:

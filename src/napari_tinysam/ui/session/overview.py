@@ -57,7 +57,7 @@ class Overview:
 
     def image_layers(self) -> list[Image]:
         """Return the layers that can be segmented, in the order of the layer list."""
-        return self._parts.following.images()
+        return self._parts.viewing.images()
 
     def shown_images(self) -> list[Image]:
         """Return the images that are not hidden."""
@@ -99,12 +99,12 @@ class Overview:
     @property
     def channel(self) -> int | None:
         """Which channel is shown and segmented; None where there are none."""
-        return self._parts.following.channel
+        return self._parts.viewing.channel
 
     @property
     def channel_count(self) -> int:
         """How many channels there may be; 1: no choice."""
-        return self._parts.following.channel_count
+        return self._parts.viewing.channel_count
 
     @property
     def contrast(self) -> Contrast:

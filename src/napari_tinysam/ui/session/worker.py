@@ -27,8 +27,9 @@ class Lane(IntEnum):
     EMBED = 3
     COMMIT = 4
     HOVER = 5
-    AUTO = 6
-    AHEAD = 7
+    FOLLOW = 6
+    AUTO = 7
+    AHEAD = 8
 
 
 #: Seconds since the last other job before one of `Lane.AHEAD` begins. It cannot be stopped, so

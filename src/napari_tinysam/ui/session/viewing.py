@@ -37,7 +37,7 @@ NO_IMAGE = Status(StatusKind.NO_IMAGE, "Open an image to begin")
 Call = Callable[[], None]
 
 
-class Following:
+class Viewing:
     """Keeps the subject in step with the viewer, and requests the embedding of its plane.
 
     Parameters
