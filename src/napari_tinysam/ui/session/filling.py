@@ -11,12 +11,11 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.files.label_store import LabelStore
-from napari_tinysam.ui.session.label_edits import LabelEdit, full_data, read_ids
+from napari_tinysam.ui.session.label_edits import put_ids, read_ids
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -185,25 +184,4 @@ def _write(layer: Labels, piece: _Piece, apply: bool) -> None:
     where = (labels > 0) & (now == (0 if apply else ids))
     if where.any():
         after = np.where(where, ids if apply else 0, now).astype(now.dtype)
-        _put(layer, plane, rows, now, after)
-
-
-def _put(
-    layer: Labels,
-    plane: Plane,
-    rows: slice,
-    before: npt.NDArray[Any],
-    after: npt.NDArray[Any],
-) -> None:
-    """Replace rows of a plane, of all channels if there are any."""
-    data = full_data(layer)
-    if isinstance(data, LabelStore):
-        LabelEdit(layer, plane, rows.start, 0, before, after).apply()
-        return
-    axis = plane.channel_axis
-    # Channels may share their memory; writing it again costs little.
-    for channel in range(1 if axis is None else data.shape[axis]):
-        cut = list(plane.cut(rows))
-        if axis is not None:
-            cut[axis] = channel
-        data[tuple(cut)] = after.T if plane.transposed else after
+        put_ids(layer, plane, rows, slice(None), now, after)

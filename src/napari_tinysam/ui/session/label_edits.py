@@ -212,3 +212,37 @@ def read_ids(
     """Copy a rectangle of a plane of labels, with rows down the screen."""
     ids = np.array(full_data(layer)[plane.cut(y, x)])
     return ids.T if plane.transposed else ids
+
+
+def put_ids(
+    layer: Labels,
+    plane: Plane,
+    y: slice,
+    x: slice,
+    before: npt.NDArray[Any],
+    after: npt.NDArray[Any],
+) -> None:
+    """Replace a rectangle of a plane, of all channels if there are any.
+
+    Neither redraws the layer nor adds to napari's own undo, so it suits many planes at once.
+
+    Parameters
+    ----------
+    layer, plane
+        Where; the plane is one of the layer.
+    y, x : slice
+        Rows and columns.
+    before, after : ndarray of int, (h, w)
+        The ids that are there, and those to write.
+    """
+    data = full_data(layer)
+    if isinstance(data, LabelStore):
+        LabelEdit(layer, plane, y.start or 0, x.start or 0, before, after).apply()
+        return
+    axis = plane.channel_axis
+    # Channels may share their memory; writing it again costs little.
+    for channel in range(1 if axis is None else data.shape[axis]):
+        cut = list(plane.cut(y, x))
+        if axis is not None:
+            cut[axis] = channel
+        data[tuple(cut)] = after.T if plane.transposed else after
