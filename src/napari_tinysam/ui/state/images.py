@@ -23,6 +23,7 @@ from napari_tinysam.ui.state.planes import (
 from napari_tinysam.ui.state.rectangles import part_reader
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.seeing import Seeing, SeenPlane, SizesSeen
+from napari_tinysam.ui.state.stack_planes import AxisKind, kinds_in_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,8 @@ class ImageState:
         Of its objects.
     ranges : dict of int to (int, int)
         First and last position on axes of which auto-segmentation takes a part.
+    kind : dict of int to AxisKind
+        What axes without a telling label are: as the file or the user said. See `axis_kind`.
     chosen : bool
         Whether the user chose `target`, also where that is None.
     """
@@ -71,6 +74,7 @@ class ImageState:
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
     sizes: SizesSeen = field(default_factory=SizesSeen)
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    kind: dict[int, AxisKind] = field(default_factory=dict)
     #: Values that are black and white on a large plane, by what they depend on.
     limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
@@ -194,7 +198,9 @@ class Memory:
         """Return the state of an image."""
         if image not in self.states:
             self.states[image] = ImageState(
-                certain_channel_axis(image), possible_channel_axis(image)
+                certain_channel_axis(image),
+                possible_channel_axis(image),
+                kind=kinds_in_file(image),
             )
         return self.states[image]
 

@@ -227,7 +227,7 @@ def certain_channel_axis(layer: Image) -> int | None:
         return None
     labels = _labels_of_axes(layer)
     if not any(label in _CHANNELS for label in labels):
-        labels = _axes_of_file(layer)
+        labels = axes_of_file(layer)
     found = [axis for axis, label in enumerate(labels) if label in _CHANNELS]
     return found[0] if found and full_shape(layer)[found[0]] > 1 else None
 
@@ -236,7 +236,7 @@ def _labels_of_axes(layer: Image) -> list[str]:
     return [str(label).lower() for label in layer.axis_labels]
 
 
-def _axes_of_file(layer: Image) -> list[str]:
+def axes_of_file(layer: Image) -> list[str]:
     """Axes that the file of a layer names, lower case; empty where it does not say or fit."""
     path = layer.source.path
     if path is None or not str(path).lower().endswith((".tif", ".tiff")):

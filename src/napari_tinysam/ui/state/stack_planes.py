@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from napari_tinysam.ui.state.planes import Plane, full_shape
+from napari_tinysam.ui.state.planes import Plane, axes_of_file, full_shape
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -15,6 +16,51 @@ if TYPE_CHECKING:
 
 #: First and last position on an axis, as the viewer's slider counts them.
 Range = tuple[int, int]
+
+#: Names of axes that certainly are depth, and of axes that certainly are time.
+_DEPTH = ("z", "depth")
+_TIME = ("t", "time", "frame", "frames")
+
+
+class AxisKind(Enum):
+    """What an axis of a stack is."""
+
+    DEPTH = "depth (z)"
+    TIME = "time (t)"
+
+
+class KnowsKinds(Protocol):
+    """An image's state: what axes without a telling label are."""
+
+    @property
+    def kind(self) -> dict[int, AxisKind]:
+        """By axis."""
+        ...
+
+
+def axis_kind(image: Image, axis: int, state: KnowsKinds) -> AxisKind | None:
+    """Return what an axis of an image is: by its label, or as its file or the user said.
+
+    Returns
+    -------
+    AxisKind or None
+        None if nobody has said it: ask, and put the answer into ``state.kind``.
+    """
+    return _kind_of(str(image.axis_labels[axis])) or state.kind.get(axis)
+
+
+def kinds_in_file(image: Image) -> dict[int, AxisKind]:
+    """Return what the file of an image says of its axes; nothing where the layer says it."""
+    if image.ndim < 3 or any(_kind_of(str(label)) for label in image.axis_labels):
+        return {}
+    kinds = {axis: _kind_of(name) for axis, name in enumerate(axes_of_file(image))}
+    return {axis: kind for axis, kind in kinds.items() if kind is not None}
+
+
+def _kind_of(name: str) -> AxisKind | None:
+    if name.lower() in _DEPTH:
+        return AxisKind.DEPTH
+    return AxisKind.TIME if name.lower() in _TIME else None
 
 
 def stack_axes(image: Image, plane: Plane) -> list[int]:
