@@ -14,6 +14,7 @@ from napari_tinysam.volume.linking import (
     PlaneOverlaps,
     _best_pairs,
     link,
+    linked_stack,
 )
 
 #: A row of places for objects, far from each other.
@@ -31,8 +32,7 @@ def plane(*objects: tuple[int, float, float, float]) -> np.ndarray:
 
 def linked(planes: list[np.ndarray], **given: float) -> np.ndarray:
     """Labels of the stack, (Z, H, W)."""
-    found = link(PlaneOverlaps.of(planes), LinkSettings(**given))  # type: ignore[arg-type]
-    return np.stack([found.relabelled(i, p) for i, p in enumerate(planes)])
+    return linked_stack(np.stack(planes), LinkSettings(**given))  # type: ignore[arg-type]
 
 
 def at(stack: np.ndarray, y: int = 20, x: int = 20) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from napari_tinysam.metrics import object_overlaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -189,12 +189,12 @@ class Links:
         return spans
 
 
+#: The places of one object, ascending by plane: (plane, index into the objects of the plane).
+Chain = list[tuple[int, int]]
+
+
 def link(overlaps: PlaneOverlaps, settings: LinkSettings | None = None) -> Links:
     """Find the objects of a stack.
-
-    Between neighbouring planes the pairs with the largest sum of IoU are chosen, each object in one
-    pair at most (the assignment problem; Kuhn, Naval Research Logistics 1955); then, with larger
-    gaps one after the other, pairs of objects that have no successor and no predecessor.
 
     Parameters
     ----------
@@ -207,6 +207,56 @@ def link(overlaps: PlaneOverlaps, settings: LinkSettings | None = None) -> Links
         Objects of the stack are numbered by their first plane, then by their label there.
     """
     settings = settings or LinkSettings()
+    kept = [
+        chain
+        for chain in chained(overlaps, settings)
+        if len(chain) >= settings.least_planes
+    ]
+    return numbered(overlaps, kept)
+
+
+def linked_stack(
+    planes: npt.NDArray[np.integer[Any]], settings: LinkSettings | None = None
+) -> npt.NDArray[np.int32]:
+    """Link the objects of the planes of a small stack.
+
+    Parameters
+    ----------
+    planes : ndarray of int, (Z, H, W)
+        Labels of single planes.
+    settings : LinkSettings, optional
+
+    Returns
+    -------
+    ndarray of int32, (Z, H, W)
+        Labels of the stack.
+    """
+    links = link(PlaneOverlaps.of(planes), settings)
+    stack = [links.relabelled(number, plane) for number, plane in enumerate(planes)]
+    return np.stack(stack) if stack else np.zeros(planes.shape, np.int32)
+
+
+def numbered(overlaps: PlaneOverlaps, chains: Sequence[Chain]) -> Links:
+    """Give chains numbers from 1, in their order; objects in none of them are left out."""
+    objects = [np.zeros(len(ids), np.int32) for ids in overlaps.ids]
+    for number, chain in enumerate(chains, start=1):
+        for plane, index in chain:
+            objects[plane][index] = number
+    return Links(overlaps.ids, objects, len(chains))
+
+
+def chained(overlaps: PlaneOverlaps, settings: LinkSettings) -> list[Chain]:
+    """Chain the objects of planes, each in one chain.
+
+    Between neighbouring planes the pairs with the largest sum of IoU are chosen, each object in one
+    pair at most (the assignment problem; Kuhn, Naval Research Logistics 1955); then, with larger
+    gaps one after the other, pairs of objects that have no successor and no predecessor.
+
+    Returns
+    -------
+    list of Chain
+        By their first plane, then by their label there. Also those of a single plane.
+    """
     following = [np.full(len(ids), -1, np.intp) for ids in overlaps.ids]
     distance = [np.zeros(len(ids), np.intp) for ids in overlaps.ids]
     begins = [np.ones(len(ids), bool) for ids in overlaps.ids]
@@ -228,7 +278,18 @@ def link(overlaps: PlaneOverlaps, settings: LinkSettings | None = None) -> Links
             following[first][one[chosen]] = other[chosen]
             distance[first][one[chosen]] = step
             begins[second][other[chosen]] = False
-    return _numbered(overlaps, following, distance, begins, settings)
+    chains = []
+    for plane, starts in enumerate(begins):
+        for index in np.flatnonzero(starts).tolist():
+            chain, here, at = [], plane, index
+            while at >= 0:
+                chain.append((here, at))
+                here, at = (
+                    here + int(distance[here][at]),
+                    int(following[here][at]),
+                )
+            chains.append(chain)
+    return chains
 
 
 def _touching(
@@ -285,30 +346,3 @@ def _best_pairs(
         best = pair[linear_sum_assignment(table, maximize=True)]
         chosen.append(best[best >= 0])
     return np.sort(np.concatenate(chosen))
-
-
-def _numbered(
-    overlaps: PlaneOverlaps,
-    following: list[npt.NDArray[np.intp]],
-    distance: list[npt.NDArray[np.intp]],
-    begins: list[npt.NDArray[np.bool_]],
-    settings: LinkSettings,
-) -> Links:
-    """Give numbers to the chains of links that show in enough planes."""
-    objects = [np.zeros(len(ids), np.int32) for ids in overlaps.ids]
-    count = 0
-    for plane, starts in enumerate(begins):
-        for index in np.flatnonzero(starts).tolist():
-            chain, here, at = [], plane, index
-            while at >= 0:
-                chain.append((here, at))
-                here, at = (
-                    here + int(distance[here][at]),
-                    int(following[here][at]),
-                )
-            if len(chain) < settings.least_planes:
-                continue
-            count += 1
-            for here, at in chain:
-                objects[here][at] = count
-    return Links(overlaps.ids, objects, count)

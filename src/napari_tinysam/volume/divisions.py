@@ -1,0 +1,156 @@
+"""Where an object of a movie may have divided. numpy and scipy only.
+
+A division is two objects of a frame about where one was in the frame before, together of about its
+size, and of about the same size. At least one of them is new. Each of these conditions is a number
+between 0 and 1; their product is the confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_tinysam.volume.linking import Chain
+    from napari_tinysam.volume.measuring import MeasuredFrames
+
+#: Divisions with less confidence are not mentioned.
+LEAST = 0.02
+
+#: Daughters are looked for within as many diameters of the mother.
+_REACH = 1.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible division.
+
+    Attributes
+    ----------
+    mother : int
+        The chain of the mother; it has a place in the frame before.
+    daughters : (int, int)
+        The chains of the daughters. The first may be the mother's own, which goes on.
+    frame : int
+        The first frame of the daughters.
+    confidence : float
+        0 to 1.
+    """
+
+    mother: int
+    daughters: tuple[int, int]
+    frame: int
+    confidence: float
+
+
+def possible_divisions(
+    measured: MeasuredFrames, chains: Sequence[Chain]
+) -> list[Candidate]:
+    """Find divisions, the surest of each object that may have divided.
+
+    Parameters
+    ----------
+    measured : MeasuredFrames
+    chains : sequence of Chain
+        From `linking.chained`, or by centres.
+
+    Returns
+    -------
+    list of Candidate
+        Ascending by frame. No two have a daughter or a mother's frame in common.
+    """
+    at = {place: number for number, chain in enumerate(chains) for place in chain}
+    places = [dict(chain) for chain in chains]
+    starts: dict[int, list[int]] = {}
+    for number, chain in enumerate(chains):
+        starts.setdefault(chain[0][0], []).append(number)
+    found: list[tuple[Candidate, tuple[int, int]]] = []
+    for frame in range(1, len(measured)):
+        for new in starts.get(frame, []):
+            for mother in _near(measured, chains[new][0]):
+                number = at[frame - 1, mother]
+                others = [
+                    each
+                    for each in _others(places[number], number, starts[frame], frame)
+                    if each != new
+                ]
+                for other in others:
+                    confidence = _confidence(
+                        measured,
+                        (frame - 1, mother),
+                        [places[each][frame] for each in (other, new)],
+                    ) * _lasting(
+                        measured, [chains[each] for each in (other, new)], frame
+                    )
+                    if confidence >= LEAST:
+                        candidate = Candidate(number, (other, new), frame, confidence)
+                        found.append((candidate, (frame - 1, mother)))
+    return _surest(found)
+
+
+def _near(measured: MeasuredFrames, place: tuple[int, int]) -> list[int]:
+    """Objects of the frame before whose centre is near."""
+    frame, index = place
+    before = measured.places[frame - 1]
+    if not len(before):
+        return []
+    away = np.linalg.norm(before - measured.places[frame][index], axis=1)
+    return np.flatnonzero(away <= _REACH * measured.diameters[frame - 1]).tolist()
+
+
+def _others(
+    mother: dict[int, int], number: int, starts: list[int], frame: int
+) -> list[int]:
+    """Chains that may be the other daughter: the mother goes on, or ends and both are new."""
+    if frame in mother:
+        return [number]
+    return starts if max(mother) < frame else []
+
+
+def _confidence(
+    measured: MeasuredFrames, mother: tuple[int, int], daughters: list[int]
+) -> float:
+    """How well two objects of a frame fit one of the frame before."""
+    before, index = mother
+    frame = before + 1
+    area = float(measured.overlaps.areas[before][index])
+    areas = measured.overlaps.areas[frame][daughters].astype(float)
+    diameter = float(measured.diameters[before][index])
+    away = measured.places[frame][daughters] - measured.places[before][index]
+    furthest = float(np.linalg.norm(away, axis=1).max()) / diameter
+    middle = float(np.linalg.norm(away.mean(axis=0))) / diameter
+    total = float(areas.sum()) / area
+    even = float(areas.min() / areas.max())
+    return (
+        _ramp(furthest, _REACH, 0.8)
+        * _ramp(middle, 0.8, 0.3)
+        * min(_ramp(total, 0.4, 0.7), _ramp(total, 2.2, 1.6))
+        * _ramp(even, 0.2, 0.6)
+    )
+
+
+def _lasting(measured: MeasuredFrames, daughters: Sequence[Chain], frame: int) -> float:
+    """Doubt daughters of a frame or two: those are often mistakes of the segmentation."""
+    shown = min(sum(each >= frame for each, _ in chain) for chain in daughters)
+    return min(1.0, shown / min(3, len(measured) - frame))
+
+
+def _ramp(value: float, worst: float, best: float) -> float:
+    """0 at and beyond `worst`, 1 at and beyond `best`."""
+    return float(np.clip((value - worst) / (best - worst), 0, 1))
+
+
+def _surest(found: list[tuple[Candidate, tuple[int, int]]]) -> list[Candidate]:
+    taken: set[object] = set()
+    kept = []
+    for each, mother in sorted(found, key=lambda pair: -pair[0].confidence):
+        # A chain that goes on is a daughter at one division, and a mother at a later one.
+        keys = {mother, *((number, each.frame) for number in each.daughters)}
+        if not taken & keys:
+            taken |= keys
+            kept.append(each)
+    return sorted(kept, key=lambda each: each.frame)
