@@ -45,12 +45,17 @@ class BoxedMask:
     shape: tuple[int, int]
 
     @classmethod
+    def empty(cls, shape: tuple[int, int]) -> BoxedMask:
+        """Return the mask without pixels of an image."""
+        return cls(np.zeros((0, 0), bool), 0, 0, shape)
+
+    @classmethod
     def from_full(cls, mask: npt.NDArray[np.bool_]) -> BoxedMask:
         """Crop a mask of the whole image, (H, W) bool, to its bounding box."""
         ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         shape = (int(mask.shape[0]), int(mask.shape[1]))
         if not ys.size:
-            return cls(np.zeros((0, 0), bool), 0, 0, shape)
+            return cls.empty(shape)
         y0, x0 = int(ys[0]), int(xs[0])
         return cls(mask[y0 : ys[-1] + 1, x0 : xs[-1] + 1].copy(), y0, x0, shape)
 
@@ -370,7 +375,7 @@ class Upscaler:
         ys = reach[0].readers(np.asarray(positive.any(axis=1)))
         xs = reach[1].readers(np.asarray(positive.any(axis=0)))
         if ys is None or xs is None:
-            return BoxedMask(np.zeros((0, 0), bool), 0, 0, self.original_size)
+            return BoxedMask.empty(self.original_size)
         low_y, low_x = reach[0].read_by(ys), reach[1].read_by(xs)
         cut = wy[ys, low_y] @ logits[low_y, low_x] @ wx[xs, low_x].T
         box = BoxedMask(cut > MASK_THRESHOLD, ys.start, xs.start, self.original_size)

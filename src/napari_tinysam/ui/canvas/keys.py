@@ -91,6 +91,20 @@ KEYS: tuple[KeyAction, ...] = (
         "Split the edited object",
         yields=True,
     ),
+    KeyAction(
+        (KeyCode.KeyG,),
+        "G",
+        "follow_object",
+        "Go through the stack: follow the object in all planes",
+    ),
+    KeyAction((KeyCode.KeyH,), "H", "end_object_here", "The followed object ends here"),
+    KeyAction(
+        (KeyCode.KeyJ,),
+        "J",
+        "show_weakest_plane",
+        "Jump to the weakest plane of the followed object",
+    ),
+    KeyAction((KeyCode.KeyY,), "Y", "accept_plane", "Yes: take this plane as it is"),
 )
 
 

@@ -21,8 +21,10 @@ from napari_tinysam.ui.session.click_status import ClickStatus
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.files_run import FilesRun
+from napari_tinysam.ui.session.follow_runs import FollowRuns
 from napari_tinysam.ui.session.labelling import Labeller
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
+from napari_tinysam.ui.session.object_follower import ObjectFollower
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
@@ -145,6 +147,24 @@ class Assembly:
             notify,
             on_status=self._set_auto_status,
         )
+        self.follow_runs = FollowRuns(
+            viewer,
+            subject,
+            inference,
+            self.embedder,
+            self.cache,
+            self.labelling,
+            notify,
+            busy=lambda: self.all_planes.running,
+            on_status=self._set_auto_status,
+        )
+        self.follower = ObjectFollower(
+            subject,
+            self.labelling,
+            self.follow_runs,
+            notify,
+            go_to=lambda plane: self.viewing.go_to(plane),
+        )
         self.files = FilesRun(inference.post, notify)
         self.pointing = Pointing(
             viewer,
@@ -205,6 +225,7 @@ class Assembly:
         self.inference.shutdown()
         self.viewing.close()
         self.all_planes.close()
+        self.follow_runs.close()
         self.files.close()
         self.labelling.close()
         self.prompting.user_prompts.close()
@@ -249,6 +270,7 @@ class Assembly:
     def _data_changed(self, image: Image) -> None:
         self.auto.forget(image)
         self.all_planes.forget(image)
+        self.follow_runs.forget(image)
         if image is self.subject.image:
             self.viewing.refresh()
             self.proposals.show()
@@ -311,7 +333,9 @@ class Assembly:
 
     def _show_seeing(self) -> None:
         """Say so if a large plane is now seen through other looks."""
-        running = self.auto.running or self.all_planes.running
+        running = (
+            self.auto.running or self.all_planes.running or self.follow_runs.running
+        )
         if self._seeing_in_words() != self._said and not running:
             self._set_status(self._status_beside_auto)
 
@@ -349,7 +373,9 @@ class Assembly:
             return
         if status.kind is not StatusKind.SEGMENTING:
             self._status_beside_auto = status
-        decoding = self.auto.decoding or self.all_planes.running
+        decoding = (
+            self.auto.decoding or self.all_planes.running or self.follow_runs.running
+        )
         if status.kind is StatusKind.READY and decoding:
             return  # it is shown when auto-segmentation has finished
         if self.subject.image is None and status.kind is StatusKind.READY:
@@ -391,9 +417,11 @@ class Assembly:
         if isinstance(layer, Labels):
             self.labelling.outputs.removed(layer)
             self.all_planes.labels_gone(layer)
+            self.follow_runs.labels_gone(layer)
         if isinstance(layer, Image):
             self.auto.forget(layer)
             self.all_planes.forget(layer)
+            self.follow_runs.forget(layer)
             self.labelling.forget(layer)
 
     def _find_labels(self) -> None:

@@ -77,6 +77,7 @@ class AnnotationSession(Overview):
         self.saving = parts.labelling.saving
         self.proposals, self.auto = parts.proposals, parts.auto
         self.all_planes, self.files = parts.all_planes, parts.files
+        self.follower = parts.follower
         self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
@@ -138,6 +139,7 @@ class AnnotationSession(Overview):
         self._parts.masks.forget()
         self.auto.model_changed()
         self.all_planes.model_changed()
+        self._parts.follow_runs.stop("Following stopped: the model was changed.")
         self._parts.subject.memory.tuned = None
         self._parts.embedder.set_model(name, device)
         self.changed.emit()
@@ -237,6 +239,8 @@ class AnnotationSession(Overview):
                 ModelChoice(self.model_name, self.device, read_choices().precision),
                 memory.tuned,
             )
+        elif self.follower.running:
+            self.say("info", "Wait until following has ended, or cancel it.")
         elif self.auto.running or self.all_planes.running:
             self.say("info", "Auto-segmentation is already running.")
         elif region is Region.ALL_PLANES and self.image is not None:
@@ -299,6 +303,22 @@ class AnnotationSession(Overview):
         """Split the edited object, at the clicks inside it if there are two."""
         self._parts.labelling.split()
 
+    def follow_object(self) -> None:
+        """Follow the clicked object, or the one under the cursor, through the planes."""
+        self.follower.follow()
+
+    def end_object_here(self) -> None:
+        """Let the followed object end in the shown plane."""
+        self.follower.end_here()
+
+    def show_weakest_plane(self) -> None:
+        """Show the plane of the followed object that needs a look most."""
+        self.follower.to_weakest()
+
+    def accept_plane(self) -> None:
+        """Take the followed object in the shown plane as it is."""
+        self.follower.accept()
+
     def undo(self) -> None:
         """Undo the last step, wherever it was."""
         self._parts.undoing.undo()
@@ -315,6 +335,7 @@ class AnnotationSession(Overview):
         running = self.status.kind is StatusKind.SEGMENTING
         self.auto.cancel()
         self.all_planes.cancel()
+        self.follower.cancel()
         if not running:
             self._parts.labelling.pending.clear()
             self._parts.embedder.cancel()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.files.label_store import LabelStore
+from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,6 +58,11 @@ class LabelEdit:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return self.before.nbytes + self.after.nbytes
+
+    def shape_of(self, label: int) -> BoxedMask:
+        """Return the pixels of an id in the rectangle, as they are after the change."""
+        inside = BoxedMask.from_full(self.after == label)
+        return inside.moved(self.y0, self.x0, self.plane.shape)
 
     def apply(self) -> bool:
         """Write the new ids where the old ones still are; return whether anything changed."""

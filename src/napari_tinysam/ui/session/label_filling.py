@@ -123,7 +123,7 @@ class LabelFilling:
 
     def attach(self, filling: Filling) -> None:
         """Take care of a step that is undone or redone now."""
-        filling.attach(self._post, self._written)
+        filling.attach(self._post, self.show_written)
         self.on_turned()
 
     def finish(self) -> None:
@@ -133,7 +133,7 @@ class LabelFilling:
                 filling.finish()
 
     def _begun(self, image: Image, plane: Plane, layer: Labels) -> Filling:
-        filling = Filling(layer, self._post, self._written)
+        filling = Filling(layer, self._post, self.show_written)
         self._fillings[image] = filling
         state = self._memory.state_of(image)
         # Undo shows the plane of the step: it need not go elsewhere.
@@ -141,7 +141,7 @@ class LabelFilling:
         state.change_drafts(STEP, plane, state.drafts(plane), filling)
         return filling
 
-    def _written(self, layer: Labels, planes: Sequence[Plane]) -> None:
+    def show_written(self, layer: Labels, planes: Sequence[Plane]) -> None:
         """Draw the layer again if what is shown of it has changed."""
         if layer not in self._viewer.layers:
             return

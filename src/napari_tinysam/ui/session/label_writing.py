@@ -106,7 +106,7 @@ def object_mask(layer: Labels, plane: Plane, label: int) -> BoxedMask:
         return BoxedMask.from_full(read_ids(layer, plane) == label)
     place = data.place(label)
     if place is None:
-        return BoxedMask(np.zeros((0, 0), bool), 0, 0, plane.shape)
+        return BoxedMask.empty(plane.shape)
     rows, columns = (place[axis] for axis in plane.axes)
     inside = read_ids(layer, plane, rows, columns) == label
     return BoxedMask(inside, rows.start, columns.start, plane.shape).trimmed()

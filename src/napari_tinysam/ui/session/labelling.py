@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.labels import Overlap
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.history import Step
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
+
+
+class OnChanged(Protocol):
+    """Told of changed labels of a plane."""
+
+    def __call__(self, image: Image, plane: Plane, *, undone: bool) -> None:
+        """`undone`: by undo or redo."""
+        ...
+
+
+OnFollowed = Callable[["Image", "Plane", Sequence[int]], None]
 
 
 class Labeller:
@@ -80,6 +92,7 @@ class Labeller:
     ) -> None:
         self._viewer = viewer
         self._subject = subject
+        self._inference = inference
         self._embedder = embedder
         self._masks = masks
         self._notify = notify
@@ -99,6 +112,14 @@ class Labeller:
         self.pending = PendingCommits(inference, self._write, self._commit_failed)
         self.overlap = Overlap.NEVER
         self.offered: int | None = None
+        #: Called with an image and a plane of which the labels were changed, see `ObjectFollower`.
+        self.on_changed: OnChanged = lambda image, plane, *, undone: None
+        #: Called with an image, a plane, and ids of objects committed to be followed.
+        self.on_followed: OnFollowed = lambda image, plane, labels: None
+
+    def replaces(self, layer: Labels) -> bool:
+        """Whether new objects take pixels of existing ones."""
+        return self.overlap is Overlap.REPLACE and not layer.preserve_labels
 
     @property
     def target(self) -> Labels | None:
@@ -114,8 +135,14 @@ class Labeller:
 
     # --- committing ----------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Write all drafts into the labels layer, or let them wait for masks."""
+    def commit(self, *, follow: bool = False) -> None:
+        """Write all drafts into the labels layer, or let them wait for masks.
+
+        Parameters
+        ----------
+        follow : bool
+            Follow the objects through the planes, once they are written.
+        """
         drafts = self._subject.drafts.predictable
         if not drafts:
             self._notify("info", "Nothing to commit yet: click an object first.")
@@ -129,7 +156,7 @@ class Labeller:
         if new:
             levels = tuple(self._subject.start(draft) for draft in new)
             self.pending.add(
-                PendingCommit(image, plane, seen, new, levels, self.overlap)
+                PendingCommit(image, plane, seen, new, levels, self.overlap, follow)
             )
             self.settle()
 
@@ -203,6 +230,8 @@ class Labeller:
             left.append(ObjectDraft())
         drafts = PlaneDrafts(tuple(left) or (ObjectDraft(),))
         self._note(image, plane, "commit", edit, drafts)
+        if commit.follow:
+            self.on_followed(image, plane, [label for label in labels if label])
 
     def _commit_failed(self, commit: PendingCommit, error: Exception) -> None:
         place = ", ".join(str(at) for at in commit.plane.index if at is not None)
@@ -318,6 +347,8 @@ class Labeller:
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
             self.saving.changed(step.edit.layer)
+            if self._subject.image is not None:
+                self.on_changed(self._subject.image, step.plane, undone=True)
             return True
         return not isinstance(step.edit, Stroke)
 
@@ -335,6 +366,7 @@ class Labeller:
             state.change_drafts(text, plane, left or PlaneDrafts(), edit)
             self.saving.changed(edit.layer)
             self._on_written(image, edit.layer)
+            self.on_changed(image, plane, undone=False)
 
     def _painted(self, layer: Labels, item: Any) -> None:
         """Record painting as an undo step."""
@@ -345,4 +377,6 @@ class Labeller:
         if here is not None and layer is self.outputs.of(here[0]):
             stroke = Stroke(layer, tuple(item))
             self._subject.state.change_drafts("painting", here[1], drafts, stroke)
+            # Napari tells of some strokes before they are in the data.
+            self._inference.post(partial(self.on_changed, *here, undone=False))
             self._subject.changed.emit()

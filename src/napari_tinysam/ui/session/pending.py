@@ -37,6 +37,8 @@ class PendingCommit:
         Where to begin with each, from `SizesSeen.start`.
     overlap : Overlap
         As chosen then.
+    follow : bool
+        Whether the objects are followed through the planes.
     """
 
     image: Image
@@ -45,6 +47,7 @@ class PendingCommit:
     drafts: tuple[ObjectDraft, ...]
     levels: tuple[tuple[int, bool], ...]
     overlap: Overlap
+    follow: bool = False
 
 
 class PendingCommits:

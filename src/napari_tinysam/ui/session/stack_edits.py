@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.labels import Overlap, draw_mask
+from napari_tinysam.files.label_store import LabelStore
+from napari_tinysam.labels import Overlap, draw_mask, object_masks
 from napari_tinysam.masks import bounding_slices
-from napari_tinysam.ui.session.label_edits import LabelEdit, put_ids, read_ids
+from napari_tinysam.ui.session.label_edits import (
+    LabelEdit,
+    full_data,
+    put_ids,
+    read_ids,
+)
 from napari_tinysam.ui.session.label_writing import object_mask
 
 if TYPE_CHECKING:
@@ -18,6 +24,9 @@ if TYPE_CHECKING:
 
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.state.planes import Plane
+
+#: Ids up to this are looked up in a table.
+_TABLE = 2**20
 
 
 class StackEdit:
@@ -92,7 +101,13 @@ class StackEdit:
 
 
 def redrawn(
-    layer: Labels, plane: Plane, label: int, mask: BoxedMask | None, *, replace: bool
+    layer: Labels,
+    plane: Plane,
+    label: int,
+    mask: BoxedMask | None,
+    *,
+    replace: bool,
+    old: BoxedMask | None = None,
 ) -> LabelEdit | None:
     """Make the edit that draws an object of a plane anew.
 
@@ -106,18 +121,28 @@ def redrawn(
         Its new shape; None removes it from the plane.
     replace : bool
         Whether it takes pixels of other objects.
+    old : BoxedMask, optional
+        The shape that it is known to have, maybe empty; by default the plane is searched for it.
 
     Returns
     -------
     LabelEdit or None
-        Not applied; None if nothing would change.
+        Not applied; None if nothing would change, or it no longer has the known shape.
     """
-    old = object_mask(layer, plane, label)
+    known = old
+    if old is None:
+        old = object_mask(layer, plane, label)
     masks = [each for each in (old, mask) if each is not None and each.area]
     if not masks:
         return None
     ys, xs = bounding_slices(masks)
     before = read_ids(layer, plane, ys, xs)
+    if known is not None:
+        there = np.zeros(before.shape, bool)
+        here = known.moved(-ys.start, -xs.start, before.shape)
+        there[here.slices] = here.mask
+        if not np.array_equal(there, before == label):
+            return None
     after = np.where(before == label, 0, before).astype(before.dtype)
     if mask is not None and mask.area:
         how = Overlap.REPLACE if replace else Overlap.FREE
@@ -150,3 +175,30 @@ def _write(piece: LabelEdit, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> bo
     after = np.where(where, new, now).astype(now.dtype)
     put_ids(piece.layer, piece.plane, rows, columns, now, after)
     return True
+
+
+def masks_of(
+    layer: Labels, plane: Plane, labels: Collection[int]
+) -> dict[int, BoxedMask]:
+    """Find objects of a plane by their ids; those that are not there are left out."""
+    wanted = set(labels)
+    if len(wanted) == 1 or isinstance(full_data(layer), LabelStore):
+        found = {label: object_mask(layer, plane, label) for label in wanted}
+        return {label: mask for label, mask in found.items() if mask.area}
+    ids = read_ids(layer, plane)
+    if int(ids.max(initial=0)) > _TABLE:
+        known, places = np.unique(ids, return_inverse=True)
+        ids = np.where(known > 0, np.arange(len(known)), 0)[places.reshape(ids.shape)]
+        names = known
+    else:
+        names = np.arange(int(ids.max(initial=0)) + 1)
+    return {
+        int(names[number]): mask
+        for number, mask in object_masks(ids)
+        if int(names[number]) in wanted
+    }
+
+
+def ids_of(layer: Labels, plane: Plane) -> set[int]:
+    """List the ids of the objects of a plane."""
+    return set(np.unique(read_ids(layer, plane)).tolist()) - {0}

@@ -24,6 +24,7 @@ from napari_tinysam.ui.state.rectangles import part_reader
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.seeing import Seeing, SeenPlane, SizesSeen
 from napari_tinysam.ui.state.stack_planes import AxisKind, kinds_in_file
+from napari_tinysam.ui.state.traces import Traces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,8 @@ class ImageState:
         First and last position on axes of which auto-segmentation takes a part.
     kind : dict of int to AxisKind
         What axes without a telling label are: as the file or the user said. See `axis_kind`.
+    follow_axis : int or None
+        The axis along which objects are followed, if the user chose it.
     chosen : bool
         Whether the user chose `target`, also where that is None.
     """
@@ -75,6 +78,7 @@ class ImageState:
     sizes: SizesSeen = field(default_factory=SizesSeen)
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     kind: dict[int, AxisKind] = field(default_factory=dict)
+    follow_axis: int | None = None
     #: Values that are black and white on a large plane, by what they depend on.
     limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
@@ -173,6 +177,10 @@ class Memory:
         Where auto-segmentation looks.
     fill : bool
         Whether auto-segmentation of all planes adds objects to planes that have some.
+    traces : WeakKeyDictionary
+        The followed objects of each labels layer.
+    whole : bool
+        Whether deleting and merging concern an object in all of its planes.
     tuned : LabelSettings, optional
         Which proposals the user chose to see last, with this model; None: the model's own choice.
     """
@@ -186,6 +194,10 @@ class Memory:
     files: weakref.WeakKeyDictionary[Labels, Path] = field(
         default_factory=weakref.WeakKeyDictionary
     )
+    traces: weakref.WeakKeyDictionary[Labels, Traces] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    whole: bool = True
     image: Callable[[], Image | None] = lambda: None
     contrast: Contrast = Contrast.PERCENTILES
     seeing: Seeing = Seeing.AUTO
@@ -193,6 +205,10 @@ class Memory:
     region: Region = Region.PLANE
     fill: bool = True
     tuned: LabelSettings | None = None
+
+    def traces_of(self, layer: Labels) -> Traces:
+        """Return the followed objects of a labels layer."""
+        return self.traces.setdefault(layer, Traces())
 
     def state_of(self, image: Image) -> ImageState:
         """Return the state of an image."""
