@@ -1,0 +1,1 @@
+"""Tracks for and from other programs: napari, CSV, GEFF, TrackMate; CTC is in `volume.ctc`."""
