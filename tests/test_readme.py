@@ -54,6 +54,14 @@ def test_the_python_example_segments_an_image(
         assert 20 < np.count_nonzero(labels == number) < labels.size / 4
 
 
+def test_the_python_example_of_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in blocks("python") if "MeasuredFrames" in block)
+    exec(compile(code, "tracking.md", "exec"), {})
+
+
 def commands() -> list[str]:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     found = [line.partition("#")[0].strip() for line in lines]
@@ -73,7 +81,7 @@ def test_the_commands_are_understood(
     for known in cli.app.registered_commands:
         if known.callback in (
             *(cli.evaluate, cli.finetune, cli.train, cli.distill),
-            *(cli.quantize, cli.calibrate, cli.prepare),
+            *(cli.quantize, cli.calibrate, cli.prepare, cli.track),
         ):
             options = wraps(known.callback)(lambda **_: None)
             monkeypatch.setattr(known, "callback", options)

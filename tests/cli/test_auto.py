@@ -15,34 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from cli.scenes import DISCS, Scenes, load_scenes
 from command import Run, run_command
-from everything.scene import SceneRuntime
 from napari_tinysam.batch import jobs as batch
 from napari_tinysam.cli import auto as cli_auto
 from napari_tinysam.errors import FileError
-from napari_tinysam.everything.thresholds import NOTE
-from napari_tinysam.inference import load
-from napari_tinysam.inference.predictor import Predictor
-
-#: In pixels of the frame of 1024; the images have 128.
-DISCS = [
-    (200.0, 220.0, 90.0),
-    (420.0, 300.0, 60.0),
-    (700.0, 180.0, 80.0),
-    (650.0, 700.0, 90.0),
-]
-
-
-class Scenes(SceneRuntime):
-    """Remembers how often it encoded, and refuses to where a test wants that."""
-
-    encoded = 0
-    refuse: Callable[[int], None] = staticmethod(lambda number: None)
-
-    def encode(self, rgb: np.ndarray) -> Any:
-        self.encoded += 1
-        self.refuse(self.encoded)
-        return super().encode(rgb)
 
 
 @pytest.fixture
@@ -59,17 +36,7 @@ def run(
 ) -> Callable[..., Run]:
     """Run the command in a folder with three images."""
     monkeypatch.chdir(tmp_path)
-    settings = {
-        "score_threshold": 0.5,
-        "stability_threshold": 0.5,
-        "points_per_side": 16,
-    }
-    notes = {NOTE: json.dumps({"search": settings, "labels": {"confidence": 0.6}})}
-
-    def loaded(name: str, **_: Any) -> Predictor:
-        return Predictor(runtime, name=name, model_id=f"{name}/cpu", notes=notes)
-
-    monkeypatch.setattr(load, "load_model", loaded)
+    load_scenes(monkeypatch, runtime)
     rng = np.random.default_rng(0)
     Path("images").mkdir()
     for name in ("a.tif", "b.png", "c.ome.tif"):

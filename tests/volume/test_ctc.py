@@ -98,9 +98,9 @@ def test_there_and_back(tmp_path: Path, frames: np.ndarray) -> None:
 
 
 def test_volumes_through_time(tmp_path: Path) -> None:
-    frames = [np.ones((2, 3, 4), int), np.ones((2, 3, 4), int)]
+    frames = [np.ones((3, 5, 4), int), np.ones((3, 5, 4), int)]
     write_ctc(tmp_path, frames, tracks_of(frames))
-    assert read_ctc(tmp_path).frame(1).shape == (2, 3, 4)
+    assert read_ctc(tmp_path).frame(1).shape == (3, 5, 4)
 
 
 def test_annotations_are_read_too(tmp_path: Path) -> None:

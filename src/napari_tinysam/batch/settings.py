@@ -34,6 +34,10 @@ class BatchSettings:
         As of `Job`; "auto" is TIFF for planes of up to 4096² pixels, OME-Zarr for larger ones.
     tiles : {"auto", "off"} or int
         See `napari_tinysam.everything.Tiles`.
+    link : {"z", "t"}, optional
+        Whether objects of planes become objects of the stack, or tracks of the movie.
+    least_planes : int, optional
+        Linked objects that show in fewer planes are left out; without it 2 in depth, 1 in time.
     """
 
     mode: Mode = "auto"
@@ -45,6 +49,8 @@ class BatchSettings:
     labels_form: LabelsForm | Literal["auto"] = "auto"
     tiles: Tiles = "auto"
     table_form: str = "csv"
+    link: Literal["z", "t"] | None = None
+    least_planes: int | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.batch.large_plane import LargePlane
+from napari_tinysam.batch.linked import axis_of, lacks_parents, linked
 from napari_tinysam.batch.parts import KeptLabels, Parts, PlaneResult
 from napari_tinysam.batch.provenance import Provenance, content_hash, find_place
 from napari_tinysam.batch.results import complete, is_complete, write_results
@@ -120,6 +121,8 @@ class Worker:
             return FileOutcome(job, "foreign")
         if job.image.resolve() in (job.labels.resolve(), job.overlay.resolve()):
             raise FileError(f"The output would replace the image {job.image} itself.")
+        if state == "there" and lacks_parents(job, self._settings):
+            state = "new"
         if state == "there" and is_complete(job, self._settings):
             return FileOutcome(job, "there", notes=notes)
         planes = self._open(job)
@@ -129,6 +132,8 @@ class Worker:
         if form == "auto" and not job.labels.exists() and _is_large(planes):
             job = replace(job, labels_form="ome-zarr")
         count = len(planes.indices)
+        if count > 1 and self._settings.link is not None:
+            axis_of(planes, self._settings.link)  # not after hours
         if count > 1 or self._is_tiled(planes):
             missing = Parts(job, wanted.description(job)).missing(count)
             return Plan(job, wanted, count, missing, notes)
@@ -222,10 +227,15 @@ class Worker:
     ) -> FileOutcome:
         description = wanted.description(job)
         rows = [row for plane in found for row in plane.rows]
-        write_results(job, planes, labels, rows, self._settings, description)
-        objects = len(rows)
         said = next((plane.notes for plane in found if plane.notes), ())
         notes = (*notes, *planes.notes, *said)
+        if self._settings.link is not None:
+            labels, rows, more = linked(planes, labels, found, self._settings)
+            notes = (*notes, *more)
+        write_results(job, planes, labels, rows, self._settings, description)
+        objects = len(rows)
+        if self._settings.link is not None:  # each of them once
+            objects = len({row["label"] for row in rows})
         return FileOutcome(job, "written", objects, len(found), notes=notes)
 
     def _open(self, job: Job) -> PlaneSeries:
@@ -244,6 +254,12 @@ class Worker:
             "channel": None if channel is None else list(channel),
             "series": settings.series or 0,
             "tiles": settings.tiles,
+            # Left out where it is not used: earlier results stay valid.
+            **(
+                {"link": [settings.link, settings.least_planes]}
+                if settings.link
+                else {}
+            ),
         }
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from napari_tinysam.cli.batch_progress import batch_progress
+from napari_tinysam.cli.batch_runs import here, load_worker, run_jobs
 from napari_tinysam.cli.console import counted, note
-from napari_tinysam.cli.loading import load_predictor
 from napari_tinysam.cli.options import (
     ChannelOption,
     DeviceOption,
@@ -23,31 +22,21 @@ from napari_tinysam.cli.options import (
     option,
     output_option,
 )
-from napari_tinysam.errors import FileError, TinySAMError, UsageError, explained
+from napari_tinysam.errors import FileError, UsageError, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_tinysam.batch.jobs import Job
     from napari_tinysam.batch.runners.protocol import Load, Runner
-    from napari_tinysam.batch.settings import BatchSettings, FileOutcome
+    from napari_tinysam.batch.settings import BatchSettings
     from napari_tinysam.everything import Tiles
-    from napari_tinysam.inference.predictor import Predictor
 
 #: Least side of a tile, in pixels: the model needs to see what is around an object.
 LEAST_TILE = 256
 
 #: Seconds after which half-written files of a run that was killed are removed.
 _ABANDONED = 3600
-
-#: The words of the last line for the states of files.
-_STATES = {
-    "written": "segmented",
-    "there": "done before",
-    "completed": "completed",
-    "foreign": "left alone",
-    "failed": "failed",
-}
 
 
 def auto(
@@ -149,6 +138,24 @@ def auto(
             "a number: every image in tiles of this side in pixels.",
         ),
     ] = "auto",
+    link: Annotated[
+        str | None,
+        option(
+            "z|t",
+            "z: objects of neighbouring planes that overlap become objects of the stack. t: "
+            "objects of frames become tracks, with the parent of each in the table; where there "
+            "are both axes, of volumes.",
+        ),
+    ] = None,
+    least_planes: Annotated[
+        int | None,
+        option(
+            "N",
+            "With --link: objects that show in fewer planes are left out. Without it: 2 for z, 1 "
+            "for t.",
+            min=1,
+        ),
+    ] = None,
     progress: Annotated[
         str,
         option(
@@ -163,8 +170,9 @@ def auto(
     """Find all objects of many images, without a click.
 
     For each image NAME the folder gets NAME_labels.tif (stacks plane by plane), NAME_objects.csv
-    with a row for each object, and NAME_overlay.png with --overlay. The fields of an OME-Zarr plate
-    are images called PLATE_A01_0.
+    with a row for each object, and NAME_overlay.png with --overlay. With --link an object has the
+    same label in all its planes, and a row in each. The fields of an OME-Zarr plate are images
+    called PLATE_A01_0.
 
     A file that fails is tried once more. It does not stop the others, and is named at the end.
     Images that were done with the same settings are skipped, and so are finished planes of a
@@ -193,6 +201,10 @@ def auto(
         raise UsageError(
             f"--labels is auto, tiff, ome-zarr or inside, not {labels_as!r}."
         )
+    if link not in (None, "z", "t"):
+        raise UsageError(f"--link is z or t, not {link!r}.")
+    if least_planes is not None and link is None:
+        raise UsageError("--least-planes is for --link.")
     where = _cluster_address(scheduler, cluster)
     labels: dict[str, Any] = {
         "confidence": confidence,
@@ -221,6 +233,8 @@ def auto(
         labels_as,  # type: ignore[arg-type]  # checked above
         _tiles(tiles),
         table,
+        link,  # type: ignore[arg-type]  # checked above
+        least_planes,
     )
     if skipped:
         few = ", ".join(path.name for path in skipped[:3])
@@ -231,11 +245,11 @@ def auto(
         )
     with explained(f"The folder {output} cannot be made"):
         output.mkdir(parents=True, exist_ok=True)
-    load = partial(_load, model, device, precision, len(jobs))
+    load = partial(load_worker, model, device, precision, len(jobs))
     with sole_run(output):
         remove_abandoned(output, _ABANDONED)
         runner = (
-            _runner(load, settings, jobs, workers, threads)
+            here(load, settings, jobs, workers, threads)
             if where is None
             else _cluster(where, load, settings, jobs, workers)
         )
@@ -245,7 +259,7 @@ def auto(
                     f"The model {runner.identity.model!r} has no object head; use --mode "
                     "hierarchical."
                 )
-            _run(jobs, runner, progress)
+            run_jobs(jobs, runner, progress)
         finally:
             runner.close()
 
@@ -272,32 +286,6 @@ def _forms(also: str | None) -> tuple[str, ...]:
     return names
 
 
-def _load(
-    model: str, device: str, precision: str, images: int, threads: int
-) -> Predictor:
-    """Load the model of a worker, also in another process."""
-    return load_predictor(model, device, precision, threads, images)
-
-
-def _runner(
-    load: Load,
-    settings: BatchSettings,
-    jobs: Sequence[Job],
-    workers: int,
-    threads: int,
-) -> Runner:
-    from napari_tinysam.batch.jobs import taken_stems
-    from napari_tinysam.batch.runners.here import Here
-    from napari_tinysam.batch.runners.processes import Processes
-    from napari_tinysam.batch.work import Worker
-
-    stems = taken_stems(jobs)
-    with explained():
-        if workers == 1:
-            return Here(Worker(load(threads), settings, stems))
-        return Processes(min(workers, len(jobs)), load, settings, stems, threads)
-
-
 def _cluster_address(scheduler: str | None, kind: str | None) -> str | None:
     """Return the address of a scheduler or the kind of a cluster; None for this computer."""
     from napari_tinysam.batch.runners.cluster import CLUSTERS
@@ -322,54 +310,3 @@ def _cluster(
     stems = taken_stems(jobs)
     with explained():
         return Cluster(address, load, settings, stems, workers, note)
-
-
-def _run(jobs: Sequence[Job], runner: Runner, progress_form: str) -> None:
-    from napari_tinysam.batch.run import segment_files
-
-    outcomes: list[FileOutcome] = []
-    try:
-        with batch_progress(progress_form, len(jobs)) as progress:
-            for outcome in segment_files(jobs, runner, on_step=progress.step):
-                outcomes.append(outcome)
-                progress.file(outcome)
-                _report(outcome, progress.note)
-    except KeyboardInterrupt:
-        note(
-            f"{len(outcomes)} of {len(jobs)} files are done; run the same command to continue."
-        )
-        raise
-    states = [outcome.state for outcome in outcomes]
-    written = states.count("written")
-    parts = [f"{counted(written, 'file')} {_STATES['written']}"]
-    parts += [
-        f"{states.count(state)} {text}"
-        for state, text in _STATES.items()
-        if state in states and state != "written"
-    ]
-    objects = sum(outcome.objects for outcome in outcomes)
-    found = f": {counted(objects, 'object')}" if written else ""
-    typer.echo(f"{', '.join(parts)}{found}.")
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        progress.note(f"Failed: {outcome.job.image}: {outcome.reason}")
-    if failed:
-        raise TinySAMError(
-            f"{len(failed)} of {counted(len(jobs), 'file')} could not be segmented."
-        )
-
-
-def _report(outcome: FileOutcome, note: Callable[[str], None]) -> None:
-    job = outcome.job
-    for text in outcome.notes:
-        note(text)
-    if outcome.state == "written":
-        planes = f" in {outcome.planes} planes" if outcome.planes > 1 else ""
-        typer.echo(f"{job.labels}: {counted(outcome.objects, 'object')}{planes}")
-    elif outcome.state == "completed":
-        typer.echo(f"{job.labels}: done before; missing files are made from the labels")
-    elif outcome.state == "foreign":
-        note(
-            f"{job.labels} is left alone: it was changed, or made by something else. Move it away "
-            "to segment the image again."
-        )

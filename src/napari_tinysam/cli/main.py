@@ -25,6 +25,7 @@ from napari_tinysam.cli.models import models
 from napari_tinysam.cli.prepare import prepare
 from napari_tinysam.cli.quantize import quantize
 from napari_tinysam.cli.segment import segment
+from napari_tinysam.cli.track import track
 from napari_tinysam.cli.train import train
 from napari_tinysam.errors import TinySAMError, UsageError, sentence
 
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (
-    *(segment, auto, models),
+    *(segment, auto, track, models),
     *(evaluate, finetune, train, distill),
     *(quantize, calibrate, prepare, export, kept, demo),
 ):

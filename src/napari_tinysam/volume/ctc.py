@@ -111,7 +111,10 @@ def write_ctc(
         for number, labels in enumerate(frames):
             renamed = _renamed(labels, at.get(number, []))
             tifffile.imwrite(
-                made / f"mask{number:03d}.tif", renamed, compression="zlib"
+                made / f"mask{number:03d}.tif",
+                renamed,
+                compression="zlib",
+                photometric="minisblack",  # three planes are no colours
             )
             written = number + 1
             if progress is not None:

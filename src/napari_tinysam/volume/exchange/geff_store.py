@@ -83,13 +83,27 @@ def write_geff(
     }
     nodes = np.arange(len(points), dtype=np.uint64)
     edges = points.edges().astype(np.uint64)
-    if path.exists() and not _is_geff(path):
-        raise FileError(f"{path} is there, and is no GEFF; it is left alone.")
+    check_geff(path)
     try:
         with unfinished(path, is_whole=lambda _: False) as made:
             core.write_arrays(made, nodes, properties, edges, {}, metadata)
     except (OSError, ValueError) as error:
         raise FileError(sentence(error, f"{path} cannot be written")) from error
+
+
+def check_geff(path: Path) -> None:
+    """Check that a GEFF can be written there.
+
+    Raises
+    ------
+    TinySAMError
+        If the package geff is missing.
+    FileError
+        If something else is there.
+    """
+    _library()
+    if path.exists() and not _is_geff(path):
+        raise FileError(f"{path} is there, and is no GEFF; it is left alone.")
 
 
 def read_geff(path: Path) -> TrackPoints:
