@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from tinysam_training.evaluation.evaluate import (
 )
 from training.small_runs import training, write_pairs
 
-CARD = "# Card\n\n<!-- figures: file -->\n<!-- end of figures -->\n"
+CARD = (
+    "# Card\n\n<!-- figures: file -->\n<!-- end of figures -->\n"
+    "<!-- figures: quantized -->\n<!-- end of figures -->\n"
+)
 
 
 def figures(*means: float) -> dict[str, dict[str, float | None]]:
@@ -151,7 +155,9 @@ def test_a_better_model_takes_the_place(
     assert loaded.notes["name"] == "default"
     assert checkpoints.is_half(package / "default.safetensors")
     assert (package / "default-int8.safetensors").read_bytes() == b"integers"
-    assert "sha256" in (package / "MODEL_CARD.md").read_text()
+    card = (package / "MODEL_CARD.md").read_text()
+    assert "| sha256 |" in card
+    assert f"`{hashlib.sha256(b'integers').hexdigest()}`" in card
 
 
 def test_a_model_without_integers_changes_nothing(

@@ -53,9 +53,7 @@ def _landed(asked: argparse.Namespace, state: State) -> str:
     run: Path = asked.run or state.run
     weights = asked.weights or run / "best.safetensors"
     comparison = land(
-        Landing(
-            run, weights, data, asked.anyway, asked.images, asked.keep_thresholds
-        ),
+        Landing(run, weights, data, asked.anyway, asked.images, asked.keep_thresholds),
         lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     )
     return f"The new model is in the package.\n{comparison.table()}"

@@ -22,7 +22,7 @@ from default_model.code_copy import REPOSITORY
 from default_model.comparing import ModelComparison, set_figures
 from default_model.state import RefusedError
 from napari_tinysam.inference.load import load_model
-from papers.bundling import CARD, bundle
+from papers.bundling import CARD, bundle, describe_quantized
 from papers.published_figures import publish
 from papers.shared import images_of_folders
 from tinysam_training.calibration import borders, calibrate
@@ -152,6 +152,7 @@ def land(asked: Landing, say: Say) -> ModelComparison:
 
     quantized = folder / "default-int8.safetensors"
     _command("napari_tinysam", "quantize", made, *train, "-o", quantized)
+    describe_quantized(quantized, folder)
     for file in (made, quantized, folder / CARD):
         shutil.copyfile(file, package / file.name)
     say(f"{package}: default.safetensors, default-int8.safetensors, {CARD}")

@@ -90,6 +90,36 @@ def bundle(run: Path, folder: Path, weights: str = "best") -> Path:
     return path
 
 
+def describe_quantized(quantized: Path, folder: Path) -> None:
+    """Put hash and size of the 8-bit weights into the card of a folder.
+
+    Raises
+    ------
+    DataError
+        If the file or the card cannot be read.
+    """
+    try:
+        content = quantized.read_bytes()
+        card = (folder / CARD).read_text("utf-8")
+        floats = 2 * (folder / "default.safetensors").stat().st_size
+    except OSError as error:
+        raise DataError(f"{quantized} or {folder / CARD} cannot be read.") from error
+    table = markdown_table(
+        ("", ""),
+        [
+            (
+                "sha256 of the quantized file",
+                f"`{hashlib.sha256(content).hexdigest()}`",
+            ),
+            (
+                "size",
+                f"{len(content):,} bytes, {len(content) / floats:.0%} of 32 bits",
+            ),
+        ],
+    )
+    write_text(folder / CARD, published(card, {"quantized": table}))
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
