@@ -99,6 +99,12 @@ KEYS: tuple[KeyAction, ...] = (
     ),
     KeyAction((KeyCode.KeyH,), "H", "end_object_here", "The followed object ends here"),
     KeyAction(
+        (KeyMod.Shift | KeyCode.KeyX,),
+        "Shift+X",
+        "split_here",
+        "Another object begins in this plane",
+    ),
+    KeyAction(
         (KeyCode.KeyJ,),
         "J",
         "show_weakest_plane",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
-from napari_tinysam.ui.dock.buttons import explain
+from napari_tinysam.ui.dock.buttons import explain, set_tip
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.state.mode import Mode
@@ -38,6 +39,13 @@ class EditButtons(QWidget):
         self.merge = KeyButton("Merge", shown_key(action("merge_objects").label))
         self.merge.setCheckable(True)
         self.split = KeyButton("Split", shown_key(action("split_object").label))
+        self.whole = QCheckBox("In all planes")
+        self.whole.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.whole.clicked.connect(session.set_whole)
+        set_tip(
+            self.whole,
+            "Delete and merge concern an object in all of its planes; else only in the shown one",
+        )
         self._keys = {
             self.edit: "edit_object",
             self.delete: "delete_object",
@@ -55,11 +63,14 @@ class EditButtons(QWidget):
         for column, button in enumerate((self.delete, self.merge, self.split)):
             grid.addWidget(button, 1, column)
             grid.setColumnStretch(column, 1)
+        grid.addWidget(self.whole, 2, 0, 1, 3)
         self.refresh("")
 
     def refresh(self, blocked: str) -> None:
         """Show the session's state; `blocked` says why nothing can be clicked, "" if it can."""
         session = self._session
+        self.whole.setVisible(session.follower.axis is not None)
+        self.whole.setChecked(session.whole)
         free = not blocked
         target = session.target
         if session.edited_id is None:

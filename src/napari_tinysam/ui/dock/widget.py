@@ -25,6 +25,7 @@ from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.delivery import GuiDelivery
 from napari_tinysam.ui.dock.edit_buttons import EditButtons
+from napari_tinysam.ui.dock.follow_box import FollowBox
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
 from napari_tinysam.ui.dock.model_box import ModelBox
 from napari_tinysam.ui.dock.output_box import OutputBox
@@ -124,15 +125,18 @@ class TinySAMWidget(QWidget):
         self.switch.onColor = ACCENT
         self.status_bar = StatusBar()
         self.prompts = PromptButtons(session)
+        self.through = FollowBox(session)
         self.auto = AutoBox(session)
         self.output = OutputBox(session)
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
         self.clicks_section = Section("One object at a time", self.prompts)
+        self.through_section = Section("Through the stack", self.through)
         self.auto_section = Section("All objects at once", self.auto)
         self.settings = Section("Settings", self.models, expanded=False)
         self._sections = (
             self.clicks_section,
+            self.through_section,
             self.auto_section,
             Section("Labels", self.output),
             Section("Change an object", self.edit),
@@ -214,6 +218,8 @@ class TinySAMWidget(QWidget):
         )
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
+        self.through_section.setVisible(session.follower.axis is not None)
+        self.through.refresh(reason)
         self.auto.refresh(reason)
         self._reveal_proposals()
         self.output.refresh()

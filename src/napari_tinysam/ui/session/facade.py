@@ -319,6 +319,15 @@ class AnnotationSession(Overview):
         """Take the followed object in the shown plane as it is."""
         self.follower.accept()
 
+    def split_here(self) -> None:
+        """Let another object begin in the shown plane."""
+        self._parts.labelling.split_along()
+
+    def set_whole(self, whole: bool) -> None:
+        """Delete and merge objects in all of their planes, or in the shown one."""
+        self._parts.subject.memory.whole = whole
+        self.changed.emit()
+
     def undo(self) -> None:
         """Undo the last step, wherever it was."""
         self._parts.undoing.undo()

@@ -111,8 +111,15 @@ class FollowRun:
     #: Objects and planes in which they were, and were not found again.
     _gone: list[tuple[int, int]] = field(default_factory=list)
 
-    def plan(self, stages: list[Stage]) -> None:
-        """Take what is to be done, and note the objects it concerns."""
+    def plan(self, stages: list[Stage], limits: tuple[int, int] | None = None) -> None:
+        """Take what is to be done, and note the objects it concerns.
+
+        Parameters
+        ----------
+        stages : list of Stage
+        limits : (int, int), optional
+            The range that the objects are followed in from now on.
+        """
         self.stages = deque(stages)
         self.total = sum(stage.count for stage in stages)
         for stage in stages:
@@ -123,6 +130,8 @@ class FollowRun:
                     ends = min(self.planes), max(self.planes)
                     some = self.planes[stage.first].plane
                     trace = Trace(label, self.axis, some, frozenset(), {}, *ends)
+                if limits is not None:
+                    trace = replace(trace, first=limits[0], last=limits[1])
                 for at, mask in anchors.items():
                     if at not in trace.anchors:
                         trace = trace.with_anchor(at, mask)

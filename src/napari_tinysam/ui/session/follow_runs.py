@@ -56,6 +56,8 @@ class FollowOrder:
         Ids of the objects; None for all.
     plan : callable
         ``plan(known, traces)`` returns the stages of the run.
+    limits : (int, int), optional
+        The range that the objects are followed in from now on, both included.
     """
 
     image: Image
@@ -63,6 +65,7 @@ class FollowOrder:
     axis: int
     labels: frozenset[int] | None
     plan: Callable[[Known, Traces], list[Stage]]
+    limits: tuple[int, int] | None = None
 
 
 class FollowRuns:
@@ -186,7 +189,7 @@ class FollowRuns:
 
         def scanned(known: Known) -> None:
             run.known = known
-            run.plan(order.plan(known, run.traces))
+            run.plan(order.plan(known, run.traces), order.limits)
             if len(run.labels) == 1:
                 (run.traces.current,) = run.labels
             self._go_on(run)

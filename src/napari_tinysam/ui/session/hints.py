@@ -8,7 +8,7 @@ from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.status import StatusKind
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.overview import Overview
+    from napari_tinysam.ui.session.facade import AnnotationSession
 
 _BY_STATUS = {
     StatusKind.NO_IMAGE: (
@@ -35,7 +35,7 @@ _FIRST_TIME = {
 }
 
 
-def hint(session: Overview) -> str:
+def hint(session: AnnotationSession) -> str:
     """Say what the user can do next."""
     kind = StatusKind.NO_IMAGE if session.image is None else session.status.kind
     if session.status.first_time and kind in _FIRST_TIME:
@@ -66,6 +66,8 @@ def hint(session: Overview) -> str:
         return "A click adds this to the object. C commits it."
     if session.sees_nothing:
         return "The model sees no object here. Shift+drag a box, or undo (Ctrl+Z)."
+    if session.can_commit and session.follower.axis is not None:
+        return "G follows it through all planes. C commits it in this one."
     if session.can_commit:
         return "C commits it. Click what is missing, Ctrl+click what is too much."
     if session.can_clear:
@@ -73,7 +75,7 @@ def hint(session: Overview) -> str:
     return "Move over an object and click it. Shift+drag draws a box."
 
 
-def blocked(session: Overview) -> str:
+def blocked(session: AnnotationSession) -> str:
     """Say why nothing can be clicked now; "" if it can."""
     if session.image is None:
         return "Open an image first."

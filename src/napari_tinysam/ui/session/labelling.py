@@ -13,10 +13,13 @@ from napari_tinysam.ui.session.filling import Filling
 from napari_tinysam.ui.session.label_editor import LabelEditor
 from napari_tinysam.ui.session.label_edits import Stroke
 from napari_tinysam.ui.session.label_filling import LabelFilling
+from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.saving import Saving
+from napari_tinysam.ui.session.whole_objects import WholeObject, WholeObjects
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
+from napari_tinysam.ui.state.traces import position
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.candidates import Candidates
-    from napari_tinysam.ui.state.history import Step
+    from napari_tinysam.ui.state.history import Edit, Step
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
@@ -99,6 +102,7 @@ class Labeller:
         self._on_written = on_written
         self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
         self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
+        self.whole = WholeObjects(self.outputs, subject.memory)
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
         self.filling = LabelFilling(
             viewer,
@@ -291,15 +295,58 @@ class Labeller:
         label, left = self.edited_id, PlaneDrafts()
         if label is None:
             label, left = self.id_at(self._subject.cursor), self._subject.drafts
-        if label:
-            self._note(*here, "delete", self.editor.delete(*here, label), left)
-        else:
+        if not label:
             self._notify("info", "Move over a labelled object, or edit one first.")
+        elif (whole := self.find_whole(label)) is not None:
+            self._note(*here, "delete", self.whole.remove(whole), left)
+            self._notify(
+                "info",
+                f"Object {label} was removed from {len(whole.planes)} planes. Ctrl+Z brings it "
+                "back.",
+            )
+        else:
+            self._note(*here, "delete", self.editor.delete(*here, label), left)
+
+    def find_whole(self, label: int) -> WholeObject | None:
+        """Find the planes of an object; None if it has one, or only the shown one is meant."""
+        here = self._subject.here
+        if here is None or not self._subject.memory.whole:
+            return None
+        try:
+            return self.whole.find(*here, label)
+        except LabelsError:
+            return None  # what is done to the shown plane says so
 
     def merge(self, xy: tuple[float, float]) -> None:
         """Merge the object at (x, y) into the edited one."""
-        if (here := self._subject.here) is not None and self.edited_id is not None:
-            self._note(*here, "merge", self.editor.merge(*here, xy, self.edited_id))
+        here, label = self._subject.here, self.edited_id
+        if here is None or label is None:
+            return
+        other = self.id_at(xy)
+        whole = None if other in (0, label) else self.find_whole(other)
+        if whole is not None:
+            self._note(*here, "merge", self.whole.merge(whole, label))
+        else:
+            self._note(*here, "merge", self.editor.merge(*here, xy, label))
+
+    def split_along(self) -> None:
+        """Let another object begin in the shown plane: the edited one, or that under the cursor."""
+        if (here := self._subject.here) is None:
+            return
+        label = self.edited_id or self.id_at(self._subject.cursor)
+        try:
+            whole = self.whole.find(*here, label) if label else None
+            if whole is None:
+                self._notify(
+                    "info", "Move over an object that has several planes, or edit one."
+                )
+                return
+            edit, new = self.whole.split(whole, position(here[1], whole.axis))
+        except LabelsError as error:
+            self._notify("info", str(error))
+            return
+        self._note(*here, "split here", edit, self._subject.drafts)
+        self._notify("info", f"From here on it is object {new}. Ctrl+Z takes it back.")
 
     def split(self) -> None:
         """Split the edited object, at the clicks inside it if there are two."""
@@ -357,7 +404,7 @@ class Labeller:
         image: Image,
         plane: Plane,
         text: str,
-        edit: LabelEdit | None,
+        edit: Edit | None,
         left: PlaneDrafts | None = None,
     ) -> None:
         """Record a change of the labels, and the remaining drafts, as one undo step."""

@@ -11,6 +11,7 @@ from napari_tinysam.ui.session import follow_plan
 from napari_tinysam.ui.session.follow_runs import FollowOrder
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.stack_edits import StackEdit, ids_of, masks_of, redrawn
+from napari_tinysam.ui.state.images import ImageState
 from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
+
+_UNTOLD = ImageState()
 
 _NONE_YET = "Follow an object first (G)."
 
@@ -112,6 +115,14 @@ class ObjectFollower:
         if image is None or axis is None:
             return None
         return axis_kind(image, axis, self._subject.state)
+
+    @property
+    def kind_is_open(self) -> bool:
+        """Whether the user decides what the axis is: the image does not say it."""
+        image, axis = self._subject.image, self.axis
+        if image is None or axis is None:
+            return False
+        return axis_kind(image, axis, _UNTOLD) is None
 
     @property
     def asks_for_kind(self) -> bool:
@@ -277,20 +288,28 @@ class ObjectFollower:
         # An end that stays is no limit: the object may go on there when it is followed again.
         low = first if first != planes[0] else trace.first
         high = last if last != planes[-1] else trace.last
-        limited = self._limit(traces, trace, low, high)
         ends = [(planes[0], first)] if first < planes[0] else []
         ends += [(planes[-1], last)] if last > planes[-1] else []
+        if first > planes[0] or last < planes[-1] or not ends:
+            self._limit(traces, trace, low, high)
         if ends:
-            self._extend(here[0], limited, ends)
+            self._extend(here[0], trace, ends, (low, high))
 
-    def _limit(self, traces: Traces, trace: Trace, first: int, last: int) -> Trace:
+    def _limit(self, traces: Traces, trace: Trace, first: int, last: int) -> None:
         outside = [at for at in traces.masks(trace) if not first <= at <= last]
         limited = replace(trace.without(outside), first=first, last=last)
         if outside or (first, last) != (trace.first, trace.last):
             self._change("range", trace, limited, outside)
-        return limited
 
-    def _extend(self, image: Image, trace: Trace, ends: list[tuple[int, int]]) -> None:
+    def _extend(
+        self,
+        image: Image,
+        trace: Trace,
+        ends: list[tuple[int, int]],
+        limits: tuple[int, int],
+    ) -> None:
+        """Follow an object from its ends, each up to a plane beyond."""
+
         def plan(known: Known, traces: Traces) -> list[Stage]:
             del traces
             own = known.get(trace.label, {})
@@ -304,7 +323,9 @@ class ObjectFollower:
             ]
 
         labels = frozenset([trace.label])
-        self._runs.order(FollowOrder(image, trace.plane, trace.axis, labels, plan))
+        self._runs.order(
+            FollowOrder(image, trace.plane, trace.axis, labels, plan, limits)
+        )
 
     def go_to(self, number: int) -> None:
         """Show a plane."""

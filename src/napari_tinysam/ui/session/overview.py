@@ -259,6 +259,11 @@ class Overview:
         """Whether a labelled object is edited, and can be deleted, merged or split."""
         return self.edited_id is not None
 
+    @property
+    def whole(self) -> bool:
+        """Whether deleting and merging concern an object in all of its planes."""
+        return self._parts.subject.memory.whole
+
     # --- history -------------------------------------------------------------------------
 
     @property
