@@ -318,9 +318,9 @@ def _in_words(run: FollowRun) -> str:
         planes = {at for trace in traces for at in trace.found}
         return f"{len(traces)} objects in {len(planes)} planes."
     (trace,) = traces
-    shown = sorted(trace.found)
+    count = len(trace.found)
+    said = f"Found in {count} plane{'' if count == 1 else 's'}."
     weak = sum(state is PlaneState.WEAK for state in run.traces.states(trace).values())
-    said = f"Object {trace.label}: planes {shown[0]} to {shown[-1]}."
     if weak:
         said += f" {weak} {'is' if weak == 1 else 'are'} weak: J shows the weakest."
     return said
