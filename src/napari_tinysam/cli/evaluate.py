@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_tinysam.cli import protocols
+from napari_tinysam.cli import in_depth_and_time, protocols
 from napari_tinysam.cli.console import counted, note, progress_bar
 from napari_tinysam.cli.loading import find_images, load_predictor
 from napari_tinysam.cli.options import (
@@ -78,6 +78,22 @@ def evaluate(
             "The object head alone is always judged.",
         ),
     ] = True,
+    volume: Annotated[
+        bool,
+        typer.Option(
+            "--volume",
+            help="DATA holds stacks NAME.tif with NAME_label.tif: objects are clicked and followed "
+            "through planes; with --automatic, planes are segmented and linked.",
+        ),
+    ] = False,
+    movie: Annotated[
+        bool,
+        typer.Option(
+            "--movie",
+            help="DATA is a data set of the Cell Tracking Challenge (01, 01_GT …) or one "
+            "sequence of it: SEG, DET and TRA. MODEL may be the folder of a result instead.",
+        ),
+    ] = False,
     protocol: Annotated[
         str | None,
         option(
@@ -107,13 +123,19 @@ def evaluate(
     three, the clicks needed for an IoU of 0.85 (one more than made if they do not suffice), the
     error of the predicted score, mSA and AP50 of Auto-segment (guided by the object head; without
     one the grid of points), and mSA of the object head alone.
+
+    With --volume, means over stacks: IoU in 3-D of objects clicked once and followed, planes that
+    are followed before the first failure, also as a share of the object's, clicks for an IoU of
+    0.9, and mSA and AP50 in 3-D of planes segmented without clicks and linked. With --movie,
+    frames are segmented and tracked as 'napari-tinysam track' does.
     """
     given = {
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
-    protocols.check_options(protocol, given - {"model", "data"})
+    kind = protocols.kind_of(protocol, volume, movie)
+    protocols.check_options(kind, given - {"model", "data", "volume", "movie"})
     _check_outputs(json, output)
     load = partial(load_predictor, model, device, precision, threads)
     interrupted = False
@@ -121,6 +143,12 @@ def evaluate(
         if detections is not None and protocol is not None:
             images_of = data.parent if image_folder is None else image_folder
             text = protocols.by_boxes(load, data, detections, images_of, protocol, json)
+        elif kind == "volume":
+            text = in_depth_and_time.by_volumes(
+                load, data, (objects, clicks, automatic), images, json
+            )
+        elif kind == "movie":
+            text = in_depth_and_time.by_movies(load, Path(model), data, json)
         else:
             entries = _entries(data, split, images, not partly_annotated)
             if protocol is not None:

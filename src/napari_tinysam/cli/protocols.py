@@ -26,7 +26,12 @@ _OPTIONS = {
     "coco": _BOXES,
     "lvis": _BOXES,
     "points": _ALL | {"clicks", "images", "partly_annotated", "split"},
+    "volume": (_ALL - {"protocol"}) | {"automatic", "clicks", "images", "objects"},
+    "movie": _ALL - {"protocol"},
 }
+
+#: Those that are chosen by an option of their own.
+_OWN = ("volume", "movie")
 
 #: The headings of boxes' figures.
 _HEADINGS = {
@@ -42,13 +47,24 @@ _HEADINGS = {
 }
 
 
+def kind_of(protocol: str | None, volume: bool, movie: bool) -> str | None:
+    """Return what is measured: a protocol, "volume", "movie", or None; raises `UsageError`."""
+    own = [name for name, is_so in zip(_OWN, (volume, movie), strict=True) if is_so]
+    if protocol in _OWN:
+        raise UsageError(f"--protocol is coco, lvis or points, not {protocol!r}.")
+    kinds = own if protocol is None else [*own, "protocol"]
+    if len(kinds) > 1:
+        raise UsageError(f"Give --{kinds[0]} or --{kinds[1]}, not both.")
+    return own[0] if own else protocol
+
+
 def check_options(protocol: str | None, given: Iterable[str]) -> None:
     """Refuse options that mean nothing for a protocol.
 
     Parameters
     ----------
     protocol : str or None
-        None: without one.
+        As of `kind_of`.
     given : iterable of str
         Names of the options on the command line.
 
@@ -63,10 +79,9 @@ def check_options(protocol: str | None, given: Iterable[str]) -> None:
     elif protocol not in _OPTIONS:
         raise UsageError(f"--protocol is coco, lvis or points, not {protocol!r}.")
     elif wrong := set(given) - _OPTIONS[protocol]:
-        raise UsageError(
-            f"{_flag(min(wrong))} means nothing with --protocol {protocol}."
-        )
-    elif protocol != "points" and "detections" not in given:
+        name = protocol if protocol in _OWN else f"protocol {protocol}"
+        raise UsageError(f"{_flag(min(wrong))} means nothing with --{name}.")
+    elif protocol in ("coco", "lvis") and "detections" not in given:
         raise UsageError(
             f"--protocol {protocol} needs --detections: a detector's boxes, in COCO's result "
             "format."
@@ -121,9 +136,9 @@ def by_boxes(
         )
     rows = [
         [heading for name, heading in _HEADINGS.items() if name in figures],
-        [_cell(figures[name]) for name in _HEADINGS if name in figures],
+        [cell(figures[name]) for name in _HEADINGS if name in figures],
     ]
-    return _report(protocol, predictor, figures, rows, path)
+    return reported(protocol, predictor, figures, rows, path)
 
 
 def by_points(
@@ -142,20 +157,21 @@ def by_points(
         )
     rows = [
         ["points", *map(str, range(1, points + 1))],
-        ["IoU", *map(_cell, curve.iou)],
-        ["best of 3", *map(_cell, curve.oracle)],
+        ["IoU", *map(cell, curve.iou)],
+        ["best of 3", *map(cell, curve.oracle)],
     ]
-    return _report("points", predictor, curve.figures(), rows, path)
+    return reported("points", predictor, curve.figures(), rows, path)
 
 
-def _cell(value: float | None) -> str:
+def cell(value: float | None) -> str:
+    """Return a figure with three places."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def _report(
+def reported(
     protocol: str,
     predictor: Predictor,
-    figures: Mapping[str, float | None],
+    figures: Mapping[str, Any],
     rows: Sequence[Sequence[str]],
     path: Path | None,
 ) -> str:

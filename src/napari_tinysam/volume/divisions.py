@@ -8,6 +8,7 @@ between 0 and 1; their product is the confidence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,45 +71,50 @@ def possible_divisions(
         starts.setdefault(chain[0][0], []).append(number)
     found: list[tuple[Candidate, tuple[int, int]]] = []
     for frame in range(1, len(measured)):
-        for new in starts.get(frame, []):
-            for mother in _near(measured, chains[new][0]):
-                number = at[frame - 1, mother]
-                others = [
-                    each
-                    for each in _others(places[number], number, starts[frame], frame)
-                    if each != new
-                ]
-                for other in others:
-                    confidence = _confidence(
-                        measured,
-                        (frame - 1, mother),
-                        [places[each][frame] for each in (other, new)],
-                    ) * _lasting(
-                        measured, [chains[each] for each in (other, new)], frame
-                    )
-                    if confidence >= LEAST:
-                        candidate = Candidate(number, (other, new), frame, confidence)
-                        found.append((candidate, (frame - 1, mother)))
+        new = starts.get(frame, [])
+        near = _near(measured, frame, [chains[number][0][1] for number in new])
+        for mother, rows in near.items():
+            number = at[frame - 1, mother]
+            around = [new[row] for row in rows]
+            for pair in _pairs(places[number], number, around, frame):
+                confidence = _confidence(
+                    measured, (frame - 1, mother), [places[n][frame] for n in pair]
+                )
+                if confidence >= LEAST:
+                    confidence *= _lasting(measured, [chains[n] for n in pair], frame)
+                if confidence >= LEAST:
+                    candidate = Candidate(number, pair, frame, confidence)
+                    found.append((candidate, (frame - 1, mother)))
     return _surest(found)
 
 
-def _near(measured: MeasuredFrames, place: tuple[int, int]) -> list[int]:
-    """Objects of the frame before whose centre is near."""
-    frame, index = place
-    before = measured.places[frame - 1]
-    if not len(before):
-        return []
-    away = np.linalg.norm(before - measured.places[frame][index], axis=1)
-    return np.flatnonzero(away <= _REACH * measured.diameters[frame - 1]).tolist()
+def _near(
+    measured: MeasuredFrames, frame: int, objects: list[int]
+) -> dict[int, list[int]]:
+    """Find, for objects of the frame before, which of some objects are near.
+
+    Returns
+    -------
+    dict of int to list of int
+        Rows of `objects`, by the index of the object before.
+    """
+    from scipy.spatial import cKDTree
+
+    before, reach = measured.places[frame - 1], measured.diameters[frame - 1] * _REACH
+    if not len(before) or not objects:
+        return {}
+    tree = cKDTree(measured.places[frame][objects])
+    rows = tree.query_ball_point(before, reach)
+    return {index: sorted(each) for index, each in enumerate(rows) if each}
 
 
-def _others(
-    mother: dict[int, int], number: int, starts: list[int], frame: int
-) -> list[int]:
-    """Chains that may be the other daughter: the mother goes on, or ends and both are new."""
+def _pairs(
+    mother: dict[int, int], number: int, near: list[int], frame: int
+) -> list[tuple[int, int]]:
+    """Pair chains that may be daughters: the mother goes on as one, or ends and both are new."""
     if frame in mother:
-        return [number]
-    return starts if max(mother) < frame else []
+        return [(number, other) for other in near if other != number]
+    return list(combinations(near, 2)) if max(mother) < frame else []
 
 
 def _confidence(
@@ -141,7 +147,7 @@ def _lasting(measured: MeasuredFrames, daughters: Sequence[Chain], frame: int) -
 
 def _ramp(value: float, worst: float, best: float) -> float:
     """0 at and beyond `worst`, 1 at and beyond `best`."""
-    return float(np.clip((value - worst) / (best - worst), 0, 1))
+    return min(1.0, max(0.0, (value - worst) / (best - worst)))
 
 
 def _surest(found: list[tuple[Candidate, tuple[int, int]]]) -> list[Candidate]:
