@@ -55,13 +55,14 @@ class Mosaic:
     plane: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, name: str, pictures: list[Picture], side: int) -> Mosaic:
-        """Fill a square plane with pictures of one size."""
-        plane = np.zeros((side, side, 3), np.uint8)
+    def of(cls, name: str, pictures: list[Picture], side: int, room: int = 0) -> Mosaic:
+        """Fill a square plane with pictures of one size, with some pixels between them."""
+        ground = np.median([np.median(each.rgb, axis=(0, 1)) for each in pictures], 0)
+        plane = np.full((side, side, 3), ground.astype(np.uint8))
         height, width = pictures[0].labels.shape
         places = []
-        for y in range(0, side - height + 1, height):
-            for x in range(0, side - width + 1, width):
+        for y in range(0, side - height + 1, height + room):
+            for x in range(0, side - width + 1, width + room):
                 which = len(places) % len(pictures)
                 plane[y : y + height, x : x + width] = pictures[which].rgb
                 places.append((which, y, x))
@@ -78,8 +79,27 @@ class Mosaic:
             last += int(own.max())
         return labels
 
+    def without_cut(
+        self, truth: npt.NDArray[np.int32], found: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Leave out objects at the borders of their picture, and what was found of them.
 
-def mosaics(data: Path, sets: list[str], side: int) -> Iterator[Mosaic]:
+        That is what touches such a border, or lies mostly in an object that is left out.
+        """
+        at_border = np.ones(truth.shape, bool)
+        height, width = self.pictures[0].labels.shape
+        for _, y, x in self.places:
+            at_border[y + 1 : y + height - 1, x + 1 : x + width - 1] = False
+        cut = np.isin(truth, np.setdiff1d(truth[at_border], 0))
+        count = int(found.max()) + 1
+        areas = np.maximum(np.bincount(found.ravel(), minlength=count), 1)
+        in_cut = np.bincount(found[cut], minlength=count) / areas
+        gone = in_cut > 0.5
+        gone[found[at_border]] = True
+        return np.where(cut, 0, truth), np.where(gone[found], 0, found)
+
+
+def mosaics(data: Path, sets: list[str], side: int, room: int = 0) -> Iterator[Mosaic]:
     """Make the mosaics of some sets, or of all."""
     for folder in sorted(data.iterdir()):
         if not (folder / "val").is_dir() or (sets and folder.name not in sets):
@@ -97,7 +117,7 @@ def mosaics(data: Path, sets: list[str], side: int) -> Iterator[Mosaic]:
             objects = sum(int(picture.labels.max()) for picture in pictures)
             if objects >= _LEAST_OBJECTS and max(shape) <= side:
                 name = f"{folder.name} {shape[0]} × {shape[1]}"
-                yield Mosaic.of(name, pictures, side)
+                yield Mosaic.of(name, pictures, side, room)
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,9 @@ class Row:
     """IoU lost in the mosaic by objects on borders of tiles, and by others."""
 
 
-def by_itself(predictor: Predictor, mosaic: Mosaic, side: int | None) -> Row:
+def by_itself(
+    predictor: Predictor, mosaic: Mosaic, side: int | None, *, clear: bool = False
+) -> Row:
     """Compare what Auto-segment finds; prints a row."""
     truth = mosaic.placed([picture.labels for picture in mosaic.pictures])
     used = {which for which, _, _ in mosaic.places}
@@ -123,10 +145,11 @@ def by_itself(predictor: Predictor, mosaic: Mosaic, side: int | None) -> Row:
     run = segmentation_of(predictor, mosaic.plane, tiles_of=side or "auto").run()
     spent = time.process_time() - begun
     assert isinstance(run, TiledSegmentation)
-    both = [
-        object_overlaps(truth, labels)
+    pairs = [
+        mosaic.without_cut(truth, labels) if clear else (truth, labels)
         for labels in (mosaic.placed(found), run.labels().labels)
     ]
+    both = [object_overlaps(*pair) for pair in pairs]
     msa = [
         float(np.mean([overlaps.counts(limit).accuracy for limit in THRESHOLDS]))
         for overlaps in both
@@ -185,6 +208,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--model", default="default")
     parser.add_argument("--side", type=int, default=2048, help="of the mosaics, pixels")
+    parser.add_argument("--room", type=int, default=0, help="pixels between the images")
+    parser.add_argument(
+        "--clear", action="store_true", help="judge objects clear of borders only"
+    )
     parser.add_argument("--tiles", type=int, help="their side instead of a chosen one")
     parser.add_argument(
         "--clicks", type=int, metavar="N", help="click N objects of each mosaic instead"
@@ -201,11 +228,11 @@ def main() -> None:
             "| IoU lost at borders | elsewhere | CPU s |"
         )
         say("|---|---|---|---|---|---|---|---|---|---|")
-    for mosaic in mosaics(given.data, given.sets, given.side):
+    for mosaic in mosaics(given.data, given.sets, given.side, given.room):
         if given.clicks:
             rows.append(by_clicks(predictor, mosaic, given.clicks))
         else:
-            rows.append(by_itself(predictor, mosaic, given.tiles))
+            rows.append(by_itself(predictor, mosaic, given.tiles, clear=given.clear))
     alone, there = np.mean([row.msa for row in rows], axis=0)
     say(f"mean: alone {alone:.3f}, in the mosaic {there:.3f}, {there - alone:+.3f}")
     if not given.clicks:

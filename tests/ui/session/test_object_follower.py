@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
+from blob_runtime import blob_predictor
 from desk import Desk, open_desk
 from fake_inference import SteppedInference
 from napari_tinysam.inference.predictor import Predictor
@@ -450,3 +451,32 @@ def test_a_failure_is_one_sentence_and_keeps_what_is_there(
     assert shown(found)[0] >= 5
     assert 6 in shown(found)
     assert not found.session.follower.running
+
+
+def test_in_a_large_plane_it_is_followed_from_look_to_look() -> None:
+    """A cell crosses a plane that is seen in tiles only."""
+    shape = 12, 400, 2600
+    pixels = np.zeros(shape, np.uint8)
+    rows, columns = np.mgrid[:400, :2600]
+    for frame in range(12):
+        pixels[frame][np.hypot(columns - 150 - 200 * frame, rows - 200) < 40] = 255
+    found = open_desk(
+        Image(pixels, name="movie", axis_labels=("t", "y", "x")),
+        load_predictor=lambda *_: blob_predictor(),
+    )
+    found.viewer.dims.set_point(0, 0)
+    found.click(150, 200)
+    found.session.commit()
+    found.viewer.dims.set_point(0, 1)
+    found.click(350, 200)
+    found.session.commit()
+    target = found.session.target
+    assert target is not None
+    target.data[1][target.data[1] > 0] = 1  # its movement is known
+    found.session.hover_at(found.world(350, 200))
+    found.session.follow_object()
+    assert [int(each.max()) for each in target.data] == [1] * 12
+    for frame in range(12):
+        inside = target.data[frame] == 1
+        truth = pixels[frame] > 0
+        assert (inside & truth).sum() > 0.9 * (inside | truth).sum()

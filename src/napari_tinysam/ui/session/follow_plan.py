@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_tinysam.masks import BoxedMask
+
+#: Planes outside a range that tell how objects move.
+_BEYOND = 3
 
 #: The planes of objects: by id, then by position on the axis.
 PlanesOf = Mapping[int, Mapping[int, "BoxedMask"]]
@@ -24,16 +27,24 @@ class Stage:
         By id and plane: where they are known.
     first, last : int
         The range, both included; planes of anchors are in it.
+    beyond : dict of int to dict of int to BoxedMask
+        Known planes just outside the range: they tell how the objects move.
     """
 
     anchors: dict[int, dict[int, BoxedMask]]
     first: int
     last: int
+    beyond: dict[int, dict[int, BoxedMask]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Planes of the range."""
         return self.last - self.first + 1
+
+    def of(self, label: int) -> Stage:
+        """Return the same for one of the objects."""
+        beyond = {label: self.beyond.get(label, {})}
+        return Stage({label: self.anchors[label]}, self.first, self.last, beyond)
 
 
 def outwards(known: PlanesOf, first: int, last: int) -> list[Stage]:
@@ -133,4 +144,16 @@ def _joined(
         key = (first, last, tuple(sorted(near)))
         stage = stages.setdefault(key, Stage({}, first, last))
         stage.anchors[label] = near
+        stage.beyond[label] = nearest_beyond(anchors, first, last)
     return list(stages.values())
+
+
+def nearest_beyond(
+    known: Mapping[int, BoxedMask], first: int, last: int
+) -> dict[int, BoxedMask]:
+    """Return the known planes outside a range that are no more than three away from it."""
+    return {
+        at: mask
+        for at, mask in known.items()
+        if first - _BEYOND <= at < first or last < at <= last + _BEYOND
+    }

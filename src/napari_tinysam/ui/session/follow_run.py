@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.ui.session.follow_plan import Stage
+from napari_tinysam.ui.session.follow_plan import Stage, nearest_beyond
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.stack_edits import StackEdit, redrawn
 from napari_tinysam.ui.state.traces import Trace, same
@@ -210,16 +210,16 @@ class FollowRun:
         if seen.in_parts:
             label, *others = stage.anchors
             if others:  # each may need a look of its own
-                self.stages.extendleft(
-                    Stage({other: stage.anchors[other]}, stage.first, stage.last)
-                    for other in others
-                )
-                stage = Stage({label: stage.anchors[label]}, stage.first, stage.last)
+                self.stages.extendleft(stage.of(other) for other in others)
+                stage = stage.of(label)
             look = _look_around(list(stage.anchors[label].values()), seen)
-        objects = {
-            label: FollowedObject({at: look.cut(mask) for at, mask in own.items()})
-            for label, own in stage.anchors.items()
-        }
+        objects = {}
+        for label, own in stage.anchors.items():
+            known = {**stage.beyond.get(label, {}), **own}
+            cut = {at: look.cut(mask) for at, mask in known.items()}
+            objects[label] = FollowedObject(
+                {at: mask for at, mask in cut.items() if mask.area}
+            )
         labels = list(objects)
 
         def embedding(plane: int) -> Embedding:
@@ -315,7 +315,12 @@ class _RunningStage:
                 mask = self.look.placed(known.found[end].mask, shape)
                 if self.look.clearance(mask.box, shape) < near:
                     first, last = sorted((end, limit))
-                    stages.append(Stage({label: {end: mask}}, first, last))
+                    masks = {
+                        at: self.look.placed(each.mask, shape)
+                        for at, each in known.found.items()
+                    }
+                    beyond = {label: nearest_beyond(masks, first, last)}
+                    stages.append(Stage({label: {end: mask}}, first, last, beyond))
         return stages
 
 
