@@ -14,6 +14,7 @@ from napari_tinysam.volume.measuring import MeasuredFrames
 from napari_tinysam.volume.tracking import Tracking, TrackSettings, track
 from tinysam_training.synthetic.volumes import synthetic_movie
 from volume.plain_tra import plain_tra
+from volume.ties import has_ties
 
 SIZE = (60, 200)
 
@@ -226,7 +227,7 @@ def test_tracks_are_whole_and_do_not_depend_on_names(
     renamed = np.stack(
         [np.append(0, rng.permutation(9)[:3] + 1)[each] for each in stack]
     )
-    given_ = TrackSettings(way=way, gap=gap, division=0.1)  # type: ignore[arg-type]
+    given_ = TrackSettings(way=way, gap=gap, division=0.1, overlap=0.4)  # type: ignore[arg-type]
     counts = []
     for frames in (stack, renamed):
         found = track(MeasuredFrames.of(frames), given_)
@@ -242,7 +243,7 @@ def test_tracks_are_whole_and_do_not_depend_on_names(
                 number
             )  # one object a track and frame
         counts.append(len(found.tracks))
-    if way == "overlap":
+    if way == "overlap" and not has_ties(stack, given_.overlap / 2):
         assert counts[0] == counts[1]
 
 

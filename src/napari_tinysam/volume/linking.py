@@ -48,6 +48,10 @@ class LinkSettings:
     growth : float
         Where one object lies over several of the next plane, and is larger than the one it fits
         best by more than this factor, it is another object: two that touch in a plane.
+    tips : float
+        A smaller object that shows in one plane only, and of which at least this share lies in the
+        end of another, is its tip: where an object ends its outline shrinks too fast for the
+        overlap. 1: there are none.
     """
 
     overlap: float = 0.25
@@ -55,6 +59,7 @@ class LinkSettings:
     gap_overlap: float = 0.35
     least_planes: int = 2
     growth: float = 2.5
+    tips: float = 0.6
 
     def __post_init__(self) -> None:
         for name in ("overlap", "gap_overlap"):
@@ -66,6 +71,8 @@ class LinkSettings:
             raise ValueError(f"least_planes is at least 1; got {self.least_planes}.")
         if self.growth < 1:
             raise ValueError(f"growth is at least 1; got {self.growth}.")
+        if not 0 < self.tips <= 1:
+            raise ValueError(f"tips is above 0 and at most 1; got {self.tips}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,35 +113,10 @@ class PlaneOverlaps:
         ValueError
             If the planes differ in size.
         """
-        found = cls()
-        before: deque[npt.NDArray[np.integer[Any]]] = deque(maxlen=gap + 1)
-        for number, plane in enumerate(planes):
-            if before and plane.shape != before[-1].shape:
-                raise ValueError(
-                    f"Planes of one size are needed; plane {number} has {plane.shape}, the one "
-                    f"before {before[-1].shape}."
-                )
-            ids, areas = np.unique(plane, return_counts=True)
-            found.ids.append(ids[ids > 0].astype(np.int64))
-            found.areas.append(areas[ids > 0].astype(np.int64))
-            for back, other in enumerate(reversed(before), start=1):
-                found._measure(number - back, number, other, plane)
-            before.append(plane)
-        return found
-
-    def _measure(
-        self,
-        first: int,
-        second: int,
-        one: npt.NDArray[np.integer[Any]],
-        other: npt.NDArray[np.integer[Any]],
-    ) -> None:
-        overlaps = object_overlaps(one, other)
-        pairs = np.stack([overlaps.rows, overlaps.columns], axis=1)
-        areas = self.areas[first][pairs[:, 0]] + self.areas[second][pairs[:, 1]]
-        # IoU = c / (a + b − c), so c = IoU (a + b) / (1 + IoU).
-        common = np.rint(overlaps.iou * areas / (1 + overlaps.iou)).astype(np.int64)
-        self.pairs[first, second] = pairs, common
+        measuring = OverlapMeasuring(gap)
+        for plane in planes:
+            measuring.add(plane)
+        return measuring.overlaps
 
     def __len__(self) -> int:
         """Return the number of planes."""
@@ -145,6 +127,61 @@ class PlaneOverlaps:
         pairs, common = self.pairs[first, second]
         union = self.areas[first][pairs[:, 0]] + self.areas[second][pairs[:, 1]]
         return np.asarray(common / np.maximum(union - common, 1), np.float64)
+
+
+class OverlapMeasuring:
+    """Measures the planes of a stack one at a time, for those who cannot wait for all of them.
+
+    Parameters
+    ----------
+    gap : int
+        The most planes that an object may be missing in.
+
+    Attributes
+    ----------
+    overlaps : PlaneOverlaps
+        Of the planes so far.
+    """
+
+    def __init__(self, gap: int = MOST_GAP) -> None:
+        self.overlaps = PlaneOverlaps()
+        self._before: deque[npt.NDArray[np.integer[Any]]] = deque(maxlen=gap + 1)
+
+    def add(self, plane: npt.NDArray[np.integer[Any]]) -> None:
+        """Measure the next plane, (H, W) labels; the last ones are kept.
+
+        Raises
+        ------
+        ValueError
+            If its size is not that of the planes before.
+        """
+        overlaps, number = self.overlaps, len(self.overlaps)
+        if self._before and plane.shape != self._before[-1].shape:
+            raise ValueError(
+                f"Planes of one size are needed; plane {number} has {plane.shape}, the one "
+                f"before {self._before[-1].shape}."
+            )
+        ids, areas = np.unique(plane, return_counts=True)
+        overlaps.ids.append(ids[ids > 0].astype(np.int64))
+        overlaps.areas.append(areas[ids > 0].astype(np.int64))
+        for back, other in enumerate(reversed(self._before), start=1):
+            self._measure(number - back, number, other, plane)
+        self._before.append(plane)
+
+    def _measure(
+        self,
+        first: int,
+        second: int,
+        one: npt.NDArray[np.integer[Any]],
+        other: npt.NDArray[np.integer[Any]],
+    ) -> None:
+        found = object_overlaps(one, other)
+        pairs = np.stack([found.rows, found.columns], axis=1)
+        areas = self.overlaps.areas
+        both = areas[first][pairs[:, 0]] + areas[second][pairs[:, 1]]
+        # IoU = c / (a + b − c), so c = IoU (a + b) / (1 + IoU).
+        common = np.rint(found.iou * both / (1 + found.iou)).astype(np.int64)
+        self.overlaps.pairs[first, second] = pairs, common
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +287,8 @@ def chained(overlaps: PlaneOverlaps, settings: LinkSettings) -> list[Chain]:
 
     Between neighbouring planes the pairs with the largest sum of IoU are chosen, each object in one
     pair at most (the assignment problem; Kuhn, Naval Research Logistics 1955); then, with larger
-    gaps one after the other, pairs of objects that have no successor and no predecessor.
+    gaps one after the other, pairs of objects that have no successor and no predecessor; then the
+    tips of objects.
 
     Returns
     -------
@@ -278,6 +316,8 @@ def chained(overlaps: PlaneOverlaps, settings: LinkSettings) -> list[Chain]:
             following[first][one[chosen]] = other[chosen]
             distance[first][one[chosen]] = step
             begins[second][other[chosen]] = False
+    if settings.tips < 1:
+        _add_tips(overlaps, settings, following, distance, begins)
     chains = []
     for plane, starts in enumerate(begins):
         for index in np.flatnonzero(starts).tolist():
@@ -290,6 +330,33 @@ def chained(overlaps: PlaneOverlaps, settings: LinkSettings) -> list[Chain]:
                 )
             chains.append(chain)
     return chains
+
+
+def _add_tips(
+    overlaps: PlaneOverlaps,
+    settings: LinkSettings,
+    following: list[npt.NDArray[np.intp]],
+    distance: list[npt.NDArray[np.intp]],
+    begins: list[npt.NDArray[np.bool_]],
+) -> None:
+    """Link objects of one plane with objects that end beside them."""
+    single = [start & (end < 0) for start, end in zip(begins, following, strict=True)]
+    for first in range(len(overlaps) - 1):
+        second = first + 1
+        pairs, common = overlaps.pairs[first, second]
+        one, other = pairs.T
+        sizes = overlaps.areas[first][one], overlaps.areas[second][other]
+        alone = single[first][one], single[second][other]
+        share = common / np.maximum(np.minimum(*sizes), 1)
+        usable = (share >= settings.tips) & (alone[0] != alone[1])
+        usable &= np.where(alone[0], sizes[0] <= sizes[1], sizes[1] <= sizes[0])
+        usable &= (following[first][one] < 0) & begins[second][other]
+        usable &= ~_touching(overlaps, first, second, settings)
+        one, other = one[usable], other[usable]
+        chosen = _best_pairs(one, other, share[usable])
+        following[first][one[chosen]] = other[chosen]
+        distance[first][one[chosen]] = 1
+        begins[second][other[chosen]] = False
 
 
 def _touching(

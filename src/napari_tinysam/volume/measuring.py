@@ -69,7 +69,7 @@ class MeasuredFrames:
             for frame in frames:
                 if frame.dtype.kind not in "iu":
                     raise TypeError(f"Labels are whole numbers; got {frame.dtype}.")
-                centres.append(_centres(frame))
+                centres.append(centres_of(frame))
                 axes = frame.ndim
                 yield frame
 
@@ -121,8 +121,8 @@ class MeasuredFrames:
         return float(np.median(every)) if len(every) else 1.0
 
 
-def _centres(frame: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """(N, D) centres of gravity of the objects, by ascending label."""
+def centres_of(frame: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Return (N, D) centres of gravity of the objects, by ascending label."""
     flat = frame.ravel()
     where = np.flatnonzero(flat > 0)
     ids, index = np.unique(flat[where], return_inverse=True)

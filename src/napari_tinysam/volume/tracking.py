@@ -218,6 +218,7 @@ def _linking(settings: TrackSettings) -> LinkSettings:
         gap_overlap=settings.overlap / 2,
         least_planes=1,
         growth=_GROWTH,
+        tips=1.0,
     )
 
 

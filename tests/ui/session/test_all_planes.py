@@ -100,6 +100,20 @@ def test_all_planes_are_one_step_of_undo() -> None:
     assert here.ids == list(range(1, 13))
 
 
+@pytest.mark.parametrize("then", [True, False])
+def test_then_link_through_the_planes(then: bool) -> None:
+    here = desk(stack(axis_labels=("z", "y", "x")))
+    here.session.set_then_link(then)
+    here.session.auto_segment()
+    assert counts(here.session.target) == [3, 3, 3, 3]
+    assert len(here.ids) == (3 if then else 12)
+    if then:
+        here.session.undo()  # the links
+        assert len(here.ids) == 12
+    here.session.undo()
+    assert here.ids == []
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -122,6 +136,7 @@ def test_a_movie_of_stacks_with_channels() -> None:
         axis_labels=("t", "z", "c", "y", "x"),
     )
     here = desk(image)
+    here.session.set_then_link(False)
     here.session.auto_segment()
     target = here.session.target
     assert target.data.shape == (2, 3, 2, 128, 128)

@@ -111,6 +111,40 @@ KEYS: tuple[KeyAction, ...] = (
         "Jump to the weakest plane of the followed object",
     ),
     KeyAction((KeyCode.KeyY,), "Y", "accept_plane", "Yes: take this plane as it is"),
+    KeyAction(
+        (KeyCode.KeyK,),
+        "K",
+        "link_tracks",
+        "This track goes on as … (K over it in a later frame)",
+    ),
+    KeyAction(
+        (KeyMod.Shift | KeyCode.KeyK,),
+        "Shift+K",
+        "cut_track",
+        "A new track begins here",
+    ),
+    KeyAction(
+        (KeyCode.KeyQ,),
+        "Q",
+        "swap_tracks",
+        "Swap this track from here on with … (Q over the other)",
+    ),
+    KeyAction(
+        (KeyCode.KeyD,),
+        "D",
+        "divide_track",
+        "Yes, a division; or: this track divides into … (D over each daughter)",
+    ),
+    KeyAction(
+        (KeyMod.Shift | KeyCode.KeyD,), "Shift+D", "refuse_division", "No division"
+    ),
+    KeyAction(
+        (KeyMod.Shift | KeyCode.Delete,),
+        "Shift+Del",
+        "delete_track",
+        "Delete this track from here on",
+    ),
+    KeyAction((KeyCode.KeyR,), "R", "next_doubt", "Show the next possible division"),
 )
 
 

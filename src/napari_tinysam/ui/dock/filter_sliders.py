@@ -67,6 +67,29 @@ class ShareSlider(FilterRow):
         self.value.setText(f"{value:.2f}")
 
 
+class CountSlider(FilterRow):
+    """A slider over whole numbers.
+
+    Parameters
+    ----------
+    title, tip : str
+    moved : callable
+        Called with the number that the user chose.
+    """
+
+    def __init__(self, title: str, tip: str, moved: Callable[[int], Any]) -> None:
+        super().__init__(title, QSlider(Qt.Orientation.Horizontal), tip)
+        self.slider.setPageStep(1)
+        self.slider.valueChanged.connect(moved)
+
+    def show_count(self, count: int, least: int, most: int, words: str) -> None:
+        """Show a number between limits, and how it is written. Calls nothing."""
+        with QSignalBlocker(self.slider):
+            self.slider.setRange(least, most)
+            self.slider.setValue(count)
+        self.value.setText(words)
+
+
 class SizeSlider(FilterRow):
     """A slider with two ends for the diameter of proposals, in pixels.
 

@@ -12,6 +12,7 @@ from napari_tinysam.ui.dock.buttons import set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.state.region import Region
+from napari_tinysam.ui.state.stack_planes import AxisKind
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
@@ -28,6 +29,22 @@ _EXISTING = (
     ),
     Choice(False, "Skip", "Planes that have objects are left as they are"),
 )
+
+
+_THEN = {
+    AxisKind.DEPTH: Choice(
+        AxisKind.DEPTH,
+        "as depth (z)",
+        "Objects of neighbouring planes that overlap get one number, as soon as all planes "
+        "are segmented",
+    ),
+    AxisKind.TIME: Choice(
+        AxisKind.TIME,
+        "as time (t)",
+        "Objects are tracked through the frames as soon as all are segmented",
+    ),
+}
+_NOT_LINKED = Choice(None, "not", "Each plane has objects of its own")
 
 
 class PlanesBox(QWidget):
@@ -49,6 +66,9 @@ class PlanesBox(QWidget):
         self.rows = [_Range(session, self) for _ in range(_AXES)]
         self.existing = ChoiceCombo(_EXISTING)
         self.existing.chosen.connect(session.all_planes.set_fill)
+        self.then = ChoiceCombo()
+        self.then.chosen.connect(self._choose_then)
+        self.then_title = QLabel("Then link")
         self.note = QLabel()
         self.note.setObjectName("TinySAMHint")
         self.note.setWordWrap(True)
@@ -60,7 +80,9 @@ class PlanesBox(QWidget):
             row.place(grid, number)
         grid.addWidget(QLabel("With objects"), _AXES, 0)
         grid.addWidget(self.existing, _AXES, 1, 1, 3)
-        grid.addWidget(self.note, _AXES + 1, 0, 1, 4)
+        grid.addWidget(self.then_title, _AXES + 1, 0)
+        grid.addWidget(self.then, _AXES + 1, 1, 1, 3)
+        grid.addWidget(self.note, _AXES + 2, 0, 1, 4)
         self.refresh()
 
     def refresh(self) -> None:
@@ -71,7 +93,30 @@ class PlanesBox(QWidget):
         for number, row in enumerate(self.rows):
             row.show_range(ranges[number] if number < len(ranges) else None)
         self.existing.show_choice(runs.fill)
+        self._refresh_then()
         self.note.setText(runs.note or self._what_happens())
+
+    def _refresh_then(self) -> None:
+        session = self._session
+        axes = session.stack_axes()
+        there = session.region is Region.ALL_PLANES and bool(axes)
+        self.then.setVisible(there)
+        self.then_title.setVisible(there)
+        if not there:
+            return
+        known = {axis.kind for axis in axes if axis.named}
+        kinds = [kind for kind in _THEN if kind in known or not known]
+        self.then.set_choices([*(_THEN[kind] for kind in kinds), _NOT_LINKED])
+        kind = next((axis.kind for axis in axes if axis.kind in kinds), None)
+        self.then.show_choice(kind if session.then_link else None)
+
+    def _choose_then(self, kind: AxisKind | None) -> None:
+        """Remember whether objects are linked, and what the axis is if that was not known."""
+        session = self._session
+        session.set_then_link(kind is not None)
+        axes = session.stack_axes()
+        if kind is not None and len(axes) == 1 and not axes[0].named:
+            session.set_axis_kind(axes[0].axis, kind)
 
     def _what_happens(self) -> str:
         session = self._session

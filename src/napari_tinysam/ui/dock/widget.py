@@ -27,6 +27,7 @@ from napari_tinysam.ui.dock.delivery import GuiDelivery
 from napari_tinysam.ui.dock.edit_buttons import EditButtons
 from napari_tinysam.ui.dock.follow_box import FollowBox
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
+from napari_tinysam.ui.dock.link_box import LinkBox
 from napari_tinysam.ui.dock.model_box import ModelBox
 from napari_tinysam.ui.dock.output_box import OutputBox
 from napari_tinysam.ui.dock.prompt_buttons import PromptButtons
@@ -127,17 +128,20 @@ class TinySAMWidget(QWidget):
         self.prompts = PromptButtons(session)
         self.through = FollowBox(session)
         self.auto = AutoBox(session)
+        self.link = LinkBox(session)
         self.output = OutputBox(session)
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
         self.clicks_section = Section("One object at a time", self.prompts)
         self.through_section = Section("Through the stack", self.through)
         self.auto_section = Section("All objects at once", self.auto)
+        self.link_section = Section("Link and track", self.link)
         self.settings = Section("Settings", self.models, expanded=False)
         self._sections = (
             self.clicks_section,
             self.through_section,
             self.auto_section,
+            self.link_section,
             Section("Labels", self.output),
             Section("Change an object", self.edit),
             self.settings,
@@ -222,6 +226,8 @@ class TinySAMWidget(QWidget):
         self.through.refresh(reason)
         self.auto.refresh(reason)
         self._reveal_proposals()
+        self.link_section.setVisible(bool(session.stack_axes()))
+        self.link.refresh()
         self.output.refresh()
         self.edit.refresh(reason)
         self.models.refresh()

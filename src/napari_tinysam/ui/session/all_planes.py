@@ -60,6 +60,8 @@ class AllPlanes:
         ``notify(level, text)``.
     on_status : callable
         Called with a `Status`; None when the run has ended.
+    on_done : callable
+        Called with the images of a run that went through to its end, and found objects.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class AllPlanes:
         notify: Notify,
         *,
         on_status: Callable[[Status | None], None],
+        on_done: Callable[[list[Image]], None],
     ) -> None:
         self._viewer = viewer
         self._subject = subject
@@ -87,6 +90,7 @@ class AllPlanes:
         self._filling = filling
         self._notify = notify
         self._on_status = on_status
+        self._on_done = on_done
         self._run: PlanesRun | None = None
         #: The image, an axis, and its range before a cancelled run shortened it.
         self._shortened: tuple[Image, int, tuple[int, int]] | None = None
@@ -205,6 +209,8 @@ class AllPlanes:
         self._on_status(None)
         self._notify(level, self.note)
         self._subject.changed.emit()
+        if not said and run.objects:
+            self._on_done(list(dict.fromkeys(image for image, _ in run.done)))
 
     def _go_on_later(self, run: PlanesRun) -> None:
         """Let the range begin with the first plane that was not searched."""

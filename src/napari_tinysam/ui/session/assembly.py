@@ -23,16 +23,20 @@ from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.files_run import FilesRun
 from napari_tinysam.ui.session.follow_runs import FollowRuns
 from napari_tinysam.ui.session.labelling import Labeller
+from napari_tinysam.ui.session.linking import Linking
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.object_follower import ObjectFollower
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
+from napari_tinysam.ui.session.stack_work import Workplace
+from napari_tinysam.ui.session.track_tool import TrackTool
+from napari_tinysam.ui.session.tracking import Tracking
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.session.viewing import NO_IMAGE, Viewing
 from napari_tinysam.ui.state.images import forget, memory_of
 from napari_tinysam.ui.state.mode import Mode, ModeSwitch
-from napari_tinysam.ui.state.status import Status, StatusKind
+from napari_tinysam.ui.state.status import BESIDE, Status, StatusKind
 from napari_tinysam.ui.state.subject import Subject
 
 if TYPE_CHECKING:
@@ -146,7 +150,20 @@ class Assembly:
             self.labelling.filling,
             notify,
             on_status=self._set_auto_status,
+            on_done=self._planes_done,
         )
+        workplace = Workplace(
+            viewer,
+            subject,
+            inference,
+            self.labelling.outputs,
+            self.labelling.saving,
+            self.labelling.relabelling,
+            notify,
+            self._set_auto_status,
+        )
+        self.linking = Linking(workplace)
+        self.tracking = Tracking(workplace, self.linking)
         self.follow_runs = FollowRuns(
             viewer,
             subject,
@@ -204,6 +221,14 @@ class Assembly:
             self.labelling,
             go_to=self.viewing.go_to,
             on_step=self._labels_changed,
+            before_step=self._interrupt,
+        )
+        self.track_tool = TrackTool(
+            subject,
+            self.labelling,
+            self.tracking,
+            notify,
+            go_to=lambda plane: self.viewing.go_to(plane),
         )
 
     def start(self, model_name: str, device: str) -> None:
@@ -226,6 +251,8 @@ class Assembly:
         self.viewing.close()
         self.all_planes.close()
         self.follow_runs.close()
+        self.linking.close()
+        self.tracking.close()
         self.files.close()
         self.labelling.close()
         self.prompting.user_prompts.close()
@@ -305,6 +332,25 @@ class Assembly:
             self.proposals.show()
         self.subject.changed.emit()
 
+    def _planes_done(self, images: list[Image]) -> None:
+        """Link stacks and track movies that were auto-segmented, if that is chosen."""
+        if not self.subject.memory.then_link:
+            return
+        movies = [image for image in images if self.tracking.time_known(image)]
+        stacks = [
+            image
+            for image in images
+            if image not in movies and self.linking.depth_known(image)
+        ]
+        if stacks:
+            self.linking.link(stacks, lambda: self.tracking.track(movies))
+        else:
+            self.tracking.track(movies)
+
+    def _interrupt(self) -> None:
+        self.linking.interrupt()
+        self.tracking.interrupt()
+
     def _labels_changed(self) -> None:
         self.modes.leave(Mode.MERGE)
         self._drafts_changed()
@@ -371,13 +417,17 @@ class Assembly:
     def _set_status(self, status: Status) -> None:
         if self.closed:
             return
-        if status.kind is not StatusKind.SEGMENTING:
+        if status.kind not in BESIDE:
             self._status_beside_auto = status
-        decoding = (
-            self.auto.decoding or self.all_planes.running or self.follow_runs.running
+        beside = (
+            self.auto.decoding
+            or self.all_planes.running
+            or self.follow_runs.running
+            or self.linking.running
+            or self.tracking.running
         )
-        if status.kind is StatusKind.READY and decoding:
-            return  # it is shown when auto-segmentation has finished
+        if status.kind is StatusKind.READY and beside:
+            return  # it is shown when they have finished
         if self.subject.image is None and status.kind is StatusKind.READY:
             status = NO_IMAGE
         elif status.kind is StatusKind.READY and not status.text:
@@ -418,10 +468,14 @@ class Assembly:
             self.labelling.outputs.removed(layer)
             self.all_planes.labels_gone(layer)
             self.follow_runs.labels_gone(layer)
+            self.linking.forget(layer)
+            self.tracking.forget(layer)
         if isinstance(layer, Image):
             self.auto.forget(layer)
             self.all_planes.forget(layer)
             self.follow_runs.forget(layer)
+            self.linking.forget(layer)
+            self.tracking.forget(layer)
             self.labelling.forget(layer)
 
     def _find_labels(self) -> None:

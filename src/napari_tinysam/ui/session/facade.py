@@ -22,7 +22,7 @@ from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.region import Region
-from napari_tinysam.ui.state.status import Status, StatusKind
+from napari_tinysam.ui.state.status import BESIDE, Status, StatusKind
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.planes import Contrast
     from napari_tinysam.ui.state.seeing import Seeing
+    from napari_tinysam.ui.state.stack_planes import AxisKind
 
 
 def _notify(level: str, text: str) -> None:
@@ -78,6 +79,8 @@ class AnnotationSession(Overview):
         self.proposals, self.auto = parts.proposals, parts.auto
         self.all_planes, self.files = parts.all_planes, parts.files
         self.follower = parts.follower
+        self.linking, self.tracking = parts.linking, parts.tracking
+        self.track_tool = parts.track_tool
         self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
@@ -250,6 +253,69 @@ class AnnotationSession(Overview):
         else:
             self.auto.run()
 
+    def link_planes(self) -> None:
+        """Make one object of those of neighbouring planes that overlap, in the background."""
+        if self.image is None:
+            return
+        if self._may_work():
+            self.linking.link([self.image])
+
+    def track_objects(self) -> None:
+        """Find the tracks of objects through the frames of a movie, in the background."""
+        if self.image is not None and self._may_work():
+            self.tracking.track([self.image])
+
+    def link_tracks(self) -> None:
+        """Let the track under the cursor go on as the one that the key is pressed over next."""
+        self.track_tool.link()
+
+    def cut_track(self) -> None:
+        """Let a new track begin under the cursor."""
+        self.track_tool.cut()
+
+    def swap_tracks(self) -> None:
+        """Exchange two tracks from this frame on."""
+        self.track_tool.swap()
+
+    def divide_track(self) -> None:
+        """Confirm the division that is proposed under the cursor, or say who the daughters are."""
+        self.track_tool.divide()
+
+    def refuse_division(self) -> None:
+        """Refuse the division under the cursor."""
+        self.track_tool.refuse()
+
+    def delete_track(self) -> None:
+        """Delete the track under the cursor from this frame on."""
+        self.track_tool.delete()
+
+    def next_doubt(self) -> None:
+        """Show the next proposed division."""
+        self.track_tool.next_doubt()
+
+    def _may_work(self) -> bool:
+        """Whether no run writes into labels now; else say so."""
+        running = (
+            self.all_planes.running or self.linking.running or self.tracking.running
+        )
+        if running:
+            self.say("info", "Wait until what is running has ended.")
+        return not running
+
+    def set_then_link(self, on: bool) -> None:
+        """Choose whether objects are linked after all planes were auto-segmented."""
+        self._parts.subject.memory.then_link = on
+        self.changed.emit()
+
+    def set_axis_kind(self, axis: int, kind: AxisKind | None) -> None:
+        """Remember what an axis of the image is, where nothing else tells it."""
+        kinds = self._parts.subject.state.kind
+        if kind is None:
+            kinds.pop(axis, None)
+        else:
+            kinds[axis] = kind
+        self.changed.emit()
+
     def open_result(self, result: FileResult) -> None:
         """Show an image that was segmented as a file, and its labels."""
         viewer = self._parts.viewer
@@ -341,10 +407,12 @@ class AnnotationSession(Overview):
 
         Auto-segmentation stops too, and keeps what it has found.
         """
-        running = self.status.kind is StatusKind.SEGMENTING
+        running = self.status.kind in BESIDE
         self.auto.cancel()
         self.all_planes.cancel()
         self.follower.cancel()
+        self.linking.cancel()
+        self.tracking.cancel()
         if not running:
             self._parts.labelling.pending.clear()
             self._parts.embedder.cancel()

@@ -50,6 +50,12 @@ class Packed:
     shape: tuple[int, int]
     content: bytes
 
+    @classmethod
+    def of(cls, y0: int, labels: npt.NDArray[np.int32]) -> Packed:
+        """Compress rows, (h, W), the first of which is `y0`."""
+        content = zlib.compress(np.ascontiguousarray(labels).tobytes(), 1)
+        return cls(y0, (labels.shape[0], labels.shape[1]), content)
+
     @property
     def labels(self) -> npt.NDArray[np.int32]:
         """The labels, (h, W)."""
@@ -57,17 +63,23 @@ class Packed:
         return flat.reshape(self.shape)
 
 
-def packed(labels: npt.NDArray[np.int32]) -> list[Packed]:
-    """Compress the labels of a plane, (H, W), in pieces; rows without objects are left out."""
-    rows = max(1, _PIECE // max(labels.shape[1], 1))
+def packed(labels: npt.NDArray[np.int32], pixels: int = _PIECE) -> list[Packed]:
+    """Compress the labels of a plane, (H, W), in pieces; rows without objects are left out.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, (H, W)
+    pixels : int
+        Most pixels of a piece, as far as rows can be divided.
+    """
+    rows = max(1, pixels // max(labels.shape[1], 1))
     pieces = []
     for start in range(0, len(labels), rows):
         part = labels[start : start + rows]
         inside = np.flatnonzero(part.any(axis=1))
         if inside.size:
             y0, y1 = int(inside[0]), int(inside[-1]) + 1
-            content = zlib.compress(np.ascontiguousarray(part[y0:y1]).tobytes(), 1)
-            pieces.append(Packed(start + y0, (y1 - y0, part.shape[1]), content))
+            pieces.append(Packed.of(start + y0, part[y0:y1]))
     return pieces
 
 

@@ -18,6 +18,7 @@ _BY_STATUS = {
     StatusKind.DOWNLOADING: "Only the first time: the model stays on this computer.",
     StatusKind.EMBEDDING: "You can already click: the masks follow in a moment.",
     StatusKind.SEGMENTING: "You can go on clicking. Cancel keeps what is found so far.",
+    StatusKind.LINKING: "You can go on working. Cancel leaves the labels as they are.",
     StatusKind.CANCELLED: "Click an object or press Segment to go on.",
     StatusKind.VIEW_3D: "Press Ctrl+Y or the 2D/3D button below the layer list.",
     StatusKind.UNSUPPORTED: "Choose another image.",
@@ -48,6 +49,8 @@ def hint(session: AnnotationSession) -> str:
         return "Switch on “Click to segment” to begin."
     if (tool := session.other_tool) is not None:
         return f"Napari's “{tool}” tool has the mouse. Choose pan/zoom to segment."
+    if session.tracks_hint:
+        return session.tracks_hint
     if session.mode is Mode.PICK:
         return "Click a proposal to accept it, right-click to discard it."
     if session.mode is Mode.MERGE:

@@ -143,14 +143,20 @@ class LabelFilling:
 
     def show_written(self, layer: Labels, planes: Sequence[Plane]) -> None:
         """Draw the layer again if what is shown of it has changed."""
-        if layer not in self._viewer.layers:
-            return
-        dims = self._viewer.dims
-        if dims.ndisplay == 2:
-            shown = nearest_plane(layer, dims, planes[0].channel_axis)
-            if shown is None or shown.without_channel() not in [
-                plane.without_channel() for plane in planes
-            ]:
-                return
-        layer.refresh()
-        self._on_written(layer)
+        if redrawn(self._viewer, layer, planes):
+            self._on_written(layer)
+
+
+def redrawn(viewer: ViewerModel, layer: Labels, planes: Sequence[Plane]) -> bool:
+    """Draw a layer again if one of its planes is shown; return whether that was so."""
+    if layer not in viewer.layers:
+        return False
+    dims = viewer.dims
+    if dims.ndisplay == 2:
+        shown = nearest_plane(layer, dims, planes[0].channel_axis)
+        if shown is None or shown.without_channel() not in [
+            plane.without_channel() for plane in planes
+        ]:
+            return False
+    layer.refresh()
+    return True

@@ -16,6 +16,8 @@ from napari_tinysam.ui.session.label_filling import LabelFilling
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
+from napari_tinysam.ui.session.pieces import Relabel
+from napari_tinysam.ui.session.relabelling import Relabelling
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.session.whole_objects import WholeObject, WholeObjects
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
@@ -109,6 +111,14 @@ class Labeller:
             subject.memory,
             self.outputs,
             self.editor,
+            self.saving,
+            inference.post,
+            on_written=on_filled,
+        )
+        self.relabelling = Relabelling(
+            viewer,
+            subject.memory,
+            self.outputs,
             self.saving,
             inference.post,
             on_written=on_filled,
@@ -389,13 +399,18 @@ class Labeller:
         self.stop_waiting(step.plane)
         if step.edit is None:
             return True
+        self.relabelling.finish()
         if isinstance(step.edit, Filling):
             self.filling.attach(step.edit)
+        if isinstance(step.edit, Relabel):
+            self.relabelling.attach(step.edit)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
             self.saving.changed(step.edit.layer)
             if self._subject.image is not None:
                 self.on_changed(self._subject.image, step.plane, undone=True)
+            if isinstance(step.edit, Relabel):
+                self.relabelling.turned(step.edit, not back)
             return True
         return not isinstance(step.edit, Stroke)
 

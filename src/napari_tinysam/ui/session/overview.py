@@ -8,8 +8,10 @@ from napari.layers import Image
 
 from napari_tinysam.ui.canvas.user_prompts import holds_prompts
 from napari_tinysam.ui.session.outputs import committed_name
+from napari_tinysam.ui.session.stack_axes import axes_of, depth_of
+from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.region import Region
-from napari_tinysam.ui.state.stack_planes import stack_axes
+from napari_tinysam.ui.state.stack_planes import AxisKind, stack_axes
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.assembly import Assembly
     from napari_tinysam.ui.session.proposals import ShownProposals
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.session.stack_axes import Depth, StackAxis
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.mode import Mode
@@ -147,6 +150,33 @@ class Overview:
     def new_objects(self) -> bool:
         """Whether a click far from the current object begins another one."""
         return self._parts.subject.memory.new_objects
+
+    def stack_axes(self) -> list[StackAxis]:
+        """Describe the axes along which the image has several planes."""
+        place = self._parts.linking.place
+        return [] if place is None else axes_of(*place, self._parts.subject.state)
+
+    @property
+    def depth_planes(self) -> Depth | None:
+        """The planes of the stack; None where no axis is known to be depth."""
+        place = self._parts.linking.place
+        return None if place is None else depth_of(*place, self._parts.subject.state)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a movie; 0 where no axis is known to be time."""
+        time = [axis for axis in self.stack_axes() if axis.kind is AxisKind.TIME]
+        return full_shape(self.image)[time[0].axis] if time and self.image else 0
+
+    @property
+    def tracks_hint(self) -> str:
+        """What a correction of tracks waits for; "" if none was begun."""
+        return self._parts.track_tool.hint
+
+    @property
+    def then_link(self) -> bool:
+        """Whether objects are linked after all planes were auto-segmented."""
+        return self._parts.subject.memory.then_link
 
     @property
     def hover_enabled(self) -> bool:

@@ -54,8 +54,13 @@ class Saving:
 
     def changed(self, layer: Labels) -> None:
         """Note that labels differ from their file; labels on disk save themselves."""
+        self._memory.versions[layer] = self.version(layer) + 1
         if not type(layer.data).__module__.startswith("zarr."):
             self._memory.changes[layer] = self._memory.changes.get(layer, 0) + 1
+
+    def version(self, layer: Labels) -> int:
+        """Return a number that grows with each change of a layer."""
+        return self._memory.versions.get(layer, 0)
 
     def is_saved(self, layer: Labels | None) -> bool:
         """Whether removing a layer would lose nothing."""

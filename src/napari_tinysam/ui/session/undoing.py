@@ -23,6 +23,8 @@ class Undoing:
         Shows a plane, so that its change is seen.
     on_step : callable
         Called when a step was undone or redone.
+    before_step : callable
+        Called before that.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Undoing:
         *,
         go_to: Callable[[Plane], None],
         on_step: Callable[[], None],
+        before_step: Callable[[], None],
     ) -> None:
         self._subject = subject
         self._labelling = labelling
         self._go_to = go_to
         self._on_step = on_step
+        self._before_step = before_step
 
     @property
     def undo_text(self) -> str:
@@ -61,6 +65,7 @@ class Undoing:
     def _step(self, *, back: bool) -> None:
         if self._subject.image is None:
             return
+        self._before_step()
         state = self._subject.state
         while step := state.history.undo() if back else state.history.redo():
             if self._labelling.rewrite(step, back=back):

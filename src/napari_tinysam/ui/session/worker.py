@@ -28,8 +28,9 @@ class Lane(IntEnum):
     COMMIT = 4
     HOVER = 5
     FOLLOW = 6
-    AUTO = 7
-    AHEAD = 8
+    LINK = 7
+    AUTO = 8
+    AHEAD = 9
 
 
 #: Seconds since the last other job before one of `Lane.AHEAD` begins. It cannot be stopped, so

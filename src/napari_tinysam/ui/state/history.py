@@ -133,6 +133,11 @@ class History:
         return self._done[-1]
 
     @property
+    def last(self) -> Step | None:
+        """The step to undo."""
+        return self._done[-1] if self._done else None
+
+    @property
     def undo_text(self) -> str:
         """The step to undo, in words; "" if there is none."""
         return self._done[-1].text if self._done else ""

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.inference.pyramid import LookPyramid
@@ -25,6 +25,8 @@ from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.seeing import Seeing, SeenPlane, SizesSeen
 from napari_tinysam.ui.state.stack_planes import AxisKind, kinds_in_file
 from napari_tinysam.ui.state.traces import Traces
+from napari_tinysam.volume.linking import LinkSettings
+from napari_tinysam.volume.tracking import TrackSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,10 @@ class ImageState:
         What axes without a telling label are: as the file or the user said. See `axis_kind`.
     follow_axis : int or None
         The axis along which objects are followed, if the user chose it.
+    linking : LinkSettings
+        When objects of two planes are the same.
+    tracking : TrackSettings
+        When objects of two frames are the same.
     chosen : bool
         Whether the user chose `target`, also where that is None.
     """
@@ -79,6 +85,8 @@ class ImageState:
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     kind: dict[int, AxisKind] = field(default_factory=dict)
     follow_axis: int | None = None
+    linking: LinkSettings = field(default_factory=LinkSettings)
+    tracking: TrackSettings = field(default_factory=TrackSettings)
     #: Values that are black and white on a large plane, by what they depend on.
     limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
     #: Tells this image, and this version of its data, from all others.
@@ -135,6 +143,18 @@ class ImageState:
         self.set_drafts(plane, drafts)
         self.history.push(Step(text, plane, before, drafts, edit, proposed, proposed))
 
+    def change_labels(self, text: str, plane: Plane, edit: Edit) -> None:
+        """Note a change of labels on many planes as one undo step.
+
+        If the last step is that of the same edit, which has changed meanwhile, it stays one.
+        """
+        drafts, proposed = self.drafts(plane), self.proposed(plane)
+        last = self.history.last
+        if last is not None and last.edit is edit:
+            self.history.push_joined(last)
+            return
+        self.history.push(Step(text, plane, drafts, drafts, edit, proposed, proposed))
+
     def change_proposed(
         self, text: str, plane: Plane, proposed: Proposed | None, edit: Edit | None
     ) -> None:
@@ -167,6 +187,12 @@ class Memory:
         Number of unsaved changes of each labels layer.
     files : WeakKeyDictionary
         The file that each labels layer was saved to.
+    versions : WeakKeyDictionary
+        Number of all changes of each labels layer.
+    linked : dict
+        What is linked in each labels layer, as `Linking` keeps it.
+    tracked : dict
+        What is tracked in each labels layer, as `Tracking` keeps it.
     image : callable, optional
         Weak reference to the image that was segmented last.
     contrast : Contrast
@@ -181,6 +207,8 @@ class Memory:
         The followed objects of each labels layer.
     whole : bool
         Whether deleting and merging concern an object in all of its planes.
+    then_link : bool
+        Whether objects are linked through the planes after all planes were auto-segmented.
     tuned : LabelSettings, optional
         Which proposals the user chose to see last, with this model; None: the model's own choice.
     """
@@ -198,12 +226,18 @@ class Memory:
         default_factory=weakref.WeakKeyDictionary
     )
     whole: bool = True
+    versions: weakref.WeakKeyDictionary[Labels, int] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    linked: dict[Labels, Any] = field(default_factory=dict)
+    tracked: dict[Labels, Any] = field(default_factory=dict)
     image: Callable[[], Image | None] = lambda: None
     contrast: Contrast = Contrast.PERCENTILES
     seeing: Seeing = Seeing.AUTO
     new_objects: bool = True
     region: Region = Region.PLANE
     fill: bool = True
+    then_link: bool = True
     tuned: LabelSettings | None = None
 
     def traces_of(self, layer: Labels) -> Traces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from itertools import product
@@ -47,6 +47,11 @@ def axis_kind(image: Image, axis: int, state: KnowsKinds) -> AxisKind | None:
         None if nobody has said it: ask, and put the answer into ``state.kind``.
     """
     return _kind_of(str(image.axis_labels[axis])) or state.kind.get(axis)
+
+
+def is_named(image: Image, axis: int) -> bool:
+    """Whether the label of an axis says that it is depth, or time."""
+    return _kind_of(str(image.axis_labels[axis])) is not None
 
 
 def kinds_in_file(image: Image) -> dict[int, AxisKind]:
@@ -127,6 +132,46 @@ def planes_in(image: Image, plane: Plane, ranges: Mapping[int, Range]) -> list[P
             index[part.axis] = at
         found.append(replace(plane, index=tuple(index)))
     return found
+
+
+def axis_of_kind(
+    image: Image, plane: Plane, state: KnowsKinds, kind: AxisKind
+) -> int | None:
+    """Return the axis of a stack that is depth, or time; None if none is known to be."""
+    for axis in stack_axes(image, plane):
+        if axis_kind(image, axis, state) is kind:
+            return axis
+    return None
+
+
+def planes_along(
+    image: Image, plane: Plane, axis: int, inside: Sequence[int] = ()
+) -> list[list[list[Plane]]]:
+    """List the planes of an image in the order in which they are linked along an axis.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    plane : Plane
+        Gives the axes that are shown, and the channel.
+    axis : int
+        Depth or time.
+    inside : sequence of int
+        Axes of which all planes belong together at each place on `axis`, as the depth of a frame.
+
+    Returns
+    -------
+    list of list of list of Plane
+        For each place on all other axes, for each place on `axis`, the planes that are there.
+    """
+    stacks: dict[tuple[int | None, ...], dict[int, list[Plane]]] = {}
+    for each in planes_in(image, plane, {}):
+        index = list(each.index)
+        at, index[axis] = index[axis], None
+        for other in inside:
+            index[other] = None
+        stacks.setdefault(tuple(index), {}).setdefault(at or 0, []).append(each)
+    return [[places[at] for at in sorted(places)] for places in stacks.values()]
 
 
 class AxisRange(NamedTuple):

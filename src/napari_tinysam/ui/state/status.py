@@ -14,6 +14,7 @@ class StatusKind(Enum):
     DOWNLOADING = "downloading"
     EMBEDDING = "embedding"
     SEGMENTING = "auto-segmenting"
+    LINKING = "linking"
     READY = "ready"
     CANCELLED = "cancelled"
     VIEW_3D = "3D view"
@@ -26,7 +27,11 @@ _BUSY = (
     StatusKind.DOWNLOADING,
     StatusKind.EMBEDDING,
     StatusKind.SEGMENTING,
+    StatusKind.LINKING,
 )
+
+#: Runs beside what else the session does.
+BESIDE = (StatusKind.SEGMENTING, StatusKind.LINKING)
 
 
 @dataclass(frozen=True)

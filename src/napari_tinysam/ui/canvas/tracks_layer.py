@@ -1,0 +1,76 @@
+"""The napari layer that shows the tracks of a labels layer, with their graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Tracks
+
+from napari_tinysam.ui.state.planes import transform_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+#: What the name of the layer ends in.
+NAME = "tracks"
+
+#: Frames that the tail of a track shows.
+_TAIL = 12
+
+
+class TracksLayer:
+    """Shows tracks above their labels.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    labels : napari.layers.Labels
+    """
+
+    def __init__(self, viewer: ViewerModel, labels: Labels) -> None:
+        self._viewer = viewer
+        self._labels = labels
+        self.layer: Tracks | None = None
+
+    def show(self, rows: npt.NDArray[np.float64], parents: Mapping[int, int]) -> None:
+        """Show tracks.
+
+        Parameters
+        ----------
+        rows : ndarray of float64, (N, 1 + D)
+            Track, and place in the data of the labels, by track and time.
+        parents : mapping of int to int
+            The mother of each track that has one.
+        """
+        if not len(rows):
+            self.remove()
+            return
+        graph = {child: [mother] for child, mother in parents.items()}
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self.layer.data = rows
+            self.layer.graph = graph
+            return
+        self.layer = layer = Tracks(
+            rows,
+            graph=graph,
+            name=f"{self._labels.name} {NAME}",
+            tail_length=_TAIL,
+            **transform_of(self._labels),
+        )
+        layers = self._viewer.layers
+        chosen, active = set(layers.selection), layers.selection.active
+        layers.insert(layers.index(self._labels) + 1, layer)
+        # Clicks and keys stay where they were.
+        layers.selection = chosen
+        layers.selection.active = active
+
+    def remove(self) -> None:
+        """Remove the layer, if it is there."""
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+        self.layer = None

@@ -1,0 +1,185 @@
+"""Tracking in a movie: the button, live sliders, and the keys that correct tracks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
+from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider
+from napari_tinysam.ui.dock.key_button import KeyButton
+from napari_tinysam.ui.dock.layouts import grid_in
+from napari_tinysam.volume.linking import MOST_GAP
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.facade import AnnotationSession
+
+_WAYS = (
+    Choice("auto", "automatic", "By overlap, unless objects move further than that"),
+    Choice(
+        "overlap",
+        "overlap",
+        "An object is the one that it lies over in the next frame. Best where objects move "
+        "less than their size",
+    ),
+    Choice(
+        "centres",
+        "distance",
+        "An object is the nearest one in the next frame. For objects that move far",
+    ),
+)
+
+#: What the overlap slider stands on at least; nothing is the same without overlap.
+_LEAST_OVERLAP = 0.01
+
+#: Diameters that the distance slider reaches, in tenths.
+_FURTHEST = 50
+
+#: Buttons that correct, row by row; the keys are on them.
+_CORRECTIONS = (
+    (("link_tracks", "Link"), ("cut_track", "Cut")),
+    (("swap_tracks", "Swap"), ("delete_track", "Delete")),
+    (("divide_track", "Division"), ("refuse_division", "No division")),
+)
+
+
+class TrackBox(QWidget):
+    """Tracking through the frames of a movie.
+
+    Parameters
+    ----------
+    session : AnnotationSession
+        What the choices go to.
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    def __init__(
+        self, session: AnnotationSession, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        tracking = session.tracking
+        self.track = KeyButton("Track objects")
+        self.track.clicked.connect(lambda: session.track_objects())
+        self.way = ChoiceCombo(_WAYS)
+        self.way.chosen.connect(lambda way: tracking.set_settings(way=way))
+        self.overlap = ShareSlider(
+            "Overlap above",
+            "Objects of neighbouring frames are the same object if they overlap by more than this",
+            lambda value: tracking.set_settings(overlap=max(value, _LEAST_OVERLAP)),
+        )
+        self.distance = CountSlider(
+            "Distance",
+            "The furthest that an object moves from frame to frame, in diameters of an object",
+            lambda value: tracking.set_settings(distance=value / 10),
+        )
+        self.gap = CountSlider(
+            "Gap",
+            "An object may be missing in so many frames and go on after them",
+            lambda value: tracking.set_settings(gap=value),
+        )
+        self.division = ShareSlider(
+            "Divisions",
+            "Divisions of which the plugin is at least this sure are taken; the others are "
+            "proposed",
+            lambda value: tracking.set_settings(division=value),
+        )
+        self.least = CountSlider(
+            "At least",
+            "Tracks of fewer frames are hidden, unless they are part of a division. They are not "
+            "lost: they come back when you move the slider back",
+            lambda value: tracking.set_settings(least_frames=value),
+        )
+        self.note = QLabel()
+        self.note.setObjectName("TinySAMHint")
+        self.note.setWordWrap(True)
+        set_tip(self.note, "Ctrl+Z takes it back")
+        self.doubt = action_button("next_doubt", "Next possible division", session)
+        self.corrections = QWidget()
+        grid = grid_in(self.corrections)
+        self.buttons = {}
+        for row, pair in enumerate(_CORRECTIONS):
+            for column, (method, text) in enumerate(pair):
+                button = action_button(method, text, session)
+                self.buttons[method] = button
+                grid.addWidget(button, row, column)
+                grid.setColumnStretch(column, 1)
+
+        rows = QGridLayout()
+        rows.setHorizontalSpacing(6)
+        rows.setVerticalSpacing(4)
+        rows.setColumnStretch(1, 1)
+        rows.addWidget(QLabel("By"), 0, 0)
+        rows.addWidget(self.way, 0, 1, 1, 2)
+        self.rows = (self.overlap, self.distance, self.gap, self.division, self.least)
+        for row, item in enumerate(self.rows, start=1):
+            for column, part in enumerate((item.title, item.slider, item.value)):
+                rows.addWidget(part, row, column)
+        column_ = QVBoxLayout(self)
+        column_.setContentsMargins(0, 0, 0, 0)
+        column_.setSpacing(6)
+        column_.addWidget(self.track)
+        column_.addLayout(rows)
+        for part in (self.note, self.doubt, self.corrections):
+            column_.addWidget(part)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the session's settings, and what is tracked."""
+        session = self._session
+        tracking, tool = session.tracking, session.track_tool
+        settings, movie = tracking.settings, tracking.movie
+        explain(
+            self.track,
+            session.target is not None,
+            "Give the objects of a track one number in all frames. Also after changes by hand",
+            "No labels yet: segment the frames or choose a labels layer.",
+        )
+        self.way.show_choice(settings.way)
+        way = settings.way if movie is None else movie.way or settings.way
+        for item, there in (
+            (self.overlap, way != "centres"),
+            (self.distance, way == "centres"),
+        ):
+            for part in (item.title, item.slider, item.value):
+                part.setVisible(there)
+        self.overlap.show_value(settings.overlap)
+        tenths = round(settings.distance * 10)
+        words = f"{settings.distance:g} ⌀"
+        self.distance.show_count(tenths, 1, max(_FURTHEST, tenths), words)
+        self.gap.show_count(settings.gap, 0, MOST_GAP, _frames(settings.gap))
+        self.division.show_value(settings.division)
+        frames = 2 if movie is None else len(movie.frames)
+        most = max(2, frames, settings.least_frames)
+        least = settings.least_frames
+        self.least.show_count(least, 1, most, _frames(least))
+        self.note.setText(tracking.note)
+        self.note.setVisible(bool(tracking.note))
+        doubts = len(tool.doubts)
+        self.doubt.setText(
+            f"{doubts} possible division{'' if doubts == 1 else 's'}: next"
+        )
+        self.doubt.setVisible(bool(doubts))
+        self.corrections.setVisible(movie is not None)
+        for method, button in self.buttons.items():
+            explain(button, True, _TIPS[method])
+            button.set_key_works(session.key_works(method))
+
+
+_TIPS = {
+    "link_tracks": "Press the key over an object, go to a later frame, and press it over the "
+    "object that it goes on as",
+    "cut_track": "Press the key over an object: a new track begins with it",
+    "swap_tracks": "Press the key over two objects of a frame: from here on they are exchanged",
+    "delete_track": "Press the key over an object: its track is deleted from this frame on",
+    "divide_track": "Press the key over a possible division to confirm it. Or press it over the "
+    "mother, then in a later frame over each daughter",
+    "refuse_division": "Press the key over a mother or daughter: it was no division",
+}
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"

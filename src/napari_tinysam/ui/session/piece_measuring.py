@@ -1,0 +1,200 @@
+"""Reads the objects of the planes of a labels layer, plane by plane, and measures their overlaps.
+
+Each plane, or frame of planes, is a job of its own on the inference thread, so that clicks are
+served between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.ui.session.filling import Packed, packed
+from napari_tinysam.ui.session.label_edits import read_ids
+from napari_tinysam.ui.session.pieces import PART, Pieces, intact
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.volume.linking import OverlapMeasuring
+from napari_tinysam.volume.measuring import centres_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.volume.linking import PlaneOverlaps
+
+#: The planes of a frame; of a stack each plane is one.
+Group = Sequence["Plane"]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPieces:
+    """Pieces of all planes of a layer, not yet linked.
+
+    Attributes
+    ----------
+    layer : napari.layers.Labels
+    version : int
+        Of the layer, see `Saving.version`.
+    rows : list of (Plane, int, Packed)
+        Plane, number of the group, and rows of pieces, counted from 1 in each group.
+    ids : list of ndarray of int64
+        For each group, (N,) the ids that the pieces have in the layer now; 0 if hidden.
+    known : list of ndarray of int64
+        For each group, (N,) numbers of pieces that were there before, counted from 1, else 0.
+    overlaps : list of PlaneOverlaps
+        Of each sequence of groups; their labels are the numbers of the pieces.
+    centres : list of ndarray of float64
+        For each group, (N, 2) or (N, 3) centres of the pieces in pixels.
+    """
+
+    layer: Labels
+    version: int
+    rows: list[tuple[Plane, int, Packed]]
+    ids: list[npt.NDArray[np.int64]]
+    known: list[npt.NDArray[np.int64]]
+    overlaps: list[PlaneOverlaps]
+    centres: list[npt.NDArray[np.float64]]
+
+
+class PieceMeasuring:
+    """Measures a layer in the background.
+
+    Parameters
+    ----------
+    inference : Inference
+    layer : napari.layers.Labels
+    version : int
+        Of the layer now.
+    sequences : sequence of sequence of Group
+        Groups of planes of the layer in the order in which they are linked; each of the outer ones
+        is linked by itself, as the stacks of a movie are.
+    before : Pieces, optional
+        Of an earlier measurement of the same groups: what is still as it shows them, also what it
+        hides, is taken from there.
+    on_progress : callable
+        Called with the number of groups that are done.
+    on_done : callable
+        Called with the `MeasuredPieces`.
+    on_failed : callable
+        Called with the exception.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        layer: Labels,
+        version: int,
+        sequences: Sequence[Sequence[Group]],
+        before: Pieces | None,
+        *,
+        on_progress: Callable[[int], None],
+        on_done: Callable[[MeasuredPieces], None],
+        on_failed: Callable[[Exception], None],
+    ) -> None:
+        self._inference = inference
+        self._before = before
+        self._on_progress = on_progress
+        self._on_done = on_done
+        self._on_failed = on_failed
+        self._stopped = False
+        self._todo = [
+            (number, group)
+            for number, sequence in enumerate(sequences)
+            for group in sequence
+        ]
+        self._measuring = [OverlapMeasuring() for _ in sequences]
+        self._found = MeasuredPieces(
+            layer,
+            version,
+            [],
+            [],
+            [],
+            [measuring.overlaps for measuring in self._measuring],
+            [],
+        )
+
+    @property
+    def total(self) -> int:
+        """How many groups there are."""
+        return len(self._todo)
+
+    def start(self) -> None:
+        """Begin with the first group."""
+        self._advance(0)
+
+    def stop(self) -> None:
+        """Stop without a report."""
+        self._stopped = True
+        self._inference.drop(Lane.LINK)
+
+    def _advance(self, at: int) -> None:
+        if at == len(self._todo):
+            self._on_done(self._found)
+            return
+        sequence, group = self._todo[at]
+
+        def measured(_: None) -> None:
+            if not self._stopped:
+                self._on_progress(at + 1)
+                self._advance(at + 1)
+
+        def failed(error: Exception) -> None:
+            if not self._stopped:
+                self._on_failed(error)
+
+        self._inference.submit(
+            Lane.LINK, lambda: self._measure(at, sequence, group), measured, failed
+        )
+
+    def _measure(self, at: int, sequence: int, group: Group) -> None:
+        """Read and measure a group. Runs on the inference thread."""
+        found = self._found
+        # Ids of the layer first, then pieces that were there before, as numbers that do not meet.
+        planes = [read_ids(found.layer, plane).astype(np.int64) for plane in group]
+        highest = max(int(plane.max(initial=0)) for plane in planes)
+        if self._before is not None:
+            for plane, ids in zip(group, planes, strict=True):
+                for part in self._before.of_plane(plane):
+                    rows = ids[part.place]
+                    known = intact(part, rows)
+                    rows[known > 0] = highest + known[known > 0]
+        keys, pieces = _counted(np.stack(planes))
+        known = np.asarray(np.where(keys > highest, keys - highest, 0), np.int64)
+        ids = keys
+        if self._before is not None:
+            ids = np.where(known > 0, self._shown(group)[known], keys)
+        found.ids.append(ids)
+        found.known.append(known.astype(np.int64))
+        for plane, labels in zip(group, pieces, strict=True):
+            found.rows.extend((plane, at, rows) for rows in packed(labels, PART))
+        frame = pieces[0] if len(group) == 1 else pieces
+        found.centres.append(centres_of(frame))
+        self._measuring[sequence].add(frame)
+
+    def _shown(self, group: Group) -> npt.NDArray[Any]:
+        """Return the table of a group in the earlier measurement."""
+        assert self._before is not None
+        parts = [part for plane in group for part in self._before.of_plane(plane)]
+        return parts[0].shown if parts else np.zeros(1, np.int64)
+
+
+def _counted(
+    labels: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Return (N,) the labels that there are, and where each is, counted from 1."""
+    highest = int(labels.max(initial=0))
+    if highest > 4 * labels.size + 1000:  # a table would be too large
+        keys, places = np.unique(labels, return_inverse=True)
+        shift = 0 if keys[0] == 0 else 1
+        places = places.reshape(labels.shape) + shift
+        return keys[1 - shift :], places.astype(np.int32)
+    there = np.zeros(highest + 1, bool)
+    there[labels.ravel()] = True
+    there[0] = False
+    numbers = np.cumsum(there, dtype=np.int32)
+    numbers[~there] = 0
+    return np.flatnonzero(there).astype(np.int64), np.asarray(numbers[labels], np.int32)

@@ -1,0 +1,246 @@
+"""Objects of single planes of a labels layer, and the ids under which the layer shows them.
+
+Linking objects of planes, and tracking those of frames, gives them other ids, or hides them. The
+objects are kept as they were found, packed, and called pieces; a table for each plane or frame says
+which id each piece has. So a slider can show them otherwise at once, and nothing that is hidden is
+lost. What the user painted since stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tinysam.ui.session.filling import Packed
+from napari_tinysam.ui.session.label_edits import put_ids, read_ids
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_tinysam.ui.session.filling import OnWritten, Post
+    from napari_tinysam.ui.state.planes import Plane
+
+#: Pixels of a part: unpacking, comparing and writing it takes a few milliseconds.
+PART = 2**18
+
+#: Seconds that writing may take at once on the session's thread.
+_SLICE = 0.02
+
+#: For each plane or frame, (N + 1,) the id of each piece; 0 for the background and what is hidden.
+Tables = Sequence["npt.NDArray[np.int64]"]
+
+
+@dataclass(eq=False)
+class PlanePart:
+    """Rows of a plane.
+
+    Parameters
+    ----------
+    plane : Plane
+        Of the layer.
+    group : int
+        Which table they are shown with.
+    rows : Packed
+        Pieces, counted from 1 in each group. Negative where the user has erased a piece that was
+        hidden since: it stays erased when the piece is shown again.
+    shown : ndarray of int64
+        The table that they are shown with now.
+    """
+
+    plane: Plane
+    group: int
+    rows: Packed
+    shown: npt.NDArray[np.int64]
+
+    @property
+    def place(self) -> slice:
+        """The rows."""
+        return slice(self.rows.y0, self.rows.y0 + self.rows.shape[0])
+
+
+class Pieces:
+    """The pieces of a labels layer.
+
+    Writing many or large planes is spread over the session's turns, the shown plane first, so that
+    the window never waits.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    parts : sequence of PlanePart
+    tables : Tables
+        The ids that the layer has now.
+    post : callable
+        Runs a callable soon on the session's thread.
+    on_written : callable
+        Called with the layer and its planes after some of them were written.
+    shown : callable
+        Returns the plane of the layer that is on the screen, or None.
+
+    Attributes
+    ----------
+    tables : Tables
+        The ids that the layer has, or gets in a moment.
+    """
+
+    def __init__(
+        self,
+        layer: Labels,
+        parts: Sequence[PlanePart],
+        tables: Tables,
+        post: Post,
+        on_written: OnWritten,
+        shown: Callable[[], Plane | None],
+    ) -> None:
+        self.layer = layer
+        self.tables = tables
+        self._parts = parts
+        self._by_plane: dict[Plane, list[PlanePart]] = {}
+        for part in parts:
+            self._by_plane.setdefault(part.plane.without_channel(), []).append(part)
+        self._waiting: deque[PlanePart] = deque()
+        self._posted = False
+        self.attach(post, on_written, shown)
+
+    def attach(
+        self, post: Post, on_written: OnWritten, shown: Callable[[], Plane | None]
+    ) -> None:
+        """Report to another session: the dock may have been closed and opened again."""
+        self._post, self._on_written, self._shown = post, on_written, shown
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(len(part.rows.content) for part in self._parts)
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of the layer that holds channels."""
+        return self._parts[0].plane.channel_axis if self._parts else None
+
+    def of_plane(self, plane: Plane) -> list[PlanePart]:
+        """Return the parts of a plane."""
+        return self._by_plane.get(plane.without_channel(), [])
+
+    def show(self, tables: Tables) -> bool:
+        """Show all pieces with other ids; return whether any plane differs."""
+        self.tables = tables
+        differ = {
+            id(part)
+            for part in self._parts
+            if not np.array_equal(part.shown, tables[part.group])
+        }
+        parts = [part for part in self._parts if id(part) in differ]
+        first = self._shown()
+        first = None if first is None else first.without_channel()
+        parts.sort(key=lambda part: part.plane.without_channel() != first)
+        self._waiting = deque(parts)
+        changed = bool(self._waiting)
+        self._go_on()
+        return changed
+
+    def finish(self) -> None:
+        """Write at once what still waits."""
+        self._work(float("inf"))
+
+    def _go_on(self) -> None:
+        if self._posted:
+            return
+        self._work(_SLICE)
+        if self._waiting:
+            self._posted = True
+            self._post(self._continue)
+
+    def _continue(self) -> None:
+        self._posted = False
+        self._go_on()
+
+    def _work(self, seconds: float) -> None:
+        begun, planes = time.perf_counter(), []
+        while self._waiting and time.perf_counter() - begun < seconds:
+            part = self._waiting.popleft()
+            _write(self.layer, part, self.tables[part.group])
+            planes.append(part.plane)
+        if planes:
+            self._on_written(self.layer, planes)
+
+
+def intact(part: PlanePart, now: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return the pieces of a part, (h, w), where the layer still is as they are shown; else 0.
+
+    Parameters
+    ----------
+    part : PlanePart
+    now : ndarray of int, (h, w)
+        Ids of its rows.
+    """
+    pieces = part.rows.labels
+    known = np.abs(pieces)
+    shown = part.shown[known]
+    there = (now == shown) & ((pieces > 0) | (shown > 0))
+    return np.where(there, known, 0)
+
+
+def _write(layer: Labels, part: PlanePart, table: npt.NDArray[np.int64]) -> None:
+    """Show a part with another table, where the layer is as it was left."""
+    now = read_ids(layer, part.plane, part.place)
+    known = intact(part, now)
+    new = table[known]
+    where = (known > 0) & (new != now)
+    if where.any():
+        after = np.where(where, new, now).astype(now.dtype)
+        put_ids(layer, part.plane, part.place, slice(None), now, after)
+    pieces = part.rows.labels
+    erased = (pieces > 0) & (known == 0)
+    erased &= (table[pieces.clip(0)] == 0) & (part.shown[pieces.clip(0)] > 0)
+    if erased.any():
+        marked = np.where(erased, -pieces, pieces)
+        part.rows = Packed.of(part.rows.y0, marked)
+    part.shown = table
+
+
+@dataclass(eq=False)
+class Relabel:
+    """A step of undo: pieces are shown with other ids.
+
+    Parameters
+    ----------
+    pieces : Pieces
+    before, after : Tables
+    first : bool
+        Whether it is the first step of these pieces: their memory is counted once.
+    """
+
+    pieces: Pieces
+    before: Tables
+    after: Tables
+    first: bool
+
+    @property
+    def layer(self) -> Labels:
+        """The layer that is changed."""
+        return self.pieces.layer
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        tables = sum(table.nbytes for table in (*self.before, *self.after))
+        return tables + (self.pieces.nbytes if self.first else 0)
+
+    def apply(self) -> bool:
+        """Redo; return whether anything changed."""
+        return self._turn(self.after)
+
+    def revert(self) -> bool:
+        """Undo; return whether anything changed."""
+        return self._turn(self.before)
+
+    def _turn(self, tables: Tables) -> bool:
+        self.pieces.show(tables)
+        return True

@@ -1,0 +1,196 @@
+"""What linking and tracking have in common: labels are measured and worked on, one image at a time.
+
+Both wait in one lane of the inference thread, so only one of them runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_tinysam.errors import sentence
+from napari_tinysam.ui.session.piece_measuring import PieceMeasuring
+from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.stack_planes import nearest_plane
+from napari_tinysam.ui.state.status import Status, StatusKind
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.outputs import Outputs
+    from napari_tinysam.ui.session.piece_measuring import Group, MeasuredPieces
+    from napari_tinysam.ui.session.pieces import Pieces
+    from napari_tinysam.ui.session.relabelling import Relabelling
+    from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.subject import Subject
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The parts of the session that the work needs.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    subject : Subject
+    inference : Inference
+    outputs : Outputs
+    saving : Saving
+    relabelling : Relabelling
+        Writes the ids.
+    notify : callable
+        ``notify(level, text)``.
+    on_status : callable
+        Called with a `Status`; None when nothing is running.
+    """
+
+    viewer: ViewerModel
+    subject: Subject
+    inference: Inference
+    outputs: Outputs
+    saving: Saving
+    relabelling: Relabelling
+    notify: Notify
+    on_status: Callable[[Status | None], None]
+
+
+class StackWork:
+    """Work on the labels of images, one image after the other.
+
+    Parameters
+    ----------
+    place : Workplace
+    name : str
+        What is done, for messages: "Linking".
+    """
+
+    def __init__(self, place: Workplace, name: str) -> None:
+        self._viewer = place.viewer
+        self._subject = place.subject
+        self._inference = place.inference
+        self._outputs = place.outputs
+        self._saving = place.saving
+        self._relabelling = place.relabelling
+        self._notify = place.notify
+        self._on_status = place.on_status
+        self._name = name
+        self._measuring: PieceMeasuring | None = None
+        self._now: Image | None = None
+        self._next: deque[Image] = deque()
+        self._asked = 0  # counts what was asked of the inference thread
+
+    @property
+    def running(self) -> bool:
+        """Whether planes are being measured or worked on."""
+        return self._now is not None
+
+    @property
+    def place(self) -> tuple[Image, Plane] | None:
+        """The image and its plane that is nearest to what the viewer shows."""
+        image = self._subject.image
+        plane = None if image is None else self._plane(image)
+        return None if image is None or plane is None else (image, plane)
+
+    def cancel(self, said: str = "") -> None:
+        """Stop, and leave the labels as they are."""
+        if self._now is not None:
+            self._next.clear()
+            self._end(said or f"{self._name} was cancelled.")
+
+    def interrupt(self) -> None:
+        """Stop before a step is undone or redone, and write what still waits."""
+        self.cancel(f"{self._name} stopped: a step was undone.")
+        self._relabelling.finish()
+
+    def forget(self, layer: Image | Labels) -> None:
+        """Forget a layer that left the viewer, or an image that has other data."""
+        self._next = deque(image for image in self._next if image is not layer)
+        now = self._now
+        if now is not None and (
+            layer is now or self._subject.memory.state_of(now).target is layer
+        ):
+            self._end("")
+            self._go_on()
+
+    def close(self) -> None:
+        """Stop without telling anyone; what was found is written."""
+        self._next.clear()
+        self._stop()
+        self._relabelling.finish()
+
+    def _work_on(self, images: Sequence[Image]) -> None:
+        self._next.extend(image for image in images if image not in self._next)
+        self._go_on()
+
+    def _begin(self, image: Image) -> None:
+        """Begin with an image."""
+        raise NotImplementedError
+
+    def _measure(
+        self,
+        layer: Labels,
+        stacks: Sequence[Sequence[Group]],
+        before: Pieces | None,
+        on_done: Callable[[MeasuredPieces], None],
+    ) -> None:
+        """Measure the planes of a layer."""
+        self._relabelling.finish()
+        self._measuring = measuring = PieceMeasuring(
+            self._inference,
+            layer,
+            self._saving.version(layer),
+            stacks,
+            before,
+            on_progress=lambda done: self._show_progress(done, measuring.total),
+            on_done=lambda found: self._measured(found, on_done),
+            on_failed=self._failed,
+        )
+        self._show_progress(0, measuring.total)
+        measuring.start()
+
+    def _measured(
+        self, found: MeasuredPieces, on_done: Callable[[MeasuredPieces], None]
+    ) -> None:
+        self._measuring = None
+        if sum(map(len, found.ids)):
+            on_done(found)
+        else:
+            self._end(f"{found.layer.name} has no objects.")
+            self._go_on()
+
+    def _show_progress(self, done: int, total: int) -> None:
+        text = f"{self._name}: plane {min(done + 1, total)} of {total}"
+        self._on_status(Status(StatusKind.LINKING, text, done / max(total, 1)))
+
+    def _plane(self, image: Image) -> Plane | None:
+        state = self._subject.memory.state_of(image)
+        return nearest_plane(image, self._viewer.dims, state.channel_axis)
+
+    def _failed(self, error: Exception) -> None:
+        self._next.clear()
+        self._end(sentence(error, f"{self._name} stopped"), "error")
+
+    def _stop(self) -> None:
+        if self._now is not None:
+            self._inference.drop(Lane.LINK)
+        self._now = None
+        self._asked += 1
+        if self._measuring is not None:
+            self._measuring.stop()
+            self._measuring = None
+
+    def _end(self, said: str, level: str = "info") -> None:
+        self._stop()
+        self._on_status(None)
+        if said:
+            self._notify(level, said)
+        self._subject.changed.emit()
+
+    def _go_on(self) -> None:
+        if self._now is None and self._next:
+            self._begin(self._next.popleft())

@@ -1,0 +1,311 @@
+"""A labels layer whose frames are measured: how it is tracked, corrected, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tinysam.ui.session.pieces import Relabel
+from napari_tinysam.volume.corrections import Correction, Lineage, Place
+from napari_tinysam.volume.stable_ids import repeated, through_planes
+from napari_tinysam.volume.tracking import Division, TrackSettings, track
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
+    from napari_tinysam.ui.session.pieces import Pieces
+    from napari_tinysam.volume.measuring import MeasuredFrames
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """What the tracks follow from, beside the frames.
+
+    Parameters
+    ----------
+    settings : TrackSettings
+        Its `least_frames` hides tracks; it leaves none out.
+    decisions : dict of (int, int) to bool
+        Divisions that the user confirmed or rejected, see `track`.
+    corrections : tuple of Correction
+        In order.
+    given : tuple of (int, int), optional
+        Tracks are taken as the ids of the labels give them, with these pairs of child and mother;
+        None: they are found.
+    """
+
+    settings: TrackSettings = field(default_factory=TrackSettings)
+    decisions: dict[Place, bool] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    given: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """The tracks of a movie.
+
+    Attributes
+    ----------
+    ids : list of ndarray of int64
+        For each frame, (N,) the track of each piece; 0 if hidden.
+    parents : dict of int to int
+        The mother of each track that has one; both are shown.
+    possible : list of Division
+        Those that are proposed and not decided.
+    daughters : dict of (int, int) to tuple of Place
+        Of each of them, by `Division.key`, where its daughters begin.
+    ends : dict of int to Place
+        Where each track ends.
+    count, hidden, divisions : int
+        Tracks that are shown; too short ones; mothers.
+    way : str
+        How objects were linked: "overlap" or "centres"; "" if the labels had tracks.
+    """
+
+    ids: list[npt.NDArray[np.int64]]
+    parents: dict[int, int]
+    possible: list[Division]
+    daughters: dict[tuple[int, int], tuple[Place, ...]]
+    ends: dict[int, Place]
+    count: int
+    hidden: int
+    divisions: int
+    way: str
+
+
+@dataclass(eq=False)
+class TrackedMovie:
+    """The pieces of a labels layer, by frame.
+
+    Attributes
+    ----------
+    image : napari.layers.Image
+    axis : int
+        Time, in the labels layer.
+    measured : MeasuredPieces
+    frames : MeasuredFrames
+    pieces : Pieces
+    own : list of ndarray of int64
+        For each frame, (N,) an id that no other piece has.
+    version : int
+        Of the layer when its pieces were as the layer is, see `Saving.version`.
+    state : TrackState
+    tracks : Tracks, optional
+        None after undo.
+    first : bool
+        Whether no step has been made with these pieces.
+    edit : TrackEdit, optional
+        The last step, unless that was undone.
+    """
+
+    image: Image
+    axis: int
+    measured: MeasuredPieces
+    frames: MeasuredFrames
+    pieces: Pieces
+    own: list[npt.NDArray[np.int64]]
+    version: int
+    state: TrackState
+    tracks: Tracks | None = None
+    first: bool = True
+    edit: TrackEdit | None = None
+
+    @property
+    def layer(self) -> Labels:
+        """The labels."""
+        return self.pieces.layer
+
+    @property
+    def way(self) -> str:
+        """How objects were linked: "overlap" or "centres"; "" if the labels had tracks."""
+        return "" if self.tracks is None else self.tracks.way
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The axes of the layer that run down and across the planes."""
+        return self.measured.rows[0][0].axes
+
+    def position(
+        self, frame: int, centres: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Bring centres in a frame, (…, 2 or 3), into the data of the layer, (…, ndim)."""
+        plane = self.measured.rows[0][0]
+        depth = [
+            axis
+            for axis, at in enumerate(plane.index)
+            if at is not None and axis not in (self.axis, plane.channel_axis)
+        ]
+        axes = (*depth, *plane.axes)[-centres.shape[-1] :]
+        places = np.zeros((*centres.shape[:-1], len(plane.index)))
+        places[..., self.axis] = frame
+        places[..., list(axes)] = centres
+        return places
+
+    def rows(self, tracks: Tracks) -> npt.NDArray[np.float64]:
+        """Return (N, 1 + D) track and place in the labels of each piece that is shown."""
+        found = []
+        for frame, (ids, centres) in enumerate(
+            zip(tracks.ids, self.frames.centres, strict=True)
+        ):
+            shown = ids > 0
+            places = self.position(frame, centres[shown])
+            found.append(np.column_stack([ids[shown], places]).astype(float))
+        table = np.concatenate(found)
+        return table[np.lexsort((table[:, 1 + self.axis], table[:, 0]))]
+
+    def piece(self, frame: int, label: int) -> Place | None:
+        """Return the piece that has an id in a frame; None if the id is none of ours."""
+        found = np.flatnonzero(self.pieces.tables[frame][1:] == label)
+        return (frame, int(found[0])) if label and len(found) == 1 else None
+
+
+@dataclass(eq=False)
+class TrackEdit(Relabel):
+    """A step of undo: objects of frames are tracked, or tracked otherwise.
+
+    Attributes
+    ----------
+    movie : TrackedMovie
+    was, now : (TrackState, Tracks or None)
+        Before and after it.
+    """
+
+    movie: TrackedMovie
+    was: tuple[TrackState, Tracks | None]
+    now: tuple[TrackState, Tracks | None]
+
+
+def own_ids(
+    found: MeasuredPieces,
+    before: TrackedMovie | None,
+    new_ids: Callable[[int], list[int]],
+) -> list[npt.NDArray[np.int64]]:
+    """Give each piece an id of its own: what it had, or where that is taken a new one."""
+    sizes = np.cumsum([len(ids) for ids in found.ids])[:-1]
+    ids, known = np.concatenate(found.ids), np.concatenate(found.known)
+    own = ids.copy()
+    if before is not None:
+        own = np.concatenate(
+            [
+                np.where(numbers > 0, np.append(0, old)[numbers], shown)
+                for shown, numbers, old in zip(
+                    found.ids, found.known, before.own, strict=True
+                )
+            ]
+        )
+    fresh = np.flatnonzero(known == 0)
+    again = fresh[repeated(own[fresh], own[known > 0])]
+    own[again] = new_ids(len(again))
+    return np.split(own, sizes)
+
+
+def state_moved(state: TrackState, found: MeasuredPieces) -> TrackState:
+    """Return what the user decided, for frames that were measured anew."""
+    to = {
+        (frame, number - 1): (frame, index)
+        for frame, known in enumerate(found.known)
+        for index, number in enumerate(known.tolist())
+        if number
+    }
+    # Decisions name pieces as they are numbered from 1.
+    decisions = {
+        (frame, to[frame, number - 1][1] + 1): taken
+        for (frame, number), taken in state.decisions.items()
+        if (frame, number - 1) in to
+    }
+    moved = [each.moved(to) for each in state.corrections]
+    kept = tuple(each for each in moved if each is not None)
+    return replace(state, decisions=decisions, corrections=kept)
+
+
+def are_tracks(found: MeasuredPieces) -> bool:
+    """Whether the ids of the labels are tracks already, in most frames."""
+    every = np.concatenate(found.ids)
+    through = through_planes(found.ids, found.overlaps)
+    return bool(np.isin(every, through).mean() > 0.5) if len(every) else False
+
+
+def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
+    """Track a movie and apply the corrections. Takes a moment; for the inference thread."""
+    possible: list[Division] = []
+    daughters: dict[tuple[int, int], tuple[Place, ...]] = {}
+    way = ""
+    if state.given is None:
+        settings = replace(state.settings, least_frames=1)
+        found = track(movie.frames, settings, state.decisions)
+        lineage, way = Lineage.of(found), found.way
+        possible = [
+            each
+            for each in found.divisions
+            if not each.taken and each.key not in state.decisions
+        ]
+        for each in possible:
+            objects = found.links.objects[each.frame]
+            daughters[each.key] = tuple(
+                (each.frame, int(np.flatnonzero(objects == label)[0]))
+                for label in each.daughters
+            )
+    else:
+        chains: dict[int, list[Place]] = {}
+        for frame, ids in enumerate(movie.measured.ids):
+            for index, label in enumerate(ids.tolist()):
+                name = label or -movie.own[frame][index]  # hidden: by itself
+                chains.setdefault(int(name), []).append((frame, index))
+        lineage = Lineage.of_chains(chains, dict(state.given))
+    lineage.correct(state.corrections)
+    family = {*lineage.mother, *lineage.mother.values()}
+    own, least = movie.own, state.settings.least_frames
+    tables = [np.zeros(len(ids), np.int64) for ids in own]
+    label_of: dict[Place, int] = {}  # by first and last place
+    ends: dict[int, Place] = {}
+    count = hidden = 0
+    for chain in lineage.chains():
+        first, last = chain[0], chain[-1]
+        if len(chain) < least and first not in family and last not in family:
+            hidden += 1
+            continue
+        count += 1
+        label = int(own[first[0]][first[1]])
+        label_of[first] = label_of[last] = label
+        ends[label] = last
+        for frame, index in chain:
+            tables[frame][index] = label
+    parents = {
+        label_of[child]: label_of[mother] for child, mother in lineage.mother.items()
+    }
+    possible = [
+        each
+        for each in possible
+        if not lineage.daughters(mother_place(movie, each.key))
+    ]
+    divisions = len(set(parents.values()))
+    return Tracks(
+        tables, parents, possible, daughters, ends, count, hidden, divisions, way
+    )
+
+
+def mother_place(movie: TrackedMovie, key: tuple[int, int]) -> Place:
+    """Return the place of the mother of a division, by `Division.key`."""
+    frame, number = key
+    ids = movie.frames.overlaps.ids[frame]
+    return frame, int(np.searchsorted(ids, number))
+
+
+def in_words(tracks: Tracks) -> str:
+    """Say what was found."""
+    parts = [f"{tracks.count:,} track{'' if tracks.count == 1 else 's'}"]
+    if tracks.divisions:
+        parts.append(
+            f"{tracks.divisions:,} division{'' if tracks.divisions == 1 else 's'}"
+        )
+    text = ", ".join(parts) + "."
+    if tracks.hidden:
+        text += (
+            f" {tracks.hidden:,} short {'is' if tracks.hidden == 1 else 'are'} hidden."
+        )
+    return text

@@ -1,0 +1,393 @@
+"""The objects of the frames of a movie become tracks, in the labels of an image.
+
+Frames are measured once, in steps on the inference thread. Tracks are found anew from that, also
+there, whenever a setting, a decision on a division or a correction changes. Labels carry the
+number of their track; a tracks layer beside them shows the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_tinysam.errors import TinySAMError
+from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
+from napari_tinysam.ui.session.label_writing import LabelsError, plane_in
+from napari_tinysam.ui.session.relabelling import with_background
+from napari_tinysam.ui.session.stack_work import StackWork, Workplace
+from napari_tinysam.ui.session.tracked_movie import (
+    TrackEdit,
+    TrackedMovie,
+    Tracks,
+    TrackState,
+    are_tracks,
+    found_tracks,
+    in_words,
+    own_ids,
+    state_moved,
+)
+from napari_tinysam.ui.session.worker import Lane
+from napari_tinysam.ui.state.stack_planes import (
+    AxisKind,
+    axis_of_kind,
+    planes_along,
+    stack_axes,
+)
+from napari_tinysam.volume.measuring import MeasuredFrames
+from napari_tinysam.volume.tracking import TrackSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.ui.session.linking import Linking
+    from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
+    from napari_tinysam.ui.session.pieces import Relabel
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.volume.corrections import Place
+
+#: What the step of the button and that of the sliders are called.
+STEP, SLIDER = "track", "tracking"
+
+Change = Callable[[TrackState], TrackState]
+
+
+class Tracking(StackWork):
+    """Tracks the objects of movies, one movie at a time.
+
+    Parameters
+    ----------
+    place : Workplace
+    linking : Linking
+        Stacks of a movie are linked in depth before they are tracked.
+    """
+
+    def __init__(self, place: Workplace, linking: Linking) -> None:
+        super().__init__(place, "Tracking")
+        self._linking = linking
+        self._shown: dict[Labels, TracksLayer] = {}
+        self._step = STEP
+        self._change: Change = _unchanged
+        self._relabelling.on_turned.append(self._turned)
+
+    @property
+    def note(self) -> str:
+        """What was tracked in the labels of the image, in words."""
+        movie = self.movie
+        return "" if movie is None or movie.tracks is None else in_words(movie.tracks)
+
+    # --- what the user chooses -----------------------------------------------------------
+
+    @property
+    def movie(self) -> TrackedMovie | None:
+        """The tracked labels of the image; None if they are not tracked."""
+        image = self._subject.image
+        layer = None if image is None else self._outputs.of(image)
+        movie = None if layer is None else self._movies.get(layer)
+        return movie if movie is not None and movie.tracks is not None else None
+
+    @property
+    def settings(self) -> TrackSettings:
+        """When objects of two frames are the same."""
+        subject = self._subject
+        return TrackSettings() if subject.image is None else subject.state.tracking
+
+    def set_settings(self, **changed: Any) -> None:
+        """Change settings, and track anew what is tracked.
+
+        Parameters
+        ----------
+        **changed
+            Those of `TrackSettings`.
+        """
+        image = self._subject.image
+        if image is None:
+            return
+        settings = replace(self.settings, **changed)
+        self._subject.state.tracking = settings
+        anew = set(changed) != {"least_frames"}
+
+        def change(state: TrackState) -> TrackState:
+            given = None if anew else state.given
+            return replace(state, settings=settings, given=given)
+
+        if self.movie is not None:
+            self._start(image, SLIDER, change)
+        self._subject.changed.emit()
+
+    def change(self, step: str, change: Change) -> None:
+        """Change decisions or corrections, as one step.
+
+        Parameters
+        ----------
+        step : str
+            What was done.
+        change : callable
+            Makes the new state of the old one.
+        """
+        if self._subject.image is not None and self.movie is not None:
+            self._start(self._subject.image, step, change)
+
+    @property
+    def _movies(self) -> dict[Labels, TrackedMovie]:
+        return self._subject.memory.tracked
+
+    def frame_of(self, plane: Plane) -> int | None:
+        """Return the frame that a plane of the image belongs to."""
+        axis = self._time()
+        return None if axis is None else plane.index[axis]
+
+    def at_frame(self, plane: Plane, frame: int) -> Plane:
+        """Return the plane of another frame."""
+        axis, index = self._time(), list(plane.index)
+        if axis is not None:
+            index[axis] = frame
+        return replace(plane, index=tuple(index))
+
+    def center_on(self, movie: TrackedMovie, place: Place) -> None:
+        """Bring an object into the middle of the canvas."""
+        frame, index = place
+        data = movie.position(frame, movie.frames.centres[frame][index])
+        world = movie.layer.data_to_world(data)
+        camera = self._viewer.scene.camera
+        offset = len(camera.center) - 2
+        shown = [axis - movie.layer.ndim for axis in movie.axes]
+        middle = list(camera.center)
+        middle[offset:] = [float(world[axis]) for axis in shown]
+        camera.center = tuple(middle)
+
+    def _time(self) -> int | None:
+        place = self.place
+        if place is None:
+            return None
+        return axis_of_kind(*place, self._subject.state, AxisKind.TIME)
+
+    # --- begin and end -------------------------------------------------------------------
+
+    def time_known(self, image: Image) -> bool:
+        """Whether an axis of an image is known to be time."""
+        plane = self._plane(image)
+        state = self._subject.memory.state_of(image)
+        return plane is not None and (
+            axis_of_kind(image, plane, state, AxisKind.TIME) is not None
+        )
+
+    def track(self, images: Sequence[Image]) -> None:
+        """Track the objects in the labels of images, those of stacks after linking them."""
+        stacks = [image for image in images if self._must_link(image)]
+        if stacks:
+            self._linking.link(stacks, lambda: self.track(images))
+            return
+        self._step, self._change = STEP, _unchanged
+        self._work_on(images)
+
+    def take(self, image: Image, parents: dict[int, int]) -> None:
+        """Take the ids of the labels for tracks, as where they were read from a file."""
+        layer = self._outputs.of(image)
+        if layer is not None:
+            self._movies.pop(layer, None)
+            given = tuple(parents.items())
+            self._start(image, STEP, lambda state: replace(state, given=given))
+
+    def forget(self, layer: Image | Labels) -> None:
+        """Forget a layer that left the viewer, or an image that has other data."""
+        for labels, movie in list(self._movies.items()):
+            if layer is labels or layer is movie.image:
+                del self._movies[labels]
+                if shown := self._shown.pop(labels, None):
+                    # Not at once: napari may be removing several layers, this one among them.
+                    self._inference.post(shown.remove)
+        super().forget(layer)
+
+    def _must_link(self, image: Image) -> bool:
+        layer, plane = self._outputs.of(image), self._plane(image)
+        if layer is None or plane is None or not self._linking.depth_known(image):
+            return False
+        return not self._linking.linked_in(layer) and layer not in self._movies
+
+    def _start(self, image: Image, step: str, change: Change) -> None:
+        if self._now is None:
+            self._step, self._change = step, change
+            self._begin(image)
+        elif self._now is image:
+            # What was asked just now has not been done yet.
+            earlier = self._change
+            self._step, self._change = step, lambda state: change(earlier(state))
+            layer = self._outputs.of(image)
+            if self._measuring is None and layer in self._movies:
+                self._find(self._movies[layer])
+
+    def _turned(self, edit: Relabel, applied: bool) -> None:
+        """Follow a step that was undone or redone."""
+        if not isinstance(edit, TrackEdit):
+            return
+        movie = edit.movie
+        movie.state, movie.tracks = edit.now if applied else edit.was
+        movie.edit = None
+        movie.version = self._saving.version(edit.layer)
+        self._movies[edit.layer] = movie
+        self._subject.memory.state_of(movie.image).tracking = movie.state.settings
+        self._draw(movie)
+
+    # --- measuring -----------------------------------------------------------------------
+
+    def _begin(self, image: Image) -> None:
+        try:
+            layer, axis, frames, scale = self._frames(image)
+        except TinySAMError as error:
+            self._notify("info", str(error))
+            self._go_on()
+            return
+        self._now = image
+        movie = self._movies.get(layer)
+        if movie is not None and movie.version == self._saving.version(layer):
+            self._find(movie)
+            return
+
+        def found(measured: MeasuredPieces) -> None:
+            self._pieces_found(image, axis, scale, measured, movie)
+
+        before = None if movie is None else movie.pieces
+        self._measure(layer, [frames], before, found)
+
+    def _frames(
+        self, image: Image
+    ) -> tuple[Labels, int, list[list[Plane]], tuple[float, ...]]:
+        """Return the labels of an image, their axis of time, their frames, and their scale."""
+        layer, plane = self._outputs.of(image), self._plane(image)
+        if layer is None or plane is None:
+            raise LabelsError(
+                f"There is nothing to track: {image.name} has no labels yet."
+            )
+        axes = stack_axes(image, plane)
+        if not axes:
+            raise LabelsError(
+                f"There is nothing to track: {image.name} has one frame only."
+            )
+        state = self._subject.memory.state_of(image)
+        time = axis_of_kind(image, plane, state, AxisKind.TIME)
+        depth = axis_of_kind(image, plane, state, AxisKind.DEPTH)
+        if time is None:
+            raise LabelsError(
+                f"No axis of {image.name} is known to be time (t). Choose it first."
+            )
+        rest = [axis for axis in axes if axis not in (time, depth)]
+        if rest:
+            raise LabelsError(
+                f"{image.name} has a further axis, {rest[0]}: only a movie of planes or of "
+                "stacks can be tracked."
+            )
+        inside = [] if depth is None else [depth]
+        (frames,) = planes_along(image, plane, time, inside)
+        found = [[plane_in(layer, each) for each in group] for group in frames]
+        scale = tuple(
+            abs(float(image.scale[axis])) or 1.0 for axis in (*inside, *plane.axes)
+        )
+        return layer, time - (image.ndim - layer.ndim), found, scale
+
+    def _pieces_found(
+        self,
+        image: Image,
+        axis: int,
+        scale: tuple[float, ...],
+        found: MeasuredPieces,
+        before: TrackedMovie | None,
+    ) -> None:
+        layer = found.layer
+        ids = self._outputs.ids(layer)
+        try:
+            own = own_ids(found, before, ids.next)
+        except LabelsError as error:
+            self._failed(error)
+            return
+        ids.used(max(int(each.max(initial=0)) for each in own))
+        if before is None:
+            state = TrackState(self._subject.memory.state_of(image).tracking)
+            if are_tracks(found):
+                state = replace(state, given=())
+        else:
+            state = state_moved(before.state, found)
+            if state.given is not None and before.tracks is not None:
+                # The ids have all corrections in them.
+                given = tuple(before.tracks.parents.items())
+                state = replace(state, given=given, corrections=())
+        movie = TrackedMovie(
+            image,
+            axis,
+            found,
+            MeasuredFrames(found.overlaps[0], found.centres, scale),
+            self._relabelling.made(found),
+            own,
+            found.version,
+            state,
+            None if before is None else before.tracks,
+        )
+        self._movies[layer] = movie
+        self._find(movie)
+
+    # --- tracking ------------------------------------------------------------------------
+
+    def _find(self, movie: TrackedMovie) -> None:
+        """Find the tracks on the inference thread, and show them."""
+        self._asked += 1
+        asked, step, change = self._asked, self._step, self._change
+        state = change(movie.state)
+
+        def shown(tracks: Tracks) -> None:
+            if self._now is not movie.image or movie.layer not in self._viewer.layers:
+                return
+            if asked == self._asked:
+                self._change = _unchanged
+                self._show(movie, state, tracks, step)
+                said = in_words(tracks)
+                if state.given is not None:
+                    said = f"{said} The labels had them already."
+                self._end(said if step == STEP else "")
+                self._go_on()
+
+        self._inference.submit(
+            Lane.LINK, lambda: found_tracks(movie, state), shown, self._failed
+        )
+
+    def _show(
+        self, movie: TrackedMovie, state: TrackState, tracks: Tracks, step: str
+    ) -> None:
+        unchanged = self._saving.version(movie.layer) == movie.version
+        history = self._subject.memory.state_of(movie.image).history
+        edit, last = movie.edit, history.last
+        dragged = (
+            step == SLIDER
+            and edit is not None
+            and last is not None
+            and last.edit is edit
+            and last.text == SLIDER
+        )
+        if edit is None or not dragged:
+            now = movie.pieces.tables
+            was = movie.state, movie.tracks
+            edit = TrackEdit(movie.pieces, now, now, movie.first, movie, was, was)
+        edit.now = movie.state, movie.tracks = state, tracks
+        movie.edit, movie.first = edit, False
+        tables = [with_background(each) for each in tracks.ids]
+        self._relabelling.show(movie.image, edit, tables, step)
+        if unchanged:
+            movie.version = self._saving.version(movie.layer)
+        self._draw(movie)
+
+    def _draw(self, movie: TrackedMovie) -> None:
+        """Show the tracks in their layer, above the labels."""
+        layer = movie.layer
+        if layer not in self._viewer.layers:
+            return
+        shown = self._shown.setdefault(layer, TracksLayer(self._viewer, layer))
+        tracks = movie.tracks
+        if tracks is None:
+            shown.remove()
+        else:
+            shown.show(movie.rows(tracks), tracks.parents)
+
+
+def _unchanged(state: TrackState) -> TrackState:
+    return state

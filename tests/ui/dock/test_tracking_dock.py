@@ -1,0 +1,95 @@
+"""Tracking a movie, in a real viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Tracks
+from qtpy.QtCore import Qt
+
+from ui.session.small_movie import movie
+
+if TYPE_CHECKING:
+    from dock_driver import OpenDock, OpenDockFactory
+
+pytestmark = pytest.mark.gl
+
+Key, Modifier = Qt.Key, Qt.KeyboardModifier
+
+
+def layers(**options: Any) -> tuple[Image, Labels]:
+    labels = movie(smaller=6)
+    noise = np.random.default_rng(0).integers(0, 255, labels.shape, np.uint8)
+    name = "cells committed_objects"
+    return Image(noise, name="cells", **options), Labels(labels, name=name, **options)
+
+
+def tracked(dock: OpenDock) -> bool:
+    tracking = dock.session.tracking
+    return tracking.movie is not None and not tracking.running
+
+
+def graph(dock: OpenDock) -> dict[int, list[int]]:
+    found = [layer for layer in dock.viewer.layers if isinstance(layer, Tracks)]
+    return found[0].graph if found else {}
+
+
+def over(dock: OpenDock, frame: int, y: float, x: float) -> None:
+    dock.viewer.dims.set_point(0, frame)
+    dock.until_ready()
+    dock.mouse.move(dock.session.image, (frame, y, x))
+    dock.until(lambda: dock.session._parts.subject.cursor is not None)
+
+
+def test_ask_track_confirm_correct_undo(open_dock: OpenDockFactory) -> None:
+    dock = open_dock(*layers())
+    box = dock.widget.link
+    answer = box.questions.answers[0]
+    answer.setCurrentIndex(answer.findText("time (t)"))
+    answer.activated.emit(answer.currentIndex())
+    assert box.tracks.isVisible()
+    assert not box.sliders.isVisible()  # those of depth
+    dock.qtbot.mouseClick(box.tracks.track, Qt.MouseButton.LeftButton)
+    dock.until(lambda: tracked(dock))
+    before = len(graph(dock))
+    box.tracks.division.slider.setValue(100)
+    dock.until(lambda: tracked(dock) and not graph(dock))
+    assert "possible division" in box.tracks.doubt.text()
+
+    over(dock, 3, 50, 40)
+    dock.mouse.key(Key.Key_D)
+    dock.until(lambda: len(graph(dock)) == 2)
+    assert before in (0, 2)
+    assert dock.session.undo_text == "division"
+
+    moving = int(dock.session.target.data[3, 40, 96])
+    over(dock, 3, 40, 96)
+    dock.mouse.key(Key.Key_K, Modifier.ShiftModifier)
+    dock.until(lambda: dock.session.undo_text == "cut track" and tracked(dock))
+    assert dock.session.target.data[3, 40, 96] != moving
+    dock.mouse.key(Key.Key_Z, Modifier.ControlModifier)
+    dock.until(lambda: dock.session.target.data[3, 40, 96] == moving)
+
+    dock.mouse.key(Key.Key_K)
+    assert "goes on as" in dock.widget.status_bar.hint.text()
+    dock.mouse.key(Key.Key_D, Modifier.ShiftModifier)
+    assert "goes on as" not in dock.widget.status_bar.hint.text()
+
+
+def test_frames_are_changed_wildly_and_the_dock_is_closed(
+    open_dock: OpenDockFactory,
+) -> None:
+    dock = open_dock(*layers(axis_labels=("t", "y", "x")))
+    labels = dock.session.target
+    before = labels.data > 0
+    dock.qtbot.mouseClick(dock.widget.link.tracks.track, Qt.MouseButton.LeftButton)
+    for t in (5, 0, 3, 1, 4):
+        dock.viewer.dims.set_current_step(0, t)
+        dock.qtbot.wait(2)
+    dock.until(lambda: tracked(dock))
+    dock.widget.link.tracks.gap.slider.setValue(3)
+    dock.viewer.window.remove_dock_widget(dock.widget)
+    dock.qtbot.wait(50)
+    assert np.array_equal(labels.data > 0, before)

@@ -1,0 +1,163 @@
+"""Objects of frames become tracks: by button, by sliders, with divisions and undo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from napari.layers import Tracks
+
+from fake_inference import SteppedInference
+from napari_tinysam.ui.state.stack_planes import AxisKind
+from ui.session.small_movie import FRAMES, at, disc, movie, opened
+
+if TYPE_CHECKING:
+    from desk import Desk
+
+
+def tracks_layer(desk: Desk) -> Tracks | None:
+    found = [layer for layer in desk.viewer.layers if isinstance(layer, Tracks)]
+    return found[0] if found else None
+
+
+def test_tracks_with_a_division_and_back() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    data = desk.session.target.data
+    mother, moving = data[0, 40, 40], data[0, 40, 90]
+    assert at(desk, 40, 95)[:5] == [moving] * 5
+    above, below = data[3, 34, 40], data[3, 50, 40]
+    assert len({mother, moving, above, below}) == 4
+    assert desk.told[-1][1] == "5 tracks, 1 division."
+    layer = tracks_layer(desk)
+    assert layer is not None
+    assert layer.graph == {above: [mother], below: [mother]}
+    assert set(layer.data[:, 0]) == set(np.unique(data)[1:])
+    assert desk.viewer.layers.selection.active is not layer
+
+    desk.session.undo()
+    assert np.array_equal(desk.session.target.data, movie())
+    assert tracks_layer(desk) is None
+    desk.session.redo()
+    assert tracks_layer(desk).graph == {above: [mother], below: [mother]}
+
+
+def test_short_tracks_are_hidden_not_deleted() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    blinking = at(desk, 15, 140)
+    assert blinking[1] == blinking[2] > 0
+    for least in (2, 3, 4):
+        desk.session.tracking.set_settings(least_frames=least)
+    assert at(desk, 15, 140) == [0] * FRAMES
+    assert desk.session.tracking.note == "4 tracks, 1 division. 1 short is hidden."
+    assert at(desk, 34, 40)[3] > 0  # daughters stay
+    desk.session.tracking.set_settings(least_frames=1)
+    assert at(desk, 15, 140) == blinking
+    desk.session.undo()  # the slider was one step
+    assert desk.session.tracking.settings.least_frames == 1
+    assert desk.session.undo_text == "track"
+
+
+def test_labels_that_are_tracks_already_keep_their_ids() -> None:
+    labels = np.zeros((4, 40, 80), np.uint32)
+    for t in range(4):
+        disc(labels[t], 7, 20, 20, 8)
+        disc(labels[t], 9, 20, 55, 8)
+    desk = opened(labels)
+    desk.session.track_objects()
+    assert np.array_equal(desk.session.target.data, labels)
+    assert tracks_layer(desk) is not None
+    assert desk.told[-1][1] == "2 tracks. The labels had them already."
+
+
+def test_stacks_are_linked_first() -> None:
+    frames = np.zeros((4, 3, 40, 80), np.uint32)
+    number = 0
+    for t in range(4):
+        for z in range(3):
+            for x in (20, 55):
+                number += 1
+                disc(frames[t, z], number, 20, x, 8)
+    desk = opened(frames, axes=("t", "z", "y", "x"))
+    desk.session.track_objects()
+    data = desk.session.target.data
+    assert len(np.unique(data)) == 3
+    assert (data[:, :, 20, 20] == data[0, 0, 20, 20]).all()
+    layer = tracks_layer(desk)
+    assert layer is not None
+    assert layer.data.shape == (8, 5)
+    assert layer.data[:, 2].tolist() == [1.0] * 8  # the middle of three planes
+    desk.session.undo()
+    assert len(np.unique(desk.session.target.data)) == 9  # linked in depth
+    desk.session.undo()
+    assert np.array_equal(desk.session.target.data, frames)
+
+
+def test_time_on_a_later_axis_and_an_answer() -> None:
+    desk = opened(axes=None)
+    desk.session.track_objects()
+    assert "known to be time (t)" in desk.told[-1][1]
+    desk.session.set_axis_kind(0, AxisKind.TIME)
+    desk.session.track_objects()
+    assert desk.told[-1][1] == "5 tracks, 1 division."
+
+
+def test_cancel_undo_and_layers_gone_in_the_middle() -> None:
+    for what in ("cancel", "undo", "labels", "image", "dock"):
+        inference = SteppedInference()
+        desk = opened(inference=inference)
+        layer = desk.session.target
+        desk.session.track_objects()
+        inference.step()
+        if what == "labels":
+            desk.viewer.layers.remove(layer)
+        elif what == "image":
+            desk.viewer.layers.remove(desk.image)
+        elif what == "dock":
+            desk.session.close()
+        else:
+            getattr(desk.session, what)()
+        inference.run_all()
+        assert not desk.session.tracking.running
+        assert np.array_equal(layer.data, movie())
+        assert tracks_layer(desk) is None
+
+
+def test_the_tracks_layer_goes_with_its_labels() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    desk.viewer.layers.remove(desk.session.target)
+    assert tracks_layer(desk) is None
+
+
+def test_a_tracks_layer_that_the_user_removed_comes_back_with_the_next_change() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    desk.viewer.layers.remove(tracks_layer(desk))
+    desk.session.tracking.set_settings(least_frames=3)
+    assert tracks_layer(desk) is not None
+
+
+@pytest.mark.parametrize("frames", [1, 0])
+def test_nothing_to_track(frames: int) -> None:
+    labels = movie()[:1] if frames else np.zeros((3, 40, 40), np.uint32)
+    desk = opened(labels)
+    desk.session.track_objects()
+    assert "one frame only" in desk.told[-1][1] or "no objects" in desk.told[-1][1]
+
+
+def test_new_objects_are_tracked_too_and_what_is_erased_stays_so() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    layer = desk.session.target
+    data = layer.data
+    spot = np.nonzero(np.hypot(*(np.mgrid[:80, :160] - np.array([[[65]], [[20]]]))) < 6)
+    for t in (2, 3):
+        layer.data_setitem((np.full(len(spot[0]), t), *spot), 200 + t)
+    layer.data_setitem((np.array([0]), np.array([40]), np.array([40])), 0)
+    desk.session.track_objects()
+    assert data[2, 65, 20] == data[3, 65, 20] > 0
+    assert data[0, 40, 40] == 0
+    assert data[0, 41, 41] > 0
