@@ -170,6 +170,20 @@ def test_volumes_through_time(command: Callable[..., Run]) -> None:
     assert {row["z"] for row in table} == {"0.5"}
 
 
+def test_a_frame_without_numbers(command: Callable[..., Run]) -> None:
+    """Nothing is found there; objects go on after it, in the challenge as children."""
+    frames = np.stack([picture(0).astype("f4")] * 4)
+    frames[1] = np.nan
+    save("nan.tif", frames, "TYX")
+    save(
+        "labels.tif", np.stack([frame == frame for frame in frames]).astype("u1"), "TYX"
+    )
+    done = command("track", "nan.tif", "--labels", "labels.tif", "-o", "out")
+    assert done.code == 0, done.err
+    assert "Frame 1 of nan.tif has no numbers (NaN)" in done.err
+    assert Path("out/res_track.txt").read_text() == "1 0 0 0\n2 2 3 1\n"
+
+
 def test_some_frames(command: Callable[..., Run]) -> None:
     save("labels.tif", two_that_divide(), "TYX")
     given = "track", "labels.tif", "--labels", "labels.tif", "-o", "out", "--frames"

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from napari_tinysam.errors import FileError
 from napari_tinysam.files.ome_zarr import read_note, write_label_pyramid
@@ -23,7 +25,6 @@ from napari_tinysam.volume.tracking import Tracking, TrackSettings, track
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.files.movie import Movie
@@ -40,6 +41,21 @@ FORMS = {
 _NOTE = "napari-tinysam track"
 
 _FRAME = re.compile(r"mask(\d+)\.tif", re.IGNORECASE)
+
+
+class Written(NamedTuple):
+    """What was written.
+
+    Attributes
+    ----------
+    files : list of Path
+        The tables and other forms.
+    notes : tuple of str
+        What was not as it should be, a sentence each.
+    """
+
+    files: list[Path]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +125,7 @@ class TrackedMovie:
         found: Tracking,
         forms: tuple[str, ...],
         progress: Callable[[int], None],
-    ) -> list[Path]:
+    ) -> Written:
         """Write all results; each is whole or not there.
 
         Parameters
@@ -125,8 +141,7 @@ class TrackedMovie:
 
         Returns
         -------
-        list of Path
-            The tables and other forms.
+        Written
 
         Raises
         ------
@@ -141,14 +156,26 @@ class TrackedMovie:
 
         write_ctc(folder, frames(), found.tracks, progress=progress)
         parents = {each.label: each.parent for each in found.tracks}
-        images = map(self.movie.frame, range(len(self.movie)))
-        points = TrackPoints.of(frames(), parents, images)
+        blank: list[int] = []
+
+        def images() -> Iterator[npt.NDArray[Any]]:
+            for number in range(len(self.movie)):
+                image = self.movie.frame(number)
+                if image.dtype.kind == "f" and not np.isfinite(image).any():
+                    blank.append(number)
+                yield image
+
+        points = TrackPoints.of(frames(), parents, images())
         written = [folder / f"{stem}_tracks.csv"]
         write_csv(written[0], points)
         for form in forms:
             written.append(folder / f"{stem}{FORMS[form]}")
             self._write_form(form, written[-1], points, found)
-        return written
+        notes = tuple(
+            f"Frame {number} of {self.movie.path} has no numbers (NaN); nothing is found there."
+            for number in blank
+        )
+        return Written(written, notes)
 
     def _write_form(
         self, form: str, path: Path, points: TrackPoints, found: Tracking

@@ -159,8 +159,10 @@ def track(
         )
         with progress_bar(total=2 * len(chosen), unit="frame") as bar:
             made = tracked.track(lambda _: bar.update(1))
-            files = tracked.write(output, stem, made, forms, lambda _: bar.update(1))
-    for text in shown.notes:
+            files, notes = tracked.write(
+                output, stem, made, forms, lambda _: bar.update(1)
+            )
+    for text in (*shown.notes, *notes):
         note(text)
     typer.echo(_summary(output, files, made, len(chosen)))
 
