@@ -5,7 +5,8 @@ forgets which cell is which, tracks them, and judges the result by the figures o
 Challenge; then the same with what auto-segmentation finds in each frame. ``--speed`` sets the usual
 step of a cell in pixels (a cell is about 25 pixels wide). ``--real FOLDER`` takes NAME001.png and
 NAME001_label.png instead, consecutive frames whose labels stay with their cells; ``--unnamed`` says
-that the labels do not: then only what the tracks look like can be told.
+that the labels do not: then only what the tracks look like can be told. ``--write FOLDER`` keeps
+the movies as a data set of the challenge.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
+import tifffile
 
 from napari_tinysam.everything import label_proposals, segmentation_of
 from napari_tinysam.inference.load import load_model
@@ -132,6 +134,20 @@ def real(folder: Path) -> list[Movie]:
     return movies
 
 
+def write(folder: Path, movie: Movie) -> None:
+    """Write frames, and the truth beside them, as the Cell Tracking Challenge has them."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(movie.images):
+        tifffile.imwrite(folder / f"t{number:03d}.tif", image, photometric="minisblack")
+    truth = folder.with_name(f"{folder.name}_GT") / "TRA"
+    write_ctc(truth, movie.labels, tracks_of(movie.labels, movie.parents))
+    for path in sorted(
+        truth.iterdir()
+    ):  # annotations are called otherwise than results
+        name = path.name.replace("mask", "man_track").replace("res_", "man_")
+        path.rename(path.with_name(name))
+
+
 def described(name: str, frames: Frames, settings: TrackSettings) -> str:
     """What can be told without the truth about tracks."""
     measured = MeasuredFrames.of(frames)
@@ -160,6 +176,7 @@ def main() -> None:
     parser.add_argument("--no-model", action="store_true")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--unnamed", action="store_true")
+    parser.add_argument("--write", type=Path, help="write the movies, as a data set")
     asked = parser.parse_args()
     settings = TrackSettings(asked.way, division=asked.division)
     if asked.real is not None:
@@ -174,6 +191,9 @@ def main() -> None:
             movies.append(
                 Movie(name, list(made.image), list(made.labels), made.parents)
             )
+    if asked.write is not None:
+        for number, movie in enumerate(movies, start=1):
+            write(asked.write / f"{number:02d}", movie)
     predictor = (
         None if asked.no_model else load_model(asked.model, convert=lambda _: None)
     )

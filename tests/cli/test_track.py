@@ -184,6 +184,28 @@ def test_a_frame_without_numbers(command: Callable[..., Run]) -> None:
     assert Path("out/res_track.txt").read_text() == "1 0 0 0\n2 2 3 1\n"
 
 
+def test_trackastra_links_where_it_is_installed(
+    command: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_tinysam.batch import tracked
+    from napari_tinysam.volume import learned
+
+    seen = []
+
+    def chained(images: Any, labels: Any, measured: Any) -> list[Any]:
+        seen.append((images.shape, labels.shape, len(measured)))
+        return [[(frame, 0)] for frame in range(len(labels))]
+
+    monkeypatch.setattr(learned, "weights_folder", lambda: Path())
+    monkeypatch.setattr(tracked, "chained_by_trackastra", chained)
+    save("labels.tif", two_that_divide()[:3], "TYX")
+    given = "track", "labels.tif", "--labels", "labels.tif", "-o", "out"
+    done = command(*given, "--way", "trackastra")
+    assert done.code == 0, done.err
+    assert seen == [((3, 60, 90), (3, 60, 90), 3)]
+    assert "3 tracks in 3 frames" in done.out
+
+
 def test_some_frames(command: Callable[..., Run]) -> None:
     save("labels.tif", two_that_divide(), "TYX")
     given = "track", "labels.tif", "--labels", "labels.tif", "-o", "out", "--frames"
@@ -267,6 +289,7 @@ def channels() -> None:
         ("movie.tif --frames 2-9", None, 1, "frames 0 to 3; 2 to 9"),
         ("movie.tif --also gif", None, 2, "--also knows"),
         ("movie.tif --way far", None, 2, "--way is auto"),
+        ("movie.tif --way trackastra", None, 1, "not installed with its weights"),
         ("movie.tif --overlap 0", None, 2, "--overlap is above 0"),
         ("movie.tif --division 2", None, 2, "--division lies"),
         ("movie.tif --mode best", None, 2, "--mode is one of"),

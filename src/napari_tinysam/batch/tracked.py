@@ -18,6 +18,7 @@ from napari_tinysam.volume.exchange.geff_store import check_geff, write_geff
 from napari_tinysam.volume.exchange.points import TrackPoints
 from napari_tinysam.volume.exchange.tables import write_csv
 from napari_tinysam.volume.exchange.trackmate import write_trackmate
+from napari_tinysam.volume.learned import chained_by_trackastra
 from napari_tinysam.volume.linking import LinkSettings, linked_stack
 from napari_tinysam.volume.measuring import MeasuredFrames
 from napari_tinysam.volume.tracking import Tracking, TrackSettings, track
@@ -72,6 +73,8 @@ class TrackedMovie:
         Whether labels of volumes are those of single planes, to be linked first.
     step : float
         Distance of planes in depth, in pixels of a plane.
+    by_trackastra : bool
+        Whether trackastra links the objects; all frames are in memory then.
     """
 
     movie: Movie
@@ -79,6 +82,7 @@ class TrackedMovie:
     settings: TrackSettings = field(default_factory=TrackSettings)
     link_depth: bool = False
     step: float = 1.0
+    by_trackastra: bool = False
 
     def __post_init__(self) -> None:
         if self.movie.shape != self.labels.shape:
@@ -116,7 +120,15 @@ class TrackedMovie:
                 yield self.frame(number)
                 progress(number + 1)
 
-        return track(MeasuredFrames.of(frames(), self.scale), self.settings)
+        if not self.by_trackastra:
+            return track(MeasuredFrames.of(frames(), self.scale), self.settings)
+        labels = np.stack(list(frames()))
+        images = np.stack([self.movie.frame(n) for n in range(len(self.movie))])
+        if images.ndim > labels.ndim:  # channels
+            images = images.mean(axis=-1)
+        measured = MeasuredFrames.of(labels, self.scale)
+        chains = chained_by_trackastra(images, labels, measured)
+        return track(measured, self.settings, chains=chains)
 
     def write(
         self,

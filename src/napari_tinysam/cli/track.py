@@ -68,7 +68,8 @@ def track(
         option(
             "NAME",
             "overlap: an object is the one it lies over in the next frame. centres: it is the "
-            "nearest. auto is overlap, unless objects move further than they are large.",
+            "nearest. auto is overlap, unless objects move further than they are large. "
+            "trackastra: what that package says, if it is installed with its weights.",
         ),
     ] = "auto",
     overlap: Annotated[
@@ -130,6 +131,10 @@ def track(
     """
     from napari_tinysam.batch.tracked import FORMS, TrackedMovie, check_folder
 
+    by_trackastra = way == "trackastra"
+    if by_trackastra:
+        _check_trackastra()
+        way = "auto"
     settings = _settings(way, overlap, distance, gap, division, least_frames)
     forms = tuple(dict.fromkeys((also or "").lower().replace(",", " ").split()))
     for name in forms:
@@ -155,7 +160,12 @@ def track(
         if wanted is not None and len(found) == len(shown):
             found = found.some(*wanted)
         tracked = TrackedMovie(
-            chosen, found, settings, link_z or labels is None, z_step
+            chosen,
+            found,
+            settings,
+            link_z or labels is None,
+            z_step,
+            by_trackastra,
         )
         with progress_bar(total=2 * len(chosen), unit="frame") as bar:
             made = tracked.track(lambda _: bar.update(1))
@@ -200,6 +210,12 @@ def _settings(
         return TrackSettings(way, **known)  # type: ignore[arg-type]  # checked there
     except ValueError as error:
         raise UsageError(f"--{str(error).replace('_', '-', 1)}") from error
+
+
+def _check_trackastra() -> None:
+    from napari_tinysam.volume.learned import check_trackastra
+
+    check_trackastra()
 
 
 def _range(text: str | None) -> tuple[int, int] | None:

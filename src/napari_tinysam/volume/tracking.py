@@ -123,20 +123,21 @@ class Tracking:
         Labelled from 1, by their first frame, then by their label there.
     divisions : tuple of Division
         Taken and proposed, by frame. Those whose daughters are left out are not there.
-    way : "overlap" or "centres"
+    way : "overlap", "centres" or "given"
         How objects were linked.
     """
 
     links: Links
     tracks: tuple[Track, ...]
     divisions: tuple[Division, ...]
-    way: Way
+    way: str
 
 
 def track(
     measured: MeasuredFrames,
     settings: TrackSettings | None = None,
     decisions: Mapping[tuple[int, int], bool] | None = None,
+    chains: Sequence[Chain] | None = None,
 ) -> Tracking:
     """Find the tracks of a movie.
 
@@ -147,6 +148,9 @@ def track(
     decisions : mapping of (int, int) to bool, optional
         Divisions that were confirmed or rejected, by `Division.key`; they count more than their
         confidence.
+    chains : sequence of Chain, optional
+        Objects that are linked already, each in one chain, see `learned.chained_by_trackastra`; the
+        settings of linking are not used then.
 
     Returns
     -------
@@ -154,10 +158,12 @@ def track(
     """
     settings = settings or TrackSettings()
     decisions = decisions or {}
-    way = settings.way
+    way: str = settings.way
     if way == "auto":
         way = "overlap" if measured.typical_overlap() >= _FAR else "centres"
-    if way == "overlap":
+    if chains is not None:
+        way = "given"
+    elif way == "overlap":
         chains = chained(measured.overlaps, _linking(settings))
     else:
         chains = chained_by_centres(measured, settings)

@@ -217,20 +217,21 @@ def test_geff_of_another_program(tmp_path: Path) -> None:
     import networkx as nx
 
     graph = nx.Graph()
-    graph.add_node(90, time=1, y=1.0, x=2.0)
-    graph.add_node(4, time=0, y=1.0, x=1.0)
-    graph.add_node(7, time=1, y=5.0, x=1.0)
+    graph.add_node(90, time=1, row=1.0, column=2.0)
+    graph.add_node(4, time=0, row=1.0, column=1.0)
+    graph.add_node(7, time=1, row=5.0, column=1.0)
     graph.add_edges_from([(90, 4), (7, 4)])
     path = tmp_path / "other.geff"
     geff.write(
         graph,
         path,
-        axis_names=["time", "y", "x"],
+        axis_names=["time", "row", "column"],
         axis_types=["time", "space", "space"],
     )
     found = read_geff(path)
     assert found.frame.tolist() == [0, 1, 1]
     assert found.parents == {2: 1, 3: 1}
+    assert sorted(found.centre.tolist()) == [[1, 1], [1, 2], [5, 1]]
 
 
 def test_geff_that_is_wrong(tmp_path: Path) -> None:

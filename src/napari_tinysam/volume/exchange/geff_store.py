@@ -137,10 +137,10 @@ def read_geff(path: Path) -> TrackPoints:
     metadata = graph["metadata"]
     times = [a.name for a in metadata.axes or () if a.type == "time"]
     frames = _property(path, known, [*times, *_TIMES], "time")
-    axes = [
-        axis for axis in "zyx" if axis != "z" or any(n in known for n in _PLACES["z"])
+    places = [
+        _property(path, known, names, axis)
+        for axis, names in _places(known, metadata.axes or ()).items()
     ]
-    places = [_property(path, known, _PLACES[axis], axis) for axis in axes]
     if not np.array_equal(frames, np.rint(frames)):
         raise FileError(f"{path}: times are no numbers of frames.")
     # Links name nodes by their ids, in any order.
@@ -155,6 +155,18 @@ def read_geff(path: Path) -> TrackPoints:
         return points_of_graph(np.rint(frames), np.column_stack(places), rows)
     except DataError as error:
         raise FileError(f"{path}: {error}") from error
+
+
+def _places(known: dict[str, Any], axes: Sequence[Any]) -> dict[str, Sequence[str]]:
+    """Names of the properties of z, y and x: the usual ones, or those of the axes in order."""
+    letters = [axis for axis in "zyx" if any(name in known for name in _PLACES[axis])]
+    if "y" in letters and "x" in letters:
+        return {axis: _PLACES[axis] for axis in letters}
+    spaces = [axis.name for axis in axes if axis.type == "space"]
+    if len(spaces) in (2, 3):
+        named = zip("zyx"[-len(spaces) :], spaces, strict=True)
+        return {axis: [name] for axis, name in named}
+    return {axis: _PLACES[axis] for axis in "yx"}
 
 
 def _property(
