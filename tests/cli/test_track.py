@@ -148,8 +148,12 @@ def test_labels_of_others_in_all_forms(command: Callable[..., Run]) -> None:
         *("--also", "ome-zarr,geff", "--division", "1", "--least-frames", "6"),
     ).code == 0  # fmt: skip
     # A result is tracked like any labels.
-    more = command("track", "image.tif", "--labels", "out/mask*.tif", "-o", "again")
-    assert more.code == 0, more.err
+    for name in ("out", "out/mask*.tif"):
+        more = command("track", "image.tif", "--labels", name, "-o", "again")
+        assert more.code == 0, more.err
+    Path("out/mask003.tif").unlink()
+    broken = command("track", "image.tif", "--labels", "out", "-o", "again")
+    assert "out: frame 3 is missing." in broken.err
 
 
 def test_volumes_through_time(command: Callable[..., Run]) -> None:

@@ -232,7 +232,10 @@ def _range(text: str | None) -> tuple[int, int] | None:
 def _paths(name: str, *, labels: bool = False) -> list[ImagePath]:
     """List the files that a name stands for; those of labels may be called so."""
     from napari_tinysam.batch.jobs import find_images
+    from napari_tinysam.volume.ctc import frames_of
 
+    if labels and (challenge := frames_of(Path(name))):
+        return [*challenge]
     try:
         found = find_images([name])
     except FileError as error:

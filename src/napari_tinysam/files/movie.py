@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.files.remote import ImagePath
 
-#: The last number in a name.
-_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
+_NUMBERS = re.compile(r"(\d+)")
 
 _WORDS = {"z": "depth", "t": "time"}
 
@@ -218,11 +217,14 @@ def _of_files(
 
 def _check_numbers(path: ImagePath, names: Sequence[str]) -> None:
     """Refuse a folder in which a frame is missing; every second or tenth one is a movie, too."""
-    found = [_NUMBER.fullmatch(name) for name in names]
-    same = {(each.group(1), each.group(3)) for each in found if each is not None}
-    if None in found or len(same) != 1:
+    parts = [_NUMBERS.split(name) for name in names]  # text, number, text, …
+    if len({tuple(each[::2]) for each in parts}) != 1:
         return
-    numbers = np.array([int(each.group(2)) for each in found if each is not None])
+    columns = list(zip(*(each[1::2] for each in parts), strict=True))
+    vary = [column for column in columns if len(set(column)) > 1]
+    if len(vary) != 1:
+        return
+    numbers = np.array([int(number) for number in vary[0]])
     steps = np.diff(numbers)
     if (steps < 1).any():
         raise FileError(

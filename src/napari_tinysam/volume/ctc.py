@@ -182,6 +182,19 @@ def read_ctc(folder: Path) -> TrackedFrames:
     return TrackedFrames(tuple(paths), tuple(tracks), tuple(notes))
 
 
+def frames_of(folder: Path) -> list[Path]:
+    """List the frames of a folder of the challenge, without reading them; none of another one.
+
+    Raises
+    ------
+    FileError
+        If a frame is missing.
+    """
+    if not any((folder / name).is_file() for name in _TEXTS):
+        return []
+    return _frames(folder)
+
+
 def _rows(
     tracks: Sequence[Track],
 ) -> tuple[list[tuple[int, int, int, int]], dict[int, list[int]]]:
