@@ -84,6 +84,22 @@ def test_pairs_and_ids(true: np.ndarray, found: np.ndarray) -> None:
 
 
 @quick
+@given(
+    arrays(np.int32, (2, 3, 4), elements=st.integers(0, 3)),
+    arrays(np.int32, (2, 3, 4), elements=st.integers(0, 3)),
+)
+def test_volumes(true: np.ndarray, found: np.ndarray) -> None:
+    """Accuracy in 3-D, with each object in all of its planes."""
+    iou = plain_iou(true, found)
+    expected = []
+    for threshold in THRESHOLDS:
+        right, _ = best_pairing(iou, threshold) if iou.size else (0, 0.0)
+        every = sum(iou.shape) - right
+        expected.append(right / every if every else 1.0)
+    assert mean_segmentation_accuracy(true, found) == pytest.approx(np.mean(expected))
+
+
+@quick
 @given(label_images, label_images)
 def test_numbers_of_objects_do_not_matter(true: np.ndarray, found: np.ndarray) -> None:
     expected = segmentation_accuracy(true, found)

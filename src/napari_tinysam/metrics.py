@@ -181,7 +181,7 @@ def object_overlaps(
     Parameters
     ----------
     true, found : array-like
-        (H, W) integers, one label for each object, 0 for none. Labels may have gaps.
+        (H, W) or (Z, H, W) integers, one label for each object, 0 for none. Labels may have gaps.
     known : numpy.ndarray, optional
         (H, W) bool, the annotated pixels of a partly annotated image. Found objects with more than
         half of their pixels elsewhere are left out: they are neither right nor wrong. None of them

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_tinysam.errors import DataError, FileError
+from napari_tinysam.masks import BoxedMask
 from tinysam_training.evaluation.volumes import (
     VolumeSettings,
     _Clicked,
@@ -79,6 +83,27 @@ def test_objects_of_few_planes_are_not_clicked() -> None:
     stack: list[list[Disc]] = [[(300, 300, 90 if n < 2 else 0)] for n in range(4)]
     with pytest.raises(DataError, match="3 planes"):
         judged(stack, stack)
+
+
+volumes = arrays(bool, (4, 5, 6), elements=st.booleans())
+
+
+@given(true=volumes, found=volumes)
+@settings(deadline=None, max_examples=60)
+def test_iou_in_three_dimensions(true: np.ndarray, found: np.ndarray) -> None:
+    """Over all planes at once, and wrong pixels of each."""
+
+    def masks(volume: np.ndarray) -> dict[int, BoxedMask]:
+        shown = [plane for plane in range(4) if volume[plane].any()]
+        return {plane: BoxedMask.from_full(volume[plane]) for plane in shown}
+
+    each = _Clicked(masks(true), (5, 6))
+    each.found = masks(found)
+    if true.any() or found.any():
+        assert each.iou == pytest.approx((true & found).sum() / (true | found).sum())
+    for plane in range(4):
+        wrong = np.count_nonzero(true[plane] ^ found[plane])
+        assert each.wrong(plane) == pytest.approx(wrong)
 
 
 def test_planes_before_failure() -> None:
