@@ -1,9 +1,10 @@
 """How well objects of synthetic stacks are followed, and how fast.
 
 ``python -m benchmarks.following --stacks 4`` clicks each nucleus once, in the plane where it is
-largest, and follows all of them through 30 planes; then with a click in three planes; then with
-each kind of prompt for all, and by copying the click's mask to the true planes. ``--movies`` does
-the same with cells that move, from the first frame on. All figures are of synthetic images.
+largest, and follows all of them through 30 planes; then with a click in three planes; then from one
+and three planes in which they are drawn by hand (the true mask); then with each kind of prompt for
+all, and by copying the click's mask to the true planes. ``--movies`` does the same with cells that
+move, from the first frame on. All figures are of synthetic images.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class Case:
                 anchors[plane] = mask
         return FollowedObject(anchors or {planes[0]: self.truth(label, planes[0])})
 
+    def drawn(self, label: int, planes: list[int]) -> FollowedObject:
+        """Draw an object in some planes, or accept it there."""
+        return FollowedObject({plane: self.truth(label, plane) for plane in planes})
+
     def judged(self, label: int, masks: dict[int, BoxedMask]) -> Figures:
         true = self.stack.labels == label
         found = np.zeros_like(true)
@@ -104,10 +109,15 @@ class Case:
         )
 
     def follow(
-        self, anchors: dict[int, list[int]], settings: FollowSettings
+        self,
+        anchors: dict[int, list[int]],
+        settings: FollowSettings,
+        *,
+        drawn: bool = False,
     ) -> tuple[list[Figures], float]:
-        """Follow all objects from clicks; returns the figures, and seconds a plane."""
-        objects = {label: self.clicked(label, at) for label, at in anchors.items()}
+        """Follow all objects from clicks, or as drawn; returns figures, and seconds a plane."""
+        known = self.drawn if drawn else self.clicked
+        objects = {label: known(label, at) for label, at in anchors.items()}
         planes = len(self.stack.image)
         for plane in range(planes):
             self(plane)
@@ -176,6 +186,8 @@ def main() -> None:
         ways = {
             "one click": (clicks, settings),
             "three clicks": (thrice, settings),
+            "one plane drawn": (clicks, settings),
+            "three planes drawn": (thrice, settings),
             **{
                 f"one click, always {kind.value}": (
                     clicks,
@@ -185,7 +197,7 @@ def main() -> None:
             },
         }
         for name, (anchors, how) in ways.items():
-            figures, spent = case.follow(anchors, how)
+            figures, spent = case.follow(anchors, how, drawn="drawn" in name)
             rows.setdefault(name, []).extend(figures)
             times.setdefault(name, []).append(spent)
         rows.setdefault("the click's mask copied", []).extend(case.copied(clicks))

@@ -20,13 +20,23 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.ui.state.region import Region
+from tinysam_training.synthetic.volumes import synthetic_volume
 
 #: A nucleus to point at and then click, and a place beside it: x, y.
 NUCLEUS, BESIDE = (35, 81), (44, 72)
 
+#: Nuclei of the stack to follow: plane, y, x.
+NUCLEI_OF_THE_STACK = (
+    (10, 231, 78),
+    (10, 44, 154),
+    (8, 157, 82),
+    (20, 141, 171),
+    (14, 183, 134),
+)
+
 
 def main(folder: Path) -> None:
-    """Write ``annotate``, ``hover``, ``edit``, ``auto`` and ``files``, each with ``.png``."""
+    """Write ``annotate``, ``hover``, ``edit``, ``auto``, ``files`` and ``follow``, as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     image = cli_demo.image()
     viewer = napari.Viewer()
@@ -103,6 +113,22 @@ def main(folder: Path) -> None:
         shoot("files")
         session.files.cancel()
         wait_for(lambda: not session.files.running)
+    session.auto.set_region(Region.PLANE)
+
+    viewer.layers.clear()
+    rng = np.random.default_rng(1002)
+    stack = synthetic_volume(rng, (30, 256, 256), 12).image
+    layer = viewer.add_image(stack, name="stack", axis_labels=("z", "y", "x"))
+    viewer.fit_to_view()
+    for plane, y, x in NUCLEI_OF_THE_STACK:
+        viewer.dims.set_point(0, plane)
+        wait_for(lambda: session._parts.embedder.embedding is not None)
+        session.click_at(layer.data_to_world((plane, y, x)))
+        wait_for(lambda: session.candidate is not None)
+        session.follow_object()
+        wait_for(lambda: session.follower.running)
+        wait_for(lambda: not session.follower.running)
+    shoot("follow")
     viewer.close()
     wait()
 

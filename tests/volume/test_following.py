@@ -180,3 +180,25 @@ def test_it_can_be_cancelled_at_any_plane() -> None:
 def test_nothing_to_follow_is_refused(anchors: dict[int, BoxedMask]) -> None:
     with pytest.raises(ValueError, match=r"one plane|not empty"):
         FollowedObject(anchors)
+
+
+def test_borders_follow_those_of_the_anchors_gradually() -> None:
+    """Outlines that are narrower than the model's at one end, and wider at the other."""
+    stack = Stack([[(400.0, 500.0, 80.0)] for _ in range(9)])
+    ball = FollowedObject({1: disc(400.0, 500.0, 74.0), 7: disc(400.0, 500.0, 86.0)})
+    followed(stack, ball)
+    assert ball.borders[1] < 0 < ball.borders[7]
+    assert ball.border_at(0) == ball.borders[1]
+    assert ball.border_at(8) == ball.borders[7]
+    assert ball.border_at(4) == pytest.approx(np.mean(list(ball.borders.values())))
+    areas = [ball.found[plane].mask.area for plane in range(9)]
+    assert areas[0] < areas[4] < areas[8]
+    known = [ball.anchors[at].area for at in (1, 7)]
+    assert [areas[0], areas[8]] == pytest.approx(known, rel=0.08)
+
+
+def test_the_models_own_borders_stay_where_the_user_takes_them() -> None:
+    stack = Stack([[(400.0, 500.0, 80.0)] for _ in range(4)])
+    ball = FollowedObject({1: stack.truth(1, 0)})
+    followed(stack, ball)
+    assert ball.borders == {1: 0.0}

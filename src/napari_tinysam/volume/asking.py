@@ -13,9 +13,17 @@ from napari_tinysam.prompts import Prompts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_tinysam.inference.predictions import Embedding
+    import numpy.typing as npt
+
+    from napari_tinysam.inference.predictions import Embedding, Masks
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask
+
+
+#: Borders that are tried where an object is known, in logits. 0 is the model's own.
+BORDERS = (0.0, -0.5, 0.5, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0)
+
+Answer = tuple["BoxedMask", float]
 
 
 class Kind(Enum):
@@ -31,7 +39,8 @@ def answers_to(
     embedding: Embedding,
     masks: Sequence[BoxedMask],
     kind: Kind,
-) -> list[list[tuple[BoxedMask, float]]]:
+    borders: Sequence[float],
+) -> list[list[Answer]]:
     """Ask for expected shapes in a plane.
 
     Parameters
@@ -42,6 +51,8 @@ def answers_to(
     masks : sequence of BoxedMask
         The shapes, not empty.
     kind : Kind
+    borders : sequence of float
+        For each shape, what is added to the logits of its answers: above 0 they are larger.
 
     Returns
     -------
@@ -51,11 +62,38 @@ def answers_to(
     found = predictor.predict(embedding, prompts_for(embedding, masks, kind))
     return [
         [
-            (found.boxed(row, number).without_specks(), float(score))
+            (_moved(found, row, number, border), float(score))
             for number, score in enumerate(found.scores[row])
         ]
-        for row in range(len(masks))
+        for row, border in enumerate(borders)
     ]
+
+
+def reproduced(
+    predictor: Predictor, embedding: Embedding, masks: Sequence[BoxedMask], kind: Kind
+) -> list[npt.NDArray[np.float64]]:
+    """Ask for known shapes in the plane where they are known, with their borders moved.
+
+    Returns
+    -------
+    list of ndarray
+        For each shape, (B,) IoU of the surest answer with it, for each of `BORDERS`.
+    """
+    found = predictor.predict(embedding, prompts_for(embedding, masks, kind))
+    return [
+        np.array(
+            [
+                _moved(found, row, int(found.best[row]), border).iou(mask)
+                for border in BORDERS
+            ]
+        )
+        for row, mask in enumerate(masks)
+    ]
+
+
+def _moved(found: Masks, row: int, number: int, border: float) -> BoxedMask:
+    logits = found.logits[row, number] + np.float32(border)
+    return found.upscaler.boxed(logits).without_specks()
 
 
 def prompts_for(

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from napari_tinysam.volume.asking import Kind
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from napari_tinysam.inference.predictions import Embedding
@@ -107,13 +108,17 @@ class FollowedObject:
     found : dict of int to PlaneMask
         All planes in which it was found, anchors included.
     kind : Kind
+    borders : dict of int to float
+        For each anchor, what is added to the logits of its mask, so that it ends where the user's
+        ends.
     worth : float
-        IoU with which `kind` gives the nearest anchor back.
+        IoU with which both give the anchors back.
     """
 
     anchors: dict[int, BoxedMask]
     found: dict[int, PlaneMask] = field(default_factory=dict)
     kind: Kind = Kind.BOX
+    borders: dict[int, float] = field(default_factory=dict)
     worth: float = 0.0
 
     def __post_init__(self) -> None:
@@ -125,3 +130,10 @@ class FollowedObject:
             raise ValueError("The mask of an anchor is not empty.")
         for plane, mask in self.anchors.items():
             self.found[plane] = PlaneMask(plane, mask, Origin.ANCHOR, 1.0)
+
+    def border_at(self, plane: int) -> float:
+        """Return what is added to the logits in a plane: between anchors, it changes gradually."""
+        if not self.borders:
+            return 0.0
+        planes = sorted(self.borders)
+        return float(np.interp(plane, planes, [self.borders[at] for at in planes]))

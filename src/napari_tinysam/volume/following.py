@@ -3,8 +3,9 @@
 Each plane is asked with prompts made of the shape that is expected there. No kind of prompt is best
 for all objects: boxes drift on some models, points lose large objects, masks need a model that was
 trained with them. So each object is first asked for in the plane where it is known, with every
-kind, and keeps the kind that gives it back best. Where even that is worse than the shape expected,
-the expected shape is taken. numpy and scipy only.
+kind, and keeps the kind that gives it back best. Where the user's outline is wider or narrower than
+the model's, the borders of its answers are moved alike. Where even that is worse than the shape
+expected, the expected shape is taken. numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.volume.asking import Kind, answers_to, foreground_in
+from napari_tinysam.volume.asking import (
+    BORDERS,
+    Kind,
+    answers_to,
+    foreground_in,
+    reproduced,
+)
 from napari_tinysam.volume.between import shape_between
 from napari_tinysam.volume.followed import (
     FollowedObject,
@@ -38,6 +45,9 @@ _UNANSWERED = 0.4
 
 #: IoU with the known mask from which the model's own score chooses among its answers.
 _KNOWN_WELL = 0.7
+
+#: Gain in IoU with the known masks from which borders are moved.
+_BORDER_GAIN = 0.01
 
 #: Planes of the mean area that a new one is compared with.
 _RECENT = 3
@@ -172,20 +182,28 @@ class _Run:
         for known in self.objects:
             for plane in known.anchors:
                 by_plane.setdefault(plane, []).append(known)
-        worth: dict[int, dict[Kind, list[float]]] = {}
+        ious: dict[int, dict[Kind, dict[int, npt.NDArray[np.float64]]]] = {}
         for plane, members in sorted(by_plane.items()):
             embedding = self.planes(plane)
             masks = [known.anchors[plane] for known in members]
             for kind in self._kinds:
-                answers = answers_to(self.predictor, embedding, masks, kind)
-                for known, mask, own in zip(members, masks, answers, strict=True):
-                    best = max(own, key=lambda each: each[1])
-                    kinds = worth.setdefault(id(known), {})
-                    kinds.setdefault(kind, []).append(best[0].iou(mask))
+                found = reproduced(self.predictor, embedding, masks, kind)
+                for known, own in zip(members, found, strict=True):
+                    ious.setdefault(id(known), {}).setdefault(kind, {})[plane] = own
         for known in self.objects:
-            means = {k: float(np.mean(v)) for k, v in worth[id(known)].items()}
+            worth = {
+                kind: {at: _best_border(own) for at, own in planes.items()}
+                for kind, planes in ious[id(known)].items()
+            }
+            means = {
+                kind: float(np.mean([iou for _, iou in planes.values()]))
+                for kind, planes in worth.items()
+            }
             known.kind = max(means, key=lambda kind: means[kind])
             known.worth = means[known.kind]
+            known.borders = {
+                at: border for at, (border, _) in worth[known.kind].items()
+            }
 
     def plane(
         self, plane: int, chains: Mapping[int, _Chain], first: int, last: int
@@ -264,7 +282,8 @@ class _Run:
             if not numbers:
                 continue
             masks = [asked[n] for n in numbers]
-            answers = answers_to(self.predictor, embedding, masks, kind)
+            borders = [chains[n].known.border_at(plane) for n in numbers]
+            answers = answers_to(self.predictor, embedding, masks, kind, borders)
             for number, own in zip(numbers, answers, strict=True):
                 found[number] = self._chosen(
                     plane, embedding, chains[number], asked[number], own, taken
@@ -339,3 +358,11 @@ def _is_weak(
     if each.mask.area < settings.least_area * chain.largest():
         return True
     return each.mask.iou(expected) < settings.least_agreement
+
+
+def _best_border(ious: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the border that fits best, of `BORDERS`, and its IoU; the model's own if in doubt."""
+    best = int(ious.argmax())
+    if ious[best] < ious[0] + _BORDER_GAIN:
+        best = 0
+    return BORDERS[best], float(ious[best])

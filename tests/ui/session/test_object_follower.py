@@ -480,3 +480,41 @@ def test_in_a_large_plane_it_is_followed_from_look_to_look() -> None:
         inside = target.data[frame] == 1
         truth = pixels[frame] > 0
         assert (inside & truth).sum() > 0.9 * (inside | truth).sum()
+
+
+def test_planes_without_values_end_an_object_and_nothing_else() -> None:
+    pixels = np.zeros((8, 200, 200), np.float32)
+    rows, columns = np.mgrid[:200, :200]
+    pixels[:, np.hypot(columns - 100, rows - 90) < 30] = 1
+    pixels[5:] = np.nan
+    found = open_desk(
+        Image(pixels, name="stack", axis_labels=("z", "y", "x")),
+        load_predictor=lambda *_: blob_predictor(),
+    )
+    found.viewer.dims.set_point(0, 2)
+    found.click(100, 90)
+    found.session.follow_object()
+    assert shown(found) == [0, 1, 2, 3, 4]
+    assert not found.session.follower.running
+    assert [level for level, _ in found.told if level == "error"] == []
+
+
+def test_an_outline_of_the_users_own_is_kept_through_the_planes() -> None:
+    """Who draws cells wider than the model gets them wider in the next planes."""
+    pixels = np.zeros((6, 256, 256), np.uint8)
+    rows, columns = np.mgrid[:256, :256]
+    away = np.hypot(columns - 120, rows - 130)
+    pixels[:, away < 30] = 255
+    labels = np.zeros(pixels.shape, np.int32)
+    labels[2][away < 32.5] = 1
+    found = open_desk(
+        Image(pixels, name="stack", axis_labels=("z", "y", "x")),
+        Labels(labels, name="stack committed_objects"),
+        load_predictor=lambda *_: blob_predictor(),
+    )
+    found.viewer.dims.set_point(0, 2)
+    found.session.hover_at(found.world(120, 130))
+    found.session.follow_object()
+    assert shown(found) == list(range(6))
+    wanted = (away < 32.5).sum()
+    assert areas(found) == pytest.approx([wanted] * 6, rel=0.04)
