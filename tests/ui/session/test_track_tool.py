@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Tracks
 
+from napari_tinysam.ui.session.track_tool import Tool
 from ui.session.small_movie import FRAMES, at, disc, movie, opened
 
 if TYPE_CHECKING:
@@ -199,3 +200,22 @@ def test_any_keys_in_any_order(given_: list) -> None:
     while desk.session.undo_text:
         desk.session.undo()
     assert np.array_equal(data, movie())
+
+
+def test_a_button_lets_clicks_do_what_the_key_does() -> None:
+    desk = tracked(two())
+    tool = desk.session.track_tool
+    tool.arm(Tool.SWAP)
+    assert desk.session.tracks_hint == "Click the tracked object."
+    desk.viewer.dims.set_point(0, 2)
+    one = at(desk, 20, 20)[2]
+    desk.click(20, 20)
+    assert tool.armed is Tool.SWAP
+    desk.click(55, 20)
+    assert at(desk, 20, 55)[2] == one
+    assert tool.armed is None
+    tool.arm(Tool.CUT)
+    tool.arm(Tool.CUT)
+    assert tool.armed is None
+    desk.click(40, 35)  # a prompt again
+    assert desk.session.can_commit

@@ -30,10 +30,13 @@ class TracksLayer:
     ----------
     viewer : napari.components.ViewerModel
     labels : napari.layers.Labels
+    name : str
+        Of the image.
     """
 
-    def __init__(self, viewer: ViewerModel, labels: Labels) -> None:
+    def __init__(self, viewer: ViewerModel, labels: Labels, name: str) -> None:
         self._viewer = viewer
+        self._name = f"{name} {NAME}"
         self._labels = labels
         self.layer: Tracks | None = None
 
@@ -58,7 +61,7 @@ class TracksLayer:
         self.layer = layer = Tracks(
             rows,
             graph=graph,
-            name=f"{self._labels.name} {NAME}",
+            name=self._name,
             tail_length=_TAIL,
             **transform_of(self._labels),
         )

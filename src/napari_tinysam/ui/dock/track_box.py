@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider
-from napari_tinysam.ui.dock.key_button import KeyButton
+from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
+from napari_tinysam.ui.session.track_tool import Tool
 from napari_tinysam.volume.linking import MOST_GAP
 
 if TYPE_CHECKING:
@@ -39,9 +42,12 @@ _FURTHEST = 50
 
 #: Buttons that correct, row by row; the keys are on them.
 _CORRECTIONS = (
-    (("link_tracks", "Link"), ("cut_track", "Cut")),
-    (("swap_tracks", "Swap"), ("delete_track", "Delete")),
-    (("divide_track", "Division"), ("refuse_division", "No division")),
+    (("link_tracks", "Link", Tool.LINK), ("cut_track", "Cut", Tool.CUT)),
+    (("swap_tracks", "Swap", Tool.SWAP), ("delete_track", "Delete", Tool.DELETE)),
+    (
+        ("divide_track", "Division", Tool.DIVIDE),
+        ("refuse_division", "No division", Tool.REFUSE),
+    ),
 )
 
 
@@ -100,11 +106,16 @@ class TrackBox(QWidget):
         self.doubt = action_button("next_doubt", "Next possible division", session)
         self.corrections = QWidget()
         grid = grid_in(self.corrections)
-        self.buttons = {}
+        self.buttons: dict[str, KeyButton] = {}
+        self._tools: dict[KeyButton, Tool] = {}
         for row, pair in enumerate(_CORRECTIONS):
-            for column, (method, text) in enumerate(pair):
-                button = action_button(method, text, session)
+            for column, (method, text, tool) in enumerate(pair):
+                button = KeyButton(text, shown_key(action(method).label))
+                button.setCheckable(True)
+                # The key acts under the mouse, the button on what is clicked next.
+                button.clicked.connect(partial(self._arm, tool))
                 self.buttons[method] = button
+                self._tools[button] = tool
                 grid.addWidget(button, row, column)
                 grid.setColumnStretch(column, 1)
 
@@ -126,6 +137,9 @@ class TrackBox(QWidget):
         for part in (self.note, self.doubt, self.corrections):
             column_.addWidget(part)
         self.refresh()
+
+    def _arm(self, tool: Tool, _: bool) -> None:
+        self._session.track_tool.arm(tool)
 
     def refresh(self) -> None:
         """Show the session's settings, and what is tracked."""
@@ -166,18 +180,19 @@ class TrackBox(QWidget):
         self.corrections.setVisible(movie is not None)
         for method, button in self.buttons.items():
             explain(button, True, _TIPS[method])
+            button.setChecked(tool.armed is self._tools[button])
             button.set_key_works(session.key_works(method))
 
 
+#: The same with the key, over the objects, and with the button, by clicking them.
 _TIPS = {
-    "link_tracks": "Press the key over an object, go to a later frame, and press it over the "
-    "object that it goes on as",
-    "cut_track": "Press the key over an object: a new track begins with it",
-    "swap_tracks": "Press the key over two objects of a frame: from here on they are exchanged",
-    "delete_track": "Press the key over an object: its track is deleted from this frame on",
-    "divide_track": "Press the key over a possible division to confirm it. Or press it over the "
-    "mother, then in a later frame over each daughter",
-    "refuse_division": "Press the key over a mother or daughter: it was no division",
+    "link_tracks": "Choose an object, go to a later frame, and choose what it goes on as",
+    "cut_track": "Choose an object: a new track begins with it",
+    "swap_tracks": "Choose two objects of a frame: from here on they are exchanged",
+    "delete_track": "Choose an object: its track is deleted from this frame on",
+    "divide_track": "Choose one of a possible division to confirm it. Or choose the mother, then "
+    "in a later frame each daughter",
+    "refuse_division": "Choose a mother or daughter: it was no division",
 }
 
 

@@ -230,6 +230,7 @@ class Assembly:
             notify,
             go_to=lambda plane: self.viewing.go_to(plane),
         )
+        self.pointing.on_click = self.track_tool.click_at
 
     def start(self, model_name: str, device: str) -> None:
         """Begin with what the viewer shows."""

@@ -93,7 +93,8 @@ class Overview:
         image, layers = self.image, self._parts.viewer.layers
         if image is None or image not in layers:
             return None
-        for layer in reversed(layers[layers.index(image) + 1 :]):
+        # A slice of napari's list is another list of its kind, which takes long to make.
+        for layer in reversed(list(layers)[layers.index(image) + 1 :]):
             opaque = str(layer.blending) != "additive" and layer.opacity > 0.99
             if isinstance(layer, Image) and layer.visible and opaque:
                 return str(layer.name)

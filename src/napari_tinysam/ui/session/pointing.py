@@ -62,6 +62,8 @@ class Pointing:
         self._mouse = MouseTool(viewer, self)
         self.keys = KeyBinder(viewer, call)
         self.active = False
+        #: Called with a click's (x, y) first; returns whether that used it up.
+        self.on_click: Callable[[tuple[float, float]], bool] = lambda xy: False
         modes.changed.connect(self._mode_changed)
 
     def set_active(self, active: bool) -> None:
@@ -156,7 +158,7 @@ class Pointing:
             1 on the object, 0 outside it. Default: the chosen sign.
         """
         xy, mode = self._subject.xy(position), self._modes.value
-        if xy is None:
+        if xy is None or self.on_click(xy):
             return
         if mode is Mode.PICK:
             self._proposals.click_at(xy, label)

@@ -82,6 +82,7 @@ class StackWork:
         self._measuring: PieceMeasuring | None = None
         self._now: Image | None = None
         self._next: deque[Image] = deque()
+        self._told = False  # whether a status is shown
         self._asked = 0  # counts what was asked of the inference thread
 
     @property
@@ -164,6 +165,7 @@ class StackWork:
             self._go_on()
 
     def _show_progress(self, done: int, total: int) -> None:
+        self._told = True
         text = f"{self._name}: plane {min(done + 1, total)} of {total}"
         self._on_status(Status(StatusKind.LINKING, text, done / max(total, 1)))
 
@@ -186,10 +188,13 @@ class StackWork:
 
     def _end(self, said: str, level: str = "info") -> None:
         self._stop()
-        self._on_status(None)
+        if self._told:
+            self._told = False
+            self._on_status(None)  # tells of the change, too
+        else:
+            self._subject.changed.emit()
         if said:
             self._notify(level, said)
-        self._subject.changed.emit()
 
     def _go_on(self) -> None:
         if self._now is None and self._next:

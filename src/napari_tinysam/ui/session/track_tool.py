@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.session.tracked_movie import mother_place
@@ -45,6 +46,17 @@ class Begun:
     labels: tuple[int, ...] = ()
 
 
+class Tool(Enum):
+    """A correction: the method that makes it."""
+
+    LINK = "link"
+    CUT = "cut"
+    SWAP = "swap"
+    DELETE = "delete"
+    DIVIDE = "divide"
+    REFUSE = "refuse"
+
+
 #: How many objects a correction needs.
 _NEEDED = {Kind.LINK: 2, Kind.SWAP: 2, Kind.DIVIDE: 3}
 
@@ -78,21 +90,48 @@ class TrackTool:
         self._notify = notify
         self._go_to = go_to
         self._begun: Begun | None = None
+        self._armed: Tool | None = None  # what clicks do
         self._doubt = -1  # which proposed division was shown last
+
+    @property
+    def armed(self) -> Tool | None:
+        """The correction that clicks make, as chosen by its button."""
+        return None if self._tracking.movie is None else self._armed
+
+    def arm(self, tool: Tool) -> None:
+        """Let the next clicks do what a key does; once more leaves that."""
+        self._armed = None if tool is self._armed else tool
+        self._begun = None
+        self._subject.changed.emit()
+
+    def click_at(self, xy: tuple[float, float]) -> bool:
+        """Correct the track at (x, y) as its button says; return whether one is pressed."""
+        if (armed := self.armed) is None:
+            return False
+        self._subject.cursor = xy
+        getattr(self, armed.value)()
+        if self._begun is None:
+            self._armed = None
+            self._subject.changed.emit()
+        return True
 
     @property
     def hint(self) -> str:
         """What the correction that was begun waits for; "" if none was."""
         begun = self._begun
-        if begun is None or self._tracking.movie is None:
+        if self._tracking.movie is None:
             return ""
+        if begun is None:
+            return "" if self._armed is None else "Click the tracked object."
         label = begun.labels[0]
         if begun.kind is Kind.LINK:
-            return f"Track {label} goes on as … Go to a later frame, press K over it."
+            return f"Track {label} goes on as … In a later frame, press K over that, or click it."
         if begun.kind is Kind.SWAP:
-            return f"Swap track {label} with … Press Q over the other, in this frame."
+            return (
+                f"Swap track {label} with … Press Q over the other here, or click it."
+            )
         which = "first" if len(begun.places) == 1 else "second"
-        return f"Track {label} divides. Press D over the {which} daughter, later on."
+        return f"Track {label} divides. Later on, press D over the {which} daughter."
 
     @property
     def doubts(self) -> list[Division]:

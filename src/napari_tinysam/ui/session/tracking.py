@@ -377,11 +377,17 @@ class Tracking(StackWork):
         self._draw(movie)
 
     def _draw(self, movie: TrackedMovie) -> None:
+        """Show the tracks, in a turn of the session of its own: it takes napari a moment."""
+        self._inference.post(lambda: self._draw_now(movie))
+
+    def _draw_now(self, movie: TrackedMovie) -> None:
         """Show the tracks in their layer, above the labels."""
         layer = movie.layer
-        if layer not in self._viewer.layers:
+        if layer not in self._viewer.layers or self._movies.get(layer) is not movie:
             return
-        shown = self._shown.setdefault(layer, TracksLayer(self._viewer, layer))
+        shown = self._shown.setdefault(
+            layer, TracksLayer(self._viewer, layer, movie.image.name)
+        )
         tracks = movie.tracks
         if tracks is None:
             shown.remove()
