@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Tracks
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
 
 from ui.session.small_movie import movie
 
@@ -76,6 +78,31 @@ def test_ask_track_confirm_correct_undo(open_dock: OpenDockFactory) -> None:
     assert "goes on as" in dock.widget.status_bar.hint.text()
     dock.mouse.key(Key.Key_D, Modifier.ShiftModifier)
     assert "goes on as" not in dock.widget.status_bar.hint.text()
+
+
+def test_export_and_import(
+    open_dock: OpenDockFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = open_dock(*layers(axis_labels=("t", "y", "x")))
+    files = dock.widget.link.tracks.files
+    assert not files.export.isEnabled()
+    dock.qtbot.mouseClick(dock.widget.link.tracks.track, Qt.MouseButton.LeftButton)
+    dock.until(lambda: tracked(dock))
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_, **__: str(tmp_path)
+    )
+    dock.qtbot.mouseClick(files.export, Qt.MouseButton.LeftButton)
+    dock.until(lambda: files.export.isEnabled())
+    folder = tmp_path / "cells_tracks"
+    assert (folder / "res_track.txt").is_file()
+    before = dock.session.target.data.copy()
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_, **__: str(folder)
+    )
+    dock.qtbot.mouseClick(files.load, Qt.MouseButton.LeftButton)
+    dock.until(lambda: dock.session.target.name == "cells_tracks labels")
+    dock.until(lambda: tracked(dock))
+    assert np.array_equal(dock.session.target.data, before)
 
 
 def test_frames_are_changed_wildly_and_the_dock_is_closed(

@@ -13,6 +13,7 @@ from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
+from napari_tinysam.ui.dock.track_files_box import TrackFilesBox
 from napari_tinysam.ui.session.track_tool import Tool
 from napari_tinysam.volume.linking import MOST_GAP
 
@@ -134,7 +135,8 @@ class TrackBox(QWidget):
         column_.setSpacing(6)
         column_.addWidget(self.track)
         column_.addLayout(rows)
-        for part in (self.note, self.doubt, self.corrections):
+        self.files = TrackFilesBox(session)
+        for part in (self.note, self.doubt, self.corrections, self.files):
             column_.addWidget(part)
         self.refresh()
 
@@ -172,6 +174,7 @@ class TrackBox(QWidget):
         self.least.show_count(least, 1, most, _frames(least))
         self.note.setText(tracking.note)
         self.note.setVisible(bool(tracking.note))
+        self.files.refresh()
         doubts = len(tool.doubts)
         self.doubt.setText(
             f"{doubts} possible division{'' if doubts == 1 else 's'}: next"

@@ -30,6 +30,7 @@ from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
 from napari_tinysam.ui.session.stack_work import Workplace
+from napari_tinysam.ui.session.track_files import TrackFiles
 from napari_tinysam.ui.session.track_tool import TrackTool
 from napari_tinysam.ui.session.tracking import Tracking
 from napari_tinysam.ui.session.undoing import Undoing
@@ -229,6 +230,14 @@ class Assembly:
             self.tracking,
             notify,
             go_to=lambda plane: self.viewing.go_to(plane),
+        )
+        self.track_files = TrackFiles(
+            viewer,
+            subject,
+            self.tracking,
+            self.labelling.outputs.choose,
+            inference.post,
+            notify,
         )
         self.pointing.on_click = self.track_tool.click_at
 

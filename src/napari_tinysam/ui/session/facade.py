@@ -80,7 +80,7 @@ class AnnotationSession(Overview):
         self.all_planes, self.files = parts.all_planes, parts.files
         self.follower = parts.follower
         self.linking, self.tracking = parts.linking, parts.tracking
-        self.track_tool = parts.track_tool
+        self.track_tool, self.track_files = parts.track_tool, parts.track_files
         self.changed, self.status_changed = parts.subject.changed, parts.status_changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self

@@ -191,6 +191,23 @@ class Tracking(StackWork):
             given = tuple(parents.items())
             self._start(image, STEP, lambda state: replace(state, given=given))
 
+    def finish(self) -> None:
+        """Write at once what still waits: the labels are read next."""
+        self._relabelling.finish()
+
+    def image_frames(self, image: Image) -> list[list[Plane]]:
+        """Return the planes of each frame of a movie; nothing if its time is not known."""
+        plane = self._plane(image)
+        if plane is None:
+            return []
+        state = self._subject.memory.state_of(image)
+        time = axis_of_kind(image, plane, state, AxisKind.TIME)
+        depth = axis_of_kind(image, plane, state, AxisKind.DEPTH)
+        if time is None:
+            return []
+        inside = [] if depth is None else [depth]
+        return planes_along(image, plane, time, inside)[0]
+
     def forget(self, layer: Image | Labels) -> None:
         """Forget a layer that left the viewer, or an image that has other data."""
         for labels, movie in list(self._movies.items()):
