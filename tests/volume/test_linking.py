@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_tinysam.volume.assignment import best_pairs
 from napari_tinysam.volume.linking import (
     LinkSettings,
     PlaneOverlaps,
-    _best_pairs,
     link,
     linked_stack,
 )
@@ -210,7 +210,7 @@ def test_no_choice_of_pairs_has_a_larger_sum(
     pairs: list[tuple[int, int, int]],
 ) -> None:
     rows, columns, worth = np.array(pairs, np.intp).reshape(-1, 3).T
-    chosen = _best_pairs(rows, columns, worth.astype(float))
+    chosen = best_pairs(rows, columns, worth.astype(float))
     assert len(set(rows[chosen].tolist())) == len(chosen)
     assert len(set(columns[chosen].tolist())) == len(chosen)
     best = 0

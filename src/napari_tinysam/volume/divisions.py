@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def possible_divisions(
     starts: dict[int, list[int]] = {}
     for number, chain in enumerate(chains):
         starts.setdefault(chain[0][0], []).append(number)
-    found: list[tuple[Candidate, tuple[int, int]]] = []
+    found: list[_Found] = []
     for frame in range(1, len(measured)):
         new = starts.get(frame, [])
         near = _near(measured, frame, [chains[number][0][1] for number in new])
@@ -84,7 +84,11 @@ def possible_divisions(
                     confidence *= _lasting(measured, [chains[n] for n in pair], frame)
                 if confidence >= LEAST:
                     candidate = Candidate(number, pair, frame, confidence)
-                    found.append((candidate, (frame - 1, mother)))
+                    where = [measured.places[frame - 1][mother].tolist()]
+                    where += sorted(
+                        measured.places[frame][places[n][frame]].tolist() for n in pair
+                    )
+                    found.append(_Found(candidate, (frame - 1, mother), where))
     return _surest(found)
 
 
@@ -150,13 +154,32 @@ def _ramp(value: float, worst: float, best: float) -> float:
     return min(1.0, max(0.0, (value - worst) / (best - worst)))
 
 
-def _surest(found: list[tuple[Candidate, tuple[int, int]]]) -> list[Candidate]:
-    taken: set[object] = set()
+class _Found(NamedTuple):
+    """A candidate, the place of the mother, and where mother and daughters are."""
+
+    candidate: Candidate
+    mother: tuple[int, int]
+    where: list[list[float]]
+
+
+def _surest(found: list[_Found]) -> list[Candidate]:
+    """Choose the surest; among equals places decide, not the order of labels."""
+    mothers: set[tuple[int, int]] = set()
+    daughters: set[tuple[int, int]] = set()
     kept = []
-    for each, mother in sorted(found, key=lambda pair: -pair[0].confidence):
+    order = sorted(
+        found,
+        key=lambda one: (
+            -round(one.candidate.confidence, 9),
+            one.candidate.frame,
+            one.where,
+        ),
+    )
+    for each, mother, _ in order:
         # A chain that goes on is a daughter at one division, and a mother at a later one.
-        keys = {mother, *((number, each.frame) for number in each.daughters)}
-        if not taken & keys:
-            taken |= keys
+        both = {(number, each.frame) for number in each.daughters}
+        if mother not in mothers and not both & daughters:
+            mothers.add(mother)
+            daughters |= both
             kept.append(each)
     return sorted(kept, key=lambda each: each.frame)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.metrics import object_overlaps
+from napari_tinysam.volume.assignment import best_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -312,7 +313,7 @@ def chained(overlaps: PlaneOverlaps, settings: LinkSettings) -> list[Chain]:
             usable = (iou >= least) & open_ends
             usable &= ~_touching(overlaps, first, second, settings)
             one, other = pairs[usable].T
-            chosen = _best_pairs(one, other, iou[usable])
+            chosen = best_pairs(one, other, iou[usable])
             following[first][one[chosen]] = other[chosen]
             distance[first][one[chosen]] = step
             begins[second][other[chosen]] = False
@@ -353,7 +354,7 @@ def _add_tips(
         usable &= (following[first][one] < 0) & begins[second][other]
         usable &= ~_touching(overlaps, first, second, settings)
         one, other = one[usable], other[usable]
-        chosen = _best_pairs(one, other, share[usable])
+        chosen = best_pairs(one, other, share[usable])
         following[first][one[chosen]] = other[chosen]
         distance[first][one[chosen]] = 1
         begins[second][other[chosen]] = False
@@ -378,38 +379,3 @@ def _touching(
         joined = (parts >= 2) & (covered >= _COVERED)
         found |= large & joined[pairs[:, whole]]
     return found
-
-
-def _best_pairs(
-    rows: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.intp],
-    worth: npt.NDArray[np.float64],
-) -> npt.NDArray[np.intp]:
-    """Choose pairs with the largest sum, no object twice; each group of rivals by itself."""
-    from scipy.optimize import linear_sum_assignment
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(rows):
-        return np.zeros(0, np.intp)
-    height, width = int(rows.max()) + 1, int(columns.max()) + 1
-    size = height + width
-    graph = coo_array((np.ones(len(rows)), (rows, columns + height)), (size, size))
-    _, group = connected_components(graph, directed=False)
-    group = group[rows]
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    chosen = []
-    for members in np.split(order, starts[1:]):
-        if len(members) == 1:
-            chosen.append(members)
-            continue
-        row_ids, row = np.unique(rows[members], return_inverse=True)
-        column_ids, column = np.unique(columns[members], return_inverse=True)
-        table = np.zeros((len(row_ids), len(column_ids)))
-        table[row, column] = worth[members]
-        pair = np.full(table.shape, -1, np.intp)
-        pair[row, column] = members
-        best = pair[linear_sum_assignment(table, maximize=True)]
-        chosen.append(best[best >= 0])
-    return np.sort(np.concatenate(chosen))
