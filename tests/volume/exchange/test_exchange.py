@@ -211,6 +211,28 @@ def test_geff_there_and_back(tmp_path: Path, make) -> None:  # type: ignore[no-u
     assert [each.name for each in tmp_path.iterdir()] == ["tracks.geff"]
 
 
+def test_geff_says_what_a_tracklet_is(tmp_path: Path) -> None:
+    """Tracks are declared as such only where they are what the specification means."""
+    pytest.importorskip("geff")
+    from geff import validate_structure
+    from geff.core_io import read_to_memory
+    from geff.validate.tracks import validate_tracklets
+
+    for parents, wanted in (
+        ({3: 7, 4: 7}, {"tracklet": "track"}),
+        ({3: 7}, None),
+        ({}, {"tracklet": "track"}),
+    ):
+        path = tmp_path / f"{len(parents)}.geff"
+        write_geff(path, TrackPoints.of(FRAMES, parents))
+        validate_structure(path)
+        graph = read_to_memory(path)
+        assert graph["metadata"].track_node_props == wanted
+        tracks = graph["node_props"]["track"]["values"]
+        valid, errors = validate_tracklets(graph["node_ids"], graph["edge_ids"], tracks)
+        assert valid == (wanted is not None), errors
+
+
 def test_geff_of_another_program(tmp_path: Path) -> None:
     """Ids with gaps, in any order; links without directions; other names."""
     geff = pytest.importorskip("geff")

@@ -7,6 +7,7 @@ optional (https://liveimagetrackingtools.org/geff).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,10 @@ def write_geff(
     sides: list[float | None] = [None] * len(axes)
     if scale is not None:
         sides[1:] = scale
+    # By the specification a tracklet ends where an object divides, and nowhere else: a part of a
+    # track that goes on as its only child is none.
+    children = Counter(points.parents.values())
+    whole = len(points) > 0 and min(children.values(), default=2) > 1
     metadata = geff.GeffMetadata(
         directed=True,
         axes=[
@@ -67,7 +72,7 @@ def write_geff(
         ],
         node_props_metadata={},
         edge_props_metadata={},
-        track_node_props={"tracklet": "track"} if len(points) else None,
+        track_node_props={"tracklet": "track"} if whole else None,
     )
     columns: dict[str, Any] = {
         "t": points.frame,
