@@ -58,14 +58,14 @@ def shown(dock: OpenDock) -> list[int]:
 
 def follow(dock: OpenDock) -> None:
     """Click the ball and press G; the axis is told in the dock."""
-    box = dock.widget.through
     dock.mouse.click(dock.session.image, (5, Y / 8, X / 8))
     dock.until(lambda: dock.session.candidate is not None)
     dock.mouse.key(Key.Key_G)
     dock.until(lambda: dock.session.follower.asks_for_kind)
-    assert box.kind.isVisible()
+    answer = dock.widget.axes.answers[0]
+    assert answer.isVisible()
     assert shown(dock) == []
-    box.kind.chosen.emit(AxisKind.DEPTH)
+    answer.chosen.emit(AxisKind.DEPTH)
     dock.until(lambda: len(shown(dock)) == 7)
     dock.until(lambda: not dock.session.follower.running)
 
@@ -111,7 +111,7 @@ def test_a_single_plane_has_nothing_of_it(open_dock: OpenDockFactory) -> None:
 
 def test_the_dock_is_closed_while_an_object_is_followed(opened: OpenDock) -> None:
     dock = opened
-    dock.session.follower.set_kind(AxisKind.DEPTH)
+    dock.session.set_axis_kind(0, AxisKind.DEPTH)
     dock.mouse.click(dock.session.image, (5, Y / 8, X / 8))
     dock.until(lambda: dock.session.candidate is not None)
     dock.mouse.key(Key.Key_G)

@@ -59,7 +59,7 @@ def test_ask_link_slide_undo(open_dock: OpenDockFactory) -> None:
     box = dock.widget.link
     assert box.isVisible()
     assert not box.link.isEnabled()  # nobody has said what the planes are
-    choose(box.questions.answers[0], "depth (z)")
+    choose(dock.widget.axes.answers[0], "depth (z)")
     assert dock.session._parts.subject.state.kind == {0: AxisKind.DEPTH}
     press(dock, box.link)
     dock.until(lambda: linked(dock))

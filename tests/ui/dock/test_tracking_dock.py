@@ -48,7 +48,7 @@ def over(dock: OpenDock, frame: int, y: float, x: float) -> None:
 def test_ask_track_confirm_correct_undo(open_dock: OpenDockFactory) -> None:
     dock = open_dock(*layers())
     box = dock.widget.link
-    answer = box.questions.answers[0]
+    answer = dock.widget.axes.answers[0]
     answer.setCurrentIndex(answer.findText("time (t)"))
     answer.activated.emit(answer.currentIndex())
     assert box.tracks.isVisible()

@@ -162,7 +162,7 @@ def test_an_axis_that_may_be_depth_or_time_is_asked_for_once() -> None:
     assert found.session.follower.asks_for_kind
     assert found.ids == []
     assert "depth or time" in found.told[-1][1]
-    found.session.follower.set_kind(AxisKind.DEPTH)
+    found.session.set_axis_kind(0, AxisKind.DEPTH)
     run(found)
     assert shown(found) == [2, 3, 4, 5, 6, 7, 8]
     show(found, 0)

@@ -12,18 +12,9 @@ from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.dock.plane_bar import PlaneBar
-from napari_tinysam.ui.state.stack_planes import AxisKind
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
-
-_ASK = "Choose…"
-
-_KINDS = (
-    Choice(None, _ASK, "Following begins when you have said what the planes are"),
-    Choice(AxisKind.DEPTH, "Depth (z)", "Objects lie above each other"),
-    Choice(AxisKind.TIME, "Time (t)", "Objects move on from frame to frame"),
-)
 
 
 class FollowBox(QWidget):
@@ -44,8 +35,6 @@ class FollowBox(QWidget):
         self._session = session
         follower = session.follower
         self.axis_label, self.axis = QLabel("Along"), ChoiceCombo()
-        self.kind_label = QLabel("The planes are")
-        self.kind = ChoiceCombo(_KINDS)
         self.follow = action_button("follow_object", "Follow", session)
         self.all = KeyButton("All of plane")
         self.fill = KeyButton("Fill between annotated planes")
@@ -60,7 +49,6 @@ class FollowBox(QWidget):
         self.note.setWordWrap(True)
 
         self.axis.chosen.connect(follower.set_axis)
-        self.kind.chosen.connect(self._say_kind)
         self.all.clicked.connect(lambda: follower.follow_all())
         self.fill.clicked.connect(lambda: follower.fill_between())
         self.bar.clicked.connect(follower.go_to)
@@ -71,8 +59,6 @@ class FollowBox(QWidget):
             grid.setColumnStretch(column, 1)
         grid.addWidget(self.axis_label, 0, 0)
         grid.addWidget(self.axis, 0, 1)
-        grid.addWidget(self.kind_label, 1, 0)
-        grid.addWidget(self.kind, 1, 1)
         grid.addWidget(self.follow, 2, 0)
         grid.addWidget(self.all, 2, 1)
         grid.addWidget(self.title, 3, 0, 1, 2)
@@ -94,12 +80,6 @@ class FollowBox(QWidget):
             part.setVisible(len(axes) > 1)
         self.axis.set_choices([Choice(axis, name) for axis, name in axes])
         self.axis.show_choice(follower.axis)
-        for part in (self.kind_label, self.kind):
-            part.setVisible(follower.kind_is_open)
-        self.kind.show_choice(follower.kind)
-        bold = "font-weight: bold;" if follower.asks_for_kind else ""
-        if self.kind_label.styleSheet() != bold:
-            self.kind_label.setStyleSheet(bold)
 
         of_object = (
             (self.end, "end_object_here"),
@@ -154,7 +134,3 @@ class FollowBox(QWidget):
         if follower.current is None and not follower.note:
             return "Click an object, press G: it is followed through all planes."
         return follower.note
-
-    def _say_kind(self, kind: AxisKind | None) -> None:
-        if kind is not None:
-            self._session.follower.set_kind(kind)

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from superqt import QToggleSwitch
 
 from napari_tinysam.ui.dock.auto_box import AutoBox
+from napari_tinysam.ui.dock.axis_questions import AxisQuestions
 from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.delivery import GuiDelivery
@@ -121,6 +122,7 @@ class TinySAMWidget(QWidget):
             tip="The channel that is shown and segmented. Objects belong to all channels. “None” "
             "makes each channel a plane of a stack"
         )
+        self.axes = AxisQuestions(session)
         self.switch = QToggleSwitch("Click to segment")
         self.switch.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.switch.onColor = ACCENT
@@ -156,6 +158,7 @@ class TinySAMWidget(QWidget):
         column.setContentsMargins(8, 2, 8, 8)
         column.setSpacing(8)
         column.addLayout(source)
+        column.addWidget(self.axes)
         for section in self._sections:
             column.addWidget(section)
         column.addStretch(1)
@@ -223,6 +226,7 @@ class TinySAMWidget(QWidget):
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
         self.through_section.setVisible(session.follower.axis is not None)
+        self.axes.refresh()
         self.through.refresh(reason)
         self.auto.refresh(reason)
         self._reveal_proposals()

@@ -315,6 +315,7 @@ class AnnotationSession(Overview):
         else:
             kinds[axis] = kind
         self.changed.emit()
+        self.follower.kind_known()
 
     def open_result(self, result: FileResult) -> None:
         """Show an image that was segmented as a file, and its labels."""

@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session import follow_plan
 from napari_tinysam.ui.session.follow_runs import FollowOrder
+from napari_tinysam.ui.session.followed_overview import FollowedOverview
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.stack_edits import StackEdit, ids_of, masks_of, redrawn
-from napari_tinysam.ui.state.images import ImageState
 from napari_tinysam.ui.state.planes import full_shape
-from napari_tinysam.ui.state.stack_planes import (
-    AxisKind,
-    axis_kind,
-    axis_name,
-    stack_axes,
-)
-from napari_tinysam.ui.state.traces import PlaneState, Trace, Traces, moved_to, position
+from napari_tinysam.ui.state.traces import Trace, Traces, moved_to, position
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -31,12 +25,10 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
-_UNTOLD = ImageState()
-
 _NONE_YET = "Follow an object first (G)."
 
 
-class ObjectFollower:
+class ObjectFollower(FollowedOverview):
     """Objects of a stack or movie that are followed: clicked once, one id through all planes.
 
     Parameters
@@ -80,101 +72,23 @@ class ObjectFollower:
         """How the last run ended; "" before."""
         return self._runs.note
 
-    # --- what is shown --------------------------------------------------------------------
-
     @property
-    def axis(self) -> int | None:
-        """The axis of the image along which objects are followed; None without one."""
-        here = self._subject.here
-        axes = stack_axes(*here) if here is not None else []
-        if not axes or here is None:
-            return None
-        chosen = self._subject.state.follow_axis
-        return chosen if chosen in axes else axes[-1]
+    def asks_for_kind(self) -> bool:
+        """Whether following waits for the user to say what the axis is."""
+        return self._unanswered is not None and self.kind is None
 
-    @property
-    def axes(self) -> list[tuple[int, str]]:
-        """The axes to choose from, with their names."""
-        here = self._subject.here
-        if here is None:
-            return []
-        return [
-            (axis, axis_name(here[0], axis) or f"axis {axis}")
-            for axis in stack_axes(*here)
-        ]
+    # --- what keys and buttons do ---------------------------------------------------------
 
     def set_axis(self, axis: int) -> None:
         """Follow along another axis."""
         self._subject.state.follow_axis = axis
         self._subject.changed.emit()
 
-    @property
-    def kind(self) -> AxisKind | None:
-        """What the axis is; None if nobody has said it."""
-        image, axis = self._subject.image, self.axis
-        if image is None or axis is None:
-            return None
-        return axis_kind(image, axis, self._subject.state)
-
-    @property
-    def kind_is_open(self) -> bool:
-        """Whether the user decides what the axis is: the image does not say it."""
-        image, axis = self._subject.image, self.axis
-        if image is None or axis is None:
-            return False
-        return axis_kind(image, axis, _UNTOLD) is None
-
-    @property
-    def asks_for_kind(self) -> bool:
-        """Whether following waits for the user to say what the axis is."""
-        return self._unanswered is not None and self.kind is None
-
-    def set_kind(self, kind: AxisKind) -> None:
-        """Say what the axis is; following begins if it waited for that."""
-        axis = self.axis
-        if axis is None:
-            return
-        self._subject.state.kind[axis] = kind
-        waiting, self._unanswered = self._unanswered, None
-        self._subject.changed.emit()
-        if waiting is not None:
+    def kind_known(self) -> None:
+        """Begin what waited for the user to say what the axis is."""
+        if self._unanswered is not None and self.kind is not None:
+            waiting, self._unanswered = self._unanswered, None
             waiting()
-
-    @property
-    def traces(self) -> Traces | None:
-        """The followed objects of the image's labels; None without labels."""
-        layer = self._labelling.target
-        return None if layer is None else self._subject.memory.traces_of(layer)
-
-    @property
-    def current(self) -> Trace | None:
-        """The object that the bar shows: the one followed or edited last."""
-        traces, here = self.traces, self._subject.here
-        if traces is None or here is None:
-            return None
-        label = self._labelling.edited_id
-        trace = traces.get(label) or traces.get(traces.current)
-        return trace if trace is not None and trace.holds(here[1]) else None
-
-    @property
-    def states(self) -> dict[int, PlaneState]:
-        """What is known of each plane of the current object."""
-        traces, trace = self.traces, self.current
-        return {} if traces is None or trace is None else traces.states(trace)
-
-    @property
-    def length(self) -> int:
-        """Number of planes along the axis."""
-        image, axis = self._subject.image, self.axis
-        return 0 if image is None or axis is None else full_shape(image)[axis]
-
-    @property
-    def shown(self) -> int | None:
-        """Where the shown plane is on the axis."""
-        plane, axis = self._subject.plane, self.axis
-        return None if plane is None or axis is None else position(plane, axis)
-
-    # --- what keys and buttons do ---------------------------------------------------------
 
     def follow(self) -> None:
         """Follow the clicked object, else the edited one, else the one under the cursor."""
