@@ -518,3 +518,36 @@ def test_an_outline_of_the_users_own_is_kept_through_the_planes() -> None:
     assert shown(found) == list(range(6))
     wanted = (away < 32.5).sum()
     assert areas(found) == pytest.approx([wanted] * 6, rel=0.04)
+
+
+def test_an_id_that_goes_to_another_object_is_not_followed_anew() -> None:
+    """Such as by linking, tracking, or another tool that numbers objects anew."""
+    found = desk(planes_of(BALL, BALL))
+    show(found, 5)
+    click(found)
+    follow(found)
+    show(found, 4)
+    target = found.session.target
+    assert target is not None
+    data = np.asarray(target.data)
+    data[4][data[4] == 1] = 0
+    data[4][painted((X + 300) / 8, Y / 8, 6)] = 1
+    before = data.copy()
+    with target.block_history():
+        target.paint((4, 10, 10), 7)
+    run(found)
+    after = np.asarray(target.data)
+    np.testing.assert_array_equal(after == 1, before == 1)
+    assert found.session.follower.current is None
+
+
+def test_linking_forgets_what_was_known_by_other_ids() -> None:
+    found = desk(planes_of(BALL))
+    show(found, 5)
+    click(found)
+    follow(found)
+    assert found.session.follower.current is not None
+    found.session.link_planes()
+    run(found)
+    assert found.session.follower.current is None
+    assert shown(found, found.ids[0]) == [2, 3, 4, 5, 6, 7, 8]

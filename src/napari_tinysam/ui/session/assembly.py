@@ -173,7 +173,9 @@ class Assembly:
             self.cache,
             self.labelling,
             notify,
-            busy=lambda: self.all_planes.running,
+            busy=lambda: (
+                self.all_planes.running or self.linking.running or self.tracking.running
+            ),
             on_status=self._set_auto_status,
         )
         self.follower = ObjectFollower(

@@ -296,7 +296,10 @@ class AnnotationSession(Overview):
     def _may_work(self) -> bool:
         """Whether no run writes into labels now; else say so."""
         running = (
-            self.all_planes.running or self.linking.running or self.tracking.running
+            self.all_planes.running
+            or self.linking.running
+            or self.tracking.running
+            or self.follower.running
         )
         if running:
             self.say("info", "Wait until what is running has ended.")

@@ -128,7 +128,7 @@ class FollowRuns:
     def order(self, order: FollowOrder) -> None:
         """Follow objects, after what is being followed."""
         if self._busy():
-            self._notify("info", "Wait until the run over all planes has ended.")
+            self._notify("info", "Wait until what is running has ended.")
             return
         self._waiting.append(order)
         if self._run is None:

@@ -287,6 +287,9 @@ class ObjectFollower(FollowedOverview):
         for trace in concerned:
             at = position(plane, trace.axis)
             mask = now.get(trace.label, nothing)
+            if traces.is_other(trace, at, mask):
+                traces.put(trace.label, None)
+                continue
             if traces.check(trace, at, mask) and not undone and mask.area:
                 changed.append(trace)
         for trace in changed:

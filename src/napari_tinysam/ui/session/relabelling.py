@@ -102,6 +102,8 @@ class Relabelling:
         state = self._memory.state_of(image)
         plane = nearest_plane(image, self._viewer.dims, state.channel_axis)
         edit.pieces.show(tables)
+        # What was known of objects by their ids is of others now.
+        self._memory.traces_of(layer).clear()
         self._saving.changed(layer)
         if plane is not None:
             state.change_labels(text, plane, edit)
@@ -114,6 +116,7 @@ class Relabelling:
 
     def turned(self, edit: Relabel, applied: bool) -> None:
         """Tell those who made a step that it was undone or redone."""
+        self._memory.traces_of(edit.layer).clear()
         for tell in self.on_turned:
             tell(edit, applied)
 

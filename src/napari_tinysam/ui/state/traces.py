@@ -110,6 +110,12 @@ class Traces:
         """Return what is known of an object."""
         return None if label is None else self._traces.get(label)
 
+    def clear(self) -> None:
+        """Forget everything: the objects have other ids."""
+        self._traces.clear()
+        self._by_hand.clear()
+        self.current = None
+
     def put(self, label: int, trace: Trace | None) -> None:
         """Replace what is known of an object; None forgets it."""
         if trace is None:
@@ -141,6 +147,11 @@ class Traces:
             return False
         by_hand[plane] = now
         return before is None or not same(before, now)
+
+    def is_other(self, trace: Trace, plane: int, now: BoxedMask) -> bool:
+        """Whether an id belongs to another object now: they have no pixel in common."""
+        before = self.masks(trace).get(plane)
+        return before is not None and bool(now.area) and before.iou(now) == 0
 
     def settle(self, label: int, planes: Iterable[int]) -> None:
         """Forget what the user changed in planes: the trace has it now."""
