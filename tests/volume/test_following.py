@@ -202,3 +202,18 @@ def test_the_models_own_borders_stay_where_the_user_takes_them() -> None:
     ball = FollowedObject({1: stack.truth(1, 0)})
     followed(stack, ball)
     assert ball.borders == {1: 0.0}
+
+
+def test_an_object_of_which_others_take_everything_ends() -> None:
+    """A small cell goes into a large one: from there on there is one."""
+    planes: list[list[Disc]] = [
+        [(500.0, 500.0, 120.0), (760.0 - 90 * at, 500.0, 40.0)][: 2 if at < 2 else 1]
+        for at in range(8)
+    ]
+    stack = Stack(planes)
+    large = FollowedObject({0: stack.truth(0, 0)})
+    small = FollowedObject({0: stack.truth(0, 1), 1: stack.truth(1, 1)})
+    followed(stack, large, small, moves=True)
+    assert sorted(large.found) == list(range(8))
+    assert set(small.found) < set(range(8))
+    assert all(each.mask.area for each in small.found.values())

@@ -233,11 +233,15 @@ class _Run:
         for number, each in found.items():
             chain = chains[number]
             between = chain.next_anchor(plane) is not None
-            weak = _is_weak(each, asked[number], chain, self.settings)
+            # Others may have taken all of it.
+            gone = not each.mask.area
+            weak = gone or _is_weak(each, asked[number], chain, self.settings)
             chain.weak = [*chain.weak, plane] if weak else []
             if not between and len(chain.weak) >= self.settings.patience:
                 chain.goes_on = False
                 taken_back |= chain.cut_back()
+                continue
+            if gone:
                 continue
             chain.known.found[plane] = each
             chain.take(plane, each.mask)
