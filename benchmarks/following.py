@@ -4,7 +4,8 @@
 largest, and follows all of them through 30 planes; then with a click in three planes; then from one
 and three planes in which they are drawn by hand (the true mask); then with each kind of prompt for
 all, and by copying the click's mask to the true planes. ``--movies`` does the same with cells that
-move, from the first frame on. All figures are of synthetic images.
+move, from the first frame on. All of these are synthetic images. ``--warped DATA`` follows the
+objects of real validation images through frames that are smooth deformations of them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from benchmarks.warping import warped_images
 
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.masks import BoxedMask
@@ -159,6 +163,20 @@ def three(areas: npt.NDArray[np.integer]) -> list[int]:
     return sorted({int(shown[round(s * (len(shown) - 1))]) for s in (0.1, 0.5, 0.9)})
 
 
+def stacks(asked: argparse.Namespace) -> Iterator[tuple[str, SyntheticStack]]:
+    """Make what is asked for, one after the other, with its name."""
+    if asked.warped is not None:
+        yield from warped_images(
+            asked.warped, asked.sets, asked.stacks, asked.planes, asked.step
+        )
+        return
+    for seed in range(asked.stacks):
+        rng = np.random.default_rng(1000 + seed)
+        make = synthetic_movie if asked.movies else synthetic_volume
+        stack = make(rng, (asked.planes, 256, 256), asked.objects)
+        yield f"{seed + 1} of {asked.stacks}", stack
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stacks", type=int, default=4)
@@ -166,21 +184,20 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=12)
     parser.add_argument("--model", default="default")
     parser.add_argument("--movies", action="store_true")
+    parser.add_argument("--warped", type=Path, metavar="DATA")
+    parser.add_argument("--sets", nargs="*", default=[], help="of DATA; default: all")
+    parser.add_argument("--step", type=float, default=3, help="pixels a frame")
     asked = parser.parse_args()
     predictor = load_model(asked.model)
-    settings = FollowSettings(moves=asked.movies)
-    once = first if asked.movies else largest
+    moves = asked.movies or asked.warped is not None
+    settings = FollowSettings(moves=moves)
+    once = first if moves else largest
     rows: dict[str, list[Figures]] = {}
     times: dict[str, list[float]] = {}
-    for seed in range(asked.stacks):
-        rng = np.random.default_rng(1000 + seed)
-        if asked.movies:
-            shape = (asked.planes, 256, 256)
-            stack = synthetic_movie(rng, shape, asked.objects)
-        else:
-            shape = (asked.planes, 256, 256)
-            stack = synthetic_volume(rng, shape, asked.objects)
+    for name, stack in stacks(asked):
         case = Case(predictor, stack)
+        if not case.areas:
+            continue
         clicks = {label: once(areas) for label, areas in case.areas.items()}
         thrice = {label: three(areas) for label, areas in case.areas.items()}
         ways = {
@@ -204,10 +221,10 @@ def main() -> None:
         label = next(iter(clicks))
         _, spent = case.follow({label: clicks[label]}, settings)
         times.setdefault("one object", []).append(spent)
-        sys.stderr.write(f"stack {seed + 1} of {asked.stacks}\n")
-    what = "movies" if asked.movies else "stacks"
+        sys.stderr.write(f"{name}\n")
+    what = "warped images" if asked.warped else "synthetic images"
     lines = [
-        f"{asked.stacks} synthetic {what}, model {predictor.name}, {predictor.runtime_name}",
+        f"{what}, model {predictor.name}, {predictor.runtime_name}",
         "| way | objects | IoU in 3-D | planes followed | too many | missing | ms a plane |",
         "|---|---|---|---|---|---|---|",
     ]
