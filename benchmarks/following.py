@@ -194,7 +194,7 @@ def main() -> None:
     once = first if moves else largest
     rows: dict[str, list[Figures]] = {}
     times: dict[str, list[float]] = {}
-    for name, stack in stacks(asked):
+    for which, stack in stacks(asked):
         case = Case(predictor, stack)
         if not case.areas:
             continue
@@ -221,7 +221,7 @@ def main() -> None:
         label = next(iter(clicks))
         _, spent = case.follow({label: clicks[label]}, settings)
         times.setdefault("one object", []).append(spent)
-        sys.stderr.write(f"{name}\n")
+        sys.stderr.write(f"{which}\n")
     what = "warped images" if asked.warped else "synthetic images"
     lines = [
         f"{what}, model {predictor.name}, {predictor.runtime_name}",
