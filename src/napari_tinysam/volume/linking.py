@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.metrics import object_overlaps
 from napari_tinysam.volume.assignment import best_pairs
 
 if TYPE_CHECKING:
@@ -146,7 +145,9 @@ class OverlapMeasuring:
 
     def __init__(self, gap: int = MOST_GAP) -> None:
         self.overlaps = PlaneOverlaps()
-        self._before: deque[npt.NDArray[np.integer[Any]]] = deque(maxlen=gap + 1)
+        self._shape: tuple[int, ...] | None = None
+        #: Of the last planes, (H * W,) places of their objects in `overlaps.ids`, from 1.
+        self._before: deque[npt.NDArray[np.int32]] = deque(maxlen=gap + 1)
 
     def add(self, plane: npt.NDArray[np.integer[Any]]) -> None:
         """Measure the next plane, (H, W) labels; the last ones are kept.
@@ -154,35 +155,86 @@ class OverlapMeasuring:
         Raises
         ------
         ValueError
-            If its size is not that of the planes before.
+            If its size is not that of the planes before, or a label is negative.
+        TypeError
+            If the labels are not integers.
         """
         overlaps, number = self.overlaps, len(self.overlaps)
-        if self._before and plane.shape != self._before[-1].shape:
+        if plane.dtype.kind not in "iub":
+            raise TypeError(f"Labels are whole numbers; got {plane.dtype}.")
+        if self._shape is not None and plane.shape != self._shape:
             raise ValueError(
                 f"Planes of one size are needed; plane {number} has {plane.shape}, the one "
-                f"before {self._before[-1].shape}."
+                f"before {self._shape}."
             )
-        ids, areas = np.unique(plane, return_counts=True)
-        overlaps.ids.append(ids[ids > 0].astype(np.int64))
-        overlaps.areas.append(areas[ids > 0].astype(np.int64))
+        self._shape = plane.shape
+        flat = plane.ravel()
+        # Only pixels of objects are looked at: most have none.
+        where = np.flatnonzero(flat)
+        ids, index, areas = _counted(flat[where].astype(np.int64))
+        overlaps.ids.append(ids)
+        overlaps.areas.append(areas)
         for back, other in enumerate(reversed(self._before), start=1):
-            self._measure(number - back, number, other, plane)
-        self._before.append(plane)
+            first = number - back
+            overlaps.pairs[first, number] = _common(
+                other[where] - 1, index, len(overlaps.ids[first]), len(ids)
+            )
+        dense = np.zeros(flat.size, np.int32)
+        dense[where] = index + 1
+        self._before.append(dense)
 
-    def _measure(
-        self,
-        first: int,
-        second: int,
-        one: npt.NDArray[np.integer[Any]],
-        other: npt.NDArray[np.integer[Any]],
-    ) -> None:
-        found = object_overlaps(one, other)
-        pairs = np.stack([found.rows, found.columns], axis=1)
-        areas = self.overlaps.areas
-        both = areas[first][pairs[:, 0]] + areas[second][pairs[:, 1]]
-        # IoU = c / (a + b − c), so c = IoU (a + b) / (1 + IoU).
-        common = np.rint(found.iou * both / (1 + found.iou)).astype(np.int64)
-        self.overlaps.pairs[first, second] = pairs, common
+
+def _counted(
+    labels: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Return (N,) labels, where each of the given ones is among them, and how many they are."""
+    if not labels.size:
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing.astype(np.intp), nothing
+    if labels.min() < 0:
+        raise ValueError(f"Labels are not negative; there is {labels.min()}.")
+    highest = int(labels.max())
+    if highest > 4 * labels.size + 1000:  # a table would be too large
+        ids, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return ids, index.astype(np.intp), counts.astype(np.int64)
+    counts = np.bincount(labels)
+    ids = np.flatnonzero(counts).astype(np.int64)
+    place = np.zeros(len(counts), np.intp)
+    place[ids] = np.arange(len(ids))
+    return ids, place[labels], counts[ids].astype(np.int64)
+
+
+def _common(
+    one: npt.NDArray[np.integer[Any]],
+    other: npt.NDArray[np.intp],
+    rows: int,
+    columns: int,
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Count the pixels that objects of two planes share.
+
+    Parameters
+    ----------
+    one, other : ndarray of int, (P,)
+        At each pixel the object of the one plane, or -1, and that of the other.
+    rows, columns : int
+        How many objects the planes have.
+
+    Returns
+    -------
+    pairs : ndarray of intp, (K, 2)
+        Ascending.
+    common : ndarray of int64, (K,)
+    """
+    both = one >= 0
+    keys = one[both].astype(np.int64) * columns + other[both]
+    if rows * columns <= 4 * len(keys) + 1000:
+        counts = np.bincount(keys, minlength=rows * columns)
+        found = np.flatnonzero(counts)
+        counts = counts[found]
+    else:
+        found, counts = np.unique(keys, return_counts=True)
+    pairs = np.stack(np.divmod(found, max(columns, 1)), axis=1).astype(np.intp)
+    return pairs, counts.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,6 +89,10 @@ def test_stacks_are_linked_first() -> None:
     assert layer is not None
     assert layer.data.shape == (8, 5)
     assert layer.data[:, 2].tolist() == [1.0] * 8  # the middle of three planes
+    desk.session.linking.set_settings(least_planes=3)
+    assert "Undo the tracking" in desk.told[-1][1]
+    assert len(np.unique(data)) == 3
+    desk.session.linking.set_settings(least_planes=2)
     desk.session.undo()
     assert len(np.unique(desk.session.target.data)) == 9  # linked in depth
     desk.session.undo()

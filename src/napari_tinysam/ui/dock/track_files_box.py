@@ -44,9 +44,10 @@ class TrackFilesBox(QWidget):
         self.export.clicked.connect(self._export)
         self.load.clicked.connect(self._import)
         grid = grid_in(self)
-        grid.setColumnStretch(0, 1)
-        for column, part in enumerate((self.form, self.export, self.load)):
-            grid.addWidget(part, 0, column)
+        grid.addWidget(self.form, 0, 0, 1, 2)
+        for column, part in enumerate((self.export, self.load)):
+            grid.addWidget(part, 1, column)
+            grid.setColumnStretch(column, 1)
         self.refresh()
 
     def refresh(self) -> None:

@@ -90,7 +90,13 @@ class Linking(StackWork):
             across = min(1.0, settings.overlap + _SURER)
             settings = replace(settings, gap_overlap=across)
         self._subject.state.linking = settings
-        if self.linked:
+        if self.linked and self._is_tracked(image):
+            self._notify(
+                "info",
+                "The labels are tracks now. Undo the tracking (Ctrl+Z) to link the planes "
+                "otherwise.",
+            )
+        elif self.linked:
             self._begin(image, SLIDER)
         self._subject.changed.emit()
 
@@ -98,6 +104,11 @@ class Linking(StackWork):
     def linked(self) -> bool:
         """Whether the labels of the image are linked, so that settings show at once."""
         return self._stack is not None and self._stack.on
+
+    def _is_tracked(self, image: Image) -> bool:
+        """Whether the objects of the stacks were tracked since: that is not undone by a slider."""
+        movie = self._subject.memory.tracked.get(self._outputs.of(image))
+        return movie is not None and movie.tracks is not None
 
     @property
     def _stacks(self) -> dict[Labels, LinkedStack]:
@@ -186,6 +197,7 @@ class Linking(StackWork):
             layer,
             stacks,
             None if stack is None else stack.pieces,
+            False,
             lambda found: self._pieces_found(image, found, stack, step),
         )
 

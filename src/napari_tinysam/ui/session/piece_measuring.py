@@ -48,7 +48,7 @@ class MeasuredPieces:
     overlaps : list of PlaneOverlaps
         Of each sequence of groups; their labels are the numbers of the pieces.
     centres : list of ndarray of float64
-        For each group, (N, 2) or (N, 3) centres of the pieces in pixels.
+        For each group, (N, 2) or (N, 3) centres of the pieces in pixels; empty if not asked for.
     """
 
     layer: Labels
@@ -75,6 +75,8 @@ class PieceMeasuring:
     before : Pieces, optional
         Of an earlier measurement of the same groups: what is still as it shows them, also what it
         hides, is taken from there.
+    centres : bool
+        Whether the centres of pieces are measured, too.
     on_progress : callable
         Called with the number of groups that are done.
     on_done : callable
@@ -91,12 +93,14 @@ class PieceMeasuring:
         sequences: Sequence[Sequence[Group]],
         before: Pieces | None,
         *,
+        centres: bool,
         on_progress: Callable[[int], None],
         on_done: Callable[[MeasuredPieces], None],
         on_failed: Callable[[Exception], None],
     ) -> None:
         self._inference = inference
         self._before = before
+        self._centres = centres
         self._on_progress = on_progress
         self._on_done = on_done
         self._on_failed = on_failed
@@ -154,14 +158,18 @@ class PieceMeasuring:
         """Read and measure a group. Runs on the inference thread."""
         found = self._found
         # Ids of the layer first, then pieces that were there before, as numbers that do not meet.
-        planes = [read_ids(found.layer, plane).astype(np.int64) for plane in group]
+        planes = [
+            np.ascontiguousarray(read_ids(found.layer, plane), np.int64)
+            for plane in group
+        ]
         highest = max(int(plane.max(initial=0)) for plane in planes)
         if self._before is not None:
             for plane, ids in zip(group, planes, strict=True):
                 for part in self._before.of_plane(plane):
                     rows = ids[part.place]
-                    known = intact(part, rows)
-                    rows[known > 0] = highest + known[known > 0]
+                    flat = rows.ravel()  # a view, of whole rows
+                    places, known = intact(part, flat)
+                    flat[places] = highest + known
         keys, pieces = _counted(np.stack(planes))
         known = np.asarray(np.where(keys > highest, keys - highest, 0), np.int64)
         ids = keys
@@ -172,7 +180,8 @@ class PieceMeasuring:
         for plane, labels in zip(group, pieces, strict=True):
             found.rows.extend((plane, at, rows) for rows in packed(labels, PART))
         frame = pieces[0] if len(group) == 1 else pieces
-        found.centres.append(centres_of(frame))
+        if self._centres:
+            found.centres.append(centres_of(frame))
         self._measuring[sequence].add(frame)
 
     def _shown(self, group: Group) -> npt.NDArray[Any]:

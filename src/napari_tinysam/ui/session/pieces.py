@@ -171,38 +171,67 @@ class Pieces:
             self._on_written(self.layer, planes)
 
 
-def intact(part: PlanePart, now: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Return the pieces of a part, (h, w), where the layer still is as they are shown; else 0.
+def intact(
+    part: PlanePart, now: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Find the pixels of a part where the layer still is as its pieces are shown.
 
     Parameters
     ----------
     part : PlanePart
-    now : ndarray of int, (h, w)
+    now : ndarray of int, (h * w,)
         Ids of its rows.
+
+    Returns
+    -------
+    places : ndarray of intp, (N,)
+        Of these pixels.
+    pieces : ndarray of int32, (N,)
+        There.
     """
-    pieces = part.rows.labels
+    places, pieces = _pixels(part)
     known = np.abs(pieces)
     shown = part.shown[known]
-    there = (now == shown) & ((pieces > 0) | (shown > 0))
-    return np.where(there, known, 0)
+    there = (now[places] == shown) & ((pieces > 0) | (shown > 0))
+    return places[there], known[there]
+
+
+def _pixels(part: PlanePart) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Unpack the pixels of a part that belong to pieces: most belong to none."""
+    labels = part.rows.labels.ravel()
+    places = np.flatnonzero(labels)
+    return places, labels[places]
 
 
 def _write(layer: Labels, part: PlanePart, table: npt.NDArray[np.int64]) -> None:
     """Show a part with another table, where the layer is as it was left."""
-    now = read_ids(layer, part.plane, part.place)
-    known = intact(part, now)
+    now = np.ascontiguousarray(read_ids(layer, part.plane, part.place))
+    places, known = intact(part, now.ravel())
     new = table[known]
-    where = (known > 0) & (new != now)
-    if where.any():
-        after = np.where(where, new, now).astype(now.dtype)
+    changed = new != part.shown[known]
+    if changed.any():
+        after = now.copy()
+        after.ravel()[places[changed]] = new[changed].astype(now.dtype)
         put_ids(layer, part.plane, part.place, slice(None), now, after)
-    pieces = part.rows.labels
-    erased = (pieces > 0) & (known == 0)
-    erased &= (table[pieces.clip(0)] == 0) & (part.shown[pieces.clip(0)] > 0)
-    if erased.any():
-        marked = np.where(erased, -pieces, pieces)
-        part.rows = Packed.of(part.rows.y0, marked)
+    _mark_erased(part, places, table)
     part.shown = table
+
+
+def _mark_erased(
+    part: PlanePart, there: npt.NDArray[np.intp], table: npt.NDArray[np.int64]
+) -> None:
+    """Mark what the user has erased of pieces that are hidden now."""
+    if not ((table == 0) & (part.shown > 0)).any():
+        return  # nothing is hidden that was not before
+    places, pieces = _pixels(part)
+    erased = (pieces > 0) & (table[np.abs(pieces)] == 0)
+    erased &= (part.shown[np.abs(pieces)] > 0) & ~np.isin(
+        places, there, assume_unique=True
+    )
+    if erased.any():
+        labels = part.rows.labels.copy()
+        labels.ravel()[places[erased]] *= -1
+        part.rows = Packed.of(part.rows.y0, labels)
 
 
 @dataclass(eq=False)

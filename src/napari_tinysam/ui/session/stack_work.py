@@ -137,6 +137,7 @@ class StackWork:
         layer: Labels,
         stacks: Sequence[Sequence[Group]],
         before: Pieces | None,
+        centres: bool,
         on_done: Callable[[MeasuredPieces], None],
     ) -> None:
         """Measure the planes of a layer."""
@@ -147,6 +148,7 @@ class StackWork:
             self._saving.version(layer),
             stacks,
             before,
+            centres=centres,
             on_progress=lambda done: self._show_progress(done, measuring.total),
             on_done=lambda found: self._measured(found, on_done),
             on_failed=self._failed,

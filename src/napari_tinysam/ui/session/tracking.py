@@ -267,7 +267,7 @@ class Tracking(StackWork):
             self._pieces_found(image, axis, scale, measured, movie)
 
         before = None if movie is None else movie.pieces
-        self._measure(layer, [frames], before, found)
+        self._measure(layer, [frames], before, True, found)
 
     def _frames(
         self, image: Image
