@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tinysam.volume.assignment import best_pairs
-from napari_tinysam.volume.linking import (
-    LinkSettings,
-    PlaneOverlaps,
-    link,
-    linked_stack,
-)
+from napari_tinysam.volume.linking import LinkSettings, link, linked_stack
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 from volume.ties import has_ties
 
 #: A row of places for objects, far from each other.

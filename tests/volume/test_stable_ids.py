@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_tinysam.volume.linking import LinkSettings, PlaneOverlaps, link
+from napari_tinysam.volume.linking import LinkSettings, link
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 from napari_tinysam.volume.stable_ids import (
     repeated,
     stable_ids,

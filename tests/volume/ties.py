@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_tinysam.volume.linking import PlaneOverlaps
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 
 
 def has_ties(stack: np.ndarray, least: float) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.volume.linking import Links, LinkSettings, PlaneOverlaps, link
+from napari_tinysam.volume.linking import Links, LinkSettings, link
 from napari_tinysam.volume.measuring import MeasuredFrames
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 from napari_tinysam.volume.tracking import TrackSettings, track
 
 if TYPE_CHECKING:

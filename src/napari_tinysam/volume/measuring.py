@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tinysam.volume.linking import PlaneOverlaps
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

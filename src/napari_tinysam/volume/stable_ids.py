@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.volume.linking import PlaneOverlaps
+from napari_tinysam.volume.overlaps import PlaneOverlaps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,15 +16,15 @@ from napari_tinysam.ui.session.filling import Packed, packed
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.pieces import PART, Pieces, intact
 from napari_tinysam.ui.session.worker import Inference, Lane
-from napari_tinysam.volume.linking import OverlapMeasuring
 from napari_tinysam.volume.measuring import centres_of
+from napari_tinysam.volume.overlaps import OverlapMeasuring, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
     from napari_tinysam.ui.state.planes import Plane
-    from napari_tinysam.volume.linking import PlaneOverlaps
+    from napari_tinysam.volume.overlaps import PlaneOverlaps
 
 #: The planes of a frame; of a stack each plane is one.
 Group = Sequence["Plane"]
@@ -170,7 +170,11 @@ class PieceMeasuring:
                     flat = rows.ravel()  # a view, of whole rows
                     places, known = intact(part, flat)
                     flat[places] = highest + known
-        keys, pieces = _counted(np.stack(planes))
+        ids_there = np.stack(planes)
+        where = np.flatnonzero(ids_there)
+        keys, index, _ = counted(ids_there.ravel()[where])
+        pieces = np.zeros(ids_there.shape, np.int32)
+        pieces.ravel()[where] = index + 1
         known = np.asarray(np.where(keys > highest, keys - highest, 0), np.int64)
         ids = keys
         if self._before is not None:
@@ -189,21 +193,3 @@ class PieceMeasuring:
         assert self._before is not None
         parts = [part for plane in group for part in self._before.of_plane(plane)]
         return parts[0].shown if parts else np.zeros(1, np.int64)
-
-
-def _counted(
-    labels: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Return (N,) the labels that there are, and where each is, counted from 1."""
-    highest = int(labels.max(initial=0))
-    if highest > 4 * labels.size + 1000:  # a table would be too large
-        keys, places = np.unique(labels, return_inverse=True)
-        shift = 0 if keys[0] == 0 else 1
-        places = places.reshape(labels.shape) + shift
-        return keys[1 - shift :], places.astype(np.int32)
-    there = np.zeros(highest + 1, bool)
-    there[labels.ravel()] = True
-    there[0] = False
-    numbers = np.cumsum(there, dtype=np.int32)
-    numbers[~there] = 0
-    return np.flatnonzero(there).astype(np.int64), np.asarray(numbers[labels], np.int32)

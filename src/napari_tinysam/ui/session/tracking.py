@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
-from napari_tinysam.ui.session.label_writing import LabelsError, plane_in
+from napari_tinysam.ui.session.label_writing import LabelsError
+from napari_tinysam.ui.session.movie_frames import (
+    MovieFrames,
+    image_frames,
+    movie_frames,
+)
 from napari_tinysam.ui.session.relabelling import with_background
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
 from napari_tinysam.ui.session.tracked_movie import (
@@ -31,8 +36,6 @@ from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
-    planes_along,
-    stack_axes,
 )
 from napari_tinysam.volume.measuring import MeasuredFrames
 from napari_tinysam.volume.tracking import TrackSettings
@@ -197,16 +200,8 @@ class Tracking(StackWork):
 
     def image_frames(self, image: Image) -> list[list[Plane]]:
         """Return the planes of each frame of a movie; nothing if its time is not known."""
-        plane = self._plane(image)
-        if plane is None:
-            return []
         state = self._subject.memory.state_of(image)
-        time = axis_of_kind(image, plane, state, AxisKind.TIME)
-        depth = axis_of_kind(image, plane, state, AxisKind.DEPTH)
-        if time is None:
-            return []
-        inside = [] if depth is None else [depth]
-        return planes_along(image, plane, time, inside)[0]
+        return image_frames(image, self._plane(image), state)
 
     def forget(self, layer: Image | Labels) -> None:
         """Forget a layer that left the viewer, or an image that has other data."""
@@ -252,63 +247,34 @@ class Tracking(StackWork):
 
     def _begin(self, image: Image) -> None:
         try:
-            layer, axis, frames, scale = self._frames(image)
+            layer = self._outputs.of(image)
+            frames = movie_frames(
+                image,
+                self._plane(image),
+                self._subject.memory.state_of(image),
+                layer,
+            )
         except TinySAMError as error:
             self._notify("info", str(error))
             self._go_on()
             return
         self._now = image
+        layer = frames.layer
         movie = self._movies.get(layer)
         if movie is not None and movie.version == self._saving.version(layer):
             self._find(movie)
             return
 
         def found(measured: MeasuredPieces) -> None:
-            self._pieces_found(image, axis, scale, measured, movie)
+            self._pieces_found(image, frames, measured, movie)
 
         before = None if movie is None else movie.pieces
-        self._measure(layer, [frames], before, True, found)
-
-    def _frames(
-        self, image: Image
-    ) -> tuple[Labels, int, list[list[Plane]], tuple[float, ...]]:
-        """Return the labels of an image, their axis of time, their frames, and their scale."""
-        layer, plane = self._outputs.of(image), self._plane(image)
-        if layer is None or plane is None:
-            raise LabelsError(
-                f"There is nothing to track: {image.name} has no labels yet."
-            )
-        axes = stack_axes(image, plane)
-        if not axes:
-            raise LabelsError(
-                f"There is nothing to track: {image.name} has one frame only."
-            )
-        state = self._subject.memory.state_of(image)
-        time = axis_of_kind(image, plane, state, AxisKind.TIME)
-        depth = axis_of_kind(image, plane, state, AxisKind.DEPTH)
-        if time is None:
-            raise LabelsError(
-                f"No axis of {image.name} is known to be time (t). Choose it first."
-            )
-        rest = [axis for axis in axes if axis not in (time, depth)]
-        if rest:
-            raise LabelsError(
-                f"{image.name} has a further axis, {rest[0]}: only a movie of planes or of "
-                "stacks can be tracked."
-            )
-        inside = [] if depth is None else [depth]
-        (frames,) = planes_along(image, plane, time, inside)
-        found = [[plane_in(layer, each) for each in group] for group in frames]
-        scale = tuple(
-            abs(float(image.scale[axis])) or 1.0 for axis in (*inside, *plane.axes)
-        )
-        return layer, time - (image.ndim - layer.ndim), found, scale
+        self._measure(layer, [frames.planes], before, True, found)
 
     def _pieces_found(
         self,
         image: Image,
-        axis: int,
-        scale: tuple[float, ...],
+        frames: MovieFrames,
         found: MeasuredPieces,
         before: TrackedMovie | None,
     ) -> None:
@@ -332,9 +298,9 @@ class Tracking(StackWork):
                 state = replace(state, given=given, corrections=())
         movie = TrackedMovie(
             image,
-            axis,
+            frames.axis,
             found,
-            MeasuredFrames(found.overlaps[0], found.centres, scale),
+            MeasuredFrames(found.overlaps[0], found.centres, frames.scale),
             self._relabelling.made(found),
             own,
             found.version,
