@@ -165,3 +165,21 @@ def test_new_objects_are_tracked_too_and_what_is_erased_stays_so() -> None:
     assert data[2, 65, 20] == data[3, 65, 20] > 0
     assert data[0, 40, 40] == 0
     assert data[0, 41, 41] > 0
+
+
+def test_a_slider_of_tracks_does_not_stop_links_on_their_way() -> None:
+    frames = np.zeros((4, 3, 40, 80), np.uint32)
+    for t in range(4):
+        for z in range(3):
+            disc(frames[t, z], 1 + 3 * t + z, 20, 20, 8)
+    inference = SteppedInference()
+    desk = opened(frames, axes=("t", "z", "y", "x"), inference=inference)
+    desk.session.track_objects()
+    inference.run_all()
+    desk.session.target.data_setitem(tuple(np.zeros((4, 1), int)), 99)
+    desk.session.link_planes()
+    inference.step()
+    desk.session.tracking.set_settings(gap=2)
+    inference.run_all()
+    assert not desk.session.linking.running
+    assert not desk.session.tracking.running

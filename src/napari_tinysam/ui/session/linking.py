@@ -56,7 +56,7 @@ class Linking(StackWork):
     """
 
     def __init__(self, place: Workplace) -> None:
-        super().__init__(place, "Linking")
+        super().__init__(place, "Linking", Lane.LINK)
         self._then: Callable[[], None] | None = None
         self._relabelling.on_turned.append(self._turned)
 
@@ -265,7 +265,7 @@ class Linking(StackWork):
                         then()
 
         self._inference.submit(
-            Lane.LINK, lambda: found_ids(stack, settings), shown, self._failed
+            self._lane, lambda: found_ids(stack, settings), shown, self._failed
         )
 
     def _show(

@@ -15,7 +15,6 @@ import numpy as np
 from napari_tinysam.ui.session.filling import Packed, packed
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.pieces import PART, Pieces, intact
-from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.volume.measuring import centres_of
 from napari_tinysam.volume.overlaps import OverlapMeasuring, counted
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
+    from napari_tinysam.ui.session.worker import Inference, Lane
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.volume.overlaps import PlaneOverlaps
 
@@ -75,6 +75,8 @@ class PieceMeasuring:
     before : Pieces, optional
         Of an earlier measurement of the same groups: what is still as it shows them, also what it
         hides, is taken from there.
+    lane : Lane
+        Of its jobs.
     centres : bool
         Whether the centres of pieces are measured, too.
     on_progress : callable
@@ -93,6 +95,7 @@ class PieceMeasuring:
         sequences: Sequence[Sequence[Group]],
         before: Pieces | None,
         *,
+        lane: Lane,
         centres: bool,
         on_progress: Callable[[int], None],
         on_done: Callable[[MeasuredPieces], None],
@@ -100,7 +103,7 @@ class PieceMeasuring:
     ) -> None:
         self._inference = inference
         self._before = before
-        self._centres = centres
+        self._lane, self._centres = lane, centres
         self._on_progress = on_progress
         self._on_done = on_done
         self._on_failed = on_failed
@@ -133,7 +136,7 @@ class PieceMeasuring:
     def stop(self) -> None:
         """Stop without a report."""
         self._stopped = True
-        self._inference.drop(Lane.LINK)
+        self._inference.drop(self._lane)
 
     def _advance(self, at: int) -> None:
         if at == len(self._todo):
@@ -151,7 +154,7 @@ class PieceMeasuring:
                 self._on_failed(error)
 
         self._inference.submit(
-            Lane.LINK, lambda: self._measure(at, sequence, group), measured, failed
+            self._lane, lambda: self._measure(at, sequence, group), measured, failed
         )
 
     def _measure(self, at: int, sequence: int, group: Group) -> None:

@@ -1,7 +1,4 @@
-"""What linking and tracking have in common: labels are measured and worked on, one image at a time.
-
-Both wait in one lane of the inference thread, so only one of them runs.
-"""
+"""What linking and tracking have in common: labels are measured and worked on, image by image."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.ui.session.piece_measuring import PieceMeasuring
-from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.stack_planes import nearest_plane
 from napari_tinysam.ui.state.status import Status, StatusKind
 
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.pieces import Pieces
     from napari_tinysam.ui.session.relabelling import Relabelling
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.session.worker import Inference, Lane
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
@@ -67,9 +64,11 @@ class StackWork:
     place : Workplace
     name : str
         What is done, for messages: "Linking".
+    lane : Lane
+        Of its jobs on the inference thread.
     """
 
-    def __init__(self, place: Workplace, name: str) -> None:
+    def __init__(self, place: Workplace, name: str, lane: Lane) -> None:
         self._viewer = place.viewer
         self._subject = place.subject
         self._inference = place.inference
@@ -79,6 +78,7 @@ class StackWork:
         self._notify = place.notify
         self._on_status = place.on_status
         self._name = name
+        self._lane = lane
         self._measuring: PieceMeasuring | None = None
         self._now: Image | None = None
         self._next: deque[Image] = deque()
@@ -148,6 +148,7 @@ class StackWork:
             self._saving.version(layer),
             stacks,
             before,
+            lane=self._lane,
             centres=centres,
             on_progress=lambda done: self._show_progress(done, measuring.total),
             on_done=lambda found: self._measured(found, on_done),
@@ -181,7 +182,7 @@ class StackWork:
 
     def _stop(self) -> None:
         if self._now is not None:
-            self._inference.drop(Lane.LINK)
+            self._inference.drop(self._lane)
         self._now = None
         self._asked += 1
         if self._measuring is not None:

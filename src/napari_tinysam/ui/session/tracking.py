@@ -68,7 +68,7 @@ class Tracking(StackWork):
     """
 
     def __init__(self, place: Workplace, linking: Linking) -> None:
-        super().__init__(place, "Tracking")
+        super().__init__(place, "Tracking", Lane.TRACK)
         self._linking = linking
         self._shown: dict[Labels, TracksLayer] = {}
         self._step = STEP
@@ -331,7 +331,7 @@ class Tracking(StackWork):
                 self._go_on()
 
         self._inference.submit(
-            Lane.LINK, lambda: found_tracks(movie, state), shown, self._failed
+            self._lane, lambda: found_tracks(movie, state), shown, self._failed
         )
 
     def _show(

@@ -29,8 +29,9 @@ class Lane(IntEnum):
     HOVER = 5
     FOLLOW = 6
     LINK = 7
-    AUTO = 8
-    AHEAD = 9
+    TRACK = 8
+    AUTO = 9
+    AHEAD = 10
 
 
 #: Seconds since the last other job before one of `Lane.AHEAD` begins. It cannot be stopped, so
