@@ -121,3 +121,12 @@ def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_here)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _triton_stays_out_beside_windows() -> Iterator[None]:
+    """A test that imports torch after one that opened a window does not crash the process."""
+    from napari_tinysam.ui.session.triton_guard import triton_kept_out
+
+    with triton_kept_out():
+        yield
