@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.ui.state.region import Region
-from tinysam_training.synthetic.volumes import synthetic_volume
+from tinysam_training.synthetic.volumes import synthetic_movie, synthetic_volume
 
 #: A nucleus to point at and then click, and a place beside it: x, y.
 NUCLEUS, BESIDE = (35, 81), (44, 72)
@@ -36,7 +36,7 @@ NUCLEI_OF_THE_STACK = (
 
 
 def main(folder: Path) -> None:
-    """Write ``annotate``, ``hover``, ``edit``, ``auto``, ``files`` and ``follow``, as PNG."""
+    """Write ``annotate``, ``hover``, ``edit``, ``auto``, ``files``, ``follow`` and ``tracks``."""
     folder.mkdir(parents=True, exist_ok=True)
     image = cli_demo.image()
     viewer = napari.Viewer()
@@ -129,6 +129,21 @@ def main(folder: Path) -> None:
         wait_for(lambda: session.follower.running)
         wait_for(lambda: not session.follower.running)
     shoot("follow")
+
+    viewer.layers.clear()
+    movie = synthetic_movie(np.random.default_rng(3), (24, 256, 256), 14).image
+    viewer.add_image(movie, name="movie", axis_labels=("t", "y", "x"))
+    viewer.fit_to_view()
+    session.auto.set_region(Region.ALL_PLANES)
+    session.set_then_link(True)
+    session.auto_segment()
+    wait_for(lambda: not (session.all_planes.running or session.tracking.running))
+    wait_for(lambda: "movie tracks" in viewer.layers)
+    viewer.dims.set_point(0, 16)
+    dock.clicks_section.collapse()
+    dock.through_section.collapse()
+    dock._scroll_to(dock.link_section)
+    shoot("tracks")
     viewer.close()
     wait()
 
