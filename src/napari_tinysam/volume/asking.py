@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.frame import LOGITS
 from napari_tinysam.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -134,14 +133,14 @@ def foreground_in(embedding: Embedding, mask: BoxedMask) -> float:
     Returns
     -------
     float
-        0–1, the mean inside the mask; 1 without maps, and for masks smaller than a cell.
+        0–1, the mean inside the mask; 1 without maps.
     """
     if embedding.maps is None or not mask.area:
         return 1.0
-    inside = embedding.upscaler.mask_prompt(mask) > 0
-    if not inside.any():
-        return 1.0
     foreground = embedding.maps[0]
-    step = foreground.shape[0] // LOGITS
-    coarse = foreground.reshape(LOGITS, step, LOGITS, step).mean(axis=(1, 3))
-    return float(coarse[inside].mean())
+    cells = len(foreground) / max(mask.shape)  # the image lies in the corner of the maps
+    rows, columns = (
+        ((np.arange(side.start, side.stop) + 0.5) * cells).astype(np.intp)
+        for side in mask.slices
+    )
+    return float(foreground[np.ix_(rows, columns)][mask.mask].mean(dtype=np.float64))
