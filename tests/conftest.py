@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -88,6 +89,13 @@ def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = "napari_tinysam.inference.runtime.choice"
     monkeypatch.setattr(f"{choice}.prepare_in_background", lambda *_: False)
     monkeypatch.setattr(f"{choice}.needs_preparing", lambda *_: False)
+
+
+@pytest.fixture(autouse=True)
+def _own_journals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test find what another one did not save; the folder is made when it is needed."""
+    folder = Path(_HOME.name) / "journals" / secrets.token_hex(8)
+    monkeypatch.setenv("NAPARI_TINYSAM_JOURNALS", str(folder))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -82,3 +82,19 @@ class SteppedInference(ImmediateInference):
     def run_all(self) -> None:
         while self.waiting:
             self.step()
+
+
+class QueuedInference(ImmediateInference):
+    """Runs what is posted later, as the event loop does: when a test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted: list[Callable[[], None]] = []
+
+    def post(self, call: Callable[[], None]) -> None:
+        self.posted.append(call)
+
+    def turn(self) -> None:
+        """Run what was posted, and what that posts."""
+        while self.posted:
+            self.posted.pop(0)()

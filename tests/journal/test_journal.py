@@ -259,6 +259,35 @@ def test_what_is_noted_is_on_disk_soon_without_asking(tmp_path):
     journal.close()
 
 
+def test_a_journal_that_is_flushed_has_begun(tmp_path):
+    labels = np.full(SHAPE, 6, np.uint32)
+    journal = Journal(tmp_path, lambda: about(SHAPE), labels, unsaved=[6])
+    assert journal.flush()
+
+    found = read_journal(tmp_path)
+    assert found.changed
+    assert found.unsaved == {6}
+    np.testing.assert_array_equal(labels_of(found), labels)
+    journal.close()
+
+
+def test_an_image_that_cannot_be_read_is_said(tmp_path):
+    told, said = [], threading.Event()
+
+    def unreadable():
+        raise RuntimeError("the disk is gone")
+
+    def tell(text: str) -> None:
+        told.append(text)
+        said.set()
+
+    journal = Journal(tmp_path, unreadable, on_problem=tell)
+    journal.note("click")
+    assert said.wait(30)
+    journal.close()
+    assert "the disk is gone" in told[0]
+
+
 # ------------------------------------------------------------ sparse labels
 
 

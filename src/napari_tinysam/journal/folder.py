@@ -7,7 +7,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ DEFAULT_DAYS = 14.0
 DEFAULT_LIMIT = 2_000_000_000
 
 _LOCK = "lock"
-_NAME = re.compile(r"^[0-9a-f]{16}-\d+-[0-9a-f]{12}$")
+_NAME = re.compile(r"^\d+-[0-9a-f]{16}$")
 
 #: A folder without a lock is being made, or was left by a crash at that moment.
 _BEGINNING_SECONDS = 60.0
@@ -71,15 +72,17 @@ class HeldJournal(Journal):
     """A journal and the lock that tells others that its process lives."""
 
     def __init__(self, lock: int, *arguments: Any, **options: Any) -> None:
-        self._lock: int | None = lock
+        self._free = weakref.finalize(self, os.close, lock)
         super().__init__(*arguments, **options)
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Write what waits, end, and free the lock; the files stay. Idempotent."""
         super().close(timeout)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._free()
+
+    def pause(self) -> None:
+        """Write what waits, and end; the labels are still open, so the lock stays."""
+        super().close()
 
     def discard(self) -> None:
         """End, and remove the files: the labels are saved, or the user does not want them."""
@@ -115,9 +118,10 @@ class Journals:
 
     def begin(
         self,
-        about: About,
+        about: About | Callable[[], About],
         labels: Any = None,
         *,
+        unsaved: Collection[int] | None = None,
         on_problem: Callable[[str], None] = lambda text: None,
     ) -> HeldJournal:
         """Begin the journal of a labels layer; the parameters are those of `Journal`.
@@ -127,7 +131,7 @@ class Journals:
         FileError
             If nothing can be written there.
         """
-        name = f"{about.image.key}-{os.getpid()}-{secrets.token_hex(6)}"
+        name = f"{os.getpid()}-{secrets.token_hex(8)}"
         place = self.folder / name
         try:
             place.mkdir(parents=True)
@@ -136,7 +140,9 @@ class Journals:
             text = sentence(error, f"Nothing can be kept in {self.folder}")
             raise FileError(text) from error
         assert lock is not None  # nobody else knows the name
-        return HeldJournal(lock, place, about, labels, on_problem=on_problem)
+        return HeldJournal(
+            lock, place, about, labels, unsaved=unsaved, on_problem=on_problem
+        )
 
     def left_for(self, image: ImageIdentity) -> list[Left]:
         """Find the journals of an image whose process has ended, the newest first.
@@ -144,7 +150,7 @@ class Journals:
         Journals that cannot be read are passed over; `broken` lists them.
         """
         found = []
-        for place in self._ended():
+        for place in self.ended():
             try:
                 _, first = read_first(place)
             except FileError:
@@ -157,7 +163,7 @@ class Journals:
     def broken(self) -> list[str]:
         """Say which journals of ended processes cannot be read, each in a sentence."""
         told = []
-        for place in self._ended():
+        for place in self.ended():
             try:
                 read_first(place)
             except FileError as error:
@@ -170,7 +176,7 @@ class Journals:
             _remove(folder)
 
     def sweep(self) -> list[Path]:
-        """Remove journals of ended processes that are too old or too large.
+        """Remove journals of ended processes that are too old, too large, or were not begun.
 
         Returns
         -------
@@ -179,9 +185,9 @@ class Journals:
         """
         removed, kept = [], []
         oldest = time.time() - self.days * 86_400
-        for place in self._ended():
+        for place in self.ended():
             used, size = _used_and_size(place)
-            if used < oldest:
+            if used < oldest or not list(place.glob("lines-*")):
                 removed.append(place)
             else:
                 kept.append((used, size, place))
@@ -195,7 +201,7 @@ class Journals:
             _remove(place)
         return removed
 
-    def _ended(self) -> list[Path]:
+    def ended(self) -> list[Path]:
         """List the journals that no process writes any more."""
         try:
             places = [each for each in self.folder.iterdir() if _NAME.match(each.name)]

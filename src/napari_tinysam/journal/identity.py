@@ -60,12 +60,6 @@ class ImageIdentity:
     content: str
     telling: bool
 
-    @property
-    def key(self) -> str:
-        """A short name of the content, for files."""
-        about = f"{self.shape} {self.dtype} {self.content}"
-        return blake2b(about.encode(), digest_size=8).hexdigest()
-
     def match(self, opened: ImageIdentity) -> Match:
         """Say what an image that is open now is to this one."""
         same_place = self.address == opened.address
@@ -77,7 +71,9 @@ class ImageIdentity:
             if same_place and (self.address or self.name == opened.name):
                 return Match.SAME
             return Match.MOVED if self.telling else Match.OTHER
-        if same_place and self.address and self.shape == opened.shape:
+        # A file may hold several images: the name of the layer tells them apart.
+        same_place = same_place and bool(self.address) and self.name == opened.name
+        if same_place and self.shape == opened.shape:
             return Match.CHANGED
         return Match.OTHER
 

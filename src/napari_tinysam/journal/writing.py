@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,10 +61,13 @@ class Journal:
     ----------
     folder : Path
         It exists, and holds no journal.
-    about : About
+    about : About or callable
+        A callable is called in the thread: identifying an image may take long.
     labels : array-like, optional
         The labels that are there already; they may be changed while the journal begins, by actions
         that are noted.
+    unsaved : collection of int, optional
+        Ids that are in no file, maybe none although something is not saved; None: all is saved.
     on_problem : callable
         Called with a sentence, in the thread, when the disk takes nothing more, and once only.
     roll : int
@@ -74,14 +77,16 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        about: About,
+        about: About | Callable[[], About],
         labels: Any = None,
         *,
+        unsaved: Collection[int] | None = None,
         on_problem: Callable[[str], None] = lambda text: None,
         roll: int = _ROLL,
     ) -> None:
         self.folder = folder
-        self.about = about
+        self._find_about = about
+        self._unsaved = None if unsaved is None else {int(each) for each in unsaved}
         #: Whether noted actions are lost: the disk took nothing for too long.
         self.failed = False
         self._on_problem = on_problem
@@ -92,16 +97,17 @@ class Journal:
         self._changed = threading.Condition()
         self._last = 0
         # The last actions that are in the file, flushed to the disk, and waited for.
-        self._written = self._done = self._wanted = 0
+        # None is flushed before the journal has begun: -1.
+        self._written = self._wanted = 0
+        self._done = -1
         self._ending = self._complained = False
         self._generation = 0
         self._file: BinaryIO | None = None
         self._whole = 0  # bytes of the file up to its last whole line
         self._flush_at: float | None = None
-        self._thread = threading.Thread(
-            target=self._run, name="tinysam-journal", daemon=True
-        )
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        with self._changed:
+            self._wake()
 
     @property
     def last(self) -> int:
@@ -143,7 +149,7 @@ class Journal:
                 self.failed = True
             if not (self.failed or self._ending):
                 self._waiting.append((action, at_once))
-            self._changed.notify_all()
+                self._wake()
             return self._last
 
     def saved(self, file: str, through: int) -> None:
@@ -156,57 +162,67 @@ class Journal:
             number = self._last
             self._wanted = number
             self._changed.notify_all()
-            return (
-                self._changed.wait_for(
-                    lambda: self._done >= number or self.failed, timeout
-                )
-                and self._done >= number
+            self._changed.wait_for(
+                lambda: self._done >= number or self.failed or self._thread is None,
+                timeout,
             )
+            return self._done >= number
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Write what waits, and end; the files stay. Idempotent."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+            self._changed.wait_for(lambda: self._thread is None, timeout)
+
+    def _wake(self) -> None:
+        """Start the thread, if it has ended; the lock is held."""
+        if self._thread is None:
+            # A daemon: a disk that does not answer must not keep Python alive.
+            self._thread = threading.Thread(
+                target=self._run, name="tinysam-journal", daemon=True
+            )
+            self._thread.start()
+        self._changed.notify_all()
 
     # --- in the thread -------------------------------------------------------------------
 
     def _run(self) -> None:
-        begun = False
+        """Do what there is to do, then end: a journal that rests has no thread and no open file."""
         while True:
             with self._changed:
-                if begun:
-                    self._changed.wait_for(self._is_due, self._patience())
-                waiting = list(self._waiting)
-                ending = self._ending
+                self._changed.wait_for(self._is_due, self._patience())
+                waiting, ending = list(self._waiting), self._ending
             try:
-                if not begun:
+                if self._done < 0:
                     self._begin()
-                    begun = True
-                if waiting:
-                    self._write(waiting)
+                self._write(waiting)
                 if self._flush_is_due() or (ending and self._written > self._done):
                     self._sync()
                 if self._whole > self._roll_at and not ending:
                     self._begin_next()
             except (FileError, OSError, MemoryError) as error:
                 self._complain(error)
-                if ending:
-                    break
                 with self._changed:
-                    self._changed.wait_for(lambda: self._ending, _TRY_AGAIN)
-                continue
-            if ending and not self._waiting:
-                break
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-        with self._changed:
-            self._changed.notify_all()
+                    if not self._ending:
+                        self._changed.wait_for(lambda: self._ending, _TRY_AGAIN)
+                        continue
+                    self._rest()
+                    return
+            with self._changed:
+                if not self._waiting and self._written <= self._done:
+                    self._rest()
+                    return
+
+    def _rest(self) -> None:
+        """Say that the thread ends; the lock is held, so nothing is noted in between."""
+        self._close_file()
+        self._thread = None
+        self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        return bool(self._waiting) or self._ending or self._flush_is_due()
+        begun = self._done >= 0
+        return not begun or bool(self._waiting) or self._ending or self._flush_is_due()
 
     def _flush_is_due(self) -> bool:
         return self._written > self._done and (
@@ -221,6 +237,13 @@ class Journal:
 
     def _begin(self) -> None:
         """Write the labels that are there, then the first line."""
+        try:
+            found = self._find_about
+            self._find_about = self.about = (
+                found if isinstance(found, About) else found()
+            )
+        except Exception as error:  # whatever reading the image raises
+            raise FileError(sentence(error)) from error
         labels = SparseLabels(self.about.shape, self.about.dtype)
         if self._begins_with is not None:
             _read_into(labels, self._begins_with)
@@ -228,11 +251,15 @@ class Journal:
         if there:
             self._roll_at = self._limit(
                 write_snapshot(
-                    snapshot_file(self.folder, 1), Snapshot(labels, [], set())
+                    snapshot_file(self.folder, 1),
+                    Snapshot(labels, [], self._unsaved or set()),
                 )
             )
-        self._start(1, snapshot=there, number=0, clean=True)
+        self._start(1, snapshot=there, number=0, clean=self._unsaved is None)
         self._begins_with = None
+        with self._changed:
+            self._done = 0
+            self._changed.notify_all()
 
     def _begin_next(self) -> None:
         """Make a snapshot of what is on disk, and begin the next generation of lines."""
@@ -246,10 +273,8 @@ class Journal:
         old = self._generation
         self._start(new, snapshot=True, number=self._done, clean=not found.changed)
         self._roll_at = self._limit(size)
-        if (
-            found.remarks
-        ):  # the disk damages what it holds: the old files may still help
-            return
+        if found.remarks:
+            return  # the disk damages what it holds: the old files may still help
         for path in (
             lines_file(self.folder, old),
             snapshot_file(self.folder, old),
@@ -277,20 +302,31 @@ class Journal:
             with suppress(OSError):
                 path.unlink()
             raise
-        if self._file is not None:
-            self._file.close()
+        self._close_file()
         self._file, self._whole, self._generation = file, len(line), generation
 
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            path = lines_file(self.folder, self._generation)
+            self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - until the thread ends
+            self._file.seek(self._whole)
+        return self._file
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+
     def _write(self, waiting: Sequence[tuple[Action, bool]]) -> None:
-        assert self._file is not None
         for action, at_once in waiting:
             line = action_line(action, self.about.dtype)
             try:
-                _write_all(self._file, line)
+                _write_all(self._opened(), line)
             except OSError:
                 with suppress(OSError):  # half a line would spoil the next one
-                    self._file.truncate(self._whole)
-                    self._file.seek(self._whole)
+                    self._opened().truncate(self._whole)
+                    self._opened().seek(self._whole)
                 raise
             self._whole += len(line)
             with self._changed:
@@ -303,9 +339,8 @@ class Journal:
             self._written = action.number
 
     def _sync(self) -> None:
-        assert self._file is not None
         written = self._written
-        os.fsync(self._file.fileno())
+        os.fsync(self._opened().fileno())
         with self._changed:
             self._flush_at = None
             self._done = written

@@ -138,7 +138,9 @@ def foreground_in(embedding: Embedding, mask: BoxedMask) -> float:
     if embedding.maps is None or not mask.area:
         return 1.0
     foreground = embedding.maps[0]
-    cells = len(foreground) / max(mask.shape)  # the image lies in the corner of the maps
+    cells = len(foreground) / max(
+        mask.shape
+    )  # the image lies in the corner of the maps
     rows, columns = (
         ((np.arange(side.start, side.stop) + 0.5) * cells).astype(np.intp)
         for side in mask.slices

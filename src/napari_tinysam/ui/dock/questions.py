@@ -87,6 +87,7 @@ def may_close(parent: QWidget, session: AnnotationSession) -> bool:
         discard.setText("Close without saving" if unsaved else "Close anyway")
     answer = buttons(box.exec())
     if answer == buttons.Discard:
+        session.give_up_unsaved()
         return True
     return answer == buttons.Save and _save_all(parent, session, unsaved)
 

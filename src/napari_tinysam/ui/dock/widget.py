@@ -33,6 +33,7 @@ from napari_tinysam.ui.dock.model_box import ModelBox
 from napari_tinysam.ui.dock.output_box import OutputBox
 from napari_tinysam.ui.dock.prompt_buttons import PromptButtons
 from napari_tinysam.ui.dock.questions import may_close, warn_of_unsaved
+from napari_tinysam.ui.dock.recovery_box import RecoveryBox
 from napari_tinysam.ui.dock.section import Section
 from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
@@ -126,6 +127,7 @@ class TinySAMWidget(QWidget):
         self.switch = QToggleSwitch("Click to segment")
         self.switch.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.switch.onColor = ACCENT
+        self.recovery = RecoveryBox(session.recovery)
         self.status_bar = StatusBar()
         self.prompts = PromptButtons(session)
         self.through = FollowBox(session)
@@ -177,6 +179,7 @@ class TinySAMWidget(QWidget):
         main.setSpacing(4)
         main.addWidget(self.prompts.commit, 1)
         main.addWidget(self.auto.start, 1)
+        self._top.addWidget(self.recovery)
         self._top.addWidget(self.switch)
         self._top.addWidget(self.status_bar)
         self._top.addLayout(main)
@@ -223,6 +226,7 @@ class TinySAMWidget(QWidget):
             "On: clicks and keys segment. Off: they work as usual in napari",
             "Open an image first.",
         )
+        self.recovery.refresh()
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)
         self.through_section.setVisible(session.follower.axis is not None)

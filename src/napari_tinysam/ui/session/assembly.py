@@ -29,6 +29,7 @@ from napari_tinysam.ui.session.object_follower import ObjectFollower
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
+from napari_tinysam.ui.session.recovery import Recovery
 from napari_tinysam.ui.session.stack_work import Workplace
 from napari_tinysam.ui.session.track_files import TrackFiles
 from napari_tinysam.ui.session.track_tool import TrackTool
@@ -119,6 +120,7 @@ class Assembly:
             on_layer_made=listed,
             on_filled=self._labels_filled,
         )
+        self.recovery = Recovery(viewer, subject, inference, self.labelling, notify)
         self.prompting = Prompting(
             viewer,
             subject,
@@ -266,7 +268,7 @@ class Assembly:
         self.linking.close()
         self.tracking.close()
         self.files.close()
-        self.labelling.close()
+        self.labelling.close(window_is_gone=window_is_gone)
         self.prompting.user_prompts.close()
         self.auto.close()
         if window_is_gone:
@@ -282,6 +284,7 @@ class Assembly:
         self.masks.preview.clear()
         self.modes.enter(Mode.PROMPT)
         self._find_labels()
+        self.recovery.look()
         if self.subject.image is None:
             # Not at once: napari may be removing several layers, ours among them.
             self.inference.post(self._leave_nothing)
@@ -456,11 +459,11 @@ class Assembly:
 
     def labels_layers(self) -> list[Labels]:
         """Return the layers that objects can be committed to."""
-        proposed = self.proposals.layer.layer
+        others = (self.proposals.layer.layer, self.recovery.layer)
         return [
             layer
             for layer in self.viewer.layers
-            if isinstance(layer, Labels) and layer is not proposed
+            if isinstance(layer, Labels) and layer not in others
         ]
 
     def _active_changed(self) -> None:
@@ -489,6 +492,7 @@ class Assembly:
             self.linking.forget(layer)
             self.tracking.forget(layer)
             self.labelling.forget(layer)
+            self.recovery.forget(layer)
 
     def _find_labels(self) -> None:
         if self.subject.image is not None:

@@ -76,6 +76,7 @@ class AnnotationSession(Overview):
         self._parts = parts
         self.say = notify
         self.saving = parts.labelling.saving
+        self.recovery = parts.recovery
         self.proposals, self.auto = parts.proposals, parts.auto
         self.all_planes, self.files = parts.all_planes, parts.files
         self.follower = parts.follower
@@ -110,6 +111,10 @@ class AnnotationSession(Overview):
         _sessions.pop(id(self._parts.viewer), None)
 
     # --- what the user chooses -----------------------------------------------------------
+
+    def give_up_unsaved(self) -> None:
+        """Keep nothing of what is not saved when the window closes: the user wants it so."""
+        self._parts.labelling.recording.give_up()
 
     def set_active(self, active: bool) -> None:
         """Switch clicking on or off: mouse and keys are ours only while it is on."""

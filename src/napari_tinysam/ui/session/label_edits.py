@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,29 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_tinysam.ui.state.planes import Plane
+
+
+#: Who is told of what is written into a layer here: `Recording`.
+_watchers: weakref.WeakKeyDictionary[
+    Labels, Callable[[Labels, tuple[slice, ...]], None]
+] = weakref.WeakKeyDictionary()
+
+
+def watch(layer: Labels, written: Callable[[Labels, tuple[slice, ...]], None]) -> None:
+    """Call `written` with a layer and the box of its data whenever something is written here."""
+    _watchers[layer] = written
+
+
+def unwatch(layer: Labels) -> None:
+    """Tell nobody of a layer any more."""
+    _watchers.pop(layer, None)
+
+
+def _tell(layer: Labels, box: Sequence[int | slice]) -> None:
+    written = _watchers.get(layer)
+    if written is not None:
+        sides = (at if isinstance(at, slice) else slice(at, at + 1) for at in box)
+        written(layer, tuple(sides))
 
 
 def full_data(layer: Labels) -> Any:
@@ -197,19 +221,20 @@ def _write_pixels(
     pixels is read and written, without napari's own undo.
     """
     data = full_data(layer)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in indices)
     if isinstance(data, LabelStore):
         data.write(indices, ids)
         layer.refresh()
-        return
-    if isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr."):
+    elif isinstance(data, np.ndarray) or type(data).__module__.startswith("zarr."):
         with layer.block_history():
             layer.data_setitem(tuple(indices), ids)
-        return
-    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in indices)
-    part = np.array(data[box])
-    part[tuple(at - side.start for at, side in zip(indices, box, strict=True))] = ids
-    data[box] = part
-    layer.refresh()
+    else:
+        part = np.array(data[box])
+        at_part = (at - side.start for at, side in zip(indices, box, strict=True))
+        part[tuple(at_part)] = ids
+        data[box] = part
+        layer.refresh()
+    _tell(layer, box)
 
 
 def read_ids(
@@ -252,3 +277,7 @@ def put_ids(
         if axis is not None:
             cut[axis] = channel
         data[tuple(cut)] = after.T if plane.transposed else after
+    box = list(plane.cut(y, x))
+    if axis is not None:
+        box[axis] = slice(None)
+    _tell(layer, box)

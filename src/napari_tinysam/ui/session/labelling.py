@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_tinysam.errors import sentence
+from napari_tinysam.journal.folder import Journals
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import POSITIVE
 from napari_tinysam.ui.session.filling import Filling
@@ -17,6 +18,7 @@ from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.pieces import Relabel
+from napari_tinysam.ui.session.recording import Recording
 from napari_tinysam.ui.session.relabelling import Relabelling
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.session.whole_objects import WholeObject, WholeObjects
@@ -106,6 +108,13 @@ class Labeller:
         self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
         self.whole = WholeObjects(self.outputs, subject.memory)
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
+        self.recording = Recording(
+            subject.memory, Journals(), inference.post, notify, lambda: subject.image
+        )
+        self.saving.recording = self.recording
+        self.outputs.on_used = self.recording.watch
+        self.outputs.on_new = self.recording.is_new
+        self.outputs.on_unused = self.recording.removed
         self.filling = LabelFilling(
             viewer,
             subject.memory,
@@ -141,10 +150,11 @@ class Labeller:
         image = self._subject.image
         return None if image is None else self.outputs.of(image)
 
-    def close(self) -> None:
+    def close(self, *, window_is_gone: bool) -> None:
         """Drop waiting commits and disconnect from all layers."""
         self.pending.clear()
         self.filling.finish()
+        self.recording.close(window_is_gone=window_is_gone)
         self.outputs.close()
 
     # --- committing ----------------------------------------------------------------------
@@ -406,6 +416,7 @@ class Labeller:
             self.relabelling.attach(step.edit)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
+            self.recording.name(step.edit.layer, "undo" if back else "redo")
             self.saving.changed(step.edit.layer)
             if self._subject.image is not None:
                 self.on_changed(self._subject.image, step.plane, undone=True)
@@ -426,6 +437,7 @@ class Labeller:
         if edit is not None:
             state = self._subject.memory.state_of(image)
             state.change_drafts(text, plane, left or PlaneDrafts(), edit)
+            self.recording.name(edit.layer, text)
             self.saving.changed(edit.layer)
             self._on_written(image, edit.layer)
             self.on_changed(image, plane, undone=False)
@@ -435,6 +447,8 @@ class Labeller:
         if self.editor.writing:
             return
         self.saving.changed(layer)
+        self.recording.name(layer, "painting")
+        self.recording.painted(layer, item)
         here, drafts = self._subject.here, self._subject.drafts
         if here is not None and layer is self.outputs.of(here[0]):
             stroke = Stroke(layer, tuple(item))

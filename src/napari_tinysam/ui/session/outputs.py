@@ -63,6 +63,10 @@ class Outputs:
         self._state_of = state_of
         self._on_painted = on_painted
         self._ids: dict[Labels, LabelIds] = {}
+        #: Called with a layer that is used from now on, is new, or is used no more.
+        self.on_used: Callable[[Labels], None] = lambda layer: None
+        self.on_new: Callable[[Labels], None] = lambda layer: None
+        self.on_unused: Callable[[Labels], None] = lambda layer: None
 
     def of(self, image: Image) -> Labels | None:
         """Return the layer of an image; None where one is made with the first object."""
@@ -74,6 +78,7 @@ class Outputs:
         if layer not in self._ids:
             self._ids[layer] = LabelIds(layer)
             layer.events.paint.connect(self._painted)
+            self.on_used(layer)
         return self._ids[layer]
 
     def _use(self, image: Image, layer: Labels) -> None:
@@ -150,6 +155,7 @@ class Outputs:
         )
         state.target = layer
         self.ids(layer).none_used()
+        self.on_new(layer)
         layers = self._viewer.layers
         chosen, active = set(layers.selection), layers.selection.active
         layers.insert(layers.index(image) + 1, layer)
@@ -173,6 +179,7 @@ class Outputs:
         ids = self._ids.pop(layer, None)
         if ids is not None:
             ids.close()
+            self.on_unused(layer)
             layer.events.paint.disconnect(self._painted)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.recording import Recording
     from napari_tinysam.ui.state.images import Memory
 
 #: Letters of a TIFF file's axes, from the last.
@@ -51,6 +52,8 @@ class Saving:
         self._memory = memory
         self._notify = notify
         self._on_change = on_change
+        #: Told of what is saved.
+        self.recording: Recording | None = None
 
     def changed(self, layer: Labels) -> None:
         """Note that labels differ from their file; labels on disk save themselves."""
@@ -87,12 +90,14 @@ class Saving:
         # A copy, if there is room for one: the user goes on while it is written.
         labels = _plain(layer)
         at = self._memory.changes.get(layer, 0)
+        through = self._through(layer)
 
         def done(_: Any) -> None:
             self._memory.files[layer] = path
             self._memory.changes[layer] = max(
                 0, self._memory.changes.get(layer, 0) - at
             )
+            self._saved(layer, path, through)
             self._notify("info", f"Saved {layer.name} as {path}.")
             self._on_change()
 
@@ -103,6 +108,7 @@ class Saving:
 
     def save_now(self, layer: Labels, path: Path) -> bool:
         """Write a layer into a file and wait for it; return whether that worked."""
+        through = self._through(layer)
         try:
             _write(path, _plain(layer))
         except (FileError, OSError, ValueError) as error:
@@ -110,7 +116,15 @@ class Saving:
             return False
         self._memory.files[layer] = path
         self._memory.changes[layer] = 0
+        self._saved(layer, path, through)
         return True
+
+    def _through(self, layer: Labels) -> int:
+        return 0 if self.recording is None else self.recording.through(layer)
+
+    def _saved(self, layer: Labels, path: Path, through: int) -> None:
+        if self.recording is not None:
+            self.recording.saved(layer, path, through)
 
 
 def _stem(path: Path) -> str:

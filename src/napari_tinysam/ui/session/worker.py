@@ -21,17 +21,18 @@ from typing import Any, Protocol
 class Lane(IntEnum):
     """What a job is for. Lower numbers go first."""
 
-    MODEL = 0
-    PROMPT = 1
-    SAVE = 2
-    EMBED = 3
-    COMMIT = 4
-    HOVER = 5
-    FOLLOW = 6
-    LINK = 7
-    TRACK = 8
-    AUTO = 9
-    AHEAD = 10
+    KEEP = 0
+    MODEL = 1
+    PROMPT = 2
+    SAVE = 3
+    EMBED = 4
+    COMMIT = 5
+    HOVER = 6
+    FOLLOW = 7
+    LINK = 8
+    TRACK = 9
+    AUTO = 10
+    AHEAD = 11
 
 
 #: Seconds since the last other job before one of `Lane.AHEAD` begins. It cannot be stopped, so

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
+    from napari_tinysam.journal.folder import HeldJournal
     from napari_tinysam.ui.state.proposed import Proposed
 
 _numbers = count()
@@ -193,6 +194,8 @@ class Memory:
         What is linked in each labels layer, as `Linking` keeps it.
     tracked : dict
         What is tracked in each labels layer, as `Tracking` keeps it.
+    journals : WeakKeyDictionary
+        The journal of each labels layer that was changed, as `Recording` keeps it.
     image : callable, optional
         Weak reference to the image that was segmented last.
     contrast : Contrast
@@ -227,6 +230,9 @@ class Memory:
     )
     whole: bool = True
     versions: weakref.WeakKeyDictionary[Labels, int] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    journals: weakref.WeakKeyDictionary[Labels, HeldJournal] = field(
         default_factory=weakref.WeakKeyDictionary
     )
     linked: dict[Labels, Any] = field(default_factory=dict)
