@@ -75,7 +75,11 @@ def test_steps_that_napari_took_back_are_passed_over(subject: Subject) -> None:
     steps: list[int] = []
     labelling: Any = Rewriter(False, True)
     undoing = Undoing(
-        subject, labelling, go_to=went.append, on_step=lambda: steps.append(1)
+        subject,
+        labelling,
+        go_to=went.append,
+        on_step=lambda: steps.append(1),
+        before_step=lambda: None,
     )
     undoing.undo()
     assert subject.drafts.is_empty
