@@ -92,7 +92,9 @@ def test_the_order_of_the_looks_does_not_matter(
 def test_outlines_may_differ_between_looks(
     objects: list[BoxedMask], grid: LookGrid, seed: int
 ) -> None:
-    objects = [mask for mask in objects if min(mask.mask.shape) > 8]
+    # Outlines differ by up to two pixels, which is much for thin objects: of those with nine rows
+    # that are longer than the overlap, a piece may stay.
+    objects = [mask for mask in objects if min(mask.mask.shape) > 12]
     blur = np.random.default_rng(seed)
     found = joined({look: seen(objects, look, blur) for look in grid}, grid)
     every = [*found.kept, *(group.whole for group in found.groups)]

@@ -30,9 +30,9 @@ def test_it_is_the_mean_at_the_pixels_of_the_mask(
         rng.random(inside[y : y + 20, x : x + 30].shape) > 0.3
     )
     embedding = SimpleNamespace(maps=maps)
-    longest = max(height, width)
+    cells = side / max(height, width)
     seen = [
-        maps[0, int((row + 0.5) * side / longest), int((column + 0.5) * side / longest)]
+        maps[0, int((row + 0.5) * cells), int((column + 0.5) * cells)]
         for row, column in zip(*np.nonzero(inside), strict=True)
     ]
     found = foreground_in(embedding, BoxedMask.from_full(inside))  # type: ignore[arg-type]
