@@ -7,17 +7,13 @@ are moved onto each other first, so objects that move or lie askew stay whole.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.labels import object_masks
 from napari_tinysam.masks import BoxedMask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     import numpy.typing as npt
 
 
@@ -38,108 +34,6 @@ def shape_between(first: BoxedMask, second: BoxedMask, share: float) -> BoxedMas
     """
     depth, (y0, x0) = _depth_between(first, second, share)
     return BoxedMask(depth > 0, y0, x0, first.shape).clipped()
-
-
-def shape_vanishing(mask: BoxedMask, share: float) -> BoxedMask:
-    """Return what is left of an object on the way to a plane where it is not.
-
-    Parameters
-    ----------
-    mask : BoxedMask
-    share : float
-        0–1, the way to that plane; at 1 nothing is left.
-
-    Returns
-    -------
-    BoxedMask
-        Its border moved in, so that the object ends like the cap of a ball: the radius falls with
-        √(1 − share²).
-    """
-    trimmed = mask.trimmed()
-    depth = trimmed.depth
-    least = depth.max(initial=0.0) * (1 - np.sqrt(max(0.0, 1 - share**2)))
-    kept = depth > least if share < 1 else np.zeros(depth.shape, bool)
-    return BoxedMask(kept, trimmed.y0, trimmed.x0, mask.shape).trimmed()
-
-
-def filled_between(
-    planes: Mapping[int, npt.NDArray[np.integer[Any]]],
-    objects: Iterable[int] | None = None,
-) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
-    """Fill the planes between annotated ones.
-
-    Parameters
-    ----------
-    planes : mapping of int to ndarray of int, (H, W)
-        Annotated planes by number, with the same label for the same object; all objects of such a
-        plane are known.
-    objects : iterable of int, optional
-        The labels to fill; by default all.
-
-    Yields
-    ------
-    plane : int
-        In ascending order, those between two annotated planes only.
-    labels : ndarray of int32, (H, W)
-        Objects in both neighbours are interpolated; those in one vanish on the way to the other.
-        A pixel that several would take goes to the one that it lies deepest inside of.
-
-    Raises
-    ------
-    ValueError
-        If the planes differ in size.
-    """
-    wanted = None if objects is None else set(objects)
-    numbers = sorted(planes)
-    for first, last in pairwise(numbers):
-        if planes[first].shape != planes[last].shape:
-            raise ValueError(
-                f"Planes of one size are needed; plane {first} has {planes[first].shape}, "
-                f"plane {last} {planes[last].shape}."
-            )
-        if last == first + 1:
-            continue
-        known = [_masks(planes[plane], wanted) for plane in (first, last)]
-        for plane in range(first + 1, last):
-            share = (plane - first) / (last - first)
-            yield plane, _drawn(known[0], known[1], share, planes[first].shape)
-
-
-def _masks(
-    labels: npt.NDArray[np.integer[Any]], wanted: set[int] | None
-) -> dict[int, BoxedMask]:
-    # Labels may be huge; their places among those in use are not.
-    ids, inverse = np.unique(labels, return_inverse=True)
-    places = inverse.reshape(labels.shape) + 1
-    return {
-        label: mask
-        for place, mask in object_masks(places)
-        if (label := int(ids[place - 1])) and (wanted is None or label in wanted)
-    }
-
-
-def _drawn(
-    first: dict[int, BoxedMask],
-    second: dict[int, BoxedMask],
-    share: float,
-    shape: tuple[int, ...],
-) -> npt.NDArray[np.int32]:
-    labels = np.zeros(shape, np.int32)
-    deepest = np.zeros(shape, np.float32)
-    for label in sorted(first.keys() | second.keys()):
-        if label not in second:
-            mask = shape_vanishing(first[label], share)
-        elif label not in first:
-            mask = shape_vanishing(second[label], 1 - share)
-        else:
-            mask = shape_between(first[label], second[label], share)
-        if not mask.mask.size:
-            continue
-        depth = np.where(mask.mask, mask.depth, 0)
-        more = depth > deepest[mask.slices]
-        deepest[mask.slices][more] = depth[more]
-        labels[mask.slices][more] = label
-    return labels
 
 
 def _depth_between(
