@@ -551,3 +551,19 @@ def test_linking_forgets_what_was_known_by_other_ids() -> None:
     run(found)
     assert found.session.follower.current is None
     assert shown(found, found.ids[0]) == [2, 3, 4, 5, 6, 7, 8]
+
+
+def test_an_object_is_followed_in_its_image_although_another_is_shown_by_then() -> None:
+    inference = SteppedInference()
+    found = desk(planes_of(BALL), inference=inference)
+    show(found, 5)
+    found.click(X / 8, Y / 8)
+    found.session.follow_object()  # its mask is not there yet
+    stack = found.image
+    found.viewer.add_image(np.zeros((128, 128), np.uint8), name="other")
+    run(found)
+    assert found.image is not stack
+    target = found.session.state_of(stack).target
+    assert target is not None
+    planes = [at for at, plane in enumerate(np.asarray(target.data)) if plane.any()]
+    assert planes == [2, 3, 4, 5, 6, 7, 8]

@@ -14,7 +14,10 @@ from napari_tinysam.ui.state.stack_planes import (
 from napari_tinysam.ui.state.traces import PlaneState, Trace, Traces, position
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_tinysam.ui.session.labelling import Labeller
+    from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
 
@@ -28,10 +31,13 @@ class FollowedOverview:
     def axis(self) -> int | None:
         """The axis of the image along which objects are followed; None without one."""
         here = self._subject.here
-        axes = stack_axes(*here) if here is not None else []
-        if not axes or here is None:
+        return None if here is None else self._axis_of(*here)
+
+    def _axis_of(self, image: Image, plane: Plane) -> int | None:
+        axes = stack_axes(image, plane)
+        if not axes:
             return None
-        chosen = self._subject.state.follow_axis
+        chosen = self._subject.memory.state_of(image).follow_axis
         return chosen if chosen in axes else axes[-1]
 
     @property

@@ -120,7 +120,7 @@ class ObjectFollower(FollowedOverview):
 
     def follow_labels(self, image: Image, plane: Plane, labels: Sequence[int]) -> None:
         """Follow labelled objects from a plane of the image."""
-        axis = self.axis
+        axis = self._axis_of(image, plane)
         if axis is None or not labels:
             return
         at, end = position(plane, axis), full_shape(image)[axis] - 1
@@ -268,7 +268,8 @@ class ObjectFollower(FollowedOverview):
 
     def committed(self, image: Image, plane: Plane, labels: Sequence[int]) -> None:
         """Follow objects that were committed for that; known ones are followed anew already."""
-        traces = self.traces
+        layer = self._labelling.outputs.of(image)
+        traces = None if layer is None else self._subject.memory.traces_of(layer)
         new = [each for each in labels if traces is None or traces.get(each) is None]
         self.follow_labels(image, plane, new)
 
