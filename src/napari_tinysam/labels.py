@@ -89,6 +89,32 @@ def draw_mask(
     return count
 
 
+def move_object(
+    labels: npt.NDArray[np.integer[Any]], mask: BoxedMask, label: int, overlap: Overlap
+) -> int:
+    """Move an object that is there to a mask, even to a single free pixel.
+
+    Parameters
+    ----------
+    labels : ndarray of int, (H, W)
+        Changed in place.
+    mask, label, overlap
+        As for `draw_mask`.
+
+    Returns
+    -------
+    int
+        Pixels that it has now; 0 if none is free, and nothing is changed then.
+    """
+    was = labels == label
+    labels[was] = 0
+    rule = Overlap.FREE if overlap is Overlap.NEVER else overlap
+    count = draw_mask(labels, mask, label, rule)
+    if not count:
+        labels[was] = label
+    return count
+
+
 def _is_remainder(left: npt.NDArray[np.bool_], mask: BoxedMask) -> bool:
     """Whether the remainder of a mask, (h, w), is too small or too thin for an object."""
     count, whole = int(np.count_nonzero(left)), mask.area

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_tinysam.inference.drafts import to_prompts
 from napari_tinysam.inference.predictions import Embedding
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
@@ -14,7 +15,6 @@ from napari_tinysam.ui.state.drafts import (
     ObjectDraft,
     PlaneDrafts,
     PointPrompt,
-    to_prompts,
 )
 
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.inference.pyramid import Answer
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.session.worker import Inference
-    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
     from napari_tinysam.ui.state.seeing import SeenPlane
     from napari_tinysam.ui.state.subject import Subject

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.files.label_store import LabelStore
-from napari_tinysam.labels import Overlap, draw_mask
+from napari_tinysam.labels import Overlap, draw_mask, move_object
 from napari_tinysam.masks import BoxedMask, bounding_slices
 from napari_tinysam.objects.splitting import split_mask
 from napari_tinysam.ui.session.label_edits import LabelEdit, full_data, read_ids
@@ -226,7 +226,8 @@ def commit_edit(
     labels: list[int] = []
     for mask, (_, edited) in zip(masks, objects, strict=True):
         if edited is not None:
-            labels.append(_redraw(after, mask, edited.label, overlap))
+            moved = move_object(after, mask, edited.label, overlap)
+            labels.append(edited.label if moved else 0)
         elif draw_mask(after, mask, unused[0], overlap):
             labels.append(unused.pop(0))
         else:
@@ -234,19 +235,6 @@ def commit_edit(
     if not any(labels):
         raise LabelsError(_nothing_left(masks, before))
     return LabelEdit(layer, plane, ys.start, xs.start, before, after), labels
-
-
-def _redraw(
-    ids: npt.NDArray[Any], mask: BoxedMask, label: int, overlap: Overlap
-) -> int:
-    """Move an object to a mask, even to a single free pixel; 0, and no change, if none is free."""
-    was = ids == label
-    ids[was] = 0
-    rule = Overlap.FREE if overlap is Overlap.NEVER else overlap
-    if draw_mask(ids, mask, label, rule):
-        return label
-    ids[was] = label
-    return 0
 
 
 def _selected(layer: Labels) -> int:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.everything.shapes import TakenAt
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.draft_masks import DraftMasks
     from napari_tinysam.ui.session.embedder import Embedder
     from napari_tinysam.ui.session.label_edits import LabelEdit
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.worker import Inference
-    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.history import Edit, Step
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject

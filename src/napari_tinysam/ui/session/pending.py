@@ -12,9 +12,9 @@ from napari_tinysam.ui.session.worker import Inference, Lane
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.labels import Overlap
-    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.seeing import SeenPlane

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from napari_tinysam.ui.session.worker import Inference, Lane
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.inference.pyramid import Answer
-    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import ObjectDraft
     from napari_tinysam.ui.state.seeing import SeenPlane
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.inference.pyramid import Answer
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.draft_masks import DraftMasks
-    from napari_tinysam.ui.state.candidates import Candidates
     from napari_tinysam.ui.state.drafts import Box, ObjectDraft
     from napari_tinysam.ui.state.subject import Subject
 

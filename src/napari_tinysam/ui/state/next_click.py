@@ -11,8 +11,8 @@ from napari_tinysam.prompts import POSITIVE
 from napari_tinysam.ui.state.drafts import ObjectDraft, PointPrompt, in_box
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.candidates import Candidates
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.ui.state.candidates import Candidates
 
 #: A click further from the current mask than this many radii (of the disc with the mask's area)
 #: means another object.

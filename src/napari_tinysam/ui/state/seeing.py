@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING
 
+from napari_tinysam.inference.candidates import Candidates, predict
+from napari_tinysam.inference.drafts import ObjectDraft, in_look
 from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.inference.pyramid import (
     Answer,
@@ -19,15 +21,12 @@ from napari_tinysam.inference.pyramid import (
     SeenObject,
     answered,
 )
-from napari_tinysam.ui.state.candidates import Candidates, predict
-from napari_tinysam.ui.state.drafts import PointPrompt
 
 if TYPE_CHECKING:
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask
-    from napari_tinysam.ui.state.drafts import ObjectDraft
 
 #: Objects whose sizes, and looks, are remembered.
 _SIZES, _ANCHORS = 16, 256
@@ -132,7 +131,7 @@ class SeenPlane:
                 reads += 1
                 on_read(look)
             embedding = self.embedding(predictor, look)
-            asked = [_local(drafts[number], look) for number in numbers]
+            asked = [in_look(drafts[number], look) for number in numbers]
             found = predict(predictor, embedding, asked, look, self.pyramid.shape)
             seen = []
             for each, number in zip(found, numbers, strict=True):
@@ -297,29 +296,3 @@ def _extent(draft: ObjectDraft) -> Box:
         boxes.append(draft.edited.mask.box)
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
-
-
-def _local(draft: ObjectDraft, look: Look) -> ObjectDraft:
-    """Return a draft in pixels of a look.
-
-    Prompts further apart than the largest look is wide are moved to its border.
-    """
-    if look.y0 == look.x0 == 0 and not draft.edited:
-        return draft
-    height, width = look.size
-
-    def moved(x: float, y: float) -> tuple[float, float]:
-        return (
-            min(max(x - look.x0, -0.5), width - 0.5),
-            min(max(y - look.y0, -0.5), height - 0.5),
-        )
-
-    points = tuple(
-        PointPrompt(*moved(point.x, point.y), point.label) for point in draft.points
-    )
-    box, edited = draft.box, draft.edited
-    if box is not None:
-        box = (*moved(*box[:2]), *moved(*box[2:]))
-    if edited is not None:
-        edited = replace(edited, mask=look.cut(edited.mask))
-    return replace(draft, points=points, box=box, edited=edited)

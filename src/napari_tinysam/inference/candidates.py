@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.ui.state.drafts import to_prompts
+from napari_tinysam.inference.drafts import to_prompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_tinysam.inference.drafts import ObjectDraft
     from napari_tinysam.inference.looks import Look
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.masks import BoxedMask, Upscaler
-    from napari_tinysam.ui.state.drafts import ObjectDraft
 
 
 class Candidates:
