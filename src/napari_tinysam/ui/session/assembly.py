@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
@@ -14,31 +13,25 @@ from napari_tinysam.inference.cache import RecentEmbeddings
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.session.ahead import Ahead
-from napari_tinysam.ui.session.all_planes import AllPlanes
-from napari_tinysam.ui.session.auto import AutoSegmenter
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.click_status import ClickStatus
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
-from napari_tinysam.ui.session.files_run import FilesRun
-from napari_tinysam.ui.session.follow_runs import FollowRuns
 from napari_tinysam.ui.session.labelling import Labeller
-from napari_tinysam.ui.session.linking import Linking
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
-from napari_tinysam.ui.session.object_follower import ObjectFollower
 from napari_tinysam.ui.session.pointing import Pointing
 from napari_tinysam.ui.session.prompting import Prompting
 from napari_tinysam.ui.session.proposals import ShownProposals
 from napari_tinysam.ui.session.recovery import Recovery
-from napari_tinysam.ui.session.stack_work import Workplace
+from napari_tinysam.ui.session.runs import Runs
+from napari_tinysam.ui.session.status_line import StatusLine
 from napari_tinysam.ui.session.track_files import TrackFiles
 from napari_tinysam.ui.session.track_tool import TrackTool
-from napari_tinysam.ui.session.tracking import Tracking
 from napari_tinysam.ui.session.undoing import Undoing
-from napari_tinysam.ui.session.viewing import NO_IMAGE, Viewing
+from napari_tinysam.ui.session.viewing import Viewing
 from napari_tinysam.ui.state.images import forget, memory_of
 from napari_tinysam.ui.state.mode import Mode, ModeSwitch
-from napari_tinysam.ui.state.status import BESIDE, Status, StatusKind
+from napari_tinysam.ui.state.status import Status, StatusKind
 from napari_tinysam.ui.state.subject import Subject
 
 if TYPE_CHECKING:
@@ -63,13 +56,10 @@ class Assembly:
 
     Attributes
     ----------
-    status : Status
-        What the session is doing or waiting for.
     closed : bool
         Whether the session has ended.
     """
 
-    status_changed = Signal(Status)
     layers_changed = Signal()
 
     def __init__(
@@ -87,14 +77,13 @@ class Assembly:
         self.modes = ModeSwitch()
         self.cache = RecentEmbeddings()
         self.closed = False
-        self.status = self._status_beside_auto = NO_IMAGE
-        self._said = ""  # how a large plane is seen
+        self.status_line = StatusLine(subject, lambda: self.runs)
         subject.drafts_changed.connect(self._drafts_changed)
         listed = self.layers_changed.emit
         self.embedder = Embedder(
             inference,
             load_predictor,
-            on_status=self._set_status,
+            on_status=self.status_line.say,
             on_ready=self._embedding_ready,
             notify=notify,
             cache=self.cache,
@@ -135,59 +124,19 @@ class Assembly:
             notify,
             on_decided=self.prompting.stop_hover,
         )
-        self.auto = AutoSegmenter(
-            inference,
+        self.runs = Runs(
+            viewer,
             subject,
+            inference,
+            self.embedder,
+            self.cache,
+            self.labelling,
             self.proposals,
             notify,
             scene=self._scene,
-            labelled=self.labelling.labelled,
-            on_status=self._set_auto_status,
-        )
-        self.all_planes = AllPlanes(
-            viewer,
-            subject,
-            inference,
-            self.embedder,
-            self.cache,
-            self.labelling.filling,
-            notify,
-            on_status=self._set_auto_status,
-            on_done=self._planes_done,
-        )
-        workplace = Workplace(
-            viewer,
-            subject,
-            inference,
-            self.labelling.outputs,
-            self.labelling.saving,
-            self.labelling.relabelling,
-            notify,
-            self._set_auto_status,
-        )
-        self.linking = Linking(workplace)
-        self.tracking = Tracking(workplace, self.linking)
-        self.follow_runs = FollowRuns(
-            viewer,
-            subject,
-            inference,
-            self.embedder,
-            self.cache,
-            self.labelling,
-            notify,
-            busy=lambda: (
-                self.all_planes.running or self.linking.running or self.tracking.running
-            ),
-            on_status=self._set_auto_status,
-        )
-        self.follower = ObjectFollower(
-            subject,
-            self.labelling,
-            self.follow_runs,
-            notify,
             go_to=lambda plane: self.viewing.go_to(plane),
+            on_status=self.status_line.say_beside,
         )
-        self.files = FilesRun(inference.post, notify)
         self.pointing = Pointing(
             viewer,
             subject,
@@ -219,26 +168,26 @@ class Assembly:
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, beside)
         self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
         self.click_status = ClickStatus(
-            lambda: self._status_beside_auto, self._set_status, self.looks_ahead.go_on
+            lambda: self.status_line.own, self.status_line.say, self.looks_ahead.go_on
         )
         self.undoing = Undoing(
             subject,
             self.labelling,
             go_to=self.viewing.go_to,
             on_step=self._labels_changed,
-            before_step=self._interrupt,
+            before_step=self.runs.interrupt,
         )
         self.track_tool = TrackTool(
             subject,
             self.labelling,
-            self.tracking,
+            self.runs.tracking,
             notify,
             go_to=lambda plane: self.viewing.go_to(plane),
         )
         self.track_files = TrackFiles(
             viewer,
             subject,
-            self.tracking,
+            self.runs.tracking,
             self.labelling.outputs.choose,
             inference.post,
             notify,
@@ -261,16 +210,12 @@ class Assembly:
             Leave the viewer's layers alone: their canvas no longer exists.
         """
         self.closed = True
+        self.status_line.close()
         self.inference.shutdown()
         self.viewing.close()
-        self.all_planes.close()
-        self.follow_runs.close()
-        self.linking.close()
-        self.tracking.close()
-        self.files.close()
+        self.runs.close()
         self.labelling.close(window_is_gone=window_is_gone)
         self.prompting.user_prompts.close()
-        self.auto.close()
         if window_is_gone:
             forget(self.viewer)
         else:
@@ -299,7 +244,7 @@ class Assembly:
         self.prompting.show()
         self.pointing.end_merging()
         self.masks.preview.clear()
-        self._set_status(status)
+        self.status_line.say(status)
 
     def _plane_changed(self) -> None:
         self.ahead.moved()
@@ -310,9 +255,7 @@ class Assembly:
         self._show_masks()
 
     def _data_changed(self, image: Image) -> None:
-        self.auto.forget(image)
-        self.all_planes.forget(image)
-        self.follow_runs.forget(image)
+        self.runs.data_changed(image)
         if image is self.subject.image:
             self.viewing.refresh()
             self.proposals.show()
@@ -328,7 +271,7 @@ class Assembly:
         self.masks.show()
 
     def _show_masks(self) -> None:
-        self._show_seeing()
+        self.status_line.seeing_changed()
         self.masks.show()
         self.labelling.settle()
 
@@ -347,25 +290,6 @@ class Assembly:
             self.proposals.show()
         self.subject.changed.emit()
 
-    def _planes_done(self, images: list[Image]) -> None:
-        """Link stacks and track movies that were auto-segmented, if that is chosen."""
-        if not self.subject.memory.then_link:
-            return
-        movies = [image for image in images if self.tracking.time_known(image)]
-        stacks = [
-            image
-            for image in images
-            if image not in movies and self.linking.depth_known(image)
-        ]
-        if stacks:
-            self.linking.link(stacks, lambda: self.tracking.track(movies))
-        else:
-            self.tracking.track(movies)
-
-    def _interrupt(self) -> None:
-        self.linking.interrupt()
-        self.tracking.interrupt()
-
     def _labels_changed(self) -> None:
         self.modes.leave(Mode.MERGE)
         self._drafts_changed()
@@ -379,37 +303,21 @@ class Assembly:
 
     def _embedding_ready(self) -> None:
         self._show_masks()
-        self.auto.ready()
+        self.runs.auto.ready()
         self.ahead.go_on()
         self.looks_ahead.go_on()
 
     def _may_read(self) -> bool:
         """Whether nothing is running that the user waits for."""
-        return not self.closed and self.status.kind is StatusKind.READY
+        return not self.closed and self.status_line.shown.kind is StatusKind.READY
 
     def view_moved(self) -> None:
         """Read ahead what is on the screen now, or under the cursor."""
         self.looks_ahead.go_on()
-        self._show_seeing()
-
-    def _show_seeing(self) -> None:
-        """Say so if a large plane is now seen through other looks."""
-        running = (
-            self.auto.running or self.all_planes.running or self.follow_runs.running
-        )
-        if self._seeing_in_words() != self._said and not running:
-            self._set_status(self._status_beside_auto)
-
-    def _seeing_in_words(self) -> str:
-        seen, current = self.subject.seen, self.subject.drafts.current
-        if seen is None:
-            return ""
-        if current.is_empty:
-            return seen.words(self.subject.level)
-        return seen.words(self.subject.start(current)[0])
+        self.status_line.seeing_changed()
 
     def _resume(self) -> bool:
-        cancelled = self.status.kind is StatusKind.CANCELLED
+        cancelled = self.status_line.shown.kind is StatusKind.CANCELLED
         if cancelled:
             self.viewing.refresh(force=True)
         return cancelled
@@ -420,7 +328,7 @@ class Assembly:
         if here is None or seen is None:
             return None
         if self.embedder.embedding is None or predictor is None:
-            if self.status.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
+            if self.status_line.shown.kind in (StatusKind.CANCELLED, StatusKind.FAILED):
                 self.viewing.refresh(force=True)
             return None
         image, plane = here
@@ -428,32 +336,6 @@ class Assembly:
         return EmbeddedPlane(
             image, self.subject.state.version, plane, predictor, embedding
         )
-
-    def _set_status(self, status: Status) -> None:
-        if self.closed:
-            return
-        if status.kind not in BESIDE:
-            self._status_beside_auto = status
-        beside = (
-            self.auto.decoding
-            or self.all_planes.running
-            or self.follow_runs.running
-            or self.linking.running
-            or self.tracking.running
-        )
-        if status.kind is StatusKind.READY and beside:
-            return  # it is shown when they have finished
-        if self.subject.image is None and status.kind is StatusKind.READY:
-            status = NO_IMAGE
-        elif status.kind is StatusKind.READY and not status.text:
-            self._said = self._seeing_in_words()
-            status = replace(status, text=f"Ready. {self._said}" if self._said else "")
-        self.status = status
-        self.status_changed.emit(status)
-        self.subject.changed.emit()
-
-    def _set_auto_status(self, status: Status | None) -> None:
-        self._set_status(self._status_beside_auto if status is None else status)
 
     # --- layers --------------------------------------------------------------------------
 
@@ -481,16 +363,9 @@ class Assembly:
         self.prompting.layer_removed(layer)
         if isinstance(layer, Labels):
             self.labelling.outputs.removed(layer)
-            self.all_planes.labels_gone(layer)
-            self.follow_runs.labels_gone(layer)
-            self.linking.forget(layer)
-            self.tracking.forget(layer)
+            self.runs.labels_gone(layer)
         if isinstance(layer, Image):
-            self.auto.forget(layer)
-            self.all_planes.forget(layer)
-            self.follow_runs.forget(layer)
-            self.linking.forget(layer)
-            self.tracking.forget(layer)
+            self.runs.forget(layer)
             self.labelling.forget(layer)
             self.recovery.forget(layer)
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
 
-from napari_tinysam.inference.cache import suitable_capacity
 from napari_tinysam.labels import Overlap
 from napari_tinysam.ui.session.assembly import Assembly
+from napari_tinysam.ui.session.choosing import Choosing
 from napari_tinysam.ui.session.files_run import ModelChoice
 from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predictor
 from napari_tinysam.ui.session.opening import FileResult, show_result
-from napari_tinysam.ui.session.overview import Overview
 from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.mode import Mode
@@ -26,19 +25,15 @@ from napari_tinysam.ui.state.status import BESIDE, Status, StatusKind
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.worker import Inference
-    from napari_tinysam.ui.state.planes import Contrast
-    from napari_tinysam.ui.state.seeing import Seeing
-    from napari_tinysam.ui.state.stack_planes import AxisKind
 
 
 def _notify(level: str, text: str) -> None:
     {"info": show_info, "warning": show_warning, "error": show_error}[level](text)
 
 
-class AnnotationSession(Overview):
+class AnnotationSession(Choosing):
     """Everything that happens between a click and a label, for one viewer.
 
     Parameters
@@ -77,12 +72,13 @@ class AnnotationSession(Overview):
         self.say = notify
         self.saving = parts.labelling.saving
         self.recovery = parts.recovery
-        self.proposals, self.auto = parts.proposals, parts.auto
-        self.all_planes, self.files = parts.all_planes, parts.files
-        self.follower = parts.follower
-        self.linking, self.tracking = parts.linking, parts.tracking
+        self.proposals, runs = parts.proposals, parts.runs
+        self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files
+        self.linking, self.tracking = runs.linking, runs.tracking
+        self.follower = runs.follower
         self.track_tool, self.track_files = parts.track_tool, parts.track_files
-        self.changed, self.status_changed = parts.subject.changed, parts.status_changed
+        self.changed = parts.subject.changed
+        self.status_changed = parts.status_line.changed
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
         parts.start(model_name, device)
@@ -110,8 +106,6 @@ class AnnotationSession(Overview):
             )
         _sessions.pop(id(self._parts.viewer), None)
 
-    # --- what the user chooses -----------------------------------------------------------
-
     def give_up_unsaved(self) -> None:
         """Keep nothing of what is not saved when the window closes: the user wants it so."""
         self._parts.labelling.recording.give_up()
@@ -123,79 +117,6 @@ class AnnotationSession(Overview):
             if active:
                 self._parts.viewing.refresh()
             self.changed.emit()
-
-    def set_image(self, layer: Image | None) -> None:
-        """Segment this layer from now on; its embedding starts by itself."""
-        self._parts.viewing.set_image(layer)
-
-    def set_channel(self, channel: int | None) -> None:
-        """Show and segment one channel; None: no axis holds channels, all make a stack."""
-        self._parts.viewing.set_channel(channel)
-
-    def set_contrast(self, contrast: Contrast) -> None:
-        """Choose which values are black and white for the model."""
-        self._parts.viewing.set_contrast(contrast)
-
-    def set_seeing(self, seeing: Seeing) -> None:
-        """Choose through which looks large planes are seen."""
-        self._parts.viewing.set_seeing(seeing)
-        self.changed.emit()
-
-    def set_model(self, name: str, device: str = "auto") -> None:
-        """Use another model: a registry name or a file. The same one again is loaded anew."""
-        self.stop_hover()
-        self._parts.masks.forget()
-        self.auto.model_changed()
-        self.all_planes.model_changed()
-        self._parts.follow_runs.stop("Following stopped: the model was changed.")
-        self._parts.subject.memory.tuned = None
-        self._parts.embedder.set_model(name, device)
-        self.changed.emit()
-
-    def set_cache_capacity(self, size: int) -> None:
-        """Keep embeddings of this many bytes in memory, or of what suits the machine."""
-        self._parts.cache.capacity = suitable_capacity(size)
-
-    def set_ahead(self, enabled: bool) -> None:
-        """Encode the planes beside the shown one while nothing else is asked, or not."""
-        self._parts.ahead.enabled = enabled
-
-    def set_target(self, layer: Labels | None) -> None:
-        """Commit to this layer from now on; None: to a new one, made when needed."""
-        if self.image is not None:
-            self._parts.labelling.outputs.choose(self.image, layer)
-            self._parts.pointing.follow_keys()
-        self.proposals.show()
-        self.changed.emit()
-
-    def set_overlap(self, overlap: Overlap) -> None:
-        """Choose what a commit does to existing objects."""
-        self._parts.labelling.overlap = overlap
-        self.changed.emit()
-
-    def set_new_objects(self, on: bool) -> None:
-        """Choose whether a click far from the current object begins another one."""
-        self._parts.subject.memory.new_objects = on
-        self.changed.emit()
-
-    def set_hover_enabled(self, enabled: bool) -> None:
-        """Show the mask under the cursor before a click, or not."""
-        self._parts.prompting.hover_enabled = enabled
-        if not enabled:
-            self.stop_hover()
-        self.changed.emit()
-
-    def set_preview_opacity(self, opacity: float) -> None:
-        """Draw uncommitted masks more faintly: 0–1."""
-        self._parts.masks.preview.set_opacity(opacity)
-
-    def set_edit_mode(self, on: bool) -> None:
-        """Let clicks select labelled objects to change, or not."""
-        self._parts.pointing.set_editing(on)
-
-    def set_picking(self, on: bool) -> None:
-        """Let clicks accept single proposals of auto-segmentation, and right clicks reject them."""
-        self._parts.pointing.set_picking(on)
 
     def make_prompt_layers(self) -> None:
         """Add the Points and Shapes layers, for users who like to draw their prompts."""
@@ -300,30 +221,10 @@ class AnnotationSession(Overview):
 
     def _may_work(self) -> bool:
         """Whether no run writes into labels now; else say so."""
-        running = (
-            self.all_planes.running
-            or self.linking.running
-            or self.tracking.running
-            or self.follower.running
-        )
+        running = self._parts.runs.writing
         if running:
             self.say("info", "Wait until what is running has ended.")
         return not running
-
-    def set_then_link(self, on: bool) -> None:
-        """Choose whether objects are linked after all planes were auto-segmented."""
-        self._parts.subject.memory.then_link = on
-        self.changed.emit()
-
-    def set_axis_kind(self, axis: int, kind: AxisKind | None) -> None:
-        """Remember what an axis of the image is, where nothing else tells it."""
-        kinds = self._parts.subject.state.kind
-        if kind is None:
-            kinds.pop(axis, None)
-        else:
-            kinds[axis] = kind
-        self.changed.emit()
-        self.follower.kind_known()
 
     def open_result(self, result: FileResult) -> None:
         """Show an image that was segmented as a file, and its labels."""
@@ -398,11 +299,6 @@ class AnnotationSession(Overview):
         """Let another object begin in the shown plane."""
         self._parts.labelling.split_along()
 
-    def set_whole(self, whole: bool) -> None:
-        """Delete and merge objects in all of their planes, or in the shown one."""
-        self._parts.subject.memory.whole = whole
-        self.changed.emit()
-
     def undo(self) -> None:
         """Undo the last step, wherever it was."""
         self._parts.undoing.undo()
@@ -417,11 +313,7 @@ class AnnotationSession(Overview):
         Auto-segmentation stops too, and keeps what it has found.
         """
         running = self.status.kind in BESIDE
-        self.auto.cancel()
-        self.all_planes.cancel()
-        self.follower.cancel()
-        self.linking.cancel()
-        self.tracking.cancel()
+        self._parts.runs.cancel()
         if not running:
             self._parts.labelling.pending.clear()
             self._parts.embedder.cancel()

@@ -44,7 +44,7 @@ class Overview:
     @property
     def status(self) -> Status:
         """What the session is doing or waiting for."""
-        return self._parts.status
+        return self._parts.status_line.shown
 
     # --- the image, its plane, the model -------------------------------------------------
 
@@ -154,13 +154,13 @@ class Overview:
 
     def stack_axes(self) -> list[StackAxis]:
         """Describe the axes along which the image has several planes."""
-        place = self._parts.linking.place
+        place = self._parts.runs.linking.place
         return [] if place is None else axes_of(*place, self._parts.subject.state)
 
     @property
     def depth_planes(self) -> Depth | None:
         """The planes of the stack; None where no axis is known to be depth."""
-        place = self._parts.linking.place
+        place = self._parts.runs.linking.place
         return None if place is None else depth_of(*place, self._parts.subject.state)
 
     @property
