@@ -151,6 +151,46 @@ def test_corrections_hold_when_settings_change_and_objects_are_added() -> None:
     assert at(desk, 20, 20)[1:3] == [first, second]
 
 
+def paint(desk: Desk, frame: int, rows: slice, columns: slice, label: int) -> None:
+    """Paint as napari's brush does."""
+    ys, xs = np.mgrid[rows, columns]
+    where = (np.full(ys.size, frame), ys.ravel(), xs.ravel())
+    desk.session.target.data_setitem(where, label)
+
+
+def test_a_key_acts_on_the_object_under_the_mouse_also_after_painting() -> None:
+    desk = tracked(two())
+    one, other = at(desk, 20, 20)[0], at(desk, 20, 55)[0]
+    paint(desk, 2, slice(2, 4), slice(2, 4), 77)  # objects are numbered anew
+    over(desk, 2, 55, 20)
+    desk.session.cut_track()
+    assert at(desk, 20, 20) == [one] * 4
+    assert at(desk, 20, 55)[1:3] == [other, desk.session.target.data[3, 20, 55]]
+    assert at(desk, 20, 55)[2] != other
+    over(desk, 1, 20, 20)
+    desk.session.link_tracks()
+    paint(desk, 1, slice(2, 4), slice(2, 4), 78)
+    desk.session.track_objects()
+    over(desk, 2, 55, 20)
+    desk.session.link_tracks()  # what was begun named objects of the earlier measurement
+    assert at(desk, 20, 55)[2] not in (one, other)
+    assert "goes on as" in desk.session.tracks_hint
+
+
+def test_what_is_painted_at_a_tracked_object_belongs_to_it() -> None:
+    desk = tracked(two())
+    one = at(desk, 20, 20)[0]
+    paint(desk, 2, slice(28, 34), slice(18, 22), one)
+    before = desk.session.target.data.copy()
+    desk.session.track_objects()
+    assert np.array_equal(desk.session.target.data, before)
+    over(desk, 2, 20, 31)
+    desk.session.cut_track()
+    assert at(desk, 31, 20)[2] == at(desk, 20, 20)[2] != one
+    desk.session.undo()
+    assert np.array_equal(desk.session.target.data, before)
+
+
 def test_keys_say_what_is_missing() -> None:
     desk = opened()
     desk.session.cut_track()

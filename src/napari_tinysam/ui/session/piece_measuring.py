@@ -176,14 +176,16 @@ class PieceMeasuring:
         ids_there = np.stack(planes)
         where = np.flatnonzero(ids_there)
         keys, index, _ = counted(ids_there.ravel()[where])
-        pieces = np.zeros(ids_there.shape, np.int32)
-        pieces.ravel()[where] = index + 1
-        known = np.asarray(np.where(keys > highest, keys - highest, 0), np.int64)
+        known = np.where(keys > highest, keys - highest, 0).astype(np.int64)
         ids = keys
         if self._before is not None:
             ids = np.where(known > 0, self._shown(group)[known], keys)
+            kept, new = _with_additions(ids, known)
+            ids, known, index = ids[kept], known[kept], new[index]
+        pieces = np.zeros(ids_there.shape, np.int32)
+        pieces.ravel()[where] = index + 1
         found.ids.append(ids)
-        found.known.append(known.astype(np.int64))
+        found.known.append(known)
         for plane, labels in zip(group, pieces, strict=True):
             found.rows.extend((plane, at, rows) for rows in packed(labels, PART))
         frame = pieces[0] if len(group) == 1 else pieces
@@ -196,3 +198,31 @@ class PieceMeasuring:
         assert self._before is not None
         parts = [part for plane in group for part in self._before.of_plane(plane)]
         return parts[0].shown if parts else np.zeros(1, np.int64)
+
+
+def _with_additions(
+    ids: npt.NDArray[np.int64], known: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Let what the user added to an object, with its id, be part of the object's piece.
+
+    Parameters
+    ----------
+    ids, known : ndarray of int64, (N,)
+        Of the pieces of a group.
+
+    Returns
+    -------
+    kept : ndarray of bool, (N,)
+        Pieces that are left.
+    new : ndarray of int64, (N,)
+        The index of each piece among these.
+    """
+    there = np.flatnonzero((known > 0) & (ids > 0))
+    shown, first, counts = np.unique(ids[there], return_index=True, return_counts=True)
+    target = np.arange(len(ids))
+    if len(shown):
+        at = np.minimum(np.searchsorted(shown, ids), len(shown) - 1)
+        added = (known == 0) & (shown[at] == ids) & (counts[at] == 1)
+        target[added] = there[first[at[added]]]
+    kept = target == np.arange(len(ids))
+    return kept, (np.cumsum(kept) - 1)[target]

@@ -39,9 +39,12 @@ class Begun:
         Those so far.
     labels : tuple of int
         Their tracks.
+    movie : TrackedMovie
+        Has these places; when it was measured anew, they are others.
     """
 
     kind: Kind
+    movie: TrackedMovie
     places: tuple[Place, ...] = ()
     labels: tuple[int, ...] = ()
 
@@ -282,8 +285,8 @@ class TrackTool:
             return
         movie, place = here
         begun = self._begun
-        if begun is None or begun.kind is not kind:
-            begun = Begun(kind)
+        if begun is None or begun.kind is not kind or begun.movie is not movie:
+            begun = Begun(kind, movie)
         if place in begun.places:
             self._leave()
             return
@@ -291,7 +294,7 @@ class TrackTool:
             self._notify("info", said)
             return
         labels = (*begun.labels, self._label(movie, place))
-        begun = Begun(kind, (*begun.places, place), labels)
+        begun = Begun(kind, movie, (*begun.places, place), labels)
         if len(begun.places) < _NEEDED[kind]:
             self._begun = begun
             self._subject.changed.emit()

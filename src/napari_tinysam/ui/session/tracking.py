@@ -291,11 +291,15 @@ class Tracking(StackWork):
             if are_tracks(found):
                 state = replace(state, given=())
         else:
-            state = state_moved(before.state, found)
+            state = before.state
             if state.given is not None and before.tracks is not None:
                 # The ids have all corrections in them.
                 given = tuple(before.tracks.parents.items())
                 state = replace(state, given=given, corrections=())
+            # What is asked for names objects as they were numbered until now.
+            asked = state_moved(self._change(state), found)
+            self._change = lambda _: asked
+            state = state_moved(state, found)
         movie = TrackedMovie(
             image,
             frames.axis,
