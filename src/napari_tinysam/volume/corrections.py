@@ -1,4 +1,4 @@
-"""Corrections of tracks: cut, linked, swapped, divided, deleted from a frame on. No numpy.
+"""Corrections of tracks: cut, linked, swapped, divided, deleted, followed anew. No numpy.
 
 A correction names objects of single frames, not tracks, so it holds also when settings change and
 everything is tracked anew.
@@ -28,6 +28,7 @@ class Kind(Enum):
     DIVIDE = "division"  # (mother, daughter, daughter)
     UNITE = "no division"  # (mother)
     DELETE = "delete track"  # (first that is deleted)
+    FOLLOW = "follow track"  # (first, and all that it goes on as; it ends with the last)
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,15 @@ class Correction:
     places: tuple[Place, ...]
 
     def moved(self, to: Mapping[Place, Place]) -> Correction | None:
-        """Return the correction with other names of its places; None if one is gone."""
+        """Return the correction with other names of its places; None if one is gone.
+
+        Of what was followed, the places that are left still belong together.
+        """
         places = tuple(to[place] for place in self.places if place in to)
-        return replace(self, places=places) if len(places) == len(self.places) else None
+        whole = len(places) == len(self.places)
+        if self.kind is Kind.FOLLOW and places:
+            whole = True
+        return replace(self, places=places) if whole else None
 
 
 @dataclass(eq=False)
@@ -107,8 +114,12 @@ class Lineage:
     def correct(self, corrections: Iterable[Correction]) -> None:
         """Apply corrections in order; what no longer makes sense is passed over."""
         before = {later: earlier for earlier, later in self.after.items()}
-        for each in corrections:
-            if all(place in self.places for place in each.places):
+        for correction in corrections:
+            each = correction
+            if each.kind is Kind.FOLLOW:  # what was deleted is passed over
+                there = tuple(place for place in each.places if place in self.places)
+                each = replace(each, places=there)
+            if each.places and all(place in self.places for place in each.places):
                 self._apply(each, before)
 
     def daughters(self, mother: Place) -> list[Place]:
@@ -135,6 +146,17 @@ class Lineage:
         elif each.kind is Kind.UNITE:
             for child in self.daughters(first):
                 del self.mother[child]
+        elif each.kind is Kind.FOLLOW:
+            for earlier, later in pairwise(each.places):
+                self._end(earlier, before)
+                self._free(later, before)
+                self.after[earlier], before[later] = later, earlier
+            last = each.places[-1]
+            if last in self.after:
+                del before[self.after.pop(last)]
+            for child in self.daughters(last):
+                if child[0] <= last[0]:
+                    del self.mother[child]
         elif each.kind is Kind.DELETE:
             self._free(first, before)
             here: Place | None = first

@@ -144,6 +144,12 @@ KEYS: tuple[KeyAction, ...] = (
         "delete_track",
         "Delete this track from here on",
     ),
+    KeyAction(
+        (KeyMod.Shift | KeyCode.KeyG,),
+        "Shift+G",
+        "follow_track",
+        "Follow this track anew from here on",
+    ),
     KeyAction((KeyCode.KeyR,), "R", "next_doubt", "Show the next possible division"),
 )
 

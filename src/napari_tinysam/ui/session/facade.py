@@ -215,6 +215,10 @@ class AnnotationSession(Choosing):
         """Delete the track under the cursor from this frame on."""
         self.track_tool.delete()
 
+    def follow_track(self) -> None:
+        """Let the model follow the track under the cursor anew from this frame on."""
+        self.track_tool.follow()
+
     def next_doubt(self) -> None:
         """Show the next proposed division."""
         self.track_tool.next_doubt()

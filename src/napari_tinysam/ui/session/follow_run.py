@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from napari_tinysam.inference.looks import Look
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.follow_plan import Stage, nearest_beyond
 from napari_tinysam.ui.session.label_edits import read_ids
-from napari_tinysam.ui.session.stack_edits import StackEdit, redrawn
+from napari_tinysam.ui.session.stack_edits import StackEdit, redrawn, renamed
 from napari_tinysam.ui.state.traces import Trace, same
 from napari_tinysam.volume.followed import (
     FollowedObject,
@@ -39,6 +39,9 @@ _ROOM = 3
 #: An object is followed in another look if it comes this near to the border of its look, as a
 #: share of the look's side.
 _NEAR_BORDER = 1 / 16
+
+#: Two masks that share less of the smaller one are those of different objects.
+_SAME = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,10 @@ class FollowRun:
         Still to do.
     done : int
         Planes that are done.
+    text : str
+        Of the undo step.
+    spare, then
+        As `FollowOrder` has them.
     """
 
     image: Image
@@ -104,12 +111,17 @@ class FollowRun:
     done: int = 0
     total: int = 0
     begun: float = field(default_factory=time.monotonic)
+    text: str = ""
+    spare: int | None = None
+    then: Callable[[StackEdit], None] | None = None
     stopped: bool = False
     #: Whether it is a step of the history already.
     noted: bool = False
+    #: What objects had where they were found anew, unless it was left to `spare`.
+    _had: dict[tuple[int, int], BoxedMask | None] = field(default_factory=dict)
     _stage: _RunningStage | None = None
     #: Objects and planes in which they were, and were not found again.
-    _gone: list[tuple[int, int]] = field(default_factory=list)
+    _gone: dict[tuple[int, int], None] = field(default_factory=dict)
 
     def plan(self, stages: list[Stage], limits: tuple[int, int] | None = None) -> None:
         """Take what is to be done, and note the objects it concerns.
@@ -246,21 +258,23 @@ class FollowRun:
             trace = self.after.get(label)
             if trace is None:
                 continue
-            self._gone += [
-                (label, number)
-                for number in trace.found
-                if done.stage.first <= number <= done.stage.last
-                and number not in known.found
-            ]
+            had = {*trace.found}
+            if self.spare is not None:
+                had |= self.known.get(label, {}).keys()
+            for number in sorted(had - known.found.keys()):
+                if done.stage.first <= number <= done.stage.last:
+                    self._gone[label, number] = None
 
     def _put(self, label: int, number: int, found: PlaneMask | None) -> bool:
         trace = self.after.get(label)
         if trace is None or number in trace.anchors:
             return False
-        old = self.known.setdefault(label, {}).get(number)
+        if found is not None:
+            self._gone.pop((label, number), None)  # in another look, it is there
         mask = None if found is None else found.mask
+        changed = self.spare is not None and self._spared(label, number, mask)
+        old = self.known.setdefault(label, {}).get(number)
         plane = self.planes[number]
-        changed = False
         if not (old is None and mask is None) and not same(
             mask or BoxedMask.empty(plane.plane.shape), old
         ):
@@ -273,7 +287,7 @@ class FollowRun:
                 old=old or BoxedMask.empty(plane.plane.shape),
             )
             if edit is None:
-                return False  # the user has changed it meanwhile
+                return changed  # the user has changed it meanwhile
             self.edit.add(edit)
             changed = True
             mask = edit.shape_of(label)
@@ -288,9 +302,39 @@ class FollowRun:
             self._keep(replace(trace, found={**trace.found, number: each}))
         return changed
 
+    def _spared(self, label: int, number: int, mask: BoxedMask | None) -> bool:
+        """Leave what lies elsewhere than a new mask to another object; return whether it was."""
+        assert self.spare is not None
+        key, at = (label, number), self.planes[number].at
+        if key not in self._had:
+            self._had[key] = old = self.known.get(label, {}).get(number)
+            if old is None or (mask is not None and _are_same(mask, old)):
+                return False
+            edit = renamed(self.layer, at, label, self.spare)
+            del self.known[label][number]
+            self._had[key] = None
+        elif mask is None and (old := self._had.pop(key)) is not None:
+            # What was found here is taken back: it had replaced this.
+            edit = redrawn(self.layer, at, label, None, replace=False)
+            if edit is not None:
+                self.edit.add(edit)
+            self.known[label].pop(number, None)
+            edit = redrawn(self.layer, at, self.spare, old, replace=False)
+        else:
+            return False
+        if edit is not None:
+            self.edit.add(edit)
+        return edit is not None
+
     def _keep(self, trace: Trace) -> None:
         self.after[trace.label] = trace
         self.traces.put(trace.label, trace)
+
+
+def _are_same(mask: BoxedMask, other: BoxedMask) -> bool:
+    """Whether two masks of a plane may be of one object."""
+    least = _SAME * min(mask.area, other.area)
+    return bool(least) and mask.shared_area(other) >= least
 
 
 @dataclass(eq=False)

@@ -58,6 +58,13 @@ class FollowOrder:
         ``plan(known, traces)`` returns the stages of the run.
     limits : (int, int), optional
         The range that the objects are followed in from now on, both included.
+    step : str
+        What the undo step is called.
+    spare : int, optional
+        The id that the objects' pieces get which lie elsewhere than what is found; they are not
+        removed then, and no pixel of another object is taken.
+    then : callable, optional
+        Called with what was written when the run ends, unless it was taken back.
     """
 
     image: Image
@@ -66,6 +73,9 @@ class FollowOrder:
     labels: frozenset[int] | None
     plan: Callable[[Known, Traces], list[Stage]]
     limits: tuple[int, int] | None = None
+    step: str = STEP
+    spare: int | None = None
+    then: Callable[[StackEdit], None] | None = None
 
 
 class FollowRuns:
@@ -217,9 +227,12 @@ class FollowRuns:
             order.axis,
             planes,
             FollowSettings(moves=moves),
-            self._labelling.replaces(layer),
+            order.spare is None and self._labelling.replaces(layer),
             memory.traces_of(layer),
             edit,
+            text=order.step,
+            spare=order.spare,
+            then=order.then,
         )
         edit.on_turned = run.turned
         return run
@@ -260,7 +273,7 @@ class FollowRuns:
     def _written(self, run: FollowRun, planes: Sequence[int]) -> None:
         if not run.noted:
             run.noted = True
-            self.note_step(run.image, STEP, run.edit)
+            self.note_step(run.image, run.text, run.edit)
         self._labelling.saving.changed(run.layer)
         self._labelling.filling.show_written(
             run.layer, [run.planes[at].at for at in planes]
@@ -297,6 +310,8 @@ class FollowRuns:
             self._notify(level, said)
         self._on_status(None)
         self._subject.changed.emit()
+        if run.then is not None and run.noted and run.edit.applied:
+            run.then(run.edit)
         self._next()
 
     def _show_status(self, run: FollowRun) -> None:

@@ -17,9 +17,8 @@ from napari_tinysam.ui.session.label_filling import LabelFilling
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
-from napari_tinysam.ui.session.pieces import Relabel
 from napari_tinysam.ui.session.recording import Recording
-from napari_tinysam.ui.session.relabelling import Relabelling
+from napari_tinysam.ui.session.relabelling import Relabelling, relabels_in
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.session.whole_objects import WholeObject, WholeObjects
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
@@ -412,16 +411,16 @@ class Labeller:
         self.relabelling.finish()
         if isinstance(step.edit, Filling):
             self.filling.attach(step.edit)
-        if isinstance(step.edit, Relabel):
-            self.relabelling.attach(step.edit)
+        for relabel in relabels_in(step.edit):
+            self.relabelling.attach(relabel)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
             self.recording.name(step.edit.layer, "undo" if back else "redo")
             self.saving.changed(step.edit.layer)
             if self._subject.image is not None:
                 self.on_changed(self._subject.image, step.plane, undone=True)
-            if isinstance(step.edit, Relabel):
-                self.relabelling.turned(step.edit, not back)
+            for relabel in relabels_in(step.edit):
+                self.relabelling.turned(relabel, not back)
             return True
         return not isinstance(step.edit, Stroke)
 

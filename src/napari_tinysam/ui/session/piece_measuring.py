@@ -171,8 +171,8 @@ class PieceMeasuring:
                 for part in self._before.of_plane(plane):
                     rows = ids[part.place]
                     flat = rows.ravel()  # a view, of whole rows
-                    places, known = intact(part, flat)
-                    flat[places] = highest + known
+                    places, numbers = intact(part, flat)
+                    flat[places] = highest + numbers
         ids_there = np.stack(planes)
         where = np.flatnonzero(ids_there)
         keys, index, _ = counted(ids_there.ravel()[where])

@@ -262,6 +262,11 @@ class Relabel:
         tables = sum(table.nbytes for table in (*self.before, *self.after))
         return tables + (self.pieces.nbytes if self.first else 0)
 
+    @property
+    def changes(self) -> bool:
+        """Whether any id differs."""
+        return not all(map(np.array_equal, self.before, self.after))
+
     def apply(self) -> bool:
         """Redo; return whether anything changed."""
         return self._turn(self.after)

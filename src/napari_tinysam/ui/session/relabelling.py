@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_tinysam.ui.session.label_filling import redrawn
 from napari_tinysam.ui.session.pieces import Pieces, PlanePart, Relabel, Tables
+from napari_tinysam.ui.session.stack_edits import StackEdit
 from napari_tinysam.ui.state.stack_planes import nearest_plane
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.images import Memory
     from napari_tinysam.ui.state.planes import Plane
 
@@ -81,6 +83,7 @@ class Relabelling:
         edit: Relabel,
         tables: Tables,
         text: str,
+        part_of: StackEdit | None = None,
     ) -> None:
         """Show pieces with other ids, as one step; again with the same edit, it stays one step.
 
@@ -93,6 +96,8 @@ class Relabelling:
         tables : Tables
         text : str
             Of the step.
+        part_of : StackEdit, optional
+            A step that is in the history already; this becomes a part of it.
         """
         layer = edit.layer
         edit.after = tables
@@ -101,11 +106,13 @@ class Relabelling:
         )
         state = self._memory.state_of(image)
         plane = nearest_plane(image, self._viewer.dims, state.channel_axis)
-        edit.pieces.show(tables)
-        # What was known of objects by their ids is of others now.
-        self._memory.traces_of(layer).clear()
+        if edit.pieces.show(tables):
+            # What was known of objects by their ids is of others now.
+            self._memory.traces_of(layer).clear()
         self._saving.changed(layer)
-        if plane is not None:
+        if part_of is not None:
+            part_of.joined.append(edit)
+        elif plane is not None:
             state.change_labels(text, plane, edit)
 
     def attach(self, edit: Relabel) -> None:
@@ -116,7 +123,8 @@ class Relabelling:
 
     def turned(self, edit: Relabel, applied: bool) -> None:
         """Tell those who made a step that it was undone or redone."""
-        self._memory.traces_of(edit.layer).clear()
+        if edit.changes:
+            self._memory.traces_of(edit.layer).clear()
         for tell in self.on_turned:
             tell(edit, applied)
 
@@ -139,6 +147,13 @@ class Relabelling:
     def _written(self, layer: Labels, planes: Sequence[Plane]) -> None:
         if redrawn(self._viewer, layer, planes):
             self._on_written(layer)
+
+
+def relabels_in(edit: Edit) -> list[Relabel]:
+    """Return the parts of a step that show pieces with other ids."""
+    if isinstance(edit, StackEdit):
+        return edit.joined
+    return [edit] if isinstance(edit, Relabel) else []
 
 
 def with_background(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_tinysam.masks import BoxedMask
+    from napari_tinysam.ui.session.pieces import Relabel
     from napari_tinysam.ui.state.planes import Plane
 
 #: Ids up to this are looked up in a table.
@@ -47,6 +48,8 @@ class StackEdit:
     ----------
     applied : bool
         Whether it is meant to be in the layer: False after undo.
+    joined : list of Relabel
+        What followed from it, and is part of the same step: tracks that go on otherwise.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class StackEdit:
         self.layer = layer
         self.applied = True
         self.on_turned = on_turned
+        self.joined: list[Relabel] = []
         self._pieces: list[LabelEdit] = []
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(piece.nbytes for piece in self._pieces)
+        joined = sum(relabel.nbytes for relabel in self.joined)
+        return joined + sum(piece.nbytes for piece in self._pieces)
 
     @property
     def planes(self) -> list[Plane]:
@@ -81,11 +86,18 @@ class StackEdit:
     def apply(self) -> bool:
         """Write everything again; return whether anything changed."""
         changed = [_write(each, each.before, each.after) for each in self._pieces]
+        for relabel in self.joined:
+            changed.append(relabel.apply())
+            relabel.pieces.finish()
         return self._turned(True, any(changed))
 
     def revert(self) -> bool:
         """Take everything back, the last first; return whether anything changed."""
-        changed = [
+        changed = []
+        for relabel in reversed(self.joined):
+            changed.append(relabel.revert())
+            relabel.pieces.finish()  # before what it was made of changes
+        changed += [
             _write(each, each.after, each.before) for each in reversed(self._pieces)
         ]
         return self._turned(False, any(changed))

@@ -1,4 +1,4 @@
-"""Corrections of tracks with keys: link, cut, swap, divide, delete; proposed divisions decided.
+"""Corrections of tracks with keys: link, cut, swap, divide, delete, follow; divisions decided.
 
 Each key acts on the object under the cursor and is one step of undo. Linking, swapping and dividing
 concern several objects, often of several frames: the key is pressed over one after the other.
@@ -17,6 +17,7 @@ from napari_tinysam.volume.corrections import Correction, Kind
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.track_following import TrackFollowing
     from napari_tinysam.ui.session.tracked_movie import TrackedMovie, TrackState
     from napari_tinysam.ui.session.tracking import Tracking
     from napari_tinysam.ui.state.planes import Plane
@@ -56,6 +57,7 @@ class Tool(Enum):
     CUT = "cut"
     SWAP = "swap"
     DELETE = "delete"
+    FOLLOW = "follow"
     DIVIDE = "divide"
     REFUSE = "refuse"
 
@@ -77,6 +79,10 @@ class TrackTool:
         ``notify(level, text)``.
     go_to : callable
         Shows a plane.
+    following : TrackFollowing
+        Follows a track anew.
+    busy : callable
+        Whether objects are being followed: what they are is not known until that has ended.
     """
 
     def __init__(
@@ -86,12 +92,16 @@ class TrackTool:
         tracking: Tracking,
         notify: Notify,
         go_to: Callable[[Plane], None],
+        following: TrackFollowing,
+        busy: Callable[[], bool],
     ) -> None:
         self._subject = subject
         self._labelling = labelling
         self._tracking = tracking
         self._notify = notify
         self._go_to = go_to
+        self._following = following
+        self._busy = busy
         self._begun: Begun | None = None
         self._armed: Tool | None = None  # what clicks do
         self._doubt = -1  # which proposed division was shown last
@@ -162,6 +172,13 @@ class TrackTool:
         """Hide the track under the cursor from this frame on."""
         self._single(Kind.DELETE)
 
+    def follow(self) -> None:
+        """Let the model follow the track under the cursor anew from this frame on."""
+        if (here := self._here()) is not None:
+            self._leave()
+            movie, place = here
+            self._following.follow(self._label(movie, place), place[0])
+
     def divide(self) -> None:
         """Confirm the division that is proposed here, or say who the daughters are."""
         if self._begun is None and (here := self._here()) is not None:
@@ -223,6 +240,9 @@ class TrackTool:
             self._notify(
                 "info", "Track the objects first (Link and track, in the dock)."
             )
+            return None
+        if self._busy():
+            self._notify("info", "Wait until following has ended, or cancel it.")
             return None
         label = self._labelling.id_at(self._subject.cursor)
         frame = None if plane is None else self._tracking.frame_of(plane)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.ui.session.pieces import Relabel
-from napari_tinysam.volume.corrections import Correction, Lineage, Place
+from napari_tinysam.volume.corrections import Correction, Kind, Lineage, Place
 from napari_tinysam.volume.stable_ids import repeated, through_planes
 from napari_tinysam.volume.tracking import Division, TrackSettings, track
 
@@ -101,6 +101,8 @@ class TrackedMovie:
         Whether no step has been made with these pieces.
     edit : TrackEdit, optional
         The last step, unless that was undone.
+    earlier : TrackedMovie, optional
+        The same as it was measured before.
     """
 
     image: Image
@@ -114,6 +116,7 @@ class TrackedMovie:
     tracks: Tracks | None = None
     first: bool = True
     edit: TrackEdit | None = None
+    earlier: TrackedMovie | None = None
 
     @property
     def layer(self) -> Labels:
@@ -173,11 +176,14 @@ class TrackEdit(Relabel):
     movie : TrackedMovie
     was, now : (TrackState, Tracks or None)
         Before and after it.
+    earlier : TrackedMovie, optional
+        The movie before the step, if objects were drawn in it, too.
     """
 
     movie: TrackedMovie
     was: tuple[TrackState, Tracks | None]
     now: tuple[TrackState, Tracks | None]
+    earlier: TrackedMovie | None = None
 
 
 def own_ids(
@@ -221,6 +227,38 @@ def state_moved(state: TrackState, found: MeasuredPieces) -> TrackState:
     moved = [each.moved(to) for each in state.corrections]
     kept = tuple(each for each in moved if each is not None)
     return replace(state, decisions=decisions, corrections=kept)
+
+
+def with_followed(
+    state: TrackState, movie: TrackedMovie, label: int, first: int, spare: int
+) -> TrackState:
+    """Note that a track goes on as it was followed anew.
+
+    Parameters
+    ----------
+    state : TrackState
+    movie : TrackedMovie
+        Measured after that.
+    label : int
+        The track.
+    first : int
+        The frame from which on it was followed.
+    spare : int
+        The id of what it had before and lies elsewhere: another track now.
+    """
+    given, corrections = state.given, state.corrections
+    for name in (label, spare):
+        frames = range(first, len(movie.frames))
+        places = [movie.piece(frame, name) for frame in frames]
+        there = tuple(place for place in places if place is not None)
+        if there:
+            corrections = (*corrections, Correction(Kind.FOLLOW, there))
+        if given is not None and name == spare and there:
+            # Daughters are those of what went on up to them.
+            given = tuple(
+                (child, spare if mother == label else mother) for child, mother in given
+            )
+    return replace(state, corrections=corrections, given=given)
 
 
 def are_tracks(found: MeasuredPieces) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
@@ -31,12 +31,14 @@ from napari_tinysam.ui.session.tracked_movie import (
     in_words,
     own_ids,
     state_moved,
+    with_followed,
 )
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
 )
+from napari_tinysam.volume.corrections import Kind
 from napari_tinysam.volume.measuring import MeasuredFrames
 from napari_tinysam.volume.tracking import TrackSettings
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.linking import Linking
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
     from napari_tinysam.ui.session.pieces import Relabel
+    from napari_tinysam.ui.session.stack_edits import StackEdit
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.volume.corrections import Place
 
@@ -55,6 +58,29 @@ if TYPE_CHECKING:
 STEP, SLIDER = "track", "tracking"
 
 Change = Callable[[TrackState], TrackState]
+
+
+class Followed(NamedTuple):
+    """A track that was followed anew in the labels.
+
+    Attributes
+    ----------
+    layer : napari.layers.Labels
+    label : int
+        Its id.
+    first : int
+        The frame from which on it was followed.
+    spare : int
+        The id of what it had before and lies elsewhere.
+    edit : StackEdit
+        The step.
+    """
+
+    layer: Labels
+    label: int
+    first: int
+    spare: int
+    edit: StackEdit
 
 
 class Tracking(StackWork):
@@ -73,6 +99,7 @@ class Tracking(StackWork):
         self._shown: dict[Labels, TracksLayer] = {}
         self._step = STEP
         self._change: Change = _unchanged
+        self._followed: list[Followed] = []  # not yet part of the tracks
         self._relabelling.on_turned.append(self._turned)
 
     @property
@@ -194,6 +221,11 @@ class Tracking(StackWork):
             given = tuple(parents.items())
             self._start(image, STEP, lambda state: replace(state, given=given))
 
+    def take_followed(self, image: Image, found: Followed) -> None:
+        """Let a track go on as it was followed anew, as part of that step."""
+        self._followed.append(found)
+        self._start(image, Kind.FOLLOW.value, _unchanged)
+
     def finish(self) -> None:
         """Write at once what still waits: the labels are read next."""
         self._relabelling.finish()
@@ -237,8 +269,12 @@ class Tracking(StackWork):
             return
         movie = edit.movie
         movie.state, movie.tracks = edit.now if applied else edit.was
-        movie.edit = None
         movie.version = self._saving.version(edit.layer)
+        if not applied and edit.earlier is not None:
+            # The objects are as they were before they were measured, too.
+            movie = edit.earlier
+            movie.version = -1
+        movie.edit = None
         self._movies[edit.layer] = movie
         self._subject.memory.state_of(movie.image).tracking = movie.state.settings
         self._draw(movie)
@@ -310,6 +346,7 @@ class Tracking(StackWork):
             found.version,
             state,
             None if before is None else before.tracks,
+            earlier=before,
         )
         self._movies[layer] = movie
         self._find(movie)
@@ -321,13 +358,22 @@ class Tracking(StackWork):
         self._asked += 1
         asked, step, change = self._asked, self._step, self._change
         state = change(movie.state)
+        followed = [each for each in self._followed if each.layer is movie.layer]
+        for each in followed:
+            if each.edit.applied:
+                state = with_followed(
+                    state, movie, each.label, each.first, each.spare
+                )
 
         def shown(tracks: Tracks) -> None:
             if self._now is not movie.image or movie.layer not in self._viewer.layers:
                 return
             if asked == self._asked:
                 self._change = _unchanged
-                self._show(movie, state, tracks, step)
+                self._followed = [e for e in self._followed if e not in followed]
+                steps = [e.edit for e in followed if e.edit.applied]
+                part = steps[-1] if steps and step == Kind.FOLLOW.value else None
+                self._show(movie, state, tracks, step, part)
                 said = in_words(tracks)
                 if state.given is not None:
                     said = f"{said} The labels had them already."
@@ -339,7 +385,12 @@ class Tracking(StackWork):
         )
 
     def _show(
-        self, movie: TrackedMovie, state: TrackState, tracks: Tracks, step: str
+        self,
+        movie: TrackedMovie,
+        state: TrackState,
+        tracks: Tracks,
+        step: str,
+        part_of: StackEdit | None,
     ) -> None:
         unchanged = self._saving.version(movie.layer) == movie.version
         history = self._subject.memory.state_of(movie.image).history
@@ -355,10 +406,12 @@ class Tracking(StackWork):
             now = movie.pieces.tables
             was = movie.state, movie.tracks
             edit = TrackEdit(movie.pieces, now, now, movie.first, movie, was, was)
+            if part_of is not None:
+                edit.earlier = movie.earlier
         edit.now = movie.state, movie.tracks = state, tracks
-        movie.edit, movie.first = edit, False
+        movie.edit, movie.first, movie.earlier = edit, False, None
         tables = [with_background(each) for each in tracks.ids]
-        self._relabelling.show(movie.image, edit, tables, step)
+        self._relabelling.show(movie.image, edit, tables, step, part_of)
         if unchanged:
             movie.version = self._saving.version(movie.layer)
         self._draw(movie)

@@ -1,0 +1,122 @@
+"""The object of a track is followed anew by the model, from a frame on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.session import follow_plan
+from napari_tinysam.ui.session.follow_runs import FollowOrder
+from napari_tinysam.ui.session.label_writing import LabelsError
+from napari_tinysam.ui.session.tracking import Followed
+from napari_tinysam.ui.state.planes import full_shape
+from napari_tinysam.ui.state.stack_planes import AxisKind, axis_of_kind
+from napari_tinysam.volume.corrections import Kind
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.follow_plan import Stage
+    from napari_tinysam.ui.session.follow_runs import FollowRuns, Known
+    from napari_tinysam.ui.session.labelling import Labeller
+    from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.stack_edits import StackEdit
+    from napari_tinysam.ui.session.tracking import Tracking
+    from napari_tinysam.ui.state.subject import Subject
+    from napari_tinysam.ui.state.traces import Traces
+
+#: Earlier frames that tell how an object moves.
+_EARLIER = 3
+
+
+class TrackFollowing:
+    """Follows tracks anew.
+
+    What the model finds replaces the later pieces of the track. A piece that lies elsewhere, and
+    those of frames in which the model does not find the object, are left: they are another track
+    from there on. Other tracks keep all of their pixels. Frames in which the user has said what the
+    object is stay as they are.
+
+    Parameters
+    ----------
+    subject : Subject
+    labelling : Labeller
+        Has the labels.
+    runs : FollowRuns
+        Does the work.
+    tracking : Tracking
+        Has the tracks.
+    notify : callable
+        ``notify(level, text)``.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        labelling: Labeller,
+        runs: FollowRuns,
+        tracking: Tracking,
+        notify: Notify,
+    ) -> None:
+        self._subject = subject
+        self._labelling = labelling
+        self._runs = runs
+        self._tracking = tracking
+        self._notify = notify
+
+    def follow(self, label: int, frame: int) -> None:
+        """Follow a track of the shown image from a frame on."""
+        here = self._subject.here
+        if here is None:
+            return
+        image, plane = here
+        state, layer = self._subject.state, self._labelling.outputs.of(image)
+        axis = axis_of_kind(image, plane, state, AxisKind.TIME)
+        if layer is None or axis is None:
+            return
+        if axis_of_kind(image, plane, state, AxisKind.DEPTH) is not None:
+            self._notify(
+                "info",
+                "Tracks of stacks are not followed by the model: it sees one plane at a time.",
+            )
+            return
+        end = full_shape(image)[axis] - 1
+        if frame == end:
+            self._notify("info", "This is the last frame: there is nothing to follow.")
+            return
+        ids = self._labelling.outputs.ids(layer)
+        try:
+            (spare,) = ids.next()
+        except LabelsError as error:
+            self._notify("warning", str(error))
+            return
+        ids.used(spare)
+
+        def plan(known: Known, traces: Traces) -> list[Stage]:
+            own, trace = known.get(label, {}), traces.get(label)
+            near = {
+                at: mask for at, mask in own.items() if frame - _EARLIER <= at <= frame
+            }
+            if frame not in near:
+                return []
+            if trace is not None:
+                anchors = traces.anchors(trace)
+                near |= {at: anchors[at] for at in anchors if at > frame}
+            return follow_plan.outwards({label: near}, frame, end)
+
+        def then(edit: StackEdit) -> None:
+            found = Followed(layer, label, frame, spare, edit)
+            self._tracking.take_followed(image, found)
+
+        before = self._subject.memory.traces_of(layer).get(label)
+        first = frame if before is None else min(before.first, frame)
+        self._runs.order(
+            FollowOrder(
+                image,
+                plane,
+                axis,
+                frozenset([label]),
+                plan,
+                (first, end),
+                Kind.FOLLOW.value,
+                spare,
+                then,
+            )
+        )
