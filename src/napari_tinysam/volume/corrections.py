@@ -28,7 +28,9 @@ class Kind(Enum):
     DIVIDE = "division"  # (mother, daughter, daughter)
     UNITE = "no division"  # (mother)
     DELETE = "delete track"  # (first that is deleted)
-    FOLLOW = "follow track"  # (first, and all that it goes on as; it ends with the last)
+    FOLLOW = (
+        "follow track"  # (first, and all that it goes on as; it ends with the last)
+    )
 
 
 @dataclass(frozen=True)

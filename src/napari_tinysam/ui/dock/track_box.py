@@ -196,8 +196,8 @@ _TIPS = {
     "delete_track": "Choose an object: its track is deleted from this frame on",
     "divide_track": "Choose one of a possible division to confirm it. Or choose the mother, then "
     "in a later frame each daughter",
-    "follow_track": "Choose an object: the model follows it anew from this frame on. What its track "
-    "has elsewhere becomes another track",
+    "follow_track": "Choose an object: the model follows it anew from this frame on. What its "
+    "track has elsewhere becomes another track",
     "refuse_division": "Choose a mother or daughter: it was no division",
 }
 

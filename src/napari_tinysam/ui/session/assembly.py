@@ -26,7 +26,6 @@ from napari_tinysam.ui.session.recovery import Recovery
 from napari_tinysam.ui.session.runs import Runs
 from napari_tinysam.ui.session.status_line import StatusLine
 from napari_tinysam.ui.session.track_files import TrackFiles
-from napari_tinysam.ui.session.track_following import TrackFollowing
 from napari_tinysam.ui.session.track_tool import TrackTool
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.session.viewing import Viewing
@@ -184,10 +183,7 @@ class Assembly:
             self.runs.tracking,
             notify,
             go_to=lambda plane: self.viewing.go_to(plane),
-            following=TrackFollowing(
-                subject, self.labelling, self.follow_runs, self.tracking, notify
-            ),
-            busy=lambda: self.follow_runs.running,
+            following=self.runs.track_following,
         )
         self.track_files = TrackFiles(
             viewer,

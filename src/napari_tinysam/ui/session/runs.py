@@ -12,6 +12,7 @@ from napari_tinysam.ui.session.follow_runs import FollowRuns
 from napari_tinysam.ui.session.linking import Linking
 from napari_tinysam.ui.session.object_follower import ObjectFollower
 from napari_tinysam.ui.session.stack_work import Workplace
+from napari_tinysam.ui.session.track_following import TrackFollowing
 from napari_tinysam.ui.session.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Runs:
         Objects through planes and frames.
     follow_runs, follower : FollowRuns, ObjectFollower
         Single objects through planes.
+    track_following : TrackFollowing
+        Tracks that the model follows anew.
     files : FilesRun
         Files that are not open, in a process of their own.
     """
@@ -126,6 +129,9 @@ class Runs:
         )
         self.follower = ObjectFollower(
             subject, labelling, self.follow_runs, notify, go_to=go_to
+        )
+        self.track_following = TrackFollowing(
+            subject, labelling, self.follow_runs, self.tracking, notify
         )
         self.files = FilesRun(inference.post, notify)
 

@@ -61,6 +61,11 @@ class TrackFollowing:
         self._tracking = tracking
         self._notify = notify
 
+    @property
+    def running(self) -> bool:
+        """Whether objects are being followed: what they are is not known until that has ended."""
+        return self._runs.running
+
     def follow(self, label: int, frame: int) -> None:
         """Follow a track of the shown image from a frame on."""
         here = self._subject.here

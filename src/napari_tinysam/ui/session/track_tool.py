@@ -81,8 +81,6 @@ class TrackTool:
         Shows a plane.
     following : TrackFollowing
         Follows a track anew.
-    busy : callable
-        Whether objects are being followed: what they are is not known until that has ended.
     """
 
     def __init__(
@@ -93,7 +91,6 @@ class TrackTool:
         notify: Notify,
         go_to: Callable[[Plane], None],
         following: TrackFollowing,
-        busy: Callable[[], bool],
     ) -> None:
         self._subject = subject
         self._labelling = labelling
@@ -101,7 +98,6 @@ class TrackTool:
         self._notify = notify
         self._go_to = go_to
         self._following = following
-        self._busy = busy
         self._begun: Begun | None = None
         self._armed: Tool | None = None  # what clicks do
         self._doubt = -1  # which proposed division was shown last
@@ -241,7 +237,7 @@ class TrackTool:
                 "info", "Track the objects first (Link and track, in the dock)."
             )
             return None
-        if self._busy():
+        if self._following.running:
             self._notify("info", "Wait until following has ended, or cancel it.")
             return None
         label = self._labelling.id_at(self._subject.cursor)

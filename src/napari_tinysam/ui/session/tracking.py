@@ -361,9 +361,7 @@ class Tracking(StackWork):
         followed = [each for each in self._followed if each.layer is movie.layer]
         for each in followed:
             if each.edit.applied:
-                state = with_followed(
-                    state, movie, each.label, each.first, each.spare
-                )
+                state = with_followed(state, movie, each.label, each.first, each.spare)
 
         def shown(tracks: Tracks) -> None:
             if self._now is not movie.image or movie.layer not in self._viewer.layers:
