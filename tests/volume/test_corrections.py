@@ -74,6 +74,26 @@ def test_places_are_called_otherwise_after_new_measurements() -> None:
     assert cut.moved({}) is None
 
 
+def test_follow_goes_through_places_and_ends_there() -> None:
+    chain = ((0, 0), (1, 1), (2, 1))
+    lineage = corrected(Correction(Kind.FOLLOW, chain))
+    assert lineage.chains() == [list(chain), [(0, 1)], CHAINS[1][1:], CHAINS[3], [(3, 1)]]
+    divided = {1: [(0, 0), (1, 0)], 2: [(2, 0), (3, 0)], 3: [(2, 1), (3, 1)]}
+    lineage = Lineage.of_chains(divided, {2: 1, 3: 1})
+    lineage.correct([Correction(Kind.FOLLOW, ((0, 0), (1, 0)))])
+    assert lineage.daughters((1, 0)) == [(2, 0), (2, 1)], "it may divide after that"
+    lineage.correct([Correction(Kind.FOLLOW, ((0, 0), (1, 0), (2, 1)))])
+    assert lineage.mother == {}
+
+
+def test_what_was_followed_holds_without_some_places() -> None:
+    follow = Correction(Kind.FOLLOW, ((0, 0), (1, 1), (2, 1)))
+    moved = follow.moved({(0, 0): (0, 0), (2, 1): (2, 4)})
+    assert moved == Correction(Kind.FOLLOW, ((0, 0), (2, 4)))
+    lineage = corrected(Correction(Kind.DELETE, ((1, 1),)), follow)
+    assert [(0, 0)] in lineage.chains()
+
+
 places = st.tuples(st.integers(0, 3), st.integers(0, 2))
 corrections = st.builds(
     Correction,
@@ -87,6 +107,7 @@ COUNT = {
     Kind.DIVIDE: 3,
     Kind.UNITE: 1,
     Kind.DELETE: 1,
+    Kind.FOLLOW: 3,
 }
 
 

@@ -148,7 +148,9 @@ class Lineage:
         elif each.kind is Kind.UNITE:
             for child in self.daughters(first):
                 del self.mother[child]
-        elif each.kind is Kind.FOLLOW:
+        elif each.kind is Kind.FOLLOW and all(
+            earlier[0] < later[0] for earlier, later in pairwise(each.places)
+        ):
             for earlier, later in pairwise(each.places):
                 self._end(earlier, before)
                 self._free(later, before)

@@ -541,7 +541,7 @@ def test_an_id_that_goes_to_another_object_is_not_followed_anew() -> None:
     assert found.session.follower.current is None
 
 
-def test_linking_forgets_what_was_known_by_other_ids() -> None:
+def test_linking_forgets_what_was_known_if_ids_are_others_now() -> None:
     found = desk(planes_of(BALL))
     show(found, 5)
     click(found)
@@ -549,6 +549,14 @@ def test_linking_forgets_what_was_known_by_other_ids() -> None:
     assert found.session.follower.current is not None
     found.session.link_planes()
     run(found)
+    assert found.session.follower.current is not None
+    layer = found.session.target
+    for plane in (0, 1):
+        where = np.mgrid[plane : plane + 1, 90:100, 90:100].reshape(3, -1)
+        layer.data_setitem(tuple(where), 50 + plane)
+    found.session.link_planes()
+    run(found)
+    assert layer.data[0, 95, 95] == layer.data[1, 95, 95]
     assert found.session.follower.current is None
     assert shown(found, found.ids[0]) == [2, 3, 4, 5, 6, 7, 8]
 

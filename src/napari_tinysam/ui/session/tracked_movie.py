@@ -177,7 +177,7 @@ class TrackEdit(Relabel):
     was, now : (TrackState, Tracks or None)
         Before and after it.
     earlier : TrackedMovie, optional
-        The movie before the step, if objects were drawn in it, too.
+        The movie before the step, if it was measured anew for it.
     """
 
     movie: TrackedMovie

@@ -271,7 +271,7 @@ class Tracking(StackWork):
         movie.state, movie.tracks = edit.now if applied else edit.was
         movie.version = self._saving.version(edit.layer)
         if not applied and edit.earlier is not None:
-            # The objects are as they were before they were measured, too.
+            # Undo brings back also how the objects were numbered. What was drawn since may stay.
             movie = edit.earlier
             movie.version = -1
         movie.edit = None
@@ -404,8 +404,7 @@ class Tracking(StackWork):
             now = movie.pieces.tables
             was = movie.state, movie.tracks
             edit = TrackEdit(movie.pieces, now, now, movie.first, movie, was, was)
-            if part_of is not None:
-                edit.earlier = movie.earlier
+            edit.earlier = movie.earlier
         edit.now = movie.state, movie.tracks = state, tracks
         movie.edit, movie.first, movie.earlier = edit, False, None
         tables = [with_background(each) for each in tracks.ids]
