@@ -6,31 +6,24 @@ kept of what was there before. napari's own undo would keep 32 bytes for each pi
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tinysam.ui.session.label_edits import put_ids, read_ids
+from napari_tinysam.ui.session.writing_queue import WritingQueue
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
+    from napari_tinysam.ui.session.writing_queue import OnWritten, Post
     from napari_tinysam.ui.state.planes import Plane
 
 #: Pixels of a piece: reading, comparing and writing it takes some milliseconds.
 _PIECE = 2**21
-
-#: Seconds that writing may take at once on the session's thread.
-_SLICE = 0.03
-
-Post = Callable[[Callable[[], None]], None]
-OnWritten = Callable[["Labels", "Sequence[Plane]"], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +88,7 @@ class _Piece:
 
 
 class Filling:
-    """What a run writes into one labels layer: one step of undo.
-
-    Writing many or large planes is spread over the session's turns, so that the window never waits.
+    """What a run writes into one labels layer: one step of undo, written through a `WritingQueue`.
 
     Parameters
     ----------
@@ -117,13 +108,15 @@ class Filling:
         self.layer = layer
         self.applied = True
         self._pieces: list[_Piece] = []
-        self._waiting: deque[_Piece] = deque()
-        self._posted = False
-        self.attach(post, on_written)
+        self._queue = WritingQueue(layer, self._write, post, on_written)
 
     def attach(self, post: Post, on_written: OnWritten) -> None:
         """Report to another session: the dock may have been closed and opened again."""
-        self._post, self._on_written = post, on_written
+        self._queue.attach(post, on_written)
+
+    def finish(self) -> None:
+        """Write or take back at once what still waits."""
+        self._queue.finish()
 
     @property
     def nbytes(self) -> int:
@@ -139,8 +132,7 @@ class Filling:
         """Write the objects of a plane of the layer; these are their ids."""
         pieces = [_Piece(plane, ids.start, ids.stop - 1, each) for each in rows]
         self._pieces += pieces
-        self._waiting += pieces
-        self._go_on()
+        self._queue.add(pieces)
 
     def apply(self) -> bool:
         """Write everything again, where nothing else is; return whether there is anything."""
@@ -150,41 +142,18 @@ class Filling:
         """Take back what is still there; return whether there is anything."""
         return self._turn(False)
 
-    def finish(self) -> None:
-        """Write or take back at once what still waits."""
-        self._work(float("inf"))
-
     def _turn(self, applied: bool) -> bool:
         self.applied = applied
-        self._waiting = deque(
+        return self._queue.replace(
             piece for piece in self._pieces if piece.written is not applied
         )
-        changed = bool(self._waiting)
-        self._go_on()
-        return changed
 
-    def _go_on(self) -> None:
-        if self._posted:
-            return
-        self._work(_SLICE)
-        if self._waiting:
-            self._posted = True
-            self._post(self._continue)
-
-    def _continue(self) -> None:
-        self._posted = False
-        self._go_on()
-
-    def _work(self, seconds: float) -> None:
-        begun, planes = time.perf_counter(), []
-        while self._waiting and time.perf_counter() - begun < seconds:
-            piece = self._waiting.popleft()
-            if piece.written is not self.applied:
-                _write(self.layer, piece, self.applied)
-                piece.written = self.applied
-                planes.append(piece.plane)
-        if planes:
-            self._on_written(self.layer, planes)
+    def _write(self, piece: _Piece) -> Plane | None:
+        if piece.written is self.applied:
+            return None
+        _write(self.layer, piece, self.applied)
+        piece.written = self.applied
+        return piece.plane
 
 
 def _write(layer: Labels, piece: _Piece, apply: bool) -> None:

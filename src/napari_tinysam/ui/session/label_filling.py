@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_tinysam.ui.session.filling import Packed, Post
+    from napari_tinysam.ui.session.filling import Packed
+    from napari_tinysam.ui.session.writing_queue import Post
     from napari_tinysam.ui.session.label_editor import LabelEditor
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.session.saving import Saving

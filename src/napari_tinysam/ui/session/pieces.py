@@ -8,8 +8,6 @@ lost. What the user painted since stays.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,19 +16,17 @@ import numpy as np
 
 from napari_tinysam.ui.session.filling import Packed
 from napari_tinysam.ui.session.label_edits import put_ids, read_ids
+from napari_tinysam.ui.session.writing_queue import WritingQueue
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
-    from napari_tinysam.ui.session.filling import OnWritten, Post
+    from napari_tinysam.ui.session.writing_queue import OnWritten, Post
     from napari_tinysam.ui.state.planes import Plane
 
 #: Pixels of a part: unpacking, comparing and writing it takes a few milliseconds.
 PART = 2**18
-
-#: Seconds that writing may take at once on the session's thread.
-_SLICE = 0.02
 
 #: For each plane or frame, (N + 1,) the id of each piece; 0 for the background and what is hidden.
 Tables = Sequence["npt.NDArray[np.int64]"]
@@ -65,10 +61,7 @@ class PlanePart:
 
 
 class Pieces:
-    """The pieces of a labels layer.
-
-    Writing many or large planes is spread over the session's turns, the shown plane first, so that
-    the window never waits.
+    """The pieces of a labels layer, written through a `WritingQueue`, the shown plane first.
 
     Parameters
     ----------
@@ -104,15 +97,15 @@ class Pieces:
         self._by_plane: dict[Plane, list[PlanePart]] = {}
         for part in parts:
             self._by_plane.setdefault(part.plane.without_channel(), []).append(part)
-        self._waiting: deque[PlanePart] = deque()
-        self._posted = False
-        self.attach(post, on_written, shown)
+        self._queue = WritingQueue(layer, self._write, post, on_written)
+        self._shown = shown
 
     def attach(
         self, post: Post, on_written: OnWritten, shown: Callable[[], Plane | None]
     ) -> None:
         """Report to another session: the dock may have been closed and opened again."""
-        self._post, self._on_written, self._shown = post, on_written, shown
+        self._queue.attach(post, on_written)
+        self._shown = shown
 
     @property
     def nbytes(self) -> int:
@@ -140,35 +133,15 @@ class Pieces:
         first = self._shown()
         first = None if first is None else first.without_channel()
         parts.sort(key=lambda part: part.plane.without_channel() != first)
-        self._waiting = deque(parts)
-        changed = bool(self._waiting)
-        self._go_on()
-        return changed
+        return self._queue.replace(parts)
 
     def finish(self) -> None:
         """Write at once what still waits."""
-        self._work(float("inf"))
+        self._queue.finish()
 
-    def _go_on(self) -> None:
-        if self._posted:
-            return
-        self._work(_SLICE)
-        if self._waiting:
-            self._posted = True
-            self._post(self._continue)
-
-    def _continue(self) -> None:
-        self._posted = False
-        self._go_on()
-
-    def _work(self, seconds: float) -> None:
-        begun, planes = time.perf_counter(), []
-        while self._waiting and time.perf_counter() - begun < seconds:
-            part = self._waiting.popleft()
-            _write(self.layer, part, self.tables[part.group])
-            planes.append(part.plane)
-        if planes:
-            self._on_written(self.layer, planes)
+    def _write(self, part: PlanePart) -> Plane:
+        _write(self.layer, part, self.tables[part.group])
+        return part.plane
 
 
 def intact(
