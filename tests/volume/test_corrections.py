@@ -77,7 +77,13 @@ def test_places_are_called_otherwise_after_new_measurements() -> None:
 def test_follow_goes_through_places_and_ends_there() -> None:
     chain = ((0, 0), (1, 1), (2, 1))
     lineage = corrected(Correction(Kind.FOLLOW, chain))
-    assert lineage.chains() == [list(chain), [(0, 1)], CHAINS[1][1:], CHAINS[3], [(3, 1)]]
+    assert lineage.chains() == [
+        list(chain),
+        [(0, 1)],
+        CHAINS[1][1:],
+        CHAINS[3],
+        [(3, 1)],
+    ]
     divided = {1: [(0, 0), (1, 0)], 2: [(2, 0), (3, 0)], 3: [(2, 1), (3, 1)]}
     lineage = Lineage.of_chains(divided, {2: 1, 3: 1})
     lineage.correct([Correction(Kind.FOLLOW, ((0, 0), (1, 0)))])

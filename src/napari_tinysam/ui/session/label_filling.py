@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.filling import Packed
-    from napari_tinysam.ui.session.writing_queue import Post
     from napari_tinysam.ui.session.label_editor import LabelEditor
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.session.writing_queue import Post
     from napari_tinysam.ui.state.images import Memory
     from napari_tinysam.ui.state.planes import Plane
 

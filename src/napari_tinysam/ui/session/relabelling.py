@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_tinysam.ui.session.writing_queue import OnWritten, Post
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.session.writing_queue import OnWritten, Post
     from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.images import Memory
     from napari_tinysam.ui.state.planes import Plane
