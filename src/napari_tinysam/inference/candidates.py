@@ -47,7 +47,8 @@ class Candidates:
         order = np.argsort((logits > 0).sum(axis=(1, 2)), kind="stable")
         self._logits = logits[order]
         self._upscaler = upscaler
-        self._look, self._shape = look, shape
+        #: What the model saw.
+        self.look, self._shape = look, shape
         self._boxed: dict[int, BoxedMask] = {}
         #: (3,) predicted IoU, small mask to large.
         self.scores = tuple(float(score) for score in scores[order])
@@ -60,7 +61,7 @@ class Candidates:
             candidate = self.best
         if candidate not in self._boxed:
             boxed = self._upscaler.boxed(self._logits[candidate])
-            placed = self._look.placed(boxed.without_specks(), self._shape)
+            placed = self.look.placed(boxed.without_specks(), self._shape)
             self._boxed[candidate] = placed
         return self._boxed[candidate]
 

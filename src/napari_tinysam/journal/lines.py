@@ -72,6 +72,9 @@ class Action:
         Name and hash; "" if no model took part.
     windows : tuple of Window
         What it changed in the labels, in order.
+    step : int
+        The step of undo that it belongs to, counted from 1 for each image; 0 for none. A long step
+        writes windows in several actions; "undo" and "redo" name the step that they turn.
     """
 
     number: int
@@ -81,6 +84,7 @@ class Action:
     ids: tuple[int, ...] = ()
     model: str = ""
     windows: tuple[Window, ...] = ()
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,8 @@ def action_line(action: Action, dtype: npt.DTypeLike) -> bytes:
         content["ids"] = list(action.ids)
     if action.model:
         content["model"] = action.model
+    if action.step:
+        content["step"] = action.step
     if action.windows:
         content["labels"] = [
             [
@@ -293,6 +299,7 @@ def read_action(line: bytes, about: About) -> Action:
             ids=tuple(int(each) for each in content.get("ids", ())),
             model=str(content.get("model", "")),
             windows=windows,
+            step=int(content.get("step", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DamagedError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> int:
     """
     lines = b"".join(
         action_line(
-            Action(a.number, a.time, a.name, a.arguments, a.ids, a.model),
+            replace(a, windows=()),
             snapshot.labels.dtype,
         )
         for a in snapshot.actions[-_MOST_ACTIONS:]

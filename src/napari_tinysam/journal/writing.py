@@ -122,14 +122,18 @@ class Journal:
         ids: Sequence[int] = (),
         model: str = "",
         windows: Sequence[Window] = (),
+        step: int = 0,
+        at: float | None = None,
         at_once: bool = False,
     ) -> int:
         """Append an action; returns its number at once.
 
         Parameters
         ----------
-        name, arguments, ids, model, windows
-            See `Action`. The arrays of the windows must not be changed afterwards.
+        name, arguments, ids, model, windows, step
+            See `Action`. Arguments and arrays must not be changed afterwards.
+        at : float, optional
+            When it was, in seconds since the epoch; now if not given.
         at_once : bool
             Flush to the disk now, not within a second.
         """
@@ -137,12 +141,13 @@ class Journal:
             self._last += 1
             action = Action(
                 self._last,
-                time.time(),
+                time.time() if at is None else at,
                 name,
                 dict(arguments or {}),
                 tuple(int(each) for each in ids),
                 model,
                 tuple(windows),
+                step,
             )
             self._waiting_bytes += _nbytes(action)
             if self._waiting_bytes > _MOST_WAITING:

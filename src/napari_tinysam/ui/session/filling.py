@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.ui.session.label_edits import put_ids, read_ids
+from napari_tinysam.ui.session.label_edits import belonging_to, put_ids, read_ids
 from napari_tinysam.ui.session.writing_queue import WritingQueue
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Filling:
     def _write(self, piece: _Piece) -> Plane | None:
         if piece.written is self.applied:
             return None
-        _write(self.layer, piece, self.applied)
+        with belonging_to(self):
+            _write(self.layer, piece, self.applied)
         piece.written = self.applied
         return piece.plane
 

@@ -13,6 +13,7 @@ from napari_tinysam.ui.session.follow_run import FollowRun, StackPlane
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.stack_edits import StackEdit, ids_of, masks_of
 from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.history import UNTOLD, Deed
 from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.stack_planes import AxisKind, axis_kind
@@ -273,13 +274,15 @@ class FollowRuns:
     def _written(self, run: FollowRun, planes: Sequence[int]) -> None:
         if not run.noted:
             run.noted = True
-            self.note_step(run.image, run.text, run.edit)
+            self.note_step(run.image, run.text, run.edit, _deed(run))
         self._labelling.saving.changed(run.layer)
         self._labelling.filling.show_written(
             run.layer, [run.planes[at].at for at in planes]
         )
 
-    def note_step(self, image: Image, text: str, edit: StackEdit) -> None:
+    def note_step(
+        self, image: Image, text: str, edit: StackEdit, deed: Deed = UNTOLD
+    ) -> None:
         """Make an edit a step of the history of its image."""
         state = self._subject.memory.state_of(image)
         plane = edit.planes[0] if edit.planes else None
@@ -287,7 +290,7 @@ class FollowRuns:
         # Undo shows the plane of the step: it need not go elsewhere.
         where = shown or plane
         if where is not None:
-            state.change_drafts(text, where, state.drafts(where), edit)
+            state.change_drafts(text, where, state.drafts(where), edit, deed)
 
     def _submit(
         self, run: FollowRun, job: Callable[[], Any], done: Callable[[Any], None]
@@ -321,6 +324,25 @@ class FollowRuns:
         if left := time_left(time.monotonic() - run.begun, done, total):
             text = f"{text}, {left}"
         self._on_status(Status(StatusKind.SEGMENTING, text, done / total))
+
+
+def _deed(run: FollowRun) -> Deed:
+    """Say what is followed, and from which planes."""
+    told: list[dict[str, Any]] = [
+        {
+            "id": label,
+            "origin": "followed",
+            "axis": run.axis,
+            "anchors": sorted(trace.anchors),
+            "first": trace.first,
+            "last": trace.last,
+        }
+        for label, trace in run.after.items()
+        if trace is not None
+    ]
+    moves = run.settings.moves
+    arguments = {"objects": told, "moves": moves, "replaces": run.replaces}
+    return Deed("follow", arguments, tuple(each["id"] for each in told))
 
 
 def _in_words(run: FollowRun) -> str:

@@ -89,16 +89,19 @@ class LabelEditor:
         plane: Plane,
         masks: Sequence[BoxedMask],
         overlap: Overlap,
-    ) -> LabelEdit | None:
-        """Write accepted proposals, into a new layer if there is none."""
+    ) -> tuple[LabelEdit, list[int]] | None:
+        """Write accepted proposals, into a new layer if there is none; returns as `commit` does."""
         self.make_missing(image)
-        return self._write(
-            image,
-            plane,
-            lambda layer, at: label_writing.paste_edit(
-                layer, at, masks, overlap, self._outputs.ids(layer)
-            ),
-        )
+        labels: list[int] = []
+
+        def make(layer: Labels, at: Plane) -> LabelEdit:
+            ids = self._outputs.ids(layer)
+            edit, found = label_writing.paste_edit(layer, at, masks, overlap, ids)
+            labels.extend(found)
+            return edit
+
+        edit = self._write(image, plane, make)
+        return None if edit is None else (edit, labels)
 
     def labelled(self, image: Image, plane: Plane) -> TakenAt | None:
         """Return what tells which pixels of a plane have an id; None without a layer that fits."""

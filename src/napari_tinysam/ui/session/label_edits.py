@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +20,35 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
+    from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.planes import Plane
 
 
+#: Called with a layer, the box of its data that was written, and the edit that it belongs to.
+OnBox = Callable[["Labels", tuple[slice, ...], "Edit | None"], None]
+
 #: Who is told of what is written into a layer here: `Recording`.
-_watchers: weakref.WeakKeyDictionary[
-    Labels, Callable[[Labels, tuple[slice, ...]], None]
-] = weakref.WeakKeyDictionary()
+_watchers: weakref.WeakKeyDictionary[Labels, OnBox] = weakref.WeakKeyDictionary()
+
+#: The edits that write now, the outermost first.
+_writing: list[Edit] = []
 
 
-def watch(layer: Labels, written: Callable[[Labels, tuple[slice, ...]], None]) -> None:
-    """Call `written` with a layer and the box of its data whenever something is written here."""
+@contextmanager
+def belonging_to(edit: Edit | None) -> Iterator[None]:
+    """Say that what is written meanwhile, on the session's thread, belongs to an edit."""
+    if edit is None:
+        yield
+        return
+    _writing.append(edit)
+    try:
+        yield
+    finally:
+        _writing.pop()
+
+
+def watch(layer: Labels, written: OnBox) -> None:
+    """Call `written` whenever something is written here."""
     _watchers[layer] = written
 
 
@@ -42,7 +61,7 @@ def _tell(layer: Labels, box: Sequence[int | slice]) -> None:
     written = _watchers.get(layer)
     if written is not None:
         sides = (at if isinstance(at, slice) else slice(at, at + 1) for at in box)
-        written(layer, tuple(sides))
+        written(layer, tuple(sides), _writing[0] if _writing else None)
 
 
 def full_data(layer: Labels) -> Any:
@@ -101,7 +120,8 @@ class LabelEdit:
 
     def _replace(self, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> bool:
         where = (old != new) & (self._read() == old)
-        self._write(where, new)
+        with belonging_to(self):
+            self._write(where, new)
         return bool(where.any())
 
     def _read(self) -> npt.NDArray[Any]:
@@ -172,6 +192,11 @@ class Stroke:
         return any(changed)
 
     @property
+    def ids(self) -> list[int]:
+        """The ids that were painted; 0 for erasing."""
+        return sorted({int(each) for atom in self.item for each in np.unique(atom[-1])})
+
+    @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         return sum(
@@ -190,7 +215,8 @@ class Stroke:
             return False
         at = tuple(np.broadcast_to(index, where.shape)[where] for index in places)
         values = np.broadcast_to(want, where.shape)[where].astype(now.dtype)
-        _write_pixels(self.layer, at, values)
+        with belonging_to(self):
+            _write_pixels(self.layer, at, values)
         return True
 
 

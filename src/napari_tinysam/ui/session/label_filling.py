@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.ui.session.filling import Filling
 from napari_tinysam.ui.session.label_writing import LabelsError
@@ -63,6 +63,10 @@ class LabelFilling:
         self._fillings: dict[Image, Filling] = {}  # of the run
         #: Called when the step of a run is undone or redone.
         self.on_turned: Callable[[], None] = lambda: None
+        #: Told what was filled, for the journal.
+        self.on_filled: Callable[[Image, dict[str, Any]], None] = lambda image, told: (
+            None
+        )
 
     def begin(self) -> None:
         """Begin a run: what it writes is not joined with what was written before."""
@@ -119,6 +123,8 @@ class LabelFilling:
             filling = self._begun(image, plane, layer)
         first = self._outputs.ids(layer).next(count)[0]
         self._outputs.ids(layer).used(first + count - 1)
+        told = {"plane": list(plane.index), "first": first, "count": count}
+        self.on_filled(image, {**told, "origin": "filled"})
         filling.add(at, range(first, first + count), rows)
         self._saving.changed(layer)
 

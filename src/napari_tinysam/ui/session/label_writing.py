@@ -264,15 +264,15 @@ def paste_edit(
     masks: Sequence[BoxedMask],
     overlap: Overlap,
     ids: LabelIds,
-) -> LabelEdit:
+) -> tuple[LabelEdit, list[int]]:
     """Write accepted proposals, each with an unused id.
 
     The free pixels of a proposal are written, as it was shown: "never overwrite" counts as "take
-    what is free". Other parameters and errors as for `commit_edit`.
+    what is free". Other parameters, results and errors as for `commit_edit`.
     """
     replaces = overlap is Overlap.REPLACE and not layer.preserve_labels
     rule = Overlap.REPLACE if replaces else Overlap.FREE
-    return commit_edit(layer, plane, [(mask, None) for mask in masks], rule, ids)[0]
+    return commit_edit(layer, plane, [(mask, None) for mask in masks], rule, ids)
 
 
 def relabel_edit(layer: Labels, plane: Plane, label: int, new: int) -> LabelEdit:

@@ -1,4 +1,4 @@
-"""Objects in the labels layer: committed, edited, deleted, merged, split, painted."""
+"""Objects in the labels layer: committed, accepted, painted; undo and redo of all changes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 from napari_tinysam.errors import sentence
 from napari_tinysam.journal.folder import Journals
 from napari_tinysam.labels import Overlap
-from napari_tinysam.prompts import POSITIVE
+from napari_tinysam.ui.session.deeds import commit_deed, paint_deed
 from napari_tinysam.ui.session.filling import Filling
 from napari_tinysam.ui.session.label_editor import LabelEditor
 from napari_tinysam.ui.session.label_edits import Stroke
 from napari_tinysam.ui.session.label_filling import LabelFilling
-from napari_tinysam.ui.session.label_writing import LabelsError
+from napari_tinysam.ui.session.object_editing import ObjectEditing
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.recording import Recording
 from napari_tinysam.ui.session.relabelling import Relabelling, relabels_in
 from napari_tinysam.ui.session.saving import Saving
-from napari_tinysam.ui.session.whole_objects import WholeObject, WholeObjects
+from napari_tinysam.ui.session.telling import circumstances
+from napari_tinysam.ui.session.whole_objects import WholeObjects
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
-from napari_tinysam.ui.state.traces import position
+from napari_tinysam.ui.state.history import UNTOLD, Deed
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -52,8 +53,8 @@ class OnChanged(Protocol):
 OnFollowed = Callable[["Image", "Plane", Sequence[int]], None]
 
 
-class Labeller:
-    """Writes drafts and proposals into the labels of their image, and changes existing objects.
+class Labeller(ObjectEditing):
+    """Writes drafts and proposals into the labels of their image; undoes and redoes all changes.
 
     Parameters
     ----------
@@ -79,8 +80,6 @@ class Labeller:
     ----------
     overlap : Overlap
         What a commit does to existing objects.
-    offered : int or None
-        The labelled object that was clicked; a second click edits it.
     """
 
     def __init__(
@@ -97,18 +96,26 @@ class Labeller:
         on_filled: Callable[[Labels], None],
     ) -> None:
         self._viewer = viewer
-        self._subject = subject
+        outputs = Outputs(viewer, subject.memory.state_of, self._painted)
+        super().__init__(
+            subject,
+            LabelEditor(viewer, outputs, notify, on_layer_made),
+            WholeObjects(outputs, subject.memory),
+            notify,
+        )
+        self.outputs = outputs
         self._inference = inference
         self._embedder = embedder
         self._masks = masks
-        self._notify = notify
         self._on_written = on_written
-        self.outputs = Outputs(viewer, subject.memory.state_of, self._painted)
-        self.editor = LabelEditor(viewer, self.outputs, notify, on_layer_made)
-        self.whole = WholeObjects(self.outputs, subject.memory)
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
         self.recording = Recording(
-            subject.memory, Journals(), inference.post, notify, lambda: subject.image
+            subject.memory,
+            Journals(),
+            inference.post,
+            notify,
+            lambda: subject.image,
+            lambda image: circumstances(image, subject.memory, embedder, self.overlap),
         )
         self.saving.recording = self.recording
         self.outputs.on_used = self.recording.watch
@@ -123,6 +130,9 @@ class Labeller:
             inference.post,
             on_written=on_filled,
         )
+        self.filling.on_filled = lambda image, told: self.recording.note(
+            image, "fill", told
+        )
         self.relabelling = Relabelling(
             viewer,
             subject.memory,
@@ -132,8 +142,6 @@ class Labeller:
             on_written=on_filled,
         )
         self.pending = PendingCommits(inference, self._write, self._commit_failed)
-        self.overlap = Overlap.NEVER
-        self.offered: int | None = None
         #: Called with an image and a plane of which the labels were changed, see `ObjectFollower`.
         self.on_changed: OnChanged = lambda image, plane, *, undone: None
         #: Called with an image, a plane, and ids of objects committed to be followed.
@@ -252,7 +260,16 @@ class Labeller:
         if before.current.is_empty or before.current in gone:
             left.append(ObjectDraft())
         drafts = PlaneDrafts(tuple(left) or (ObjectDraft(),))
-        self._note(image, plane, "commit", edit, drafts)
+        seconds = self.recording.seconds(image, plane, [draft for draft, _ in masks])
+        told = [
+            (label, draft, candidates, spent)
+            for label, (draft, candidates), spent in zip(
+                labels, masks, seconds, strict=True
+            )
+            if label
+        ]
+        deed = commit_deed(plane, commit.seen, commit.overlap, told)
+        self._note(image, plane, "commit", edit, drafts, deed)
         if commit.follow:
             self.on_followed(image, plane, [label for label in labels if label])
 
@@ -262,122 +279,6 @@ class Labeller:
         text = sentence(error, f"Objects on {where} were not committed")
         self._notify("error", f"{text} Their prompts are still there.")
 
-    # --- existing objects ----------------------------------------------------------------
-
-    @property
-    def edited_id(self) -> int | None:
-        """Id of the labelled object that is edited."""
-        edited = self._subject.drafts.current.edited
-        return None if edited is None else edited.label
-
-    def id_at(self, xy: tuple[float, float] | None) -> int:
-        """Return the id at (x, y) of the shown plane; 0 where there is none."""
-        here = self._subject.here
-        return 0 if here is None or xy is None else self.editor.id_at(*here, xy)
-
-    def offer_edit(self, xy: tuple[float, float]) -> bool:
-        """Offer to edit the object at (x, y); edit it at the second click.
-
-        Returns
-        -------
-        bool
-            Whether the click was used up.
-        """
-        label = self.id_at(xy) if self.overlap is Overlap.NEVER else 0
-        if not label:
-            return False
-        if label == self.offered:
-            self.select(xy)
-        else:
-            self.offered = label
-            self._notify(
-                "info",
-                f"Object {label} is already here. Click it again to edit it.",
-            )
-            self._subject.changed.emit()
-        return True
-
-    def select(self, xy: tuple[float, float]) -> None:
-        """Edit the object at (x, y)."""
-        if (here := self._subject.here) is None:
-            return
-        edited = self.editor.select(*here, xy)
-        if edited is not None:
-            draft = ObjectDraft(edited=edited)
-            drafts = self._subject.drafts.with_next().with_current(draft)
-            self._subject.change_drafts("selection", drafts)
-
-    def delete(self) -> None:
-        """Remove the edited object, or the one under the cursor."""
-        if (here := self._subject.here) is None:
-            return
-        label, left = self.edited_id, PlaneDrafts()
-        if label is None:
-            label, left = self.id_at(self._subject.cursor), self._subject.drafts
-        if not label:
-            self._notify("info", "Move over a labelled object, or edit one first.")
-        elif (whole := self.find_whole(label)) is not None:
-            self._note(*here, "delete", self.whole.remove(whole), left)
-            self._notify(
-                "info",
-                f"Object {label} was removed from {len(whole.planes)} planes. Ctrl+Z brings it "
-                "back.",
-            )
-        else:
-            self._note(*here, "delete", self.editor.delete(*here, label), left)
-
-    def find_whole(self, label: int) -> WholeObject | None:
-        """Find the planes of an object; None if it has one, or only the shown one is meant."""
-        here = self._subject.here
-        if here is None or not self._subject.memory.whole:
-            return None
-        try:
-            return self.whole.find(*here, label)
-        except LabelsError:
-            return None  # what is done to the shown plane says so
-
-    def merge(self, xy: tuple[float, float]) -> None:
-        """Merge the object at (x, y) into the edited one."""
-        here, label = self._subject.here, self.edited_id
-        if here is None or label is None:
-            return
-        other = self.id_at(xy)
-        whole = None if other in (0, label) else self.find_whole(other)
-        if whole is not None:
-            self._note(*here, "merge", self.whole.merge(whole, label))
-        else:
-            self._note(*here, "merge", self.editor.merge(*here, xy, label))
-
-    def split_along(self) -> None:
-        """Let another object begin in the shown plane: the edited one, or that under the cursor."""
-        if (here := self._subject.here) is None:
-            return
-        label = self.edited_id or self.id_at(self._subject.cursor)
-        try:
-            whole = self.whole.find(*here, label) if label else None
-            if whole is None:
-                self._notify(
-                    "info", "Move over an object that has several planes, or edit one."
-                )
-                return
-            edit, new = self.whole.split(whole, position(here[1], whole.axis))
-        except LabelsError as error:
-            self._notify("info", str(error))
-            return
-        self._note(*here, "split here", edit, self._subject.drafts)
-        self._notify("info", f"From here on it is object {new}. Ctrl+Z takes it back.")
-
-    def split(self) -> None:
-        """Split the edited object, at the clicks inside it if there are two."""
-        if (here := self._subject.here) is None:
-            return
-        if self.edited_id is None:
-            self._notify("info", "Edit an object first (E), then split it (X).")
-            return
-        points = self._subject.drafts.current.points
-        seeds = [(p.x, p.y) for p in points if p.label == POSITIVE]
-        self._note(*here, "split", self.editor.split(*here, self.edited_id, seeds))
-
     # --- proposals -----------------------------------------------------------------------
 
     def labelled(self, plane: Plane) -> TakenAt | None:
@@ -385,15 +286,24 @@ class Labeller:
         image = self._subject.image
         return None if image is None else self.editor.labelled(image, plane)
 
-    def paste(self, plane: Plane, masks: Sequence[BoxedMask]) -> LabelEdit | None:
-        """Write accepted proposals of a plane into the user's labels, with new ids."""
+    def paste(
+        self, plane: Plane, masks: Sequence[BoxedMask]
+    ) -> tuple[LabelEdit, list[int]] | None:
+        """Write accepted proposals of a plane into the user's labels.
+
+        Returns
+        -------
+        edit : LabelEdit
+        labels : list of int
+            The new ids; 0 for one that found no free pixel.
+        """
         image = self._subject.image
         if image is None:
             return None
-        edit = self.editor.paste(image, plane, masks, self.overlap)
-        if edit is not None:
-            self.saving.changed(edit.layer)
-        return edit
+        pasted = self.editor.paste(image, plane, masks, self.overlap)
+        if pasted is not None:
+            self.saving.changed(pasted[0].layer)
+        return pasted
 
     # --- steps ---------------------------------------------------------------------------
 
@@ -407,15 +317,16 @@ class Labeller:
         """
         self.stop_waiting(step.plane)
         if step.edit is None:
+            self._turning(step, back=back)
             return True
         self.relabelling.finish()
         if isinstance(step.edit, Filling):
             self.filling.attach(step.edit)
         for relabel in relabels_in(step.edit):
             self.relabelling.attach(relabel)
+        self._turning(step, back=back)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
-            self.recording.name(step.edit.layer, "undo" if back else "redo")
             self.saving.changed(step.edit.layer)
             if self._subject.image is not None:
                 self.on_changed(self._subject.image, step.plane, undone=True)
@@ -424,6 +335,10 @@ class Labeller:
             return True
         return not isinstance(step.edit, Stroke)
 
+    def _turning(self, step: Step, *, back: bool) -> None:
+        if self._subject.image is not None:
+            self.recording.turning(self._subject.image, step, back=back)
+
     def _note(
         self,
         image: Image,
@@ -431,12 +346,12 @@ class Labeller:
         text: str,
         edit: Edit | None,
         left: PlaneDrafts | None = None,
+        deed: Deed = UNTOLD,
     ) -> None:
         """Record a change of the labels, and the remaining drafts, as one undo step."""
         if edit is not None:
             state = self._subject.memory.state_of(image)
-            state.change_drafts(text, plane, left or PlaneDrafts(), edit)
-            self.recording.name(edit.layer, text)
+            state.change_drafts(text, plane, left or PlaneDrafts(), edit, deed)
             self.saving.changed(edit.layer)
             self._on_written(image, edit.layer)
             self.on_changed(image, plane, undone=False)
@@ -446,12 +361,14 @@ class Labeller:
         if self.editor.writing:
             return
         self.saving.changed(layer)
-        self.recording.name(layer, "painting")
-        self.recording.painted(layer, item)
         here, drafts = self._subject.here, self._subject.drafts
+        stroke = Stroke(layer, tuple(item))
+        self.recording.painted(layer, item, stroke)
         if here is not None and layer is self.outputs.of(here[0]):
-            stroke = Stroke(layer, tuple(item))
-            self._subject.state.change_drafts("painting", here[1], drafts, stroke)
+            (seconds,) = self.recording.seconds(*here, [ObjectDraft()])
+            deed = paint_deed(here[1], stroke.ids, seconds)
+            state = self._subject.state
+            state.change_drafts("painting", here[1], drafts, stroke, deed)
             # Napari tells of some strokes before they are in the data.
             self._inference.post(partial(self.on_changed, *here, undone=False))
             self._subject.changed.emit()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import TinySAMError
+from napari_tinysam.ui.session.deeds import settings_to_json
 from napari_tinysam.ui.session.label_writing import LabelsError, plane_in
 from napari_tinysam.ui.session.linked_stack import (
     LinkEdit,
@@ -23,6 +24,7 @@ from napari_tinysam.ui.session.linked_stack import (
 from napari_tinysam.ui.session.relabelling import with_background
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
 from napari_tinysam.ui.session.worker import Lane
+from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
@@ -299,7 +301,11 @@ class Linking(StackWork):
         edit.settings = stack.settings = settings
         stack.edit, stack.on, stack.first = edit, True, False
         self._relabelling.show(
-            stack.image, edit, [with_background(each) for each in ids], step
+            stack.image,
+            edit,
+            [with_background(each) for each in ids],
+            step,
+            deed=Deed("link", {"settings": settings_to_json(settings)}),
         )
         if unchanged:
             stack.version = self._saving.version(stack.layer)

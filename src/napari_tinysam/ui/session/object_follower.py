@@ -12,6 +12,7 @@ from napari_tinysam.ui.session.follow_runs import FollowOrder
 from napari_tinysam.ui.session.followed_overview import FollowedOverview
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.stack_edits import StackEdit, ids_of, masks_of, redrawn
+from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.traces import Trace, Traces, moved_to, position
 
@@ -364,7 +365,9 @@ class ObjectFollower(FollowedOverview):
                 edit.add(piece)
         traces.put(trace.label, changed)
         traces.settle(trace.label, gone)
-        self._runs.note_step(here[0], text, edit)
+        told = {"planes": list(gone), "first": changed.first, "last": changed.last}
+        deed = Deed("follow", told, (trace.label,))
+        self._runs.note_step(here[0], text, edit, deed)
         if gone:
             self._labelling.saving.changed(layer)
             layer.refresh()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.ui.session.filling import Packed
-from napari_tinysam.ui.session.label_edits import put_ids, read_ids
+from napari_tinysam.ui.session.label_edits import belonging_to, put_ids, read_ids
 from napari_tinysam.ui.session.writing_queue import WritingQueue
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_tinysam.ui.session.writing_queue import OnWritten, Post
+    from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.planes import Plane
 
 #: Pixels of a part: unpacking, comparing and writing it takes a few milliseconds.
@@ -80,6 +81,8 @@ class Pieces:
     ----------
     tables : Tables
         The ids that the layer has, or gets in a moment.
+    edit : Edit or None
+        The step of undo that shows these.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Pieces:
     ) -> None:
         self.layer = layer
         self.tables = tables
+        self.edit: Edit | None = None
         self._parts = parts
         self._by_plane: dict[Plane, list[PlanePart]] = {}
         for part in parts:
@@ -140,7 +144,8 @@ class Pieces:
         self._queue.finish()
 
     def _write(self, part: PlanePart) -> Plane:
-        _write(self.layer, part, self.tables[part.group])
+        with belonging_to(self.edit):
+            _write(self.layer, part, self.tables[part.group])
         return part.plane
 
 
@@ -249,5 +254,6 @@ class Relabel:
         return self._turn(self.before)
 
     def _turn(self, tables: Tables) -> bool:
+        self.pieces.edit = self
         self.pieces.show(tables)
         return True

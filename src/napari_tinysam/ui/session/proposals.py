@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.inference.drafts import ObjectDraft
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
+from napari_tinysam.ui.session.deeds import accept_deed, settings_to_json
+from napari_tinysam.ui.state.history import UNTOLD, Deed
 from napari_tinysam.ui.state.images import FILTER
 from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.painted import PaintedPlane, ShownObjects
@@ -133,15 +136,18 @@ class ShownProposals:
             self._notify("info", "There are no proposals: press Auto-segment first.")
             return
         masks = [shown.of(number).trimmed() for number in shown.numbers]
-        edit = self._labels.paste(plane, masks)
-        if edit is not None:
+        pasted = self._labels.paste(plane, masks)
+        if pasted is not None:
             self._modes.leave(Mode.PICK)
-            self._decide(proposed.without(frozenset(shown.numbers)), "accept all", edit)
+            numbers = list(shown.numbers)
+            deed = self._accepted(proposed, numbers, pasted[1], all_shown=True)
+            after = proposed.without(frozenset(numbers))
+            self._decide(after, "accept all", pasted[0], deed)
 
     def discard(self) -> None:
         """Remove all proposals of the shown plane."""
         if self._subject.proposed is not None:
-            self._decide(None, "discard")
+            self._decide(None, "discard", deed=Deed("reject", {"all": True}))
 
     def click_at(self, xy: tuple[float, float], label: int | None) -> None:
         """Accept the proposal at (x, y), or reject it with a negative click."""
@@ -153,11 +159,13 @@ class ShownProposals:
         number, mask = found
         after = proposed.without(frozenset({number}))
         if label == NEGATIVE:
-            self._decide(after, "reject")
+            told = {"at": [xy[1], xy[0]], "score": proposed.proposals.scores[number]}
+            self._decide(after, "reject", deed=Deed("reject", told))
             return
-        edit = self._labels.paste(plane, [mask])
-        if edit is not None:
-            self._decide(after, "accept", edit)
+        pasted = self._labels.paste(plane, [mask])
+        if pasted is not None:
+            deed = self._accepted(proposed, [number], pasted[1], all_shown=False)
+            self._decide(after, "accept", pasted[0], deed)
 
     def mask_at(self, xy: tuple[float, float]) -> BoxedMask | None:
         """Return the mask that is proposed at (x, y) of the shown plane."""
@@ -171,6 +179,7 @@ class ShownProposals:
         after: Proposed | None,
         text: str,
         edit: Edit | None = None,
+        deed: Deed = UNTOLD,
         *,
         same_labels: bool = False,
     ) -> None:
@@ -178,7 +187,12 @@ class ShownProposals:
         state = self._subject.memory.states.get(image)
         if state is None:
             return
-        state.change_proposed(text, plane, after, edit)
+        if not deed.arguments and after is not None:
+            told: dict[str, Any] = {"filter": settings_to_json(after.settings)}
+            if text != FILTER:
+                told["count"] = len(after.proposals)
+            deed = Deed(deed.name, told)
+        state.change_proposed(text, plane, after, edit, deed)
         self._on_decided()
         self.show(same_labels=same_labels)
         self._subject.changed.emit()
@@ -188,11 +202,34 @@ class ShownProposals:
         after: Proposed | None,
         text: str,
         edit: Edit | None = None,
+        deed: Deed = UNTOLD,
         *,
         same_labels: bool = False,
     ) -> None:
         if (here := self._subject.here) is not None:
-            self.replace(*here, after, text, edit, same_labels=same_labels)
+            self.replace(*here, after, text, edit, deed, same_labels=same_labels)
+
+    def _accepted(
+        self,
+        proposed: Proposed,
+        numbers: list[int],
+        labels: list[int],
+        *,
+        all_shown: bool,
+    ) -> Deed:
+        image, plane = self._subject.here or (None, None)
+        assert image is not None
+        assert plane is not None
+        (seconds,) = self._labels.recording.seconds(image, plane, [ObjectDraft()])
+        return accept_deed(
+            plane,
+            proposed.proposals,
+            proposed.settings,
+            numbers,
+            labels,
+            seconds,
+            all_shown=all_shown,
+        )
 
     def _at(self, xy: tuple[float, float]) -> tuple[int, BoxedMask] | None:
         """Return the number of the proposal at (x, y), and its shown part."""

@@ -1,14 +1,17 @@
-"""Keeps a journal of each labels layer that objects go to, as they are changed.
+"""Keeps a journal of what is done to images, and of each labels layer that objects go to.
 
-`label_edits` tells of each write of ours, napari of painting. What was changed in one turn of the
-session's thread is one action: its boxes are copied and handed to the journal's thread.
+The states of images tell of each step, `label_edits` of each write of ours, napari of painting.
+What a step changed in one turn of the session's thread is one action: its boxes are copied and
+handed to the journal's thread.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,23 +20,47 @@ import napari_tinysam
 from napari_tinysam.errors import FileError
 from napari_tinysam.journal.identity import ImageIdentity, identify
 from napari_tinysam.journal.lines import About, Window
+from napari_tinysam.ui.session.changed_boxes import Box, inside, merged, painted_boxes
+from napari_tinysam.ui.session.deeds import deed_of
 from napari_tinysam.ui.session.label_edits import full_data, unwatch, watch
+from napari_tinysam.ui.session.telling import Circumstances, Telling
+from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.planes import full_shape
+from napari_tinysam.ui.state.work_time import WorkTime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.layers import Image, Labels
 
+    from napari_tinysam.inference.drafts import ObjectDraft
     from napari_tinysam.journal.folder import HeldJournal, Journals
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.state.history import Edit, Step
     from napari_tinysam.ui.state.images import Memory
+    from napari_tinysam.ui.state.planes import Plane
 
 #: Ids are named only of actions on up to this many pixels; the reader finds the others. For these,
 #: naming takes 1.5 ms of the session's thread.
 _NAMED = 2**17
 
-Box = tuple[slice, ...]
+
+@dataclass(eq=False)
+class _Change:
+    """What an edit, or somebody else, has changed in this turn, or will have."""
+
+    edit: Edit | None
+    boxes: list[Box]
+
+
+@dataclass(eq=False)
+class _Turn:
+    """What is known of an edit: its step, and whether it is undone or redone now."""
+
+    image: weakref.ref[Image]
+    step: int
+    deed: Deed | None
+    name: str
 
 
 class Recording:
@@ -50,6 +77,13 @@ class Recording:
         ``notify(level, text)``.
     image : callable
         Returns the image that is segmented.
+    circumstances : callable
+        Called with an image; returns what is chosen now.
+
+    Attributes
+    ----------
+    work : WorkTime
+        On each object.
     """
 
     def __init__(
@@ -59,18 +93,24 @@ class Recording:
         post: Callable[[Callable[[], None]], None],
         notify: Notify,
         image: Callable[[], Image | None],
+        circumstances: Callable[[Image], Circumstances] = lambda image: Circumstances(),
     ) -> None:
         self.journals = journals
+        self.work = WorkTime()
         self._memory = memory
         self._post = post
         self._notify = notify
         self._image = image
-        self._dirty: dict[Labels, list[Box]] = {}
-        self._names: dict[Labels, str] = {}
+        self._telling = Telling(circumstances)
+        self._dirty: dict[Labels, list[_Change]] = {}
+        self._edits: weakref.WeakKeyDictionary[Edit, _Turn] = (
+            weakref.WeakKeyDictionary()
+        )
         self._empty: set[Labels] = set()  # made here, and nothing written yet
         self._watched: set[Labels] = set()
         self._taken_back: dict[Labels, int] = {}  # strokes, with napari's own undo
         self._closed = self._given_up = self._complained = False
+        memory.on_step = self.stepped
 
     # --- which layers --------------------------------------------------------------------
 
@@ -117,6 +157,8 @@ class Recording:
             else:
                 journal.pause()
         self._closed = True
+        self._memory.on_step = lambda image, step: None
+        self._telling.close()
 
     def give_up(self) -> None:
         """Keep nothing when this ends: the user closes without saving.
@@ -142,31 +184,95 @@ class Recording:
         layer.events.set_data.disconnect(self._redrawn)
         del self._taken_back[layer]
 
+    # --- what is done --------------------------------------------------------------------
+
+    def stepped(self, image: Image, step: Step) -> None:
+        """Note a step that was done on an image."""
+        if self._closed:
+            return
+        deed = deed_of(step)
+        if step.edit is None:
+            if step.after is not step.before:
+                key = self._work_key(image, step.plane, step.after.current)
+                self.work.spend(key, self.work.passed())
+            self._say(image, deed, step.number)
+            return
+        known = self._edits.get(step.edit)
+        if known is not None and known.deed is None and known.step == step.number:
+            known.deed, known.name = deed, deed.name
+        else:
+            turn = _Turn(weakref.ref(image), step.number, deed, deed.name)
+            self._edits[step.edit] = turn
+        self._add(step.edit.layer, step.edit, [])
+
+    def turning(self, image: Image, step: Step, *, back: bool) -> None:
+        """Note that a step is undone, or redone, now."""
+        name = "undo" if back else "redo"
+        deed = Deed(name, {"of": deed_of(step).name})
+        self.work.passed()
+        if step.edit is None:
+            self._say(image, deed, step.number)
+            return
+        layer = step.edit.layer
+        self.collect(layer)  # what was done until now has another name
+        self._edits[step.edit] = _Turn(weakref.ref(image), step.number, deed, name)
+        self._add(layer, step.edit, [])
+
+    def note(
+        self,
+        image: Image,
+        name: str,
+        arguments: Mapping[str, Any],
+        ids: Sequence[int] = (),
+    ) -> None:
+        """Note something that is no step of its own."""
+        self._say(image, Deed(name, arguments, tuple(ids)))
+
+    def seconds(
+        self, image: Image, plane: Plane, drafts: Sequence[ObjectDraft]
+    ) -> list[float]:
+        """Return the seconds of work on each of some drafts that are committed now."""
+        share = self.work.passed() / max(len(drafts), 1)
+        keys = [self._work_key(image, plane, draft) for draft in drafts]
+        return [share + self.work.take(key) for key in keys]
+
+    def _work_key(self, image: Image, plane: Plane, draft: ObjectDraft) -> Any:
+        version = self._memory.state_of(image).version
+        return version, plane.without_channel(), draft.anchor
+
+    def _say(self, image: Image, deed: Deed, step: int = 0) -> None:
+        """Note what changes no labels."""
+        if self._closed:
+            return
+        target = self._memory.state_of(image).target
+        if target is not None:
+            self.collect(target)
+        journal = None if target is None else self._memory.journals.get(target)
+        self._telling.tell(image, journal, deed, step)
+
     # --- what is changed -----------------------------------------------------------------
 
-    def name(self, layer: Labels, text: str) -> None:
-        """Say what the change of this moment is: "commit"."""
-        self._names[layer] = text
-
-    def written(self, layer: Labels, box: Box) -> None:
+    def written(self, layer: Labels, box: Box, edit: Edit | None = None) -> None:
         """Note a box that was changed, or will be in this turn."""
+        self._given_up = False
+        self._add(layer, edit, [box])
+
+    def painted(self, layer: Labels, item: Iterable[Any], edit: Edit | None) -> None:
+        """Note what napari's own tools have changed: napari's records of it."""
+        self._given_up = False
+        self._add(layer, edit, list(painted_boxes(item)))
+
+    def _add(self, layer: Labels, edit: Edit | None, boxes: list[Box]) -> None:
         if self._closed or layer not in self._watched:
             return
-        self._given_up = False
         new = layer not in self._dirty
-        self._dirty.setdefault(layer, []).append(box)
+        changes = self._dirty.setdefault(layer, [])
+        if changes and changes[-1].edit is edit:
+            changes[-1].boxes += boxes
+        else:
+            changes.append(_Change(edit, boxes))
         if new:
             self._post(lambda: self.collect(layer))
-
-    def painted(self, layer: Labels, item: Iterable[Any]) -> None:
-        """Note what napari's own tools have changed: napari's records of it."""
-        for atom in item:
-            places = atom[0]
-            if len(atom) == 3:
-                box = box_of([np.asarray(index) for index in places])
-            else:
-                box = tuple(places)
-            self.written(layer, box)
 
     def _redrawn(self, event: Any) -> None:
         """Note what napari's own undo or redo has changed: it tells nobody, but draws."""
@@ -174,41 +280,46 @@ class Recording:
         undone = _undone(layer)
         before, self._taken_back[layer] = self._taken_back[layer], len(undone)
         if len(undone) > before:
-            self.painted(layer, undone[-1])
+            self.painted(layer, undone[-1], None)
         elif len(undone) < before and layer._undo_history:
-            self.painted(layer, layer._undo_history[-1])
+            self.painted(layer, layer._undo_history[-1], None)
 
     def collect(self, layer: Labels) -> None:
         """Hand what was changed to the journal."""
-        boxes = self._dirty.pop(layer, [])
-        name = self._names.pop(layer, "")
-        if not boxes or self._closed:
-            return
-        journal = self._memory.journals.get(layer) or self._begin(layer)
-        if journal is None:
+        for change in self._dirty.pop(layer, []):
+            if not self._closed:
+                self._collect(layer, change)
+
+    def _collect(self, layer: Labels, change: _Change) -> None:
+        turn = None if change.edit is None else self._edits.get(change.edit)
+        image = self._image_of(layer) if turn is None else turn.image()
+        journal = self._memory.journals.get(layer)
+        if change.boxes and journal is None and image is not None:
+            journal = self._begin(layer)
+        if image is None or (journal is None and change.boxes):
             return
         data, shape = full_data(layer), full_shape(layer)
         windows = [
             Window(tuple(side.start for side in box), np.array(data[box]))
-            for box in _merged(_inside(box, shape, data) for box in boxes)
+            for box in merged(inside(box, shape, data) for box in change.boxes)
         ]
         ids: set[int] = set()
         if sum(window.labels.size for window in windows) <= _NAMED:
             for window in windows:
                 ids.update(np.unique(window.labels).tolist())
-        journal.note(
-            name or self._last_step(layer),
-            ids=sorted(ids - {0}),
-            windows=windows,
-            at_once=name == "commit",
+        deed = Deed("labels" if turn is None else turn.name)
+        if turn is not None and turn.deed is not None:
+            deed, turn.deed = turn.deed, None
+        elif not windows:
+            return
+        ids.update(deed.ids)
+        deed = Deed(deed.name, deed.arguments, tuple(sorted(ids - {0})))
+        self._telling.tell(
+            image, journal, deed, 0 if turn is None else turn.step, windows
         )
-        if journal.failed:  # too much at once: the layer as it is now is the beginning
+        if journal is not None and journal.failed:
+            # Too much at once: the layer as it is now is the beginning.
             self._begin_again(layer)
-
-    def _last_step(self, layer: Labels) -> str:
-        image = self._image_of(layer)
-        text = "" if image is None else self._memory.state_of(image).history.undo_text
-        return text or "labels"
 
     def _replaced(self, event: Any) -> None:
         """Begin again with a layer that has other data."""
@@ -282,6 +393,7 @@ class Recording:
             self._complain(str(error))
             return None
         self._memory.journals[layer] = journal
+        self._telling.begun(image, journal)
         return journal
 
     def _problem(self, text: str) -> None:
@@ -313,42 +425,9 @@ def _undone(layer: Labels) -> Any:
     return getattr(layer, "_redo_history", ())
 
 
-def box_of(indices: Iterable[Any]) -> Box:
-    """Return the box around pixels, given by their indices on each axis."""
-    sides = [np.asarray(at) for at in indices]
-    return tuple(slice(int(at.min()), int(at.max()) + 1) for at in sides)
-
-
 def _is_kept(layer: Labels) -> bool:
     """Whether the labels are not on disk anyway."""
     return not type(layer.data).__module__.startswith("zarr.")
-
-
-def _inside(box: Box, shape: tuple[int, ...], data: Any) -> Box:
-    """Return a box with numbers for both ends of each side, in all channels that share memory."""
-    strides = data.strides if isinstance(data, np.ndarray) else (1,) * len(shape)
-    return tuple(
-        slice(*side.indices(length)[:2]) if stride else slice(0, length)
-        for side, length, stride in zip(box, shape, strides, strict=True)
-    )
-
-
-def _merged(boxes: Iterable[Box]) -> list[Box]:
-    """Leave out boxes that lie in others: all are read as they are now."""
-    kept: list[Box] = []
-    for box in boxes:
-        if any(_holds(other, box) for other in kept):
-            continue
-        kept = [other for other in kept if not _holds(box, other)]
-        kept.append(box)
-    return kept
-
-
-def _holds(outer: Box, inner: Box) -> bool:
-    return all(
-        a.start <= b.start and b.stop <= a.stop
-        for a, b in zip(outer, inner, strict=True)
-    )
 
 
 def _once_kept(journal: HeldJournal, then: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from napari_tinysam.ui.session.label_filling import redrawn
 from napari_tinysam.ui.session.pieces import Pieces, PlanePart, Relabel, Tables
 from napari_tinysam.ui.session.stack_edits import StackEdit
+from napari_tinysam.ui.state.history import UNTOLD, Deed
 from napari_tinysam.ui.state.stack_planes import nearest_plane
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Relabelling:
         tables: Tables,
         text: str,
         part_of: StackEdit | None = None,
+        deed: Deed = UNTOLD,
     ) -> None:
         """Show pieces with other ids, as one step; again with the same edit, it stays one step.
 
@@ -98,6 +100,7 @@ class Relabelling:
             Of the step.
         part_of : StackEdit, optional
             A step that is in the history already; this becomes a part of it.
+        deed : Deed, optional
         """
         layer = edit.layer
         edit.after = tables
@@ -106,6 +109,7 @@ class Relabelling:
         )
         state = self._memory.state_of(image)
         plane = nearest_plane(image, self._viewer.dims, state.channel_axis)
+        edit.pieces.edit = part_of or edit
         if edit.pieces.show(tables):
             # What was known of objects by their ids is of others now.
             self._memory.traces_of(layer).clear()
@@ -113,7 +117,7 @@ class Relabelling:
         if part_of is not None:
             part_of.joined.append(edit)
         elif plane is not None:
-            state.change_labels(text, plane, edit)
+            state.change_labels(text, plane, edit, deed)
 
     def attach(self, edit: Relabel) -> None:
         """Take care of a step that is undone or redone now."""

@@ -12,6 +12,7 @@ from napari_tinysam.labels import Overlap, draw_mask, object_masks
 from napari_tinysam.masks import bounding_slices
 from napari_tinysam.ui.session.label_edits import (
     LabelEdit,
+    belonging_to,
     full_data,
     put_ids,
     read_ids,
@@ -76,7 +77,8 @@ class StackEdit:
         """Write a piece, and keep it; nothing is kept of one that changes nothing."""
         if piece.changed:
             self._pieces.append(piece)
-            _write(piece, piece.before, piece.after)
+            with belonging_to(self):
+                _write(piece, piece.before, piece.after)
 
     def extend(self, pieces: Iterable[LabelEdit]) -> None:
         """Write pieces, and keep them."""
@@ -85,21 +87,23 @@ class StackEdit:
 
     def apply(self) -> bool:
         """Write everything again; return whether anything changed."""
-        changed = [_write(each, each.before, each.after) for each in self._pieces]
-        for relabel in self.joined:
-            changed.append(relabel.apply())
-            relabel.pieces.finish()
+        with belonging_to(self):
+            changed = [_write(each, each.before, each.after) for each in self._pieces]
+            for relabel in self.joined:
+                changed.append(relabel.apply())
+                relabel.pieces.finish()
         return self._turned(True, any(changed))
 
     def revert(self) -> bool:
         """Take everything back, the last first; return whether anything changed."""
         changed = []
-        for relabel in reversed(self.joined):
-            changed.append(relabel.revert())
-            relabel.pieces.finish()  # before what it was made of changes
-        changed += [
-            _write(each, each.after, each.before) for each in reversed(self._pieces)
-        ]
+        with belonging_to(self):
+            for relabel in reversed(self.joined):
+                changed.append(relabel.revert())
+                relabel.pieces.finish()  # before what it was made of changes
+            changed += [
+                _write(each, each.after, each.before) for each in reversed(self._pieces)
+            ]
         return self._turned(False, any(changed))
 
     def _turned(self, applied: bool, changed: bool) -> bool:

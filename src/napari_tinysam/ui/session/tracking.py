@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
+from napari_tinysam.ui.session.deeds import settings_to_json
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.movie_frames import (
     MovieFrames,
@@ -34,6 +35,7 @@ from napari_tinysam.ui.session.tracked_movie import (
     with_followed,
 )
 from napari_tinysam.ui.session.worker import Lane
+from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
@@ -408,7 +410,9 @@ class Tracking(StackWork):
         edit.now = movie.state, movie.tracks = state, tracks
         movie.edit, movie.first, movie.earlier = edit, False, None
         tables = [with_background(each) for each in tracks.ids]
-        self._relabelling.show(movie.image, edit, tables, step, part_of)
+        told = {"settings": settings_to_json(state.settings)}
+        deed = Deed("track", told)
+        self._relabelling.show(movie.image, edit, tables, step, part_of, deed)
         if unchanged:
             movie.version = self._saving.version(movie.layer)
         self._draw(movie)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -42,6 +43,29 @@ class Edit(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Deed:
+    """What a step was, as the journal tells it.
+
+    Parameters
+    ----------
+    name : str
+        "prompt", "commit" …; "" leaves it to the step's text.
+    arguments : mapping
+        What JSON can hold, with places in pixels of the image; not changed afterwards.
+    ids : tuple of int
+        Of the objects it concerns.
+    """
+
+    name: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    ids: tuple[int, ...] = ()
+
+
+#: Leaves everything to the step's text.
+UNTOLD = Deed()
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One step to undo or redo.
@@ -58,6 +82,9 @@ class Step:
         What it wrote into a labels layer.
     proposed_before, proposed_after : Proposed, optional
         What auto-segmentation proposes on that plane.
+    deed : Deed
+    number : int
+        Counts the steps of an image, from 1; joined steps have one number.
     """
 
     text: str
@@ -67,10 +94,17 @@ class Step:
     edit: Edit | None = None
     proposed_before: Proposed | None = None
     proposed_after: Proposed | None = None
+    deed: Deed = UNTOLD
+    number: int = 0
 
     def then(self, later: Step) -> Step:
         """Join a later step of the same kind with this one."""
-        return replace(self, after=later.after, proposed_after=later.proposed_after)
+        return replace(
+            self,
+            after=later.after,
+            proposed_after=later.proposed_after,
+            deed=later.deed,
+        )
 
 
 class History:
@@ -86,6 +120,7 @@ class History:
         self._done: deque[Step] = deque(maxlen=_LEVELS)
         self._undone: list[Step] = []
         self._most_bytes = most_bytes
+        self._count = 0
 
     @property
     def nbytes(self) -> int:
@@ -96,18 +131,22 @@ class History:
             if step.edit is not None
         )
 
-    def push(self, step: Step) -> None:
-        """Remember a step that was just done; forget the undone ones."""
+    def push(self, step: Step) -> Step:
+        """Remember a step that was just done, with its number; forget the undone ones."""
+        if not step.number:
+            self._count += 1
+            step = replace(step, number=self._count)
         self._done.append(step)
         self._undone.clear()
         if step.edit is None:
-            return
+            return step
         left = self.nbytes
         while left > self._most_bytes and len(self._done) > 1:
             oldest = self._done.popleft()
             left -= 0 if oldest.edit is None else oldest.edit.nbytes
+        return step
 
-    def push_joined(self, step: Step) -> None:
+    def push_joined(self, step: Step) -> Step:
         """Remember a step as part of the last one, if that was of the same kind and place.
 
         A slider that is dragged is one step, however many values it passes through.
@@ -116,7 +155,7 @@ class History:
         if last is not None and (last.text, last.plane) == (step.text, step.plane):
             step = last.then(step)
             self._done.pop()
-        self.push(step)
+        return self.push(step)
 
     def undo(self) -> Step | None:
         """Move the last step to the undone ones and return it."""

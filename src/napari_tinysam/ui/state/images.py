@@ -12,7 +12,7 @@ from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.inference.pyramid import LookPyramid
 from napari_tinysam.ui.state.contrast import limits_reader
 from napari_tinysam.ui.state.drafts import PlaneDrafts
-from napari_tinysam.ui.state.history import Edit, History, Step
+from napari_tinysam.ui.state.history import UNTOLD, Deed, Edit, History, Step
 from napari_tinysam.ui.state.planes import (
     Contrast,
     Plane,
@@ -90,6 +90,8 @@ class ImageState:
     tracking: TrackSettings = field(default_factory=TrackSettings)
     #: Values that are black and white on a large plane, by what they depend on.
     limits: dict[Hashable, tuple[float, float] | None] = field(default_factory=dict)
+    #: Told of each step that is done, see `Memory.on_step`.
+    on_step: Callable[[Step], None] = field(default=lambda step: None, repr=False)
     #: Tells this image, and this version of its data, from all others.
     version: int = field(default_factory=lambda: next(_numbers))
 
@@ -127,7 +129,12 @@ class ImageState:
             self._proposed[plane.without_channel()] = proposed
 
     def change_drafts(
-        self, text: str, plane: Plane, drafts: PlaneDrafts, edit: Edit | None = None
+        self,
+        text: str,
+        plane: Plane,
+        drafts: PlaneDrafts,
+        edit: Edit | None = None,
+        deed: Deed = UNTOLD,
     ) -> None:
         """Replace the drafts of a plane as one undo step.
 
@@ -139,12 +146,16 @@ class ImageState:
         drafts : PlaneDrafts
         edit : Edit, optional
             What was written into a labels layer as part of the step.
+        deed : Deed, optional
         """
         before, proposed = self.drafts(plane), self.proposed(plane)
         self.set_drafts(plane, drafts)
-        self.history.push(Step(text, plane, before, drafts, edit, proposed, proposed))
+        step = Step(text, plane, before, drafts, edit, proposed, proposed, deed)
+        self.on_step(self.history.push(step))
 
-    def change_labels(self, text: str, plane: Plane, edit: Edit) -> None:
+    def change_labels(
+        self, text: str, plane: Plane, edit: Edit, deed: Deed = UNTOLD
+    ) -> None:
         """Note a change of labels on many planes as one undo step.
 
         If the last step is that of the same edit, which has changed meanwhile, it stays one.
@@ -152,28 +163,32 @@ class ImageState:
         drafts, proposed = self.drafts(plane), self.proposed(plane)
         last = self.history.last
         if last is not None and last.edit is edit:
-            self.history.push_joined(last)
+            self.on_step(self.history.push_joined(replace(last, deed=deed)))
             return
-        self.history.push(Step(text, plane, drafts, drafts, edit, proposed, proposed))
+        step = Step(text, plane, drafts, drafts, edit, proposed, proposed, deed)
+        self.on_step(self.history.push(step))
 
     def change_proposed(
-        self, text: str, plane: Plane, proposed: Proposed | None, edit: Edit | None
+        self,
+        text: str,
+        plane: Plane,
+        proposed: Proposed | None,
+        edit: Edit | None,
+        deed: Deed = UNTOLD,
     ) -> None:
         """Replace the proposals of a plane as one undo step; dragging a slider is one step.
 
         Parameters
         ----------
-        text, plane, edit
+        text, plane, edit, deed
             As `change_drafts` takes them.
         proposed : Proposed or None
         """
         drafts, before = self.drafts(plane), self.proposed(plane)
         self.set_proposed(plane, proposed)
-        step = Step(text, plane, drafts, drafts, edit, before, proposed)
-        if text == FILTER:
-            self.history.push_joined(step)
-        else:
-            self.history.push(step)
+        step = Step(text, plane, drafts, drafts, edit, before, proposed, deed)
+        push = self.history.push_joined if text == FILTER else self.history.push
+        self.on_step(push(step))
 
 
 @dataclass(eq=False)
@@ -214,6 +229,8 @@ class Memory:
         Whether objects are linked through the planes after all planes were auto-segmented.
     tuned : LabelSettings, optional
         Which proposals the user chose to see last, with this model; None: the model's own choice.
+    on_step : callable
+        Told of each step on an image, see `Recording`.
     """
 
     states: weakref.WeakKeyDictionary[Image, ImageState] = field(
@@ -245,6 +262,7 @@ class Memory:
     fill: bool = True
     then_link: bool = True
     tuned: LabelSettings | None = None
+    on_step: Callable[[Image, Step], None] = lambda image, step: None
 
     def traces_of(self, layer: Labels) -> Traces:
         """Return the followed objects of a labels layer."""
@@ -257,8 +275,20 @@ class Memory:
                 certain_channel_axis(image),
                 possible_channel_axis(image),
                 kind=kinds_in_file(image),
+                on_step=self._teller(image),
             )
         return self.states[image]
+
+    def _teller(self, image: Image) -> Callable[[Step], None]:
+        """Return what passes on the steps of an image, without keeping the image alive."""
+        of = weakref.ref(image)
+
+        def tell(step: Step) -> None:
+            known = of()
+            if known is not None:
+                self.on_step(known, step)
+
+        return tell
 
 
 #: By the viewer's id; gone with the viewer.
@@ -323,6 +353,7 @@ def seen_plane(
             lambda look: key,
             lambda predictor, look: begin()(predictor),
             cache,
+            limits=limits,
             begin=begin,
         )
 
@@ -343,5 +374,11 @@ def seen_plane(
 
     pyramid = LookPyramid.of(plane.shape, whole=seeing is Seeing.WHOLE)
     return SeenPlane(
-        (*key, seeing), pyramid, lambda look: (*key, look), read_look, cache, seeing
+        (*key, seeing),
+        pyramid,
+        lambda look: (*key, look),
+        read_look,
+        cache,
+        seeing,
+        limits,
     )

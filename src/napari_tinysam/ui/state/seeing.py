@@ -63,6 +63,8 @@ class SeenPlane:
     cache : RecentEmbeddings
         Of looks read before.
     seeing : Seeing
+    limits : (float, float), optional
+        Values of the image that are black and white; None: found in the plane.
     begin : callable, optional
         Of a plane that is not large: reads its pixels, in any thread; returns what encodes them.
     """
@@ -73,6 +75,7 @@ class SeenPlane:
     read: Callable[[Predictor, Look], Embedding]
     cache: RecentEmbeddings
     seeing: Seeing = Seeing.AUTO
+    limits: tuple[float, float] | None = None
     begin: Callable[[], Callable[[Predictor], Embedding]] | None = None
 
     @property

@@ -8,6 +8,7 @@ from psygnal import Signal
 
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.state.drafts import PlaneDrafts
+from napari_tinysam.ui.state.history import UNTOLD, Deed
 from napari_tinysam.ui.state.region import in_view
 
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ class Subject:
         return PlaneDrafts() if self.plane is None else self.state.drafts(self.plane)
 
     def change_drafts(
-        self, text: str, drafts: PlaneDrafts, edit: Edit | None = None
+        self,
+        text: str,
+        drafts: PlaneDrafts,
+        edit: Edit | None = None,
+        deed: Deed = UNTOLD,
     ) -> None:
         """Replace the drafts of the plane, if there is one, as `ImageState.change_drafts` does."""
         if self.plane is not None:
-            self.state.change_drafts(text, self.plane, drafts, edit)
+            self.state.change_drafts(text, self.plane, drafts, edit, deed)
             self.drafts_changed.emit()
 
     @property
