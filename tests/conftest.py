@@ -96,6 +96,9 @@ def _own_journals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test find what another one did not save; the folder is made when it is needed."""
     folder = Path(_HOME.name) / "journals" / secrets.token_hex(8)
     monkeypatch.setenv("NAPARI_TINYSAM_JOURNALS", str(folder))
+    monkeypatch.setenv(
+        "NAPARI_TINYSAM_LISTS", str(folder.with_name("lists") / folder.name)
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")

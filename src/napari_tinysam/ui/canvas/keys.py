@@ -151,6 +151,21 @@ KEYS: tuple[KeyAction, ...] = (
         "Follow this track anew from here on",
     ),
     KeyAction((KeyCode.KeyR,), "R", "next_doubt", "Show the next possible division"),
+    KeyAction(
+        (KeyCode.KeyO,),
+        "O",
+        "finish_image",
+        "OK, done: save, and open the next image that is not done",
+    ),
+    KeyAction(
+        (KeyCode.Period, KeyCode.PageDown), ".", "next_image", "Next image of the list"
+    ),
+    KeyAction(
+        (KeyCode.Comma, KeyCode.PageUp),
+        ",",
+        "previous_image",
+        "Previous image of the list",
+    ),
 )
 
 

@@ -56,8 +56,9 @@ class Ahead:
         Has the model and the embedding of the shown plane.
     cache : RecentEmbeddings
         Where the embedder looks for planes first.
-    beside : callable
-        Returns the images before and after the shown one in the list of layers, and their planes.
+    *beside : callable
+        Return images that may be shown next, and their planes: of a list of images, of the layers
+        before and after the shown one.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class Ahead:
         inference: Inference,
         embedder: Embedder,
         cache: RecentEmbeddings,
-        beside: Callable[[], list[tuple[Image, Plane]]],
+        *beside: Callable[[], list[tuple[Image, Plane]]],
     ) -> None:
         self._subject = subject
         self._inference = inference
@@ -109,7 +110,9 @@ class Ahead:
         if _TOGETHER * shown.nbytes > self._cache.capacity or is_large(plane.shape):
             return
         planes = [(image, each) for each in self._neighbours(image, plane)]
-        for other, neighbour in [*planes, *self._beside()]:
+        for find in self._beside:
+            planes += find()
+        for other, neighbour in planes:
             version = self._subject.memory.state_of(other).version
             which = (version, predictor.model_id)
             if which in self._slow or is_large(neighbour.shape) or not is_cheap(other):

@@ -17,6 +17,7 @@ from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.click_status import ClickStatus
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
+from napari_tinysam.ui.session.image_list import ListedImages
 from napari_tinysam.ui.session.labelling import Labeller
 from napari_tinysam.ui.session.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.pointing import Pointing
@@ -164,8 +165,17 @@ class Assembly:
             on_view=self.view_moved,
             on_data=self._data_changed,
         )
-        beside = self.viewing.beside
-        self.ahead = Ahead(subject, inference, self.embedder, self.cache, beside)
+        self.listed = ListedImages(
+            viewer,
+            subject,
+            inference,
+            self.labelling,
+            notify,
+            busy=lambda: self.runs.writing or self.runs.auto.running,
+        )
+        near = (self.listed.beside, self.viewing.beside)
+        self.ahead = Ahead(subject, inference, self.embedder, self.cache, *near)
+        self.listed.on_read_ahead = self.ahead.go_on
         self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
         self.click_status = ClickStatus(
             lambda: self.status_line.own, self.status_line.say, self.looks_ahead.go_on
@@ -212,6 +222,7 @@ class Assembly:
         """
         self.closed = True
         self.status_line.close()
+        self.listed.close()
         self.inference.shutdown()
         self.viewing.close()
         self.runs.close()
@@ -307,6 +318,7 @@ class Assembly:
         self.runs.auto.ready()
         self.ahead.go_on()
         self.looks_ahead.go_on()
+        self.listed.read_ahead()
 
     def _may_read(self) -> bool:
         """Whether nothing is running that the user waits for."""

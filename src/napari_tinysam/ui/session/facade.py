@@ -76,6 +76,7 @@ class AnnotationSession(Choosing):
         self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files
         self.linking, self.tracking = runs.linking, runs.tracking
         self.follower = runs.follower
+        self.listed = parts.listed
         self.track_tool, self.track_files = parts.track_tool, parts.track_files
         self.changed = parts.subject.changed
         self.status_changed = parts.status_line.changed
@@ -234,6 +235,18 @@ class AnnotationSession(Choosing):
         """Show an image that was segmented as a file, and its labels."""
         viewer = self._parts.viewer
         self.files.open(result, lambda read: show_result(viewer, read))
+
+    def finish_image(self) -> None:
+        """Mark the image of the list as done, and open the next one that is not."""
+        self.listed.finish_image()
+
+    def next_image(self) -> None:
+        """Open the next image of the list."""
+        self.listed.next_image()
+
+    def previous_image(self) -> None:
+        """Open the previous image of the list."""
+        self.listed.previous_image()
 
     def toggle_sign(self) -> None:
         """Switch what a plain click means."""

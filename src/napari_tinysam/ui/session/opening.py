@@ -64,7 +64,7 @@ def read_result(result: FileResult) -> ReadResult:
     image, labels = result.image, result.labels
     with explained(f"{image.name} cannot be opened"):
         if is_zarr(image):
-            pixels, rgb = _pyramid(image), False
+            pixels, rgb = read_pyramid(image), False
         else:
             stack = open_stack(image)
             pixels = stack.read((None,) * len(stack.shape))
@@ -110,13 +110,13 @@ def show_result(viewer: ViewerModel, read: ReadResult) -> None:
 def _labels_in(path: Path) -> Any:
     """Read labels; all of them if they are a TIFF file."""
     if is_zarr(path):
-        return _pyramid(path)
+        return read_pyramid(path)
     import tifffile
 
     return np.asarray(tifffile.imread(path))
 
 
-def _pyramid(path: Path) -> Any:
+def read_pyramid(path: Path) -> Any:
     """Open the levels of an OME-Zarr image, the finest first; the array if it has one level."""
     import zarr
 

@@ -85,8 +85,18 @@ class Saving:
         safe = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in name)
         return Path.home() / f"{safe}_labels.tif"
 
-    def save(self, layer: Labels, path: Path) -> None:
-        """Write a layer into a file in the background, and remember the file for later saves."""
+    def save(
+        self, layer: Labels, path: Path, then: Callable[[bool], None] | None = None
+    ) -> None:
+        """Write a layer into a file in the background, and remember the file for later saves.
+
+        Parameters
+        ----------
+        layer : napari.layers.Labels
+        path : Path
+        then : callable, optional
+            Called with whether it was written, instead of telling the user that it was.
+        """
         # A copy, if there is room for one: the user goes on while it is written.
         labels = _plain(layer)
         at = self._memory.changes.get(layer, 0)
@@ -98,11 +108,16 @@ class Saving:
                 0, self._memory.changes.get(layer, 0) - at
             )
             self._saved(layer, path, through)
-            self._notify("info", f"Saved {layer.name} as {path}.")
+            if then is None:
+                self._notify("info", f"Saved {layer.name} as {path}.")
             self._on_change()
+            if then is not None:
+                then(True)
 
         def failed(error: Exception) -> None:
             self._notify("error", sentence(error, f"{layer.name} was not saved"))
+            if then is not None:
+                then(False)
 
         self._queue.submit(lambda: _write(path, labels), done, failed)
 

@@ -1,0 +1,82 @@
+"""The layers of one image of a list go out of the viewer, those of another come in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_tinysam.ui.state.planes import full_shape
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.ui.session.labelling import Labeller
+    from napari_tinysam.ui.session.listed_files import OpenedEntry
+    from napari_tinysam.ui.state.images import Memory
+
+
+def labels_of(
+    opened: OpenedEntry, memory: Memory, viewer: ViewerModel
+) -> Labels | None:
+    """Return the labels layer of an image, if it is in the viewer."""
+    layer = memory.state_of(opened.image).target
+    return layer if layer is not None and layer in viewer.layers else None
+
+
+def exchange(
+    viewer: ViewerModel,
+    memory: Memory,
+    labelling: Labeller,
+    before: OpenedEntry | None,
+    new: OpenedEntry,
+) -> None:
+    """Put an image and its labels into the viewer, in place of others.
+
+    The new ones come first: without any image the view and the session would begin anew. Layers
+    that were open before they were listed are hidden instead of removed.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    memory : Memory
+    labelling : Labeller
+        Is told which labels belong to the image.
+    before : OpenedEntry or None
+        What leaves.
+    new : OpenedEntry
+    """
+    layers = viewer.layers
+    old: list[Image | Labels] = []
+    if before is not None and before.image in layers:
+        before.labels = labels_of(before, memory, viewer)
+        old = [before.image, *([] if before.labels is None else [before.labels])]
+        _take_look(new, before)
+    new.image.visible = True
+    if new.image not in layers:
+        layers.append(new.image)
+    if new.labels is not None and new.labels not in layers:
+        layers.insert(layers.index(new.image) + 1, new.labels)
+        labelling.outputs.choose(new.image, new.labels)
+    target = labels_of(new, memory, viewer)
+    if target is not None:
+        target.visible = True
+    layers.selection.active = new.image
+    for layer in old:
+        if before is not None and before.entry.layer is not None:
+            layer.visible = False
+        elif layer in layers:
+            layers.remove(layer)
+    if before is None or full_shape(before.image) != full_shape(new.image):
+        viewer.fit_to_view()
+
+
+def _take_look(new: OpenedEntry, before: OpenedEntry) -> None:
+    """Show an image and its labels in the way in which the ones before were shown."""
+    image, labels = before.image, before.labels
+    if new.image.rgb == image.rgb:
+        new.image.gamma, new.image.opacity = image.gamma, image.opacity
+        new.image.blending = image.blending
+        if not image.rgb:
+            new.image.colormap = image.colormap
+    if new.labels is not None and labels is not None:
+        new.labels.opacity, new.labels.contour = labels.opacity, labels.contour
