@@ -158,13 +158,16 @@ KEYS: tuple[KeyAction, ...] = (
         "OK, done: save, and open the next image that is not done",
     ),
     KeyAction(
-        (KeyCode.Period, KeyCode.PageDown), ".", "next_image", "Next image of the list"
+        (KeyCode.PageDown, KeyCode.Period),
+        "PgDn",
+        "next_image",
+        "Next image of the list; this one is saved. Also the key of the full stop",
     ),
     KeyAction(
-        (KeyCode.Comma, KeyCode.PageUp),
-        ",",
+        (KeyCode.PageUp, KeyCode.Comma),
+        "PgUp",
         "previous_image",
-        "Previous image of the list",
+        "Previous image of the list; this one is saved. Also the key of the comma",
     ),
 )
 

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -27,6 +26,7 @@ from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.delivery import GuiDelivery
 from napari_tinysam.ui.dock.edit_buttons import EditButtons
 from napari_tinysam.ui.dock.follow_box import FollowBox
+from napari_tinysam.ui.dock.images_box import ImagesBox
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
 from napari_tinysam.ui.dock.link_box import LinkBox
 from napari_tinysam.ui.dock.model_box import ModelBox
@@ -34,10 +34,10 @@ from napari_tinysam.ui.dock.output_box import OutputBox
 from napari_tinysam.ui.dock.prompt_buttons import PromptButtons
 from napari_tinysam.ui.dock.questions import may_close, warn_of_unsaved
 from napari_tinysam.ui.dock.recovery_box import RecoveryBox
+from napari_tinysam.ui.dock.scrolling import ScrollingColumn
 from napari_tinysam.ui.dock.section import Section
 from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
-from napari_tinysam.ui.dock.wheel import WheelGuard
 from napari_tinysam.ui.dock.window import HostWindow
 from napari_tinysam.ui.session.facade import AnnotationSession, Status
 from napari_tinysam.ui.session.hints import blocked, hint
@@ -56,9 +56,6 @@ _WIDTH, _HEIGHT = 300, 640  # px the dock asks for; it shrinks and scrolls
 
 #: Below this height in px, as beside a second dock on a small screen, the hints do not fit.
 _COMPACT_HEIGHT = 360
-
-#: px of the scrolling part that stay in the lowest dock.
-_LEAST_SCROLLING = 44
 
 
 class TinySAMWidget(QWidget):
@@ -136,12 +133,14 @@ class TinySAMWidget(QWidget):
         self.output = OutputBox(session)
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
+        self.images = ImagesBox(session)
         self.clicks_section = Section("One object at a time", self.prompts)
         self.through_section = Section("Through the stack", self.through)
         self.auto_section = Section("All objects at once", self.auto)
         self.link_section = Section("Link and track", self.link)
         self.settings = Section("Settings", self.models, expanded=False)
-        self._sections = (
+        sections = (
+            Section("Images", self.images, expanded=session.listed.offer is not None),
             self.clicks_section,
             self.through_section,
             self.auto_section,
@@ -155,23 +154,10 @@ class TinySAMWidget(QWidget):
         source.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         source.addRow("Image", self.image)
         source.addRow(self.channel_label, self.channel)
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 2, 8, 8)
-        column.setSpacing(8)
-        column.addLayout(source)
-        column.addWidget(self.axes)
-        for section in self._sections:
-            column.addWidget(section)
-        column.addStretch(1)
-        self._scrolling = QScrollArea(self)
-        self._scrolling.setWidgetResizable(True)
-        self._scrolling.setHorizontalScrollBarPolicy(
-            Qt.ScrollBarPolicy.ScrollBarAlwaysOff
-        )
-        self._scrolling.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._scrolling.setMinimumHeight(_LEAST_SCROLLING)
-        self._scrolling.setWidget(inside)
+        self._scrolling = ScrollingColumn(self)
+        self._scrolling.column.addLayout(source)
+        self._scrolling.column.addWidget(self.axes)
+        self._scrolling.add_sections(*sections)
         # These stay visible while the rest is scrolled or folded.
         self._top = QVBoxLayout()
         self._top.setContentsMargins(8, 8, 8, 4)
@@ -188,7 +174,6 @@ class TinySAMWidget(QWidget):
         outer.setSpacing(0)
         outer.addLayout(self._top)
         outer.addWidget(self._scrolling, 1)
-        WheelGuard(self._scrolling)
 
     def _connect(self) -> None:
         session = self.session
@@ -197,8 +182,6 @@ class TinySAMWidget(QWidget):
         self.switch.clicked.connect(self._switch)
         self.status_bar.cancelled.connect(session.cancel)
         self.settings.toggled.connect(self.models.refresh_models)
-        for section in self._sections:
-            section.toggled.connect(partial(self._reveal, section))
         for button in self.findChildren(QAbstractButton):
             button.clicked.connect(self._window.focus_canvas)
         for combo in self.findChildren(QComboBox):
@@ -279,28 +262,8 @@ class TinySAMWidget(QWidget):
         there = self.session.proposals.settings is not None
         if there and not self._proposed:
             self.auto_section.expand()
-            self._reveal(self.auto_section, True)
+            self._scrolling.reveal(self.auto_section, True)
         self._proposed = there
-
-    def _reveal(self, section: Section, expanded: bool) -> None:
-        """Scroll to a section that was opened."""
-        if expanded:
-            # Once the layout knows how tall it is.
-            QTimer.singleShot(0, partial(self._scroll_to, section))
-
-    def _scroll_to(self, section: Section) -> None:
-        if self._closed:
-            return
-        inside = self._scrolling.widget()
-        bar = self._scrolling.verticalScrollBar()
-        if inside is None or bar is None:
-            return
-        inside.adjustSize()
-        top, height = section.y(), section.height()
-        room = bar.pageStep()
-        if top < bar.value() or top + height > bar.value() + room:
-            # All of it, or its title and what fits below.
-            bar.setValue(top if height > room else top + height - room)
 
     # ------------------------------------------------------------ start and end
 
@@ -360,6 +323,7 @@ class TinySAMWidget(QWidget):
         session.layers_changed.disconnect(self._refresh_layers)
         session.files.changed.disconnect(self._refresh)
         self.auto.files.close_down()
+        self.images.close_down()
         session.close()
         self._inference.shutdown()
         self._delivery.close()

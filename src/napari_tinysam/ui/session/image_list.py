@@ -26,6 +26,7 @@ from napari_tinysam.ui.session.listed_files import (
 )
 from napari_tinysam.ui.session.listed_layers import exchange, labels_of
 from napari_tinysam.ui.session.listed_leaving import Leaving
+from napari_tinysam.ui.session.thumbnails import Thumbnails
 from napari_tinysam.ui.state.image_list import EntryState, ImageEntry, ImageList
 from napari_tinysam.ui.state.kept_lists import KeptLists
 
@@ -66,6 +67,8 @@ class ListedImages:
         The list; None while there is none.
     changed : Signal
         Emitted when anything that the box shows has changed.
+    thumbnails : Thumbnails
+        Small pictures of the files; ``thumbnail_read`` is emitted with the path of each new one.
     text : str
         What is going on, or what went wrong, in a sentence; "" if nothing is.
     offer : ImageList or None
@@ -75,6 +78,7 @@ class ListedImages:
     """
 
     changed = Signal()
+    thumbnail_read = Signal(object)
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class ListedImages:
         self._kept = kept or KeptLists()
         self._opened: OpenedEntry | None = None
         self._aside = Aside(inference.post)
+        self.thumbnails = Thumbnails(self._aside, self.thumbnail_read.emit)
         self._near = NearImages(
             viewer, subject, self._aside, self._read, self._not_read
         )
@@ -251,6 +256,14 @@ class ListedImages:
         entry.state = state
         self._remember()
         self._changed()
+
+    def mark_labelled(self) -> None:
+        """Mark all images that have labels in a file as done."""
+        if self.images is not None:
+            for entry in self.images.labelled([EntryState.STARTED, EntryState.NEW]):
+                entry.state = EntryState.DONE
+            self._remember()
+            self._changed()
 
     def save(self) -> None:
         """Save the labels of the open image if they have changed."""
