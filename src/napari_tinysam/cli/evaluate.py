@@ -119,10 +119,11 @@ def evaluate(
 
     Prompts come from the labels: the box around an object, a click at its deepest pixel, and
     further clicks where the mask is wrong. Figures are means over images, with 95 % intervals: IoU
-    for a box, for a careless box, for one click (also of the best of the three masks) and for
-    three, the clicks needed for an IoU of 0.85 (one more than made if they do not suffice), the
-    error of the predicted score, mSA and AP50 of Auto-segment (guided by the object head; without
-    one the grid of points), and mSA of the object head alone.
+    for a box, for a careless box, for one click, for one off the centre by a third of the object's
+    inner radius, for the best of the three masks of one click and for three clicks, the clicks
+    needed for an IoU of 0.85 (one more than made if they do not suffice), the error of the
+    predicted score, mSA and AP50 of Auto-segment (guided by the object head; without one the grid
+    of points), and mSA of the object head alone.
 
     With --volume, means over stacks: IoU in 3-D of objects clicked once and followed, planes that
     are followed before the first failure, also as a share of the object's, clicks for an IoU of

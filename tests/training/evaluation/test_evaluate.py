@@ -135,6 +135,11 @@ def test_boxes_and_their_scores() -> None:
     loose = result.figures["loose_box_iou"]
     assert loose is not None
     assert 0.5 < loose < 0.85
+    # A disc beside the middle of a square fills less of it than one in the middle.
+    off, centred = result.figures["off_click_iou"], result.figures["click1_iou"]
+    assert off is not None
+    assert centred is not None
+    assert 0 < off <= centred
 
 
 def test_clicks() -> None:
@@ -162,10 +167,12 @@ def test_fewer_clicks_leave_figures_out() -> None:
     assert figures["click3_iou"] is None
     assert figures["click2_iou"] is not None
     assert figures["clicks_to_90"] == 3
-    without = EvaluationSettings(clicks=1, loose_margin=0, automatic=False)
-    assert (
-        evaluate_image(predictor(), image(), without).figures["loose_box_iou"] is None
+    without = EvaluationSettings(
+        clicks=1, loose_margin=0, off_centre=0, automatic=False
     )
+    figures = evaluate_image(predictor(), image(), without).figures
+    assert figures["loose_box_iou"] is None
+    assert figures["off_click_iou"] is None
 
 
 def test_objects_are_chosen_by_name_and_from_all_layers() -> None:
@@ -274,7 +281,8 @@ def test_evaluate_reports_progress() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"objects": -1}, {"clicks": 0}, {"loose_margin": -0.1}]
+    "wrong",
+    [{"objects": -1}, {"clicks": 0}, {"loose_margin": -0.1}, {"off_centre": 1.0}],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is"):

@@ -18,6 +18,7 @@ from tinysam_training.evaluation.simulated_user import (
     BATCH,
     answer_boxes,
     next_click,
+    off_centre_clicks,
     simulate_clicks,
 )
 
@@ -84,6 +85,32 @@ def test_a_click_beside_the_object_where_that_is_worse() -> None:
     found[5:8, 10:13] = False  # three wide
     assert next_click(boxed(true), boxed(found), NOT_CLICKED) == (19, 7, 0)
     assert next_click(boxed(true), boxed(true), NOT_CLICKED) is None
+
+
+@given(
+    mask=arrays(bool, (9, 12), elements=st.booleans(), fill=st.just(True)).filter(
+        np.any
+    ),
+    share=st.floats(0, 0.99),
+    seed=st.integers(0, 99),
+)
+def test_clicks_off_the_centre_stay_on_the_object(
+    mask: np.ndarray, share: float, seed: int
+) -> None:
+    true = boxed(mask)
+    rng = np.random.default_rng(seed)
+    ((x, y),) = off_centre_clicks([true], share, rng)
+    assert mask[int(y), int(x)]
+    far = np.hypot(x - true.deepest[0], y - true.deepest[1])
+    assert far <= share * true.depth.max() + 1e-6
+
+
+def test_clicks_off_the_centre_use_the_room() -> None:
+    wide = boxed(np.ones((61, 61), bool))
+    points = off_centre_clicks([wide] * 50, 1 / 3, np.random.default_rng(0))
+    away = np.hypot(*(points - 30).T)
+    assert away.min() > 31 / 3 - 2
+    assert len(np.unique(points, axis=0)) > 20
 
 
 def disc(radius: float, centre: tuple[float, float]) -> np.ndarray:

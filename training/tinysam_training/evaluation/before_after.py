@@ -93,6 +93,7 @@ def judged_settings(
         objects=objects,
         clicks=3,
         loose_margin=0.0,
+        off_centre=0.0,
         keep_masks=keep_masks,
         automatic=automatic,
     )

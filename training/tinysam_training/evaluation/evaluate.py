@@ -32,6 +32,8 @@ from tinysam_training.evaluation.simulated_user import (
     Answer,
     ClickTrace,
     answer_boxes,
+    answer_clicks,
+    off_centre_clicks,
     simulate_clicks,
 )
 
@@ -61,6 +63,9 @@ class EvaluationSettings:
         Most clicks per object, at least one.
     loose_margin : float
         Boxes are tried again, wider by this share of their sides on every side; 0 skips that.
+    off_centre : float
+        The first click is tried again, away from the deepest pixel by this share of the object's
+        inner radius, below 1; 0 skips that.
     seed : int
         Chooses the objects, together with the image's name.
     drop_specks : bool
@@ -75,6 +80,7 @@ class EvaluationSettings:
     objects: int = 8
     clicks: int = 9
     loose_margin: float = 0.1
+    off_centre: float = 1 / 3
     seed: int = 0
     drop_specks: bool = True
     automatic: bool = True
@@ -87,6 +93,10 @@ class EvaluationSettings:
             raise ValueError("At least one click is needed.")
         if not 0 <= self.loose_margin < np.inf:
             raise ValueError("The margin of loose boxes is 0 (none) or more.")
+        if not 0 <= self.off_centre < 1:
+            raise ValueError(
+                "The share that clicks are off the centre is 0 (none) or more, below 1."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +134,13 @@ class ImageResult:
     figures : dict
         Each a mean over these objects, or None where there is nothing to measure (no objects, no
         object head, not that many clicks): ``box_iou``, ``box_oracle`` (best of the three masks),
-        ``loose_box_iou``, ``click1_iou``, ``click1_oracle``, … ``click9_iou``, ``clicks_to_80``,
-        ``clicks_to_85``, ``clicks_to_90`` (an object that misses the target after the last click
-        counts as one click more), ``box_score_error``, ``click_score_error`` and ``score_error``
-        (absolute difference of predicted and true IoU for the box, one click, and both); for all
-        objects at once, as Auto-segment finds them with the model's own thresholds, ``msa``,
-        ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``; and the same with the prefix
-        ``head_``, as the object head alone finds them.
+        ``loose_box_iou``, ``off_click_iou``, ``click1_iou``, ``click1_oracle``, … ``click9_iou``,
+        ``clicks_to_80``, ``clicks_to_85``, ``clicks_to_90`` (an object that misses the target after
+        the last click counts as one click more), ``box_score_error``, ``click_score_error`` and
+        ``score_error`` (absolute difference of predicted and true IoU for the box, one click, and
+        both); for all objects at once, as Auto-segment finds them with the model's own thresholds,
+        ``msa``, ``ap50``, ``precision50``, ``recall50``, ``f1_50``, ``pq50``; and the same with the
+        prefix ``head_``, as the object head alone finds them.
     scores, ious : numpy.ndarray
         (K,) predicted and true IoU of the masks for a box and for one click.
     counts : tuple of MatchCounts, or None
@@ -266,6 +276,15 @@ def evaluate_image(
                 predictor, embedding, wide, truth, drop_specks=settings.drop_specks
             )
             figures["loose_box_iou"] = float(found.iou.mean())
+        if settings.off_centre:
+            rng = np.random.default_rng(
+                [settings.seed, zlib.crc32(image.name.encode())]
+            )
+            points = off_centre_clicks(truth, settings.off_centre, rng)
+            found = answer_clicks(
+                predictor, embedding, points, truth, drop_specks=settings.drop_specks
+            )
+            figures["off_click_iou"] = float(found.iou.mean())
         clicks, by_box = prompted.clicks, prompted.by_box
         scores = np.concatenate([by_box.scores, clicks.scores[:, 0]])
         ious = np.concatenate([by_box.iou, clicks.iou[:, 0]])
@@ -291,6 +310,7 @@ def figure_names(settings: EvaluationSettings) -> list[str]:
         "box_iou",
         "box_oracle",
         "loose_box_iou",
+        "off_click_iou",
         *(f"click{n}_iou" for n in clicks),
         *(f"click{n}_oracle" for n in clicks),
         *(f"clicks_to_{percent}" for percent in GOOD),

@@ -33,6 +33,7 @@ _COLUMNS = {
     "box_iou": "box",
     "loose_box_iou": "loose",
     "click1_iou": "1 click",
+    "off_click_iou": "off centre",
     "click1_oracle": "best of 3",
     "click3_iou": "3 clicks",
     "clicks_to_85": "to 0.85",

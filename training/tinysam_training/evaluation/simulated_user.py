@@ -10,8 +10,9 @@ score, without stray specks, is judged and corrected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,10 +103,76 @@ def answer_boxes(
     drop_specks : bool
         Leave out stray pixels, as the plugin and the command line do.
     """
+    return _answer(predictor, embedding, partial(_boxed, boxes), truth, drop_specks)
+
+
+def answer_clicks(
+    predictor: Predictor,
+    embedding: Embedding,
+    points: npt.NDArray[np.float32],
+    truth: Sequence[BoxedMask],
+    *,
+    drop_specks: bool = True,
+) -> Answer:
+    """Click once on each of N objects and judge the masks at the image's own resolution.
+
+    Parameters
+    ----------
+    predictor, embedding, truth, drop_specks
+        As for `answer_boxes`.
+    points : numpy.ndarray
+        (N, 2) float32, (x, y) in pixels of the image; N at least 1.
+    """
+    return _answer(predictor, embedding, partial(_clicked, points), truth, drop_specks)
+
+
+def off_centre_clicks(
+    truth: Sequence[BoxedMask], share: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Click on objects beside their deepest pixel, in a direction of chance.
+
+    Parameters
+    ----------
+    truth : sequence of BoxedMask
+        N objects, none of them empty.
+    share : float
+        How far from there, as a share of the depth of that pixel: 0–1, below 1. So the click is on
+        the object.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 2) float32, (x, y) in pixels of the image.
+    """
+    deepest = np.array([mask.deepest for mask in truth], np.float32)
+    radii = np.array([mask.depth.max() for mask in truth])
+    angles = rng.uniform(0, 2 * np.pi, len(truth))
+    off = share * radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    # Whole pixels, as the mouse gives them, and never further away.
+    return np.asarray(deepest + np.trunc(off), np.float32)
+
+
+def _boxed(boxes: npt.NDArray[np.float32], part: slice) -> Prompts:
+    return Prompts(boxes=boxes[part])
+
+
+def _clicked(points: npt.NDArray[np.float32], part: slice) -> Prompts:
+    some = points[part, None]
+    return Prompts(some, np.full((len(some), 1), POSITIVE, np.int32))
+
+
+def _answer(
+    predictor: Predictor,
+    embedding: Embedding,
+    prompts: Callable[[slice], Prompts],
+    truth: Sequence[BoxedMask],
+    drop_specks: bool,
+) -> Answer:
     parts = []
     for start in range(0, len(truth), BATCH):
         part = slice(start, start + BATCH)
-        found = predictor.predict(embedding, Prompts(boxes=boxes[part]))
+        found = predictor.predict(embedding, prompts(part))
         parts.append(judged(found, truth[part], drop_specks))
     return Answer(
         masks=[mask for part in parts for mask in part.masks],
