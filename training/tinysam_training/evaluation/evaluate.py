@@ -21,12 +21,15 @@ from scipy import ndimage as ndi
 from napari_tinysam.everything import Segmentation, Thresholds
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.metrics import (
-    THRESHOLDS,
     MatchCounts,
     clicks_to_iou,
-    object_overlaps,
 )
 from napari_tinysam.objects.finding import segment_objects
+from tinysam_training.evaluation.automatic import (
+    AUTOMATIC,
+    automatic_figures,
+    counts_of,
+)
 from tinysam_training.evaluation.boxes import loose_boxes, tight_boxes
 from tinysam_training.evaluation.simulated_user import (
     Answer,
@@ -46,9 +49,6 @@ if TYPE_CHECKING:
 
 #: Clicks are counted until the mask has this IoU, in percent.
 GOOD = (80, 85, 90)
-
-#: Figures of all objects at once.
-AUTOMATIC = ("msa", "ap50", "precision50", "recall50", "f1_50", "pq50")
 
 
 @dataclass(frozen=True)
@@ -257,14 +257,14 @@ def evaluate_image(
     if maps is not None:
         own = Thresholds.from_notes(predictor.notes).guided.objects
         mode, automatic = "head", segment_objects(maps, embedding.upscaler, own)
-        head_counts = _counts(image, automatic)
-        found_by_head = _automatic_figures(head_counts)
+        head_counts = counts_of(image, automatic)
+        found_by_head = automatic_figures(head_counts)
         figures.update({f"head_{name}": v for name, v in found_by_head.items()})
     if settings.automatic:
         everything = Segmentation(predictor, embedding).run()
         mode, automatic = everything.mode, everything.labels().labels
-        counts = _counts(image, automatic)
-        figures.update(_automatic_figures(counts))
+        counts = counts_of(image, automatic)
+        figures.update(automatic_figures(counts))
     scores = ious = np.zeros(0)
     truth = chosen_objects(image, settings)
     if truth:
@@ -383,24 +383,3 @@ def _prompted_figures(prompted: Prompted) -> dict[str, float | None]:
     figures["click_score_error"] = of_click
     figures["score_error"] = (of_box + of_click) / 2
     return figures
-
-
-def _counts(
-    image: LabelledImage, found: npt.NDArray[np.int32]
-) -> tuple[MatchCounts, ...]:
-    """Match with layer 0, which the object head learns, at each threshold."""
-    true = image.labels[0]
-    overlaps = object_overlaps(true, found, None if image.complete else true > 0)
-    return tuple(overlaps.counts(threshold) for threshold in THRESHOLDS)
-
-
-def _automatic_figures(counts: Sequence[MatchCounts]) -> dict[str, float | None]:
-    half = counts[THRESHOLDS.index(0.5)]
-    return {
-        "msa": float(np.mean([each.accuracy for each in counts])),
-        "ap50": half.accuracy,
-        "precision50": half.precision,
-        "recall50": half.recall,
-        "f1_50": half.f1,
-        "pq50": half.panoptic_quality,
-    }
