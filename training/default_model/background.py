@@ -186,6 +186,7 @@ def _launched(state: State, data: Path, threads: int) -> ProcessRecord:
             [str(state.code / n) for n in ("src", "training")]
         ),
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # the code of a run may be older than the command line's
         "PYTHONUNBUFFERED": "1",
     }
     asked = ["nice", "-n", str(NICENESS), sys.executable]

@@ -70,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # "×" on an ASCII terminal
+    # Threads of torch that wait for each other do so asleep: awake, a training beside a busy window
+    # takes four times the processor time, from both. OpenMP reads it when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(args=arguments, standalone_mode=False)
         if sys.stdout is not None:
