@@ -214,9 +214,9 @@ class FullDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
-        from napari_tinysam.journal import writing
+        from napari_tinysam.journal import lines_file, writing
 
-        write = writing._write_all
+        write = lines_file._write_all
 
         def limited(file, content):
             if len(content) > self.room:
@@ -226,7 +226,7 @@ class FullDisk:
             self.room -= len(content)
             write(file, content)
 
-        monkeypatch.setattr(writing, "_write_all", limited)
+        monkeypatch.setattr(lines_file, "_write_all", limited)
         monkeypatch.setattr(writing, "_TRY_AGAIN", 0.01)
 
 

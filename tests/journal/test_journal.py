@@ -238,7 +238,7 @@ def test_noting_does_not_wait_for_the_disk(tmp_path, monkeypatch):
         assert gate.wait(30)
         sync(file)
 
-    monkeypatch.setattr("napari_tinysam.journal.writing.os.fsync", slow)
+    monkeypatch.setattr("napari_tinysam.journal.lines_file.os.fsync", slow)
     journal = Journal(tmp_path, about(SHAPE))
     assert syncing.wait(30)
     for _ in range(50):

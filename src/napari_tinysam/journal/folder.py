@@ -47,6 +47,10 @@ def default_folder() -> Path:
     return user_state_path("napari-tinysam", appauthor=False) / "journals"
 
 
+class InUseError(FileError):
+    """Another process writes a journal."""
+
+
 @dataclass(frozen=True)
 class Left:
     """A journal whose process has ended.
@@ -81,8 +85,8 @@ class HeldJournal(Journal):
         self._free()
 
     def pause(self) -> None:
-        """Write what waits, and end; the labels are still open, so the lock stays."""
-        super().close()
+        """Write what waits; the labels are still open, so the lock stays, and more may come."""
+        self.flush()
 
     def discard(self) -> None:
         """End, and remove the files: the labels are saved, or the user does not want them."""
@@ -143,6 +147,40 @@ class Journals:
         return HeldJournal(
             lock, place, about, labels, unsaved=unsaved, on_problem=on_problem
         )
+
+    def go_on(
+        self,
+        folder: Path,
+        about: About | Callable[[], About],
+        found: Recovered,
+        *,
+        on_problem: Callable[[str], None] = lambda text: None,
+    ) -> HeldJournal:
+        """Go on with a journal whose process has ended.
+
+        Parameters
+        ----------
+        folder : Path
+        about : About or callable
+            Of the same labels; the image may have another name.
+        found : Recovered
+            What `read_journal` made of it.
+        on_problem : callable
+            As `Journal` takes it.
+
+        Raises
+        ------
+        FileError
+            If nothing can be written there, or another process has begun to.
+        """
+        try:
+            lock = None if is_held(folder) else take_lock(folder / _LOCK)
+        except OSError as error:
+            text = sentence(error, f"Nothing can be kept in {folder}")
+            raise FileError(text) from error
+        if lock is None:
+            raise InUseError("Another window goes on with these labels already.")
+        return HeldJournal(lock, folder, about, goes_on=found, on_problem=on_problem)
 
     def left_for(self, image: ImageIdentity) -> list[Left]:
         """Find the journals of an image whose process has ended, the newest first.

@@ -16,7 +16,7 @@ from napari_tinysam.errors import FileError
 from napari_tinysam.journal.identity import ImageIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -51,6 +51,62 @@ class Window:
     start: tuple[int, ...]
     labels: npt.NDArray[Any]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the labels."""
+        return self.labels.shape
+
+    def packed(self, dtype: npt.DTypeLike) -> bytes:
+        """Return the labels compressed."""
+        return packed(self.labels, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWindow:
+    """A `Window` whose labels stay compressed until they are asked for.
+
+    Parameters
+    ----------
+    start, shape : tuple of int
+    content : bytes
+        As `packed` returns it; b"" of background.
+    dtype : dtype
+    """
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+    content: bytes
+    dtype: npt.DTypeLike
+
+    @classmethod
+    def of(cls, start: tuple[int, ...], labels: npt.NDArray[Any]) -> PackedWindow:
+        """Compress labels."""
+        content = packed(labels, labels.dtype) if labels.any() else b""
+        return cls(start, labels.shape, content, labels.dtype)
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """With the axes of the labels; raises `DamagedError` if they are not whole."""
+        if not self.content:
+            return np.zeros(self.shape, self.dtype)
+        return unpacked(self.content, self.shape, self.dtype)
+
+    def packed(self, dtype: npt.DTypeLike) -> bytes:
+        """Return the labels compressed."""
+        if np.dtype(dtype) == np.dtype(self.dtype):
+            return self.content
+        return packed(self.labels, dtype)
+
+
+AnyWindow = Window | PackedWindow
+
+
+def size_of(window: AnyWindow) -> int:
+    """Return the bytes that a window takes in memory."""
+    if isinstance(window, PackedWindow):
+        return len(window.content)
+    return window.labels.nbytes
+
 
 @dataclass(frozen=True, eq=False)
 class Action:
@@ -70,8 +126,12 @@ class Action:
         Of the objects it concerns.
     model : str
         Name and hash; "" if no model took part.
-    windows : tuple of Window
+    windows : tuple of AnyWindow
         What it changed in the labels, in order.
+    before : tuple of AnyWindow
+        What was there, for each window: found when a journal is read, and kept in snapshots.
+    cut : bool
+        Whether windows were left out since: it is too long ago to be undone.
     step : int
         The step of undo that it belongs to, counted from 1 for each image; 0 for none. A long step
         writes windows in several actions; "undo" and "redo" name the step that they turn.
@@ -83,8 +143,10 @@ class Action:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     ids: tuple[int, ...] = ()
     model: str = ""
-    windows: tuple[Window, ...] = ()
+    windows: tuple[AnyWindow, ...] = ()
     step: int = 0
+    before: tuple[AnyWindow, ...] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,12 +214,7 @@ def packed(labels: npt.NDArray[Any], dtype: npt.DTypeLike) -> bytes:
 def unpacked(
     content: bytes, shape: tuple[int, ...], dtype: npt.DTypeLike
 ) -> npt.NDArray[Any]:
-    """Reverse `packed`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Writeable.
+    """Reverse `packed`; the array is writeable.
 
     Raises
     ------
@@ -266,15 +323,25 @@ def action_line(action: Action, dtype: npt.DTypeLike) -> bytes:
     if action.step:
         content["step"] = action.step
     if action.windows:
-        content["labels"] = [
-            [
-                list(window.start),
-                list(window.labels.shape),
-                b64encode(packed(window.labels, dtype)).decode(),
-            ]
-            for window in action.windows
-        ]
+        content["labels"] = _windows_to_json(action.windows, dtype)
+    if action.before:
+        content["was"] = _windows_to_json(action.before, dtype)
+    if action.cut:
+        content["cut"] = True
     return checked(content)
+
+
+def _windows_to_json(
+    windows: Sequence[AnyWindow], dtype: npt.DTypeLike
+) -> list[list[Any]]:
+    return [
+        [
+            list(window.start),
+            list(window.shape),
+            b64encode(window.packed(dtype)).decode(),
+        ]
+        for window in windows
+    ]
 
 
 def read_action(line: bytes, about: About) -> Action:
@@ -287,10 +354,17 @@ def read_action(line: bytes, about: About) -> Action:
     """
     content = unchecked(line)
     try:
-        windows = tuple(
-            _window(start, shape, text, about)
-            for start, shape, text in content.get("labels", ())
+        windows, before = (
+            tuple(
+                _window(start, shape, text, about)
+                for start, shape, text in content.get(name, ())
+            )
+            for name in ("labels", "was")
         )
+        if before and [(w.start, w.shape) for w in before] != [
+            (w.start, w.shape) for w in windows
+        ]:
+            raise DamagedError("What was there before is elsewhere.")
         return Action(
             number=int(content["n"]),
             time=float(content["t"]),
@@ -300,6 +374,8 @@ def read_action(line: bytes, about: About) -> Action:
             model=str(content.get("model", "")),
             windows=windows,
             step=int(content.get("step", 0)),
+            before=before,
+            cut=bool(content.get("cut", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DamagedError):
@@ -307,7 +383,7 @@ def read_action(line: bytes, about: About) -> Action:
         raise DamagedError("A line is no action.") from error
 
 
-def _window(start: Any, shape: Any, text: str, about: About) -> Window:
+def _window(start: Any, shape: Any, text: str, about: About) -> PackedWindow:
     first = tuple(int(at) for at in start)
     size = tuple(int(length) for length in shape)
     inside = len(first) == len(size) == len(about.shape) and all(
@@ -316,7 +392,7 @@ def _window(start: Any, shape: Any, text: str, about: About) -> Window:
     )
     if not inside:
         raise DamagedError("A change lies outside the labels.")
-    return Window(first, unpacked(b64decode(text, validate=True), size, about.dtype))
+    return PackedWindow(first, size, b64decode(text, validate=True), about.dtype)
 
 
 def _plain(value: Any) -> Any:

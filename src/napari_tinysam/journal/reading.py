@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from napari_tinysam.journal.lines import (
     Action,
     DamagedError,
     FirstLine,
+    PackedWindow,
     read_about,
     read_action,
 )
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: The action that says that labels were saved in a file.
 SAVED = "saved"
+
+#: The actions that take a step back, and do it again.
+UNDO, REDO = "undo", "redo"
 
 _LINES = re.compile(r"^lines-(\d{6})\.jsonl$")
 
@@ -87,7 +91,7 @@ class Recovered:
     labels : SparseLabels
         As they were after the last action.
     actions : list of Action
-        In order. Those that are older than the last snapshot have no windows.
+        In order, with what was there before; the windows of those of long ago are cut.
     unsaved : set of int
         Ids of objects that were changed, and not saved since, and are still there.
     changed : bool
@@ -102,6 +106,11 @@ class Recovered:
     unsaved: set[int]
     changed: bool
     remarks: list[str]
+
+    @property
+    def last(self) -> int:
+        """Number of the last action; 0 without one."""
+        return max((action.number for action in self.actions), default=0)
 
     @property
     def time(self) -> float:
@@ -131,9 +140,10 @@ def read_journal(folder: Path) -> Recovered:
         remarks.append("The last action was being written, and is left out.")
     new, damaged = _actions(lines, about)
     if damaged:
-        what = "1 action is" if damaged == 1 else f"{damaged} actions are"
-        remarks.append(f"{what} damaged, and left out.")
-    touched, changed = _replay(before, new, first)
+        remarks.append(_left_out(damaged))
+    touched, changed, new, damaged = _replay(before, new, first)
+    if damaged:
+        remarks.append(_left_out(damaged))
     unsaved = touched & ids_of(before.labels) if touched else set()
     return Recovered(
         about,
@@ -143,6 +153,11 @@ def read_journal(folder: Path) -> Recovered:
         changed,
         remarks,
     )
+
+
+def _left_out(damaged: int) -> str:
+    what = "1 action is" if damaged == 1 else f"{damaged} actions are"
+    return f"{what} damaged, and left out."
 
 
 def _nothing(about: About) -> Snapshot:
@@ -178,7 +193,7 @@ def _actions(lines: Sequence[bytes], about: About) -> tuple[list[Action], int]:
 
 def _replay(
     before: Snapshot, actions: Sequence[Action], first: FirstLine
-) -> tuple[set[int], bool]:
+) -> tuple[set[int], bool, list[Action], int]:
     """Write the windows of actions into labels.
 
     Returns
@@ -187,6 +202,10 @@ def _replay(
         Ids of objects that got or lost pixels since the labels were saved.
     changed : bool
         Whether anything was changed since.
+    actions : list of Action
+        With what was there before.
+    damaged : int
+        Actions that could not be used.
     """
     saved = max(
         (
@@ -199,20 +218,29 @@ def _replay(
     labels = before.labels
     changed = not first.clean and saved < first.number
     touched = set(before.unsaved) if changed else set()
+    read, damaged = [], 0
     for action in actions:
+        try:
+            windows = [(each, each.labels) for each in action.windows]
+        except DamagedError:
+            damaged += 1
+            continue
         new = action.number > saved
-        if new and action.windows:
+        if new and windows:
             # Named, too: labels that were there may be read when they are changed already.
             changed = True
             touched.update(action.ids)
-        for window in action.windows:
+        was = []
+        for window, after in windows:
+            old = labels.read(window.start, after.shape)
             if new:
-                old = labels.read(window.start, window.labels.shape)
-                where = old != window.labels
+                where = old != after
                 touched.update(np.unique(old[where]).tolist())
-                touched.update(np.unique(window.labels[where]).tolist())
-            labels.write(window.start, window.labels)
-    return touched - {0}, changed
+                touched.update(np.unique(after[where]).tolist())
+            labels.write(window.start, after)
+            was.append(PackedWindow.of(window.start, old))
+        read.append(replace(action, before=tuple(was)))
+    return touched - {0}, changed, read, damaged
 
 
 def ids_of(labels: SparseLabels) -> set[int]:

@@ -1,13 +1,14 @@
 """The labels and the earlier actions, in one file that is written whole or not at all.
 
-A line of JSON says what follows: actions without their windows, as lines, then compressed chunks of
-the labels. Everything has a check.
+A line of JSON says what follows: actions as lines, the last ones with what they changed and what
+was there before, then compressed chunks of the labels. Everything has a check.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from napari_tinysam.journal.lines import (
     action_line,
     checked,
     read_action,
+    size_of,
     unchecked,
 )
 from napari_tinysam.journal.sparse import SparseLabels
@@ -28,9 +30,12 @@ from napari_tinysam.journal.sparse import SparseLabels
 #: Actions that are kept; the oldest go first.
 _MOST_ACTIONS = 20_000
 
+#: Bytes of compressed labels that these may keep for undo: steps further back are cut.
+_MOST_BYTES = 2**23
+
 
 class Snapshot(NamedTuple):
-    """Labels, what was done before (actions without windows), and the ids that are not saved."""
+    """Labels, what was done before, and the ids that are not saved."""
 
     labels: SparseLabels
     actions: list[Action]
@@ -45,13 +50,9 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> int:
     FileError
         If that fails; an older file of that name stays.
     """
-    lines = b"".join(
-        action_line(
-            replace(a, windows=()),
-            snapshot.labels.dtype,
-        )
-        for a in snapshot.actions[-_MOST_ACTIONS:]
-    )
+    dtype = snapshot.labels.dtype
+    actions = shortened(snapshot.actions[-_MOST_ACTIONS:], _MOST_BYTES)
+    lines = b"".join(action_line(action, dtype) for action in actions)
     told = zlib.compress(lines, 6)
     chunks = snapshot.labels.packed_chunks()
     head = checked(
@@ -73,6 +74,18 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> int:
         file.flush()
         os.fsync(file.fileno())  # renamed once it is on the disk, not before
         return file.tell()
+
+
+def shortened(actions: Sequence[Action], limit: int) -> list[Action]:
+    """Leave out the windows of actions before the last ones that fit into a number of bytes."""
+    left, kept = limit, []
+    for action in reversed(actions):
+        if action.windows and not action.cut:
+            left -= sum(size_of(each) for each in (*action.windows, *action.before))
+        if left < 0 and action.windows:
+            action = replace(action, windows=(), before=(), cut=True)
+        kept.append(action)
+    return kept[::-1]
 
 
 def read_snapshot(path: Path, about: About) -> tuple[Snapshot, int]:

@@ -3,33 +3,39 @@
 Who notes an action never waits: packing, writing and flushing happen in the thread. A written line
 survives the end of the process at once, and a power cut within a second (after a commit, at once).
 
-When the lines have grown, they are rolled: the labels and earlier actions go into a snapshot, and a
-new generation of lines begins. The old ones go once the new ones are on disk.
+When the lines have grown, and the user pauses, they are rolled: the labels and earlier actions go
+into a snapshot, and a new generation of lines begins. The old ones go once the new ones are there.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from napari_tinysam.errors import FileError, sentence
+from napari_tinysam.journal.copying import kept, parts, read_into
 from napari_tinysam.journal.lines import (
     About,
     Action,
-    Window,
+    AnyWindow,
+    PackedWindow,
     about_line,
     action_line,
+    size_of,
 )
+from napari_tinysam.journal.lines_file import LinesFile
 from napari_tinysam.journal.reading import (
     SAVED,
+    Recovered,
+    generations,
     lines_file,
     read_journal,
     snapshot_file,
@@ -40,6 +46,11 @@ from napari_tinysam.journal.sparse import SparseLabels
 #: Bytes of lines after which they are rolled, at least.
 _ROLL = 2**20
 
+#: Reading them again keeps Python busy: they are rolled when nothing was done for some seconds, or
+#: when they are this many times as long.
+_PAUSE = 2.0
+_AT_ONCE = 3
+
 #: Seconds between a line and its flush to the disk, and between attempts on a full disk.
 _FLUSH_AFTER = 0.8
 _TRY_AGAIN = 5.0
@@ -47,11 +58,14 @@ _TRY_AGAIN = 5.0
 #: Bytes that may wait for a disk that takes nothing.
 _MOST_WAITING = 2**28
 
-#: Labels up to this many bytes are copied when a journal begins; the thread reads larger ones.
-_COPIED = 2**22
 
-#: Values of labels that are read at once.
-_READ_AT_ONCE = 2**22
+@dataclass(frozen=True, eq=False)
+class _Noted:
+    """An action that waits to be written, and the labels that its windows are found in."""
+
+    action: Action
+    at_once: bool
+    labels: Any = None
 
 
 class Journal:
@@ -60,14 +74,15 @@ class Journal:
     Parameters
     ----------
     folder : Path
-        It exists, and holds no journal.
+        It exists, and holds no journal but the one that this goes on with.
     about : About or callable
         A callable is called in the thread: identifying an image may take long.
     labels : array-like, optional
-        The labels that are there already; they may be changed while the journal begins, by actions
-        that are noted.
+        Those that are there; noted actions may change them while the journal begins.
+    goes_on : Recovered, optional
+        What the folder holds: this goes on with it, instead of `labels` and `unsaved`.
     unsaved : collection of int, optional
-        Ids that are in no file, maybe none although something is not saved; None: all is saved.
+        Ids that are in no file, maybe none of what is not saved; None: all is saved.
     on_problem : callable
         Called with a sentence, in the thread, when the disk takes nothing more, and once only.
     roll : int
@@ -80,38 +95,41 @@ class Journal:
         about: About | Callable[[], About],
         labels: Any = None,
         *,
+        goes_on: Recovered | None = None,
         unsaved: Collection[int] | None = None,
         on_problem: Callable[[str], None] = lambda text: None,
         roll: int = _ROLL,
     ) -> None:
         self.folder = folder
+        self._goes_on = goes_on
         self._find_about = about
         self._unsaved = None if unsaved is None else {int(each) for each in unsaved}
         #: Whether noted actions are lost: the disk took nothing for too long.
         self.failed = False
         self._on_problem = on_problem
         self._roll = self._roll_at = roll
-        self._begins_with = _kept(labels)
-        self._waiting: deque[tuple[Action, bool]] = deque()
+        self._begins_with = kept(labels)
+        self._waiting: deque[_Noted] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
-        self._last = 0
+        self._last = 0 if goes_on is None else goes_on.last
         # The last actions that are in the file, flushed to the disk, and waited for.
         # None is flushed before the journal has begun: -1.
-        self._written = self._wanted = 0
+        self._written = self._wanted = self._last
         self._done = -1
         self._ending = self._complained = False
-        self._generation = 0
-        self._file: BinaryIO | None = None
-        self._whole = 0  # bytes of the file up to its last whole line
+        self._file = LinesFile(folder)
         self._flush_at: float | None = None
+        self._noted_at = 0.0
+        #: Shape and dtype of the labels, if who began it has said so.
+        self.layout: tuple[tuple[int, ...], str] | None = None
         self._thread: threading.Thread | None = None
         with self._changed:
             self._wake()
 
     @property
     def last(self) -> int:
-        """Number of the last noted action; 0 at first."""
+        """Number of the last noted action."""
         return self._last
 
     def note(
@@ -121,7 +139,7 @@ class Journal:
         *,
         ids: Sequence[int] = (),
         model: str = "",
-        windows: Sequence[Window] = (),
+        windows: Sequence[AnyWindow] = (),
         step: int = 0,
         at: float | None = None,
         at_once: bool = False,
@@ -135,7 +153,7 @@ class Journal:
         at : float, optional
             When it was, in seconds since the epoch; now if not given.
         at_once : bool
-            Flush to the disk now, not within a second.
+            Flush now, not within a second.
         """
         with self._changed:
             self._last += 1
@@ -149,13 +167,32 @@ class Journal:
                 tuple(windows),
                 step,
             )
-            self._waiting_bytes += _nbytes(action)
-            if self._waiting_bytes > _MOST_WAITING:
-                self.failed = True
-            if not (self.failed or self._ending):
-                self._waiting.append((action, at_once))
-                self._wake()
+            self._take(_Noted(action, at_once))
             return self._last
+
+    def compare(self, name: str, labels: Any) -> None:
+        """Append what others have changed of the labels, as an action; nothing if that is nothing.
+
+        Parameters
+        ----------
+        name : str
+            Of the action.
+        labels : array-like
+            As they are now; noted actions may change them while they are read.
+        """
+        with self._changed:
+            self._last += 1
+            self._take(_Noted(Action(self._last, time.time(), name), True, labels))
+
+    def _take(self, noted: _Noted) -> None:
+        """Let an action wait for the thread; the lock is held."""
+        self._noted_at = time.monotonic()
+        self._waiting_bytes += _nbytes(noted.action)
+        if self._waiting_bytes > _MOST_WAITING:
+            self.failed = True
+        if not (self.failed or self._ending):
+            self._waiting.append(noted)
+            self._wake()
 
     def saved(self, file: str, through: int) -> None:
         """Note that the labels as they were after action number `through` are in a file."""
@@ -204,7 +241,7 @@ class Journal:
                 self._write(waiting)
                 if self._flush_is_due() or (ending and self._written > self._done):
                     self._sync()
-                if self._whole > self._roll_at and not ending:
+                if self._roll_is_due() and not ending:
                     self._begin_next()
             except (FileError, OSError, MemoryError) as error:
                 self._complain(error)
@@ -215,19 +252,30 @@ class Journal:
                     self._rest()
                     return
             with self._changed:
-                if not self._waiting and self._written <= self._done:
+                grown = self._file.size > self._roll_at and not self._ending
+                if not self._waiting and self._written <= self._done and not grown:
                     self._rest()
                     return
 
     def _rest(self) -> None:
         """Say that the thread ends; the lock is held, so nothing is noted in between."""
-        self._close_file()
+        self._file.close()
         self._thread = None
         self._changed.notify_all()
 
     def _is_due(self) -> bool:
         begun = self._done >= 0
-        return not begun or bool(self._waiting) or self._ending or self._flush_is_due()
+        return (
+            not begun
+            or bool(self._waiting)
+            or self._ending
+            or self._flush_is_due()
+            or self._roll_is_due()
+        )
+
+    def _roll_is_due(self) -> bool:
+        rests = time.monotonic() - self._noted_at > _PAUSE
+        return self._file.size > self._roll_at * (1 if rests else _AT_ONCE)
 
     def _flush_is_due(self) -> bool:
         return self._written > self._done and (
@@ -236,9 +284,10 @@ class Journal:
         )
 
     def _patience(self) -> float | None:
-        if self._flush_at is None:
-            return None
-        return max(0.0, self._flush_at - time.monotonic())
+        times = [] if self._flush_at is None else [self._flush_at]
+        if self._file.size > self._roll_at:
+            times.append(self._noted_at + _PAUSE)
+        return max(0.01, min(times) - time.monotonic()) if times else None
 
     def _begin(self) -> None:
         """Write the labels that are there, then the first line."""
@@ -249,18 +298,29 @@ class Journal:
             )
         except Exception as error:  # whatever reading the image raises
             raise FileError(sentence(error)) from error
+        if self._goes_on is not None:
+            self._file.generation = generations(self.folder)[0]
+            self._roll_over(self._goes_on)
+            self._goes_on = None
+            with self._changed:
+                self._done = self._written
+                self._changed.notify_all()
+            return
         labels = SparseLabels(self.about.shape, self.about.dtype)
         if self._begins_with is not None:
-            _read_into(labels, self._begins_with)
+            read_into(labels, self._begins_with)
         there = bool(labels.packed_chunks())
         if there:
-            self._roll_at = self._limit(
+            self._roll_at = max(
+                self._roll,
                 write_snapshot(
                     snapshot_file(self.folder, 1),
                     Snapshot(labels, [], self._unsaved or set()),
-                )
+                ),
             )
-        self._start(1, snapshot=there, number=0, clean=self._unsaved is None)
+        clean = self._unsaved is None
+        first = about_line(self.about, snapshot=there, number=0, clean=clean)
+        self._file.start(1, first)
         self._begins_with = None
         with self._changed:
             self._done = 0
@@ -269,15 +329,20 @@ class Journal:
     def _begin_next(self) -> None:
         """Make a snapshot of what is on disk, and begin the next generation of lines."""
         self._sync()
-        found = read_journal(self.folder)
-        new = self._generation + 1
+        self._roll_over(read_journal(self.folder))
+
+    def _roll_over(self, found: Recovered) -> None:
+        new = self._file.generation + 1
         size = write_snapshot(
             snapshot_file(self.folder, new),
             Snapshot(found.labels, found.actions, found.unsaved),
         )
-        old = self._generation
-        self._start(new, snapshot=True, number=self._done, clean=not found.changed)
-        self._roll_at = self._limit(size)
+        old = self._file.generation
+        first = about_line(
+            self.about, snapshot=True, number=self._written, clean=not found.changed
+        )
+        self._file.start(new, first)
+        self._roll_at = max(self._roll, size)  # rolling costs as much
         if found.remarks:
             return  # the disk damages what it holds: the old files may still help
         for path in (
@@ -287,65 +352,37 @@ class Journal:
             with suppress(OSError):  # it is not there, or another program reads it
                 path.unlink()
 
-    def _limit(self, snapshot: int) -> int:
-        """Return the bytes of lines to roll at: rolling costs as much as its snapshot is long."""
-        return max(self._roll, snapshot)
-
-    def _start(
-        self, generation: int, *, snapshot: bool, number: int, clean: bool
-    ) -> None:
-        """Begin a file of lines; the one before is left once this one is on the disk."""
-        line = about_line(self.about, snapshot=snapshot, number=number, clean=clean)
-        path = lines_file(self.folder, generation)
-        # Unbuffered: what is written is with the operating system, and survives this process.
-        file = open(path, "wb", buffering=0)  # noqa: SIM115 - it stays open
-        try:
-            _write_all(file, line)
-            os.fsync(file.fileno())
-        except OSError:
-            file.close()
-            with suppress(OSError):
-                path.unlink()
-            raise
-        self._close_file()
-        self._file, self._whole, self._generation = file, len(line), generation
-
-    def _opened(self) -> BinaryIO:
-        if self._file is None:
-            path = lines_file(self.folder, self._generation)
-            self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - until the thread ends
-            self._file.seek(self._whole)
-        return self._file
-
-    def _close_file(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-            self._file = None
-
-    def _write(self, waiting: Sequence[tuple[Action, bool]]) -> None:
-        for action, at_once in waiting:
-            line = action_line(action, self.about.dtype)
-            try:
-                _write_all(self._opened(), line)
-            except OSError:
-                with suppress(OSError):  # half a line would spoil the next one
-                    self._opened().truncate(self._whole)
-                    self._opened().seek(self._whole)
-                raise
-            self._whole += len(line)
+    def _write(self, waiting: Sequence[_Noted]) -> None:
+        for noted in waiting:
+            action = noted.action
+            if noted.labels is not None:
+                windows = tuple(self._differences(noted.labels))
+                action = replace(action, windows=windows)
+            if noted.labels is None or action.windows:
+                self._file.append(action_line(action, self.about.dtype))
             with self._changed:
                 self._waiting.popleft()
-                self._waiting_bytes -= _nbytes(action)
-                due = 0.0 if at_once else time.monotonic() + _FLUSH_AFTER
+                self._waiting_bytes -= _nbytes(noted.action)
+                due = 0.0 if noted.at_once else time.monotonic() + _FLUSH_AFTER
                 self._flush_at = (
                     due if self._flush_at is None else min(due, self._flush_at)
                 )
             self._written = action.number
 
+    def _differences(self, labels: Any) -> Iterator[PackedWindow]:
+        """Give the parts in which labels differ from those of the journal."""
+        known = read_journal(self.folder).labels
+        for start, part in parts(known.shape, labels):
+            differ = np.nonzero(part != known.read(start, part.shape))
+            if differ[0].size:
+                box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in differ)
+                first = (at + b.start for at, b in zip(start, box, strict=True))
+                changed = part[box].astype(known.dtype)
+                yield PackedWindow.of(tuple(first), changed)
+
     def _sync(self) -> None:
         written = self._written
-        os.fsync(self._opened().fileno())
+        self._file.sync()
         with self._changed:
             self._flush_at = None
             self._done = written
@@ -358,35 +395,5 @@ class Journal:
             self._on_problem(f"{text} Save your labels often.")
 
 
-def _kept(labels: Any) -> Any:
-    """Copy labels, if that takes no time."""
-    if isinstance(labels, np.ndarray) and labels.nbytes <= _COPIED:
-        return labels.copy()
-    return labels
-
-
-def _read_into(labels: SparseLabels, source: Any) -> None:
-    """Copy labels in parts of rows of the first axes that are not too large."""
-    shape = labels.shape
-    axis, inner = 0, int(np.prod(shape[1:], dtype=np.int64))
-    while inner > _READ_AT_ONCE and axis < len(shape) - 2:
-        axis += 1
-        inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
-    rows = max(1, _READ_AT_ONCE // max(inner, 1))
-    for outer in np.ndindex(*shape[:axis]):
-        for first in range(0, shape[axis], rows):
-            part = np.asarray(source[(*outer, slice(first, first + rows))])
-            if part.any():
-                start = (*outer, first, *(0 for _ in shape[axis + 1 :]))
-                labels.write(start, part[(None,) * axis])
-
-
 def _nbytes(action: Action) -> int:
-    return 200 + sum(window.labels.nbytes for window in action.windows)
-
-
-def _write_all(file: Any, content: bytes) -> None:
-    """Write all of it: without a buffer a call may write a part."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
+    return 200 + sum(size_of(window) for window in action.windows)

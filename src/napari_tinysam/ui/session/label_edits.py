@@ -57,7 +57,8 @@ def unwatch(layer: Labels) -> None:
     _watchers.pop(layer, None)
 
 
-def _tell(layer: Labels, box: Sequence[int | slice]) -> None:
+def tell_written(layer: Labels, box: Sequence[int | slice]) -> None:
+    """Tell who watches a layer that a box of its data was written."""
     written = _watchers.get(layer)
     if written is not None:
         sides = (at if isinstance(at, slice) else slice(at, at + 1) for at in box)
@@ -260,7 +261,7 @@ def _write_pixels(
         part[tuple(at_part)] = ids
         data[box] = part
         layer.refresh()
-    _tell(layer, box)
+    tell_written(layer, box)
 
 
 def read_ids(
@@ -306,4 +307,4 @@ def put_ids(
     box = list(plane.cut(y, x))
     if axis is not None:
         box[axis] = slice(None)
-    _tell(layer, box)
+    tell_written(layer, box)

@@ -19,6 +19,7 @@ from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
 from napari_tinysam.ui.session.recording import Recording
 from napari_tinysam.ui.session.relabelling import Relabelling, relabels_in
+from napari_tinysam.ui.session.remembered import JournalEdit
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.session.telling import circumstances
 from napari_tinysam.ui.session.whole_objects import WholeObjects
@@ -107,6 +108,7 @@ class Labeller(ObjectEditing):
         self._inference = inference
         self._embedder = embedder
         self._masks = masks
+        self._turned: JournalEdit | None = None  # maybe not all of it yet
         self._on_written = on_written
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
         self.recording = Recording(
@@ -119,7 +121,7 @@ class Labeller(ObjectEditing):
         )
         self.saving.recording = self.recording
         self.outputs.on_used = self.recording.watch
-        self.outputs.on_new = self.recording.is_new
+        self.outputs.on_new = self.recording.kept.is_new
         self.outputs.on_unused = self.recording.removed
         self.filling = LabelFilling(
             viewer,
@@ -161,6 +163,8 @@ class Labeller(ObjectEditing):
         """Drop waiting commits and disconnect from all layers."""
         self.pending.clear()
         self.filling.finish()
+        if self._turned is not None:
+            self._turned.finish()
         self.recording.close(window_is_gone=window_is_gone)
         self.outputs.close()
 
@@ -324,6 +328,11 @@ class Labeller(ObjectEditing):
             self.filling.attach(step.edit)
         for relabel in relabels_in(step.edit):
             self.relabelling.attach(relabel)
+        if self._turned is not None:
+            self._turned.finish()
+        if isinstance(step.edit, JournalEdit):
+            step.edit.attach(self._inference.post)
+            self._turned = step.edit
         self._turning(step, back=back)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):

@@ -7,22 +7,18 @@ handed to the journal's thread.
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import napari_tinysam
-from napari_tinysam.errors import FileError
-from napari_tinysam.journal.identity import ImageIdentity, identify
-from napari_tinysam.journal.lines import About, Window
+from napari_tinysam.journal.lines import Window
 from napari_tinysam.ui.session.changed_boxes import Box, inside, merged, painted_boxes
 from napari_tinysam.ui.session.deeds import deed_of
 from napari_tinysam.ui.session.label_edits import full_data, unwatch, watch
+from napari_tinysam.ui.session.layer_journals import LayerJournals
 from napari_tinysam.ui.session.telling import Circumstances, Telling
 from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.planes import full_shape
@@ -34,7 +30,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.inference.drafts import ObjectDraft
-    from napari_tinysam.journal.folder import HeldJournal, Journals
+    from napari_tinysam.journal.folder import Journals
+    from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.state.history import Edit, Step
     from napari_tinysam.ui.state.images import Memory
@@ -84,6 +81,7 @@ class Recording:
     ----------
     work : WorkTime
         On each object.
+    kept : LayerJournals
     """
 
     def __init__(
@@ -99,17 +97,18 @@ class Recording:
         self.work = WorkTime()
         self._memory = memory
         self._post = post
-        self._notify = notify
         self._image = image
         self._telling = Telling(circumstances)
+        self.kept = LayerJournals(
+            memory, journals, post, notify, on_begun=self._telling.begun
+        )
         self._dirty: dict[Labels, list[_Change]] = {}
         self._edits: weakref.WeakKeyDictionary[Edit, _Turn] = (
             weakref.WeakKeyDictionary()
         )
-        self._empty: set[Labels] = set()  # made here, and nothing written yet
         self._watched: set[Labels] = set()
         self._taken_back: dict[Labels, int] = {}  # strokes, with napari's own undo
-        self._closed = self._given_up = self._complained = False
+        self._closed = self._given_up = False
         memory.on_step = self.stepped
 
     # --- which layers --------------------------------------------------------------------
@@ -118,20 +117,19 @@ class Recording:
         """Keep a journal of a layer, from its first change on."""
         if layer in self._watched or not _is_kept(layer):
             return
+        self._watch(layer)
+        image = self._image_of(layer)
+        if image is not None:  # others may have changed it since an earlier dock
+            self.kept.compare(image, layer)
+
+    def _watch(self, layer: Labels) -> None:
+        if layer in self._watched:
+            return
         self._watched.add(layer)
         watch(layer, self.written)
         layer.events.data.connect(self._replaced)
         layer.events.set_data.connect(self._redrawn)
         self._taken_back[layer] = len(_undone(layer))
-        left = self._memory.journals.get(layer)
-        if (
-            left is not None
-        ):  # of an earlier dock: others may have changed the layer since
-            self._begin_again(layer)
-
-    def is_new(self, layer: Labels) -> None:
-        """Note that a layer was just made, without objects."""
-        self._empty.add(layer)
 
     def removed(self, layer: Labels) -> None:
         """Stop with a layer that left the viewer; what is not saved of it stays on disk."""
@@ -139,25 +137,19 @@ class Recording:
             return
         self.collect(layer)
         self._unwatch(layer)
-        journal = self._memory.journals.pop(layer, None)
-        if journal is not None:
-            self._end(layer, journal)
+        self.kept.end(layer, given_up=self._given_up)
 
     def close(self, *, window_is_gone: bool) -> None:
         """Stop; the journals of what is not saved stay."""
         for layer in list(self._watched):
             self.collect(layer)
             self._unwatch(layer)
-            journal = self._memory.journals.get(layer)
-            if journal is None:
-                continue
-            if window_is_gone or self._given_up or self._is_saved(layer):
-                del self._memory.journals[layer]
-                self._end(layer, journal)
-            else:
-                journal.pause()
+            self.kept.leave(
+                layer, window_is_gone=window_is_gone, given_up=self._given_up
+            )
         self._closed = True
         self._memory.on_step = lambda image, step: None
+        self.kept.close()
         self._telling.close()
 
     def give_up(self) -> None:
@@ -167,18 +159,8 @@ class Recording:
         """
         self._given_up = True
 
-    def _end(self, layer: Labels, journal: HeldJournal) -> None:
-        if self._given_up or self._is_saved(layer):
-            journal.discard()
-        else:
-            journal.close()
-
-    def _is_saved(self, layer: Labels) -> bool:
-        return not self._memory.changes.get(layer)
-
     def _unwatch(self, layer: Labels) -> None:
         self._watched.discard(layer)
-        self._empty.discard(layer)
         unwatch(layer)
         layer.events.data.disconnect(self._replaced)
         layer.events.set_data.disconnect(self._redrawn)
@@ -295,7 +277,7 @@ class Recording:
         image = self._image_of(layer) if turn is None else turn.image()
         journal = self._memory.journals.get(layer)
         if change.boxes and journal is None and image is not None:
-            journal = self._begin(layer)
+            journal = self.kept.begin(image, layer)
         if image is None or (journal is None and change.boxes):
             return
         data, shape = full_data(layer), full_shape(layer)
@@ -319,14 +301,15 @@ class Recording:
         )
         if journal is not None and journal.failed:
             # Too much at once: the layer as it is now is the beginning.
-            self._begin_again(layer)
+            self.kept.begin_again(image, layer)
 
     def _replaced(self, event: Any) -> None:
-        """Begin again with a layer that has other data."""
+        """Note what is different in a layer that has other data."""
         layer = event.source
         self._dirty.pop(layer, None)
-        if layer in self._memory.journals:
-            self._begin_again(layer)
+        image = self._image_of(layer)
+        if image is not None:
+            self.kept.compare(image, layer)
 
     # --- what is saved -------------------------------------------------------------------
 
@@ -342,82 +325,20 @@ class Recording:
         if journal is not None:
             journal.saved(str(file), through)
 
-    def restored(
-        self, layer: Labels, unsaved: Collection[int], instead_of: Path
-    ) -> None:
-        """Keep a journal of a layer that was restored; then the old one is not needed."""
-        self._watch_restored(layer)
-        journal = self._begin(layer, unsaved)
-        if journal is not None:
-            _once_kept(journal, lambda: self.journals.discard(instead_of))
-
-    def _watch_restored(self, layer: Labels) -> None:
-        self.watch(layer)
-        self._empty.discard(layer)
-
-    def _begin_again(self, layer: Labels) -> None:
-        old = self._memory.journals.pop(layer)
-        if self._is_saved(layer):
-            old.discard()
-            return
-        new = self._begin(layer, ())
-        if new is None:
-            old.close()
-        else:
-            _once_kept(new, old.discard)
-
-    def _begin(
-        self, layer: Labels, unsaved: Collection[int] | None = None
-    ) -> HeldJournal | None:
-        image, data = self._image_of(layer), full_data(layer)
-        if image is None:
-            return None
-        read = identity_reader(image)
-        name, shape = layer.name, full_shape(layer)
-        dtype, begun = np.dtype(data.dtype).newbyteorder("<").str, time.time()
-
-        def about() -> About:
-            version = napari_tinysam.__version__
-            return About(read(), name, shape, dtype, begun, version)
-
-        empty = layer in self._empty
-        self._empty.discard(layer)
-        try:
-            journal = self.journals.begin(
-                about,
-                None if empty else data,
-                unsaved=unsaved,
-                on_problem=self._problem,
-            )
-        except FileError as error:
-            self._complain(str(error))
-            return None
-        self._memory.journals[layer] = journal
-        self._telling.begun(image, journal)
-        return journal
-
-    def _problem(self, text: str) -> None:
-        """Tell of a problem; called in the journal's thread."""
-        if not self._closed:
-            self._post(lambda: self._complain(text))
-
-    def _complain(self, text: str) -> None:
-        if not self._complained and not self._closed:
-            self._complained = True
-            self._notify("warning", text)
+    def go_on(
+        self, image: Image, layer: Labels, folder: Path, found: Recovered
+    ) -> bool:
+        """Go on with the journal of a layer that was restored, as `LayerJournals.go_on` does."""
+        if not self.kept.go_on(image, layer, folder, found):
+            return False
+        self._watch(layer)
+        return True
 
     def _image_of(self, layer: Labels) -> Image | None:
         for image, state in self._memory.states.items():
             if state.target is layer:
                 return image
         return self._image()
-
-
-def identity_reader(image: Image) -> Callable[[], ImageIdentity]:
-    """Prepare to identify an image; the callable may be called in any thread."""
-    data = image.data[0] if image.multiscale else image.data
-    address, name = image.source.path or "", image.name
-    return lambda: identify(data, address=str(address), name=name)
 
 
 def _undone(layer: Labels) -> Any:
@@ -428,13 +349,3 @@ def _undone(layer: Labels) -> Any:
 def _is_kept(layer: Labels) -> bool:
     """Whether the labels are not on disk anyway."""
     return not type(layer.data).__module__.startswith("zarr.")
-
-
-def _once_kept(journal: HeldJournal, then: Callable[[], None]) -> None:
-    """Do something in the background once all of a journal is on disk."""
-
-    def wait() -> None:
-        if journal.flush(None):
-            then()
-
-    threading.Thread(target=wait, name="tinysam-journal-change", daemon=True).start()

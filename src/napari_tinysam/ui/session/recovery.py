@@ -19,8 +19,9 @@ from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
 from napari_tinysam.journal.identity import Match
 from napari_tinysam.ui.session.in_order import InOrder
+from napari_tinysam.ui.session.layer_journals import identity_reader
 from napari_tinysam.ui.session.outputs import committed_name
-from napari_tinysam.ui.session.recording import identity_reader
+from napari_tinysam.ui.session.remembered import remembered
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.planes import full_shape, transform_for_labels
 
@@ -97,6 +98,7 @@ class Recovery:
         self._labelling = labelling
         self._journals = labelling.recording.journals
         self._notify = notify
+        self._post = inference.post
         self._queue = InOrder(inference, Lane.KEEP)
         self._offers: list[Offer] = []
         self._looked: set[Image] = set()
@@ -157,13 +159,21 @@ class Recovery:
         if offer is None:
             return
         layer = self._layer_of(offer)
-        if layer is None:
+        if layer is None or not self._labelling.recording.go_on(
+            offer.image, layer, offer.folder, offer.found
+        ):
             return
         self._shown = None  # from now on it is a layer as others are
         layer.name, layer.editable = committed_name(offer.image), True
         self._labelling.outputs.choose(offer.image, layer)
         self._labelling.saving.changed(layer)
-        self._labelling.recording.restored(layer, offer.found.unsaved, offer.folder)
+        state = self._subject.memory.state_of(offer.image)
+        before = remembered(
+            offer.found.actions, offer.image, layer, state.channel_axis, self._post
+        )
+        state.history.remember(before.done, before.undone, before.last)
+        for plane, drafts in before.drafts.items():
+            state.set_drafts(plane, drafts)
         self._decided(offer)
 
     def show(self) -> None:
@@ -194,6 +204,7 @@ class Recovery:
 
     def _decided(self, offer: Offer) -> None:
         self._offers.remove(offer)
+        self._subject.drafts_changed.emit()
         self._subject.changed.emit()
 
     def _hide(self) -> None:

@@ -73,7 +73,8 @@ class Undoing:
         else:
             return
         state.set_drafts(step.plane, step.before if back else step.after)
-        proposed = step.proposed_before if back else step.proposed_after
-        state.set_proposed(step.plane, proposed)
+        if not step.of_journal:
+            proposed = step.proposed_before if back else step.proposed_after
+            state.set_proposed(step.plane, proposed)
         self._go_to(step.plane)
         self._on_step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -83,6 +83,8 @@ class Step:
     proposed_before, proposed_after : Proposed, optional
         What auto-segmentation proposes on that plane.
     deed : Deed
+    of_journal : bool
+        Whether it was read from a journal: what was proposed then is not known.
     number : int
         Counts the steps of an image, from 1; joined steps have one number.
     """
@@ -96,6 +98,7 @@ class Step:
     proposed_after: Proposed | None = None
     deed: Deed = UNTOLD
     number: int = 0
+    of_journal: bool = False
 
     def then(self, later: Step) -> Step:
         """Join a later step of the same kind with this one."""
@@ -156,6 +159,21 @@ class History:
             step = last.then(step)
             self._done.pop()
         return self.push(step)
+
+    def remember(self, done: Iterable[Step], undone: Iterable[Step], last: int) -> None:
+        """Replace all steps by those of a journal.
+
+        Parameters
+        ----------
+        done, undone : iterable of Step
+            The last of each is undone or redone next.
+        last : int
+            The highest number that a step has had.
+        """
+        self._done.clear()
+        self._done.extend(done)
+        self._undone = list(undone)
+        self._count = max(self._count, last)
 
     def undo(self) -> Step | None:
         """Move the last step to the undone ones and return it."""
