@@ -81,7 +81,7 @@ def test_the_commands_are_understood(
     for known in cli.app.registered_commands:
         if known.callback in (
             *(cli.evaluate, cli.finetune, cli.train, cli.distill),
-            *(cli.quantize, cli.calibrate, cli.prepare, cli.track),
+            *(cli.quantize, cli.calibrate, cli.prepare, cli.track, cli.replay),
         ):
             options = wraps(known.callback)(lambda **_: None)
             monkeypatch.setattr(known, "callback", options)

@@ -24,6 +24,7 @@ from napari_tinysam.cli.kept import kept
 from napari_tinysam.cli.models import models
 from napari_tinysam.cli.prepare import prepare
 from napari_tinysam.cli.quantize import quantize
+from napari_tinysam.cli.replay import replay
 from napari_tinysam.cli.segment import segment
 from napari_tinysam.cli.track import track
 from napari_tinysam.cli.train import train
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (
-    *(segment, auto, track, models),
+    *(segment, auto, track, replay, models),
     *(evaluate, finetune, train, distill),
     *(quantize, calibrate, prepare, export, kept, demo),
 ):

@@ -69,6 +69,24 @@ def write_label_stack(
     write_label_planes(path, planes, labels.shape, labels.dtype, axes, description)
 
 
+def label_axes(ndim: int) -> str:
+    """Return tifffile's letters for labels of so many axes: the last two are Y and X."""
+    known = "TZYX"
+    return "Q" * max(0, ndim - len(known)) + known[-ndim:]
+
+
+def unsigned_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return labels with a type that programs read as labels, if there is one that holds them."""
+    if labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "u" and labels.dtype.itemsize <= 4:
+        return labels
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high > np.iinfo(np.uint32).max:
+        return labels
+    return labels.astype(np.uint32)
+
+
 def write_label_planes(
     path: Path,
     pieces: Iterable[npt.NDArray[np.integer[Any]] | bytes],

@@ -150,6 +150,33 @@ class PlaneLooks:
         return parts
 
 
+def encode_part(
+    predictor: Predictor,
+    pixels: Any,
+    *,
+    size: tuple[int, int],
+    limits: tuple[float, float] | None,
+    colours: bool,
+) -> Embedding:
+    """Encode what was read of a plane, or of a look at it, as a click does.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    pixels : array-like
+        (h, w) or, with colours, (h, w, 3 or 4); maybe thinned out.
+    size : (int, int)
+        Height and width in pixels of the plane: prompts and masks of the result are in these.
+    limits : (float, float) or None
+        Values that become black and white; None: found in the pixels.
+    colours : bool
+    """
+    embedding = predictor.encode(
+        pixels, contrast_limits=limits, channel_axis=-1 if colours else None
+    )
+    return replace(embedding, original_size=size)
+
+
 def is_empty(rgb: npt.NDArray[np.uint8]) -> bool:
     """Whether nothing stands out in an image, (h, w, 3), whose contrast is that of its plane."""
     height, width = (side - side % _SQUARE for side in rgb.shape[:2])

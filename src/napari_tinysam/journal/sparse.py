@@ -20,6 +20,9 @@ _SIDE = 512
 #: Chunks that are not compressed at the moment: 64 MB of uint32.
 _OPEN = 64
 
+#: Values of labels that are read at once.
+_READ_AT_ONCE = 2**22
+
 Index = tuple[int, ...]
 
 
@@ -46,6 +49,38 @@ class SparseLabels:
         self._side = (1,) * (len(shape) - 2) + (_SIDE,) * min(2, len(shape))
         self._packed: dict[Index, bytes] = dict(chunks or {})
         self._open: OrderedDict[Index, npt.NDArray[Any]] = OrderedDict()
+
+    @classmethod
+    def of(
+        cls, source: Any, shape: Sequence[int], dtype: npt.DTypeLike
+    ) -> SparseLabels:
+        """Copy labels, in parts of rows of the first axes that are not too large.
+
+        Parameters
+        ----------
+        source : array-like
+            Is indexed with numbers and slices.
+        shape, dtype
+            Of it.
+        """
+        labels = cls(shape, dtype)
+        shape = labels.shape
+        axis, inner = 0, int(np.prod(shape[1:], dtype=np.int64))
+        while inner > _READ_AT_ONCE and axis < len(shape) - 2:
+            axis += 1
+            inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
+        rows = max(1, _READ_AT_ONCE // max(inner, 1))
+        for outer in np.ndindex(*shape[:axis]):
+            for first in range(0, shape[axis], rows):
+                part = np.asarray(source[(*outer, slice(first, first + rows))])
+                if part.any():
+                    start = (*outer, first, *(0 for _ in shape[axis + 1 :]))
+                    labels.write(start, part[(None,) * axis])
+        return labels
+
+    def copy(self) -> SparseLabels:
+        """Return labels that are changed by themselves."""
+        return SparseLabels(self.shape, self.dtype, self.packed_chunks())
 
     def write(self, start: Sequence[int], labels: npt.NDArray[Any]) -> None:
         """Replace a box, which lies inside."""

@@ -82,7 +82,8 @@ def test_what_was_done_before_the_first_object_is_told_in_order() -> None:
     assert [action.number for action in found] == list(range(1, 9))
     assert [action.step for action in found] == [0, 0, 1, 1, 2, 3, 4, 5]
     assert found[2].time <= found[-1].time
-    assert found[0].arguments == {"name": "discs", "id": "discs", "device": "auto"}
+    model = {"name": "discs", "id": "discs", "device": "auto", "runtime": "discs"}
+    assert found[0].arguments == model
     assert found[2].model == "discs discs"
     assert found[2].arguments["drafts"] == {
         "keep": 0,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 
 from napari_tinysam.labels import Overlap
-from napari_tinysam.ui.dock.buttons import explain
+from napari_tinysam.ui.dock.buttons import explain, set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layer_combo import LayerCombo
@@ -58,6 +58,30 @@ class OutputBox(QWidget):
         self.state = QLabel()
         self.state.setObjectName("TinySAMHint")
         form.addRow(self.save, self.state)
+        self.autosave = QCheckBox("Save by itself")
+        set_tip(
+            self.autosave,
+            "Save the labels in their file, some seconds after each change. A file that another "
+            "program has changed meanwhile is never replaced",
+        )
+        self.autosave.clicked.connect(self._choose_autosave)
+        self.provenance = QCheckBox("Say how each object came to be")
+        set_tip(
+            self.provenance,
+            "When labels are saved, also write NAME_provenance.json beside them: all prompts and "
+            "corrections. 'napari-tinysam replay' makes the labels again from it",
+        )
+        self.provenance.clicked.connect(self._choose_provenance)
+        self.pace = QLabel()
+        self.pace.setObjectName("TinySAMHint")
+        set_tip(
+            self.pace,
+            "Objects that you made and that are there, and your time for one: from each step to "
+            "the next. Pauses of more than a minute do not count",
+        )
+        form.addRow(self.autosave)
+        form.addRow(self.provenance)
+        form.addRow(self.pace)
         self.refresh()
 
     def refresh(self) -> None:
@@ -75,11 +99,18 @@ class OutputBox(QWidget):
         )
         if target is None:
             self.state.setText("")
+        elif session.saving.autosave.is_paused(target):
+            self.state.setText("Not saved: press Save once")
         elif not session.saving.is_saved(target):
             self.state.setText("Not saved yet")
         else:
             self.state.setText("" if file is None else f"Saved: {file.name}")
         self.overlap.show_choice(session.overlap)
+        self.autosave.setChecked(session.saving.autosave.on)
+        self.provenance.setChecked(session.saving.with_provenance)
+        pace = session.objects.words(target)
+        self.pace.setText(pace)
+        self.pace.setVisible(bool(pace))
 
     def refresh_layers(self) -> None:
         """List the labels layers."""
@@ -93,6 +124,14 @@ class OutputBox(QWidget):
             file = ask_for_file(self, self._session, target)
             if file is not None:
                 self._session.saving.save(target, file)
+
+    def _choose_autosave(self, on: bool) -> None:
+        keep_choice("labels", "autosave", on)
+        self._session.saving.autosave.set_on(on)
+
+    def _choose_provenance(self, on: bool) -> None:
+        keep_choice("labels", "provenance", on)
+        self._session.saving.with_provenance = on
 
     def _choose_overlap(self, overlap: Overlap) -> None:
         keep_choice("labels", "overlap", overlap.value)

@@ -20,7 +20,10 @@ def ask_for_file(
     """Return the file of a labels layer; ask for it the first time. None if the user declines."""
     known = session.saving.file_of(layer)
     if known is not None and known.parent.is_dir():
-        return known
+        text = f"Another program has changed {known.name}. Replace it?"
+        changed = session.saving.changed_elsewhere(layer)
+        if not changed or _may_replace(parent, text):
+            return known
     owner = next(
         (i for i in session.image_layers() if session.state_of(i).target is layer), None
     )
@@ -36,7 +39,8 @@ def ask_for_file(
     if path.suffix.lower() not in (".tif", ".tiff"):
         path = Path(f"{name}.tif")
         # The file dialog asked about the name without the ending.
-        if path.exists() and not _may_replace(parent, path):
+        text = f"{path.name} already exists. Replace it?"
+        if path.exists() and not _may_replace(parent, text):
             return None
     for image in session.image_layers():
         if _is_same_file(image.source.path, path):
@@ -117,14 +121,10 @@ def _names(layers: list[Labels]) -> str:
     return ", ".join(layer.name for layer in layers)
 
 
-def _may_replace(parent: QWidget, path: Path) -> bool:
+def _may_replace(parent: QWidget, text: str) -> bool:
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(
-        parent,
-        "TinySAM",
-        f"{path.name} already exists. Replace it?",
-        buttons.Yes | buttons.No,
-        buttons.No,
+        parent, "TinySAM", text, buttons.Yes | buttons.No, buttons.No
     )
     return answer == buttons.Yes
 

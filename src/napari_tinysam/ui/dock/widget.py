@@ -343,6 +343,9 @@ class TinySAMWidget(QWidget):
         self._started = True
         session, choices = self.session, read_choices()
         session.set_overlap(choices.overlap)
+        session.saving.autosave.set_on(choices.autosave)
+        session.saving.with_provenance = choices.provenance
+        session.objects.set_on(choices.table)
         session.set_hover_enabled(choices.hover)
         session.set_preview_opacity(choices.opacity)
         session.set_cache_capacity(choices.memory)

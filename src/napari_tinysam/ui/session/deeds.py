@@ -108,7 +108,8 @@ def commit_deed(
     objects : sequence of (int, ObjectDraft, Candidates, float)
         Id, draft, masks, and seconds of work of each.
     """
-    contrast = "percentiles" if seen.limits is None else list(seen.limits)
+    limits = seen.limits or seen.found_limits()
+    contrast = "percentiles" if limits is None else list(limits)
     told = []
     for label, draft, found, seconds in objects:
         candidate = found.best if draft.candidate is None else draft.candidate

@@ -71,6 +71,7 @@ class AnnotationSession(Choosing):
         self._parts = parts
         self.say = notify
         self.saving = parts.labelling.saving
+        self.objects = parts.labelling.recording.objects
         self.recovery = parts.recovery
         self.proposals, runs = parts.proposals, parts.runs
         self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files

@@ -17,6 +17,7 @@ from napari_tinysam.ui.session.label_filling import LabelFilling
 from napari_tinysam.ui.session.object_editing import ObjectEditing
 from napari_tinysam.ui.session.outputs import Outputs
 from napari_tinysam.ui.session.pending import PendingCommit, PendingCommits
+from napari_tinysam.ui.session.provenances import Provenances
 from napari_tinysam.ui.session.recording import Recording
 from napari_tinysam.ui.session.relabelling import Relabelling, relabels_in
 from napari_tinysam.ui.session.remembered import JournalEdit
@@ -27,6 +28,8 @@ from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 from napari_tinysam.ui.state.history import UNTOLD, Deed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -118,8 +121,13 @@ class Labeller(ObjectEditing):
             notify,
             lambda: subject.image,
             lambda image: circumstances(image, subject.memory, embedder, self.overlap),
+            subject.changed.emit,
         )
         self.saving.recording = self.recording
+        self.saving.provenances = Provenances(
+            subject.memory, self.recording.through, self.recording.image_of
+        )
+        self.saving.autosave.first_file = self._first_file
         self.outputs.on_used = self.recording.watch
         self.outputs.on_new = self.recording.kept.is_new
         self.outputs.on_unused = self.recording.removed
@@ -162,11 +170,18 @@ class Labeller(ObjectEditing):
     def close(self, *, window_is_gone: bool) -> None:
         """Drop waiting commits and disconnect from all layers."""
         self.pending.clear()
+        self.saving.autosave.close()
         self.filling.finish()
         if self._turned is not None:
             self._turned.finish()
         self.recording.close(window_is_gone=window_is_gone)
         self.outputs.close()
+
+    def _first_file(self, layer: Labels) -> Path | None:
+        """Return where a layer is saved for the first time: beside its image, if that is a file."""
+        image = self.recording.image_of(layer)
+        path = None if image is None else image.source.path
+        return None if path is None else self.saving.suggestion(layer, image)
 
     # --- committing ----------------------------------------------------------------------
 
@@ -272,7 +287,9 @@ class Labeller(ObjectEditing):
             )
             if label
         ]
-        deed = commit_deed(plane, commit.seen, commit.overlap, told)
+        kept = commit.overlap is Overlap.REPLACE and edit.layer.preserve_labels
+        overlap = Overlap.NEVER if kept else commit.overlap
+        deed = commit_deed(plane, commit.seen, overlap, told)
         self._note(image, plane, "commit", edit, drafts, deed)
         if commit.follow:
             self.on_followed(image, plane, [label for label in labels if label])

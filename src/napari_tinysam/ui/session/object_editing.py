@@ -123,7 +123,7 @@ class ObjectEditing(ABC):
         if not label:
             self._notify("info", "Move over a labelled object, or edit one first.")
         elif (whole := self.find_whole(label)) is not None:
-            deed = Deed("delete", {"planes": len(whole.planes)}, (label,))
+            deed = Deed("delete", {"id": label, "planes": len(whole.planes)}, (label,))
             self._note(*here, "delete", self.whole.remove(whole), left, deed)
             self._notify(
                 "info",
@@ -131,7 +131,10 @@ class ObjectEditing(ABC):
                 "back.",
             )
         else:
-            edit, deed = self.editor.delete(*here, label), Deed("delete", {}, (label,))
+            # Without the whole object, it may still be on other planes.
+            part = not self._subject.memory.whole
+            deed = Deed("delete", {"id": label, "part": part}, (label,))
+            edit = self.editor.delete(*here, label)
             self._note(*here, "delete", edit, left, deed)
 
     def find_whole(self, label: int) -> WholeObject | None:

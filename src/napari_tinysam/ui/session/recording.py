@@ -19,6 +19,7 @@ from napari_tinysam.ui.session.changed_boxes import Box, inside, merged, painted
 from napari_tinysam.ui.session.deeds import deed_of
 from napari_tinysam.ui.session.label_edits import full_data, unwatch, watch
 from napari_tinysam.ui.session.layer_journals import LayerJournals
+from napari_tinysam.ui.session.object_table import ObjectTable
 from napari_tinysam.ui.session.telling import Circumstances, Telling
 from napari_tinysam.ui.state.history import Deed
 from napari_tinysam.ui.state.planes import full_shape
@@ -76,9 +77,12 @@ class Recording:
         Returns the image that is segmented.
     circumstances : callable
         Called with an image; returns what is chosen now.
+    on_objects : callable
+        As `ObjectTable` takes it.
 
     Attributes
     ----------
+    objects : ObjectTable
     work : WorkTime
         On each object.
     kept : LayerJournals
@@ -92,6 +96,7 @@ class Recording:
         notify: Notify,
         image: Callable[[], Image | None],
         circumstances: Callable[[Image], Circumstances] = lambda image: Circumstances(),
+        on_objects: Callable[[], None] = lambda: None,
     ) -> None:
         self.journals = journals
         self.work = WorkTime()
@@ -102,6 +107,8 @@ class Recording:
         self.kept = LayerJournals(
             memory, journals, post, notify, on_begun=self._telling.begun
         )
+        self.objects = ObjectTable(memory, post, on_objects)
+        self._telling.on_told = self.objects.add
         self._dirty: dict[Labels, list[_Change]] = {}
         self._edits: weakref.WeakKeyDictionary[Edit, _Turn] = (
             weakref.WeakKeyDictionary()
@@ -118,7 +125,7 @@ class Recording:
         if layer in self._watched or not _is_kept(layer):
             return
         self._watch(layer)
-        image = self._image_of(layer)
+        image = self.image_of(layer)
         if image is not None:  # others may have changed it since an earlier dock
             self.kept.compare(image, layer)
 
@@ -274,7 +281,7 @@ class Recording:
 
     def _collect(self, layer: Labels, change: _Change) -> None:
         turn = None if change.edit is None else self._edits.get(change.edit)
-        image = self._image_of(layer) if turn is None else turn.image()
+        image = self.image_of(layer) if turn is None else turn.image()
         journal = self._memory.journals.get(layer)
         if change.boxes and journal is None and image is not None:
             journal = self.kept.begin(image, layer)
@@ -307,7 +314,7 @@ class Recording:
         """Note what is different in a layer that has other data."""
         layer = event.source
         self._dirty.pop(layer, None)
-        image = self._image_of(layer)
+        image = self.image_of(layer)
         if image is not None:
             self.kept.compare(image, layer)
 
@@ -331,10 +338,12 @@ class Recording:
         """Go on with the journal of a layer that was restored, as `LayerJournals.go_on` does."""
         if not self.kept.go_on(image, layer, folder, found):
             return False
+        self.objects.know(self._memory.journals.get(layer), found.actions)
         self._watch(layer)
         return True
 
-    def _image_of(self, layer: Labels) -> Image | None:
+    def image_of(self, layer: Labels) -> Image | None:
+        """Return the image that a layer belongs to, or the one that is segmented."""
         for image, state in self._memory.states.items():
             if state.target is layer:
                 return image

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import FileError, sentence
+from napari_tinysam.files.atomic import replacing
 from napari_tinysam.files.label_store import LabelStore
+from napari_tinysam.files.mark import FileMark, mark_of
+from napari_tinysam.files.writing import unsigned_labels
+from napari_tinysam.journal.provenance import provenance_file
+from napari_tinysam.ui.session.autosave import Autosave, ChangedElsewhereError
 from napari_tinysam.ui.session.in_order import InOrder
 from napari_tinysam.ui.session.label_edits import full_data
 from napari_tinysam.ui.session.worker import Inference, Lane
@@ -19,11 +24,14 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.provenances import Provenances
     from napari_tinysam.ui.session.recording import Recording
     from napari_tinysam.ui.state.images import Memory
 
-#: Letters of a TIFF file's axes, from the last.
-_AXES = "TZYX"
+#: Labels of more bytes save themselves without a copy: one would hold up the window.
+_COPIED_AT_ONCE = 2**26
+
+_Describe = Callable[[Any, Path], str]
 
 
 class Saving:
@@ -54,12 +62,17 @@ class Saving:
         self._on_change = on_change
         #: Told of what is saved.
         self.recording: Recording | None = None
+        #: Describes how labels came to be, if `with_provenance`.
+        self.provenances: Provenances | None = None
+        self.with_provenance = False
+        self.autosave = Autosave(self, inference.post, notify)
 
     def changed(self, layer: Labels) -> None:
         """Note that labels differ from their file; labels on disk save themselves."""
         self._memory.versions[layer] = self.version(layer) + 1
         if not type(layer.data).__module__.startswith("zarr."):
             self._memory.changes[layer] = self._memory.changes.get(layer, 0) + 1
+            self.autosave.changed(layer)
 
     def version(self, layer: Labels) -> int:
         """Return a number that grows with each change of a layer."""
@@ -85,6 +98,17 @@ class Saving:
         safe = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in name)
         return Path.home() / f"{safe}_labels.tif"
 
+    def unsaved(self) -> list[Labels]:
+        """List the layers that differ from their files."""
+        return [layer for layer, count in self._memory.changes.items() if count]
+
+    def changed_elsewhere(self, layer: Labels) -> bool:
+        """Whether another program has changed the file of a layer since it was written here."""
+        path, mark = self.file_of(layer), self._memory.marks.get(layer)
+        if path is None or mark is None:
+            return False
+        return mark_of(path) not in (None, mark)
+
     def save(
         self, layer: Labels, path: Path, then: Callable[[bool], None] | None = None
     ) -> None:
@@ -97,49 +121,117 @@ class Saving:
         then : callable, optional
             Called with whether it was written, instead of telling the user that it was.
         """
-        # A copy, if there is room for one: the user goes on while it is written.
-        labels = _plain(layer)
-        at = self._memory.changes.get(layer, 0)
-        through = self._through(layer)
-
-        def done(_: Any) -> None:
-            self._memory.files[layer] = path
-            self._memory.changes[layer] = max(
-                0, self._memory.changes.get(layer, 0) - at
-            )
-            self._saved(layer, path, through)
-            if then is None:
-                self._notify("info", f"Saved {layer.name} as {path}.")
-            self._on_change()
-            if then is not None:
-                then(True)
 
         def failed(error: Exception) -> None:
             self._notify("error", sentence(error, f"{layer.name} was not saved"))
             if then is not None:
                 then(False)
 
-        self._queue.submit(lambda: _write(path, labels), done, failed)
+        def saved() -> None:
+            self.autosave.saved(layer)
+            if then is None:
+                self._notify("info", f"Saved {layer.name} as {path}.")
+
+        def told() -> None:
+            if then is not None:
+                then(True)
+
+        # A copy, if there is room for one: the user goes on while it is written.
+        self._submit(layer, path, _plain(layer), None, saved, failed, told)
+
+    def save_quietly(
+        self, layer: Labels, path: Path, on_failed: Callable[[Exception, str], None]
+    ) -> None:
+        """Write a layer into its file, unless another program has changed that.
+
+        Parameters
+        ----------
+        layer : napari.layers.Labels
+        path : Path
+        on_failed : callable
+            Called with the error, and with a sentence about it.
+        """
+        mark = self._memory.marks.get(layer) if self.file_of(layer) == path else None
+        data = full_data(layer)
+        small = not isinstance(data, np.ndarray) or data.nbytes <= _COPIED_AT_ONCE
+        labels = _plain(layer) if small else None
+        self._submit(
+            layer,
+            path,
+            labels,
+            lambda: _check_own(path, mark),
+            lambda: None,
+            lambda error: on_failed(
+                error, sentence(error, f"{layer.name} cannot save itself")
+            ),
+        )
+
+    def _submit(
+        self,
+        layer: Labels,
+        path: Path,
+        labels: npt.NDArray[Any] | LabelStore | None,
+        check: Callable[[], None] | None,
+        on_saved: Callable[[], None],
+        on_failed: Callable[[Exception], None],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write labels in the background; None: copied there, maybe while they change."""
+        at = self._memory.changes.get(layer, 0)
+        through, describe = self._through(layer), self._describer(layer)
+
+        def write() -> FileMark | None:
+            if check is not None:
+                check()
+            return _write(path, _plain(layer) if labels is None else labels, describe)
+
+        def done(mark: FileMark | None) -> None:
+            left = max(0, self._memory.changes.get(layer, 0) - at)
+            self._note(layer, path, mark, through, left)
+            on_saved()
+            if left:
+                self.autosave.changed(layer)
+            self._on_change()
+            then()
+
+        self._queue.submit(write, done, on_failed)
 
     def save_now(self, layer: Labels, path: Path) -> bool:
         """Write a layer into a file and wait for it; return whether that worked."""
         through = self._through(layer)
         try:
-            _write(path, _plain(layer))
+            mark = _write(path, _plain(layer), self._describer(layer))
         except (FileError, OSError, ValueError) as error:
             self._notify("error", sentence(error, f"{layer.name} was not saved"))
             return False
-        self._memory.files[layer] = path
-        self._memory.changes[layer] = 0
-        self._saved(layer, path, through)
+        self._note(layer, path, mark, through, 0)
+        self.autosave.saved(layer)
         return True
+
+    def _note(
+        self,
+        layer: Labels,
+        path: Path,
+        mark: FileMark | None,
+        through: int,
+        changes: int,
+    ) -> None:
+        """Remember that a layer is in a file, but for some changes."""
+        self._memory.files[layer] = path
+        if mark is not None:
+            self._memory.marks[layer] = mark
+        self._memory.changes[layer] = changes
+        if self.recording is not None:
+            self.recording.saved(layer, path, through)
+
+    def _describer(self, layer: Labels) -> _Describe | None:
+        """Return what describes how a layer came to be, if the user wants that."""
+        if not self.with_provenance or self.provenances is None:
+            return None
+        return self.provenances.prepare(layer)
 
     def _through(self, layer: Labels) -> int:
         return 0 if self.recording is None else self.recording.through(layer)
-
-    def _saved(self, layer: Labels, path: Path, through: int) -> None:
-        if self.recording is not None:
-            self.recording.saved(layer, path, through)
 
 
 def _stem(path: Path) -> str:
@@ -159,22 +251,35 @@ def _plain(layer: Labels) -> npt.NDArray[Any] | LabelStore:
     for axis in range(layer.ndim - 2, -1, -1):
         if isinstance(data, np.ndarray) and data.strides[axis] == 0:
             data = data.take(0, axis)
-    labels = np.array(data)
-    highest = int(labels.max(initial=0))
-    if labels.dtype == bool:
-        return labels.astype(np.uint8)
-    if labels.dtype.kind == "u" and labels.dtype.itemsize <= 4:
-        return labels
-    if int(labels.min(initial=0)) < 0 or highest > np.iinfo(np.uint32).max:
-        return labels
-    return labels.astype(np.uint32)
+    return unsigned_labels(np.array(data))
 
 
-def _write(path: Path, labels: npt.NDArray[Any] | LabelStore) -> None:
-    from napari_tinysam.files.writing import write_label_stack
+def _check_own(path: Path, mark: FileMark | None) -> None:
+    """Raise if there is a file that is not the one with this mark."""
+    if mark_of(path) not in (None, mark):
+        raise ChangedElsewhereError(f"Another program has changed {path.name}.")
 
-    unknown = "Q" * max(0, labels.ndim - len(_AXES))
-    axes = unknown + _AXES[-labels.ndim :]
+
+def _write(
+    path: Path, labels: npt.NDArray[Any] | LabelStore, describe: _Describe | None
+) -> FileMark | None:
+    """Write labels and, beside them, how they came to be: both or none."""
+    if describe is None:
+        _write_labels(path, labels)
+        return mark_of(path)
+    text = describe(labels, path)
+    # The labels get their name first: without them the description would be wrong.
+    with replacing(provenance_file(path)) as file:
+        file.write(text.encode())
+        file.flush()
+        _write_labels(path, labels)
+    return mark_of(path)
+
+
+def _write_labels(path: Path, labels: npt.NDArray[Any] | LabelStore) -> None:
+    from napari_tinysam.files.writing import label_axes, write_label_stack
+
+    axes = label_axes(len(labels.shape))
     if isinstance(labels, LabelStore):
         labels.write_tiff(path, axes)
     else:

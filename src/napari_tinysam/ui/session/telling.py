@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import napari_tinysam
+from napari_tinysam.journal.lines import Action
 from napari_tinysam.ui.session.deeds import (
     BY_MODEL,
     changed_settings,
@@ -43,7 +44,8 @@ class Circumstances:
     settings : mapping
         The user's choices by name, as JSON can hold them.
     model : mapping
-        ``name``, ``id`` (with a hash of the weights) and ``device``; empty without a model.
+        ``name``, ``id`` (with a hash of the weights), ``device``, and ``runtime``, what runs it;
+        empty without a model.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +66,8 @@ class Telling:
 
     def __init__(self, circumstances: Callable[[Image], Circumstances]) -> None:
         self._circumstances = circumstances
+        #: Called with a journal and each action that it is told.
+        self.on_told: Callable[[Journal, Action], None] = lambda journal, action: None
         self._early: weakref.WeakKeyDictionary[Image, deque[dict[str, Any]]] = (
             weakref.WeakKeyDictionary()
         )
@@ -120,15 +124,30 @@ class Telling:
             early.extend({**each, "at": time.time()} for each in actions)
             return
         for each in actions:
-            journal.note(**each, at_once=each["name"] == "commit")
+            self._note(journal, each, at_once=each["name"] == "commit")
 
     def begun(self, image: Image, journal: Journal) -> None:
         """Tell a journal that has just begun what was done before."""
         early = self._early.pop(image, ())
         for action in early:
-            journal.note(**action)
+            self._note(journal, action)
         if not early:
             self._told.pop(image, None)
+
+    def _note(
+        self, journal: Journal, told: dict[str, Any], *, at_once: bool = False
+    ) -> None:
+        number = journal.note(**told, at_once=at_once)
+        action = Action(
+            number,
+            0.0,
+            told["name"],
+            told["arguments"],
+            tuple(told.get("ids", ())),
+            told.get("model", ""),
+            step=told.get("step", 0),
+        )
+        self.on_told(journal, action)
 
 
 def circumstances(
@@ -154,5 +173,6 @@ def circumstances(
         "name": predictor.name,
         "id": predictor.model_id,
         "device": embedder.device,
+        "runtime": predictor.runtime_name,
     }
     return Circumstances(settings, model)

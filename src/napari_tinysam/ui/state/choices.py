@@ -36,6 +36,12 @@ class Choices:
         Of the preview, 0–1.
     overlap : Overlap
         What a committed object does to those it overlaps.
+    autosave : bool
+        Whether labels save themselves.
+    provenance : bool
+        Whether a file beside saved labels says how each object came to be.
+    table : bool
+        Whether layers have a table of objects, and the dock says how long one takes.
     memory, disk : int
         Embeddings kept in memory and on disk, in bytes.
     ahead : bool
@@ -49,6 +55,9 @@ class Choices:
     hover: bool = True
     opacity: float = 1.0
     overlap: Overlap = Overlap.NEVER
+    autosave: bool = False
+    provenance: bool = False
+    table: bool = False
     memory: int = 1_000 * _MEGABYTE
     disk: int = 2_000 * _MEGABYTE
     ahead: bool = True
@@ -67,6 +76,9 @@ def read_choices() -> Choices:
         hover=bool(settings.preview.enabled),
         opacity=float(settings.preview.opacity),
         overlap=Overlap(_plain(settings.labels.overlap)),
+        autosave=bool(settings.labels.autosave),
+        provenance=bool(settings.labels.provenance),
+        table=bool(settings.labels.table),
         memory=int(settings.cache.memory) * _MEGABYTE,
         disk=int(settings.cache.disk) * _MEGABYTE,
         ahead=bool(settings.cache.ahead),

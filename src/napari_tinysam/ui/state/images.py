@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.inference.looks import Look, is_large
+from napari_tinysam.inference.plane_looks import encode_part
 from napari_tinysam.inference.pyramid import LookPyramid
 from napari_tinysam.ui.state.contrast import limits_reader
 from napari_tinysam.ui.state.drafts import PlaneDrafts
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
     from napari_tinysam.everything import LabelSettings
+    from napari_tinysam.files.mark import FileMark
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.predictions import Embedding
     from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.journal.folder import HeldJournal
+    from napari_tinysam.journal.objects import ObjectRecords
+    from napari_tinysam.journal.writing import Journal
     from napari_tinysam.ui.state.proposed import Proposed
 
 _numbers = count()
@@ -203,6 +207,8 @@ class Memory:
         Number of unsaved changes of each labels layer.
     files : WeakKeyDictionary
         The file that each labels layer was saved to.
+    marks : WeakKeyDictionary
+        What tells that this file is still the one that was written.
     versions : WeakKeyDictionary
         Number of all changes of each labels layer.
     linked : dict
@@ -211,6 +217,8 @@ class Memory:
         What is tracked in each labels layer, as `Tracking` keeps it.
     journals : WeakKeyDictionary
         The journal of each labels layer that was changed, as `Recording` keeps it.
+    objects : WeakKeyDictionary
+        What each journal has told of objects, as `ObjectTable` keeps it.
     image : callable, optional
         Weak reference to the image that was segmented last.
     contrast : Contrast
@@ -242,6 +250,9 @@ class Memory:
     files: weakref.WeakKeyDictionary[Labels, Path] = field(
         default_factory=weakref.WeakKeyDictionary
     )
+    marks: weakref.WeakKeyDictionary[Labels, FileMark] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
     traces: weakref.WeakKeyDictionary[Labels, Traces] = field(
         default_factory=weakref.WeakKeyDictionary
     )
@@ -250,6 +261,9 @@ class Memory:
         default_factory=weakref.WeakKeyDictionary
     )
     journals: weakref.WeakKeyDictionary[Labels, HeldJournal] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    objects: weakref.WeakKeyDictionary[Journal, ObjectRecords] = field(
         default_factory=weakref.WeakKeyDictionary
     )
     linked: dict[Labels, Any] = field(default_factory=dict)
@@ -331,7 +345,7 @@ def seen_plane(
     if memory.contrast is Contrast.DISPLAYED and not image.rgb:
         low, high = image.contrast_limits
         limits = (float(low), float(high))
-    channel_axis = -1 if image.rgb else None
+    colours = bool(image.rgb)
     key = (state.version, plane, memory.contrast, limits)
     if not is_large(plane.shape):
         read = plane_reader(image, plane)
@@ -340,10 +354,13 @@ def seen_plane(
             pixels = read()
 
             def encode(predictor: Predictor) -> Embedding:
-                embedding = predictor.encode(
-                    pixels, contrast_limits=limits, channel_axis=channel_axis
+                return encode_part(
+                    predictor,
+                    pixels,
+                    size=plane.shape,
+                    limits=limits,
+                    colours=colours,
                 )
-                return replace(embedding, original_size=plane.shape)
 
             return encode
 
@@ -365,12 +382,13 @@ def seen_plane(
             if key not in state.limits:
                 state.limits[key] = find_limits()
             black_and_white = state.limits[key]
-        embedding = predictor.encode(
+        return encode_part(
+            predictor,
             read_part(look.rows, look.columns),
-            contrast_limits=black_and_white,
-            channel_axis=channel_axis,
+            size=look.size,
+            limits=black_and_white,
+            colours=colours,
         )
-        return replace(embedding, original_size=look.size)
 
     pyramid = LookPyramid.of(plane.shape, whole=seeing is Seeing.WHOLE)
     return SeenPlane(
@@ -381,4 +399,5 @@ def seen_plane(
         cache,
         seeing,
         limits,
+        lambda: state.limits.get(key),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tinysam.frame import FRAME
 from napari_tinysam.inference.looks import Look
+from napari_tinysam.inference.plane_looks import encode_part
 from napari_tinysam.ui.state.planes import Contrast, Plane
 
 if TYPE_CHECKING:
@@ -134,15 +134,15 @@ def embed_part(
     if contrast is Contrast.DISPLAYED and not image.rgb:
         low, high = image.contrast_limits
         limits = (float(low), float(high))
-    channel_axis = -1 if image.rgb else None
     read = part_reader(image, plane)
 
     def embed(predictor: Predictor) -> Embedding:
-        embedding = predictor.encode(
+        return encode_part(
+            predictor,
             read(part.rows, part.columns),
-            contrast_limits=limits,
-            channel_axis=channel_axis,
+            size=part.size,
+            limits=limits,
+            colours=bool(image.rgb),
         )
-        return replace(embedding, original_size=part.size)
 
     return embed

@@ -65,6 +65,8 @@ class SeenPlane:
     seeing : Seeing
     limits : (float, float), optional
         Values of the image that are black and white; None: found in the plane.
+    found_limits : callable
+        Returns those of a large plane, once a look at it was read.
     begin : callable, optional
         Of a plane that is not large: reads its pixels, in any thread; returns what encodes them.
     """
@@ -76,6 +78,7 @@ class SeenPlane:
     cache: RecentEmbeddings
     seeing: Seeing = Seeing.AUTO
     limits: tuple[float, float] | None = None
+    found_limits: Callable[[], tuple[float, float] | None] = lambda: None
     begin: Callable[[], Callable[[Predictor], Embedding]] | None = None
 
     @property
