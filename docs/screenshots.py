@@ -36,7 +36,7 @@ NUCLEI_OF_THE_STACK = (
 
 
 def main(folder: Path) -> None:
-    """Write ``annotate``, ``hover``, ``edit``, ``auto``, ``files``, ``follow`` and ``tracks``."""
+    """Write ``annotate``, ``hover``, ``edit``, ``auto``, ``files``, ``images`` and others."""
     folder.mkdir(parents=True, exist_ok=True)
     image = cli_demo.image()
     viewer = napari.Viewer()
@@ -109,11 +109,34 @@ def main(folder: Path) -> None:
         session.files.choose([images])
         session.auto_segment()
         wait_for(lambda: len(session.files.results) > 4)
-        dock._scroll_to(dock.auto_section)
+        dock._scrolling.reveal(dock.auto_section, True)
         shoot("files")
         session.files.cancel()
         wait_for(lambda: not session.files.running)
     session.auto.set_region(Region.PLANE)
+
+    viewer.layers.clear()
+    with TemporaryDirectory() as made:
+        fields = Path(made) / "nuclei"
+        write_fields(fields, image)
+        session.listed.open_paths([fields])
+        wait_for(lambda: session.listed.current is not None)
+        for number in range(4):
+            wait_for(lambda: session.status.kind.name == "READY")
+            session.auto_segment()
+            wait_for(lambda: session.proposals.count > 0 and not session.auto.running)
+            session.proposals.accept_all()
+            session.proposals.discard()
+            if number < 3:
+                before = session.listed.current
+                session.finish_image()
+                wait_for(lambda before=before: session.listed.current is not before)
+        last = fields / "field_04.tif"
+        wait_for(lambda: session.listed.thumbnails.of(last) is not None)
+        wait()
+        dock._scrolling.verticalScrollBar().setValue(0)
+        shoot("images")
+        session.listed.leave_list()
 
     viewer.layers.clear()
     rng = np.random.default_rng(1002)
@@ -142,10 +165,18 @@ def main(folder: Path) -> None:
     viewer.dims.set_point(0, 16)
     dock.clicks_section.collapse()
     dock.through_section.collapse()
-    dock._scroll_to(dock.link_section)
+    dock._scrolling.reveal(dock.link_section, True)
     shoot("tracks")
     viewer.close()
     wait()
+
+
+def write_fields(folder: Path, image: Any) -> None:
+    """Write ten images that look like fields of one sample: the demo's image, turned and cut."""
+    folder.mkdir()
+    for number in range(10):
+        turned = np.rot90(image, number)[:, :: -1 if number > 3 else 1]
+        iio.imwrite(folder / f"field_{number:02}.tif", np.ascontiguousarray(turned))
 
 
 if __name__ == "__main__":

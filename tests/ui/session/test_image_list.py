@@ -243,14 +243,14 @@ def test_nothing_is_lost_where_nothing_can_be_written(
 ) -> None:
     from napari_tinysam.ui.session import saving
 
-    write = saving._write
+    write = saving._write_labels
 
     def refuse(path: Path, labels: Any) -> None:
         if path.parent == folder:
             raise FileError(f"You have no permission to write to the folder {folder}.")
         write(path, labels)
 
-    monkeypatch.setattr(saving, "_write", refuse)
+    monkeypatch.setattr(saving, "_write_labels", refuse)
     desk, listed = open_list(folder)
     desk.click(40, 30)
     desk.session.next_image()
@@ -358,3 +358,19 @@ def test_marking_by_hand(folder: Path) -> None:
     assert states(listed) == "nndn"
     assert desk.session.listed.images is not None
     assert listed.images.next_to_do() == 1
+
+
+def test_a_label_file_that_another_program_changed_meanwhile_is_kept(
+    folder: Path,
+) -> None:
+    tifffile.imwrite(folder / "0_labels.tif", np.eye(60, 80, dtype=np.uint8))
+    desk, _ = open_list(folder)
+    desk.click(60, 15)
+    desk.session.commit()
+    others = np.full((60, 80), 7, np.uint16)
+    tifffile.imwrite(folder / "0_labels.tif", others)
+    desk.session.next_image()
+    assert names(desk) == ["1"]
+    assert labels_in(folder / "0_labels.tif").max() == 2
+    np.testing.assert_array_equal(labels_in(folder / "0_labels.tif.old"), others)
+    assert "0_labels.tif.old" in desk.told[-1][1]

@@ -220,7 +220,9 @@ class PromptLayers:
                 self.layer_removed(layer)
                 continue
             for name, value in transform_of(image).items():
-                setattr(layer, name, value)
+                # Setting costs time, also where nothing changes.
+                if not _is_same(getattr(layer, name), value):
+                    setattr(layer, name, value)
             put_above(self._viewer, layer, image)
 
     def _follow_points(self, layer: Points) -> None:
@@ -388,3 +390,9 @@ def _read_box(corners: Any, plane: Plane) -> Box | None:
     if min(x1 - x0, y1 - y0) < SMALLEST_BOX:
         return None
     return float(x0), float(y0), float(x1), float(y1)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a layer's transform are the same."""
+    matrices = [getattr(each, "affine_matrix", each) for each in (one, other)]
+    return bool(np.array_equal(*matrices))

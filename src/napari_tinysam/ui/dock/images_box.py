@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
@@ -42,12 +42,16 @@ class ImagesBox(QWidget):
         As in Qt.
     """
 
+    #: A list was opened.
+    opened = Signal()
+
     def __init__(
         self, session: AnnotationSession, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
         self._session = session
         self._listed = listed = session.listed
+        self._shown: ImageList | None = None
         self.offer = QPushButton()
         self.offer.clicked.connect(lambda: listed.go_on_with_offer())
         self.folder = KeyButton("Folder…")
@@ -160,6 +164,9 @@ class ImagesBox(QWidget):
         self.text.setVisible(bool(listed.text))
         if images is not None:
             self._refresh_list(images)
+        if images is not None and images is not self._shown:
+            self.opened.emit()
+        self._shown = images
 
     def _refresh_list(self, images: ImageList) -> None:
         listed = self._listed

@@ -67,7 +67,8 @@ class ImagesModel(QAbstractListModel):
             return None
         entry = self.rows[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            return f"{entry.name}\n{in_words(entry)}"
+            unsaved = "" if entry.saved else " (not saved)"
+            return f"{entry.name}{unsaved}\n{in_words(entry)}"
         if role == Qt.ItemDataRole.DecorationRole:
             return self._icon(entry)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -138,7 +139,7 @@ class ImagesView(QListView):
 
 
 def in_words(entry: ImageEntry) -> str:
-    """Say how far an image is: "◐ started · 12 objects · not saved"."""
+    """Say how far an image is: "◐ started · 12 objects"."""
     if entry.problem:
         return f"⚠ {entry.problem}"
     said = [f"{_SIGN[entry.state]} {_SAID[entry.state]}"]
@@ -146,8 +147,6 @@ def in_words(entry: ImageEntry) -> str:
         said.append("1 object" if entry.count == 1 else f"{entry.count:,} objects")
     elif entry.count is None and entry.labels is not None:
         said.append(f"labels in {entry.labels.name}")
-    if not entry.saved:
-        said.append("not saved")
     return " · ".join(said)
 
 

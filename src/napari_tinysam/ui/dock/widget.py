@@ -139,8 +139,10 @@ class TinySAMWidget(QWidget):
         self.auto_section = Section("All objects at once", self.auto)
         self.link_section = Section("Link and track", self.link)
         self.settings = Section("Settings", self.models, expanded=False)
+        images = Section("Images", self.images, expanded=session.image is None)
+        self.images.opened.connect(images.expand)
         sections = (
-            Section("Images", self.images, expanded=session.listed.offer is not None),
+            images,
             self.clicks_section,
             self.through_section,
             self.auto_section,

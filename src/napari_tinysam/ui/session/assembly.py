@@ -172,6 +172,7 @@ class Assembly:
             self.labelling,
             notify,
             busy=lambda: self.runs.writing or self.runs.auto.running,
+            proposed=lambda: self.proposals.count,
         )
         near = (self.listed.beside, self.viewing.beside)
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, *near)

@@ -19,6 +19,7 @@ from napari_tinysam.errors import FileError, TinySAMError, explained
 from napari_tinysam.files.formats import open_stack
 from napari_tinysam.files.formats.ome_zarr import LABELS, is_zarr
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
+from napari_tinysam.files.mark import mark_of
 from napari_tinysam.files.names import as_label, image_base
 from napari_tinysam.ui.session.opening import read_pyramid
 from napari_tinysam.ui.session.outputs import committed_name
@@ -32,6 +33,8 @@ from napari_tinysam.ui.state.planes import (
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from napari_tinysam.files.mark import FileMark
 
 
 #: Suffixes of label files that are read.
@@ -55,6 +58,8 @@ class OpenedEntry:
         What is wrong with its label file; "" if nothing is.
     file : Path or None
         Where its labels are saved; None: nobody has said where.
+    mark : FileMark or None
+        Tells that this file is still the one that was read.
     old_labels : Path or None
         A file in the place of its labels that is not theirs: kept aside before they are written.
     """
@@ -64,6 +69,7 @@ class OpenedEntry:
     labels: Labels | None = None
     warning: str = ""
     file: Path | None = None
+    mark: FileMark | None = None
     old_labels: Path | None = None
 
 
@@ -179,6 +185,7 @@ def open_entry(images: ImageList, entry: ImageEntry) -> OpenedEntry:
     opened = OpenedEntry(entry, image)
     own = images.labels_file(entry)
     for file in _candidates(images, entry):
+        opened.mark = mark_of(file) if file == own else None
         try:
             with explained(f"{file.name} cannot be opened"):
                 opened.labels = _labels_layer(image, file)
@@ -299,6 +306,11 @@ def read_labels(file: Path) -> npt.NDArray[np.uint32]:
     if found.size and (found.min() < 0 or found.max() > np.iinfo(np.uint32).max):
         raise FileError(f"{file.name} holds numbers that are no labels.")
     return found.astype(np.uint32)
+
+
+def count_in_file(file: Path) -> int:
+    """Count the objects of a label file; raises `TinySAMError` if it holds none that are read."""
+    return count_objects(read_labels(file))
 
 
 def is_pickled(file: Path) -> bool:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.state.planes import full_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.listed_files import OpenedEntry
     from napari_tinysam.ui.state.images import Memory
+
+#: Removed layers are given back to the system after so many images.
+_COLLECTED_EVERY = 6
 
 
 def labels_of(
@@ -57,17 +66,42 @@ def exchange(
     if new.labels is not None and new.labels not in layers:
         layers.insert(layers.index(new.image) + 1, new.labels)
         labelling.outputs.choose(new.image, new.labels)
+        if new.mark is not None:
+            memory.marks[new.labels], new.mark = new.mark, None
     target = labels_of(new, memory, viewer)
     if target is not None:
         target.visible = True
     layers.selection.active = new.image
-    for layer in old:
-        if before is not None and before.entry.layer is not None:
+    if before is not None and before.entry.layer is not None:
+        for layer in old:
             layer.visible = False
-        elif layer in layers:
-            layers.remove(layer)
+    else:
+        with _without_collecting():
+            for layer in old:
+                layers.remove(layer)
     if before is None or full_shape(before.image) != full_shape(new.image):
         viewer.fit_to_view()
+
+
+#: Exchanges since garbage was collected.
+_exchanges = itertools.count(1)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Save napari the search for garbage at each removed layer, in most cases.
+
+    It takes 0.2 s a layer, while the user waits. On Windows it is left alone: napari does it there
+    because drivers crash otherwise.
+    """
+    if sys.platform == "win32" or next(_exchanges) % _COLLECTED_EVERY == 0:
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _take_look(new: OpenedEntry, before: OpenedEntry) -> None:

@@ -38,6 +38,8 @@ class Leaving:
         Called with a sentence when the image has to stay: the user has to do something.
     on_refused : callable
         Called with a sentence when labels cannot be written where they belong.
+    on_told : callable
+        Called with a sentence that the user should know.
     on_saved : callable
         Called when labels have been saved.
     """
@@ -52,6 +54,7 @@ class Leaving:
         on_waiting: Say,
         on_kept: Say,
         on_refused: Say,
+        on_told: Say,
         on_saved: Callable[[], None],
     ) -> None:
         self._viewer = viewer
@@ -61,6 +64,7 @@ class Leaving:
         self._on_waiting = on_waiting
         self._on_kept = on_kept
         self._on_refused = on_refused
+        self._on_told = on_told
         self._on_saved = on_saved
         self._committed: OpenedEntry | None = None
         self.saving = False
@@ -116,12 +120,18 @@ class Leaving:
             return False
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if opened.old_labels is not None:
-                opened.old_labels.replace(kept_aside(opened.old_labels))
+            changed = file == saving.file_of(layer) and saving.changed_elsewhere(layer)
+            old = file if changed else opened.old_labels
+            if old is not None:
+                aside = old.replace(kept_aside(old))
                 opened.old_labels = None
         except OSError as error:
             self._on_refused(sentence(error, f"{file.name} cannot be written"))
             return False
+        if changed:
+            self._on_told(
+                f"Another program has changed {file.name}; its version is kept as {aside.name}."
+            )
         self.saving = True
 
         def saved(done: bool) -> None:
@@ -150,6 +160,6 @@ class Leaving:
                 shutil.copyfile(image, temporary)
 
         def failed(error: Exception) -> None:
-            self._on_kept(sentence(error, f"{image.name} was not copied to {folder}"))
+            self._on_told(sentence(error, f"{image.name} was not copied to {folder}"))
 
         self._aside.run(job, lambda _: None, failed)

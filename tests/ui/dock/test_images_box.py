@@ -1,0 +1,132 @@
+"""A folder of images, annotated one after the other in a real viewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_tinysam.ui.dock.images_list import in_words
+from napari_tinysam.ui.state.image_list import EntryState
+
+if TYPE_CHECKING:
+    from dock_driver import OpenDock, OpenDockFactory
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for name in "abc":
+        tifffile.imwrite(folder / f"{name}.tif", noise.integers(0, 255, (60, 80), "u1"))
+    return folder
+
+
+def open_folder(dock: OpenDock, folder: Path) -> Any:
+    listed = dock.session.listed
+    listed.open_paths([folder])
+    dock.until(lambda: listed.current is not None)
+    dock.until_ready()
+    return listed
+
+
+def press(dock: OpenDock, key: Qt.Key) -> None:
+    canvas = dock.viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, key)
+
+
+def rows(dock: OpenDock) -> list[str]:
+    model = dock.widget.images.model
+    texts = [model.data(model.index(row)) for row in range(model.rowCount())]
+    return [text.replace("\n", ": ") for text in texts]
+
+
+def test_a_folder_is_annotated_with_clicks_and_one_key(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    listed = open_folder(dock, folder)
+    assert rows(dock) == ["a: ○ new", "b: ○ new", "c: ○ new"]
+    assert not dock.widget.images.view.isHidden()
+    dock.until(lambda: listed.thumbnails.of(folder / "c.tif") is not None)
+    dock.mouse.click(dock.session.image, (30, 40))
+    dock.until(lambda: dock.session.can_commit)
+    press(dock, Qt.Key.Key_O)  # the object is committed with it
+    dock.until(lambda: listed.current.name == "b")
+    dock.until_ready()
+    assert rows(dock) == ["a: ● done · 1 object", "b: ○ new", "c: ○ new"]
+    assert tifffile.imread(folder / "a_labels.tif").max() == 1
+    assert [layer.name for layer in dock.viewer.layers if "a" in layer.name] == []
+    press(dock, Qt.Key.Key_PageDown)
+    dock.until(lambda: listed.current.name == "c")
+    press(dock, Qt.Key.Key_Comma)
+    dock.until(lambda: listed.current.name == "b")
+    assert dock.widget.images.title.text() == "cells: image 2 of 3, 1 done"
+
+
+def test_the_list_is_filtered_and_marked(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    listed = open_folder(dock, folder)
+    box = dock.widget.images
+    listed.set_state(listed.images.entries[2], EntryState.DONE)
+    box.shown.chosen.emit("Done")
+    # The open image stays in sight.
+    assert rows(dock) == ["a: ○ new", "c: ● done"]
+    box.shown.chosen.emit("New")
+    assert rows(dock) == ["a: ○ new", "b: ○ new"]
+    box.view.chosen.emit(box.model.rows[1])
+    dock.until(lambda: listed.current.name == "b")
+    box.close_list.click()
+    assert listed.images is None
+    assert box.view.isHidden()
+    assert box.offer.text() == "Go on with “cells” (1 of 3 done)"
+    assert "b" in dock.viewer.layers
+    box.offer.click()
+    dock.until(lambda: listed.current is not None)
+    assert listed.current.name == "b"
+    assert [layer.name for layer in dock.viewer.layers].count("b") == 1
+
+
+def test_problems_are_said_in_the_window(
+    open_dock: OpenDockFactory, folder: Path, tmp_path: Path
+) -> None:
+    dock = open_dock(wait=False)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    dock.session.listed.open_paths([empty])
+    text = dock.widget.images.text
+    dock.until(lambda: text.text() == f"There are no images in the folder {empty}.")
+    listed = open_folder(dock, folder)
+    assert text.isHidden()
+    (folder / "c.tif").unlink()
+    listed.go_to(2)
+    dock.until(lambda: text.text() == "c.tif is not there any more.")
+    assert in_words(listed.images.entries[2]) == "⚠ c.tif is not there any more."
+    assert listed.current.name == "a"
+
+
+def test_settings_and_zoom_stay_from_image_to_image(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    listed = open_folder(dock, folder)
+    dock.session.image.colormap = "magma"
+    dock.viewer.scene.camera.zoom *= 2
+    zoom, center = dock.viewer.scene.camera.zoom, dock.viewer.scene.camera.center
+    dock.session.set_hover_enabled(False)
+    dock.session.next_image()
+    dock.until(lambda: listed.current.name == "b")
+    dock.until_ready()
+    assert dock.session.image.colormap.name == "magma"
+    assert dock.viewer.scene.camera.zoom == zoom
+    assert dock.viewer.scene.camera.center == center
+    assert not dock.session.hover_enabled
+    assert dock.session.active
