@@ -123,8 +123,7 @@ class GoingThrough:
         self._told_of_proposals: ImageEntry | None = None
         self._counted: tuple[Labels, int] | None = None
         self.images: ImageList | None = None
-        self.text = ""
-        self.needs_folder = False
+        self.text, self.needs_folder = "", False
         self.offer = self._kept.last()
         subject.changed.connect(self._subject_changed)
 
