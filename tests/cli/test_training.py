@@ -195,8 +195,8 @@ def test_one_image_is_enough(
     write_pairs(tmp_path / "one", 1)
     done = run("finetune", "one", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
-    assert "judged on what it learns from" in done.err
-    assert "learnt from the only image there is" in done.out
+    assert "a part of it with a quarter of its objects is held out" in done.err
+    assert "The same images chose the best moment" in done.out
 
 
 def test_no_better_model_is_an_error(

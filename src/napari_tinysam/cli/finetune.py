@@ -68,7 +68,7 @@ def finetune(
     way: Annotated[
         str,
         option(
-            "NAME", "frozen (the encoder stays as it is), lora or whole; auto is lora."
+            "NAME", "frozen (the encoder stays as it is), lora or whole; auto is whole."
         ),
     ] = "auto",
     device: DeviceOption = "auto",
@@ -172,6 +172,7 @@ def _read(
 ) -> tuple[DataReport, Split]:
     """Find and check the images, and decide what each is for."""
     from tinysam_training.data import FoundEntries, check_data, find_pairs
+    from tinysam_training.data.parting import part_image
     from tinysam_training.run.held_out import split_images
 
     def part(name: str) -> FoundEntries:
@@ -189,6 +190,13 @@ def _read(
     if report.refused:
         raise TinySAMError(report.refused)
     chosen = {id(entry) for entry in val}
+    if len(report.usable_train) == 1 and not report.usable_val:
+        parts = part_image(report.usable_train[0])
+        if parts is not None:
+            say(
+                "There is only one image; a part of it with a quarter of its objects is held out."
+            )
+            return report, split_images([parts[0]], [parts[1]], seed=seed)
     split = split_images(
         report.usable_train,
         [entry for entry in report.usable_val if id(entry) in chosen],

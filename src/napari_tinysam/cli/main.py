@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from napari_tinysam.cli.adapt import adapt
 from napari_tinysam.cli.auto import auto
 from napari_tinysam.cli.calibrate import calibrate
 from napari_tinysam.cli.console import note
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 for _command in (
     *(segment, auto, track, replay, models),
-    *(evaluate, finetune, train, distill),
+    *(evaluate, finetune, adapt, train, distill),
     *(quantize, calibrate, prepare, export, kept, demo),
 ):
     app.command()(_command)

@@ -22,7 +22,7 @@ The whole grid takes much longer than the rest, so 3, 5 and 6 may use fewer of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,52 @@ def calibrate(
         with_grid, search, labels
     )
     return Calibration(Thresholds(search, guided, labels, guided_labels), figures)
+
+
+def calibrate_guided_search(
+    predictor: Predictor, entries: Sequence[ImageEntry], start: Thresholds
+) -> Calibration:
+    """Measure only what guides the search by the object head: some seconds an image.
+
+    The thresholds of the grid, which takes much longer, stay those of the start.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With an object head.
+    entries : sequence of ImageEntry
+        Labelled images.
+    start : Thresholds
+        Of the model that this one was made from.
+
+    Raises
+    ------
+    DataError
+        If there is no image with objects.
+    """
+    read = (entry.read() for entry in entries)
+    images = [
+        CalibrationImage.seen_by(predictor, image)
+        for image in read
+        if image.labels[0].any()
+    ]
+    if not images:
+        raise DataError("There is no image with objects to calibrate with.")
+    figures: dict[str, float] = {}
+    objects, figures["head"] = calibrate_guided.object_settings(images)
+    calibrate_guided.find_objects(images, objects)
+    calibrate_guided.prompt(predictor, images)
+    guided, labels = calibrate_guided.fewest_prompts(
+        images,
+        calibrate_guided.guidance(
+            images,
+            replace(start.guided, objects=objects),
+            LabelSettings(confidence=0.0),
+        ),
+        LabelSettings(confidence=0.0),
+    )
+    found = replace(start, guided=guided, guided_labels=labels)
+    return Calibration(found, figures)
 
 
 def write(model: str, path: Path, found: Calibration) -> None:

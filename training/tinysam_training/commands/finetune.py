@@ -35,6 +35,7 @@ from tinysam_training.recipe import (
     Recipe,
     Stage,
     ValidationSettings,
+    load_recipe,
 )
 from tinysam_training.run.folder import RunFolder
 from tinysam_training.run.held_out import CHOOSING
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 
 Way = Literal["frozen", "lora", "whole"]
 
-#: The best on average over three sets that the start had never seen: `training/papers/diary.md`.
-DEFAULT_WAY: Way = "lora"
+#: Learns most from a few images that ask for something new: `training/papers/diary.md`.
+DEFAULT_WAY: Way = "whole"
 
 #: Embeddings of frames are kept in memory up to this many bytes.
 EMBEDDING_BYTES = 1 << 30
@@ -121,13 +122,13 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
     """
     recipe = Recipe(
         name=f"finetune-{settings.way}",
-        losses=LossSettings(object_head=0.5),
+        losses=LossSettings(object_head=1.0),
         prompts=PromptSettings(),
         augmentation=Augmentation.light(),
         judging=ValidationSettings(every=0.2, images=CHOOSING, objects=6),
         steps=settings.steps,
         minutes=max(minutes, 0.05) if not settings.steps else 0.0,
-        checkpoint_minutes=3.0,
+        checkpoint_minutes=1.0,
         seed=settings.seed,
         model=ModelSettings(start=settings.model, batch_norm="frozen"),
     )
@@ -151,7 +152,8 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
     return replace(
         recipe,
         stages=(encoder_learns,),
-        optimizer=OptimizerSettings(learning_rate=3e-4, ema=0.99),
+        # A trained model is soon worse at a higher rate, or without a slow beginning.
+        optimizer=OptimizerSettings(learning_rate=6e-4, warmup=0.1, ema=0.99),
     )
 
 
@@ -164,8 +166,11 @@ def finetune(
     fingerprint: str = "",
     metadata: Mapping[str, str] | None = None,
     reserve: float = 0.0,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
     on_message: Callable[[str], None] = lambda message: None,
     on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
+    on_judged: Callable[[Mapping[str, float]], None] = lambda figures: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Finetuned:
     """Adapt a model to a few annotated images.
@@ -186,10 +191,16 @@ def finetune(
         Further notes for the file's header.
     reserve : float
         Minutes of the budget that the caller needs afterwards.
+    resume : bool
+        Go on from the checkpoint beside `output`, if there is one of the same images.
+    stop : callable
+        Asked after each step: whether to end now with the best model so far.
     on_message : callable
         Called with a sentence about each stage.
     on_step : callable, optional
         As for `Training.run`.
+    on_judged : callable
+        Called with the figures of each validation, the first of which is of the start.
     clock : callable
         Seconds.
 
@@ -211,6 +222,7 @@ def finetune(
     fabric = launched(settings.device)
     torch.manual_seed(settings.seed)
     start = starting_model(settings.model, object_head=True)
+    start.quantization = None  # floats learn; the result can be quantized again
     before = copy.deepcopy(start).eval()
     images, held = ImageStore(train), ImageStore(held_out)
     recipe = finetune_recipe(settings, settings.minutes)
@@ -243,12 +255,13 @@ def finetune(
         )
     # The rest of the time is for training.
     left = settings.minutes - reserve - (clock() - begun) / 60
-    recipe = finetune_recipe(settings, left)
-    batches.recipe = recipe
-
     folder = RunFolder(run_folder_of(output), recipe, fingerprint=fingerprint)
+    resume = resume and folder.checkpoint.exists()
+    if resume:  # its schedule goes on, however long reading took this time
+        left = load_recipe(folder.path / "recipe.yaml").minutes
+    folder.recipe = batches.recipe = recipe = finetune_recipe(settings, left)
     folder.best = output
-    folder.begin(resume=False)
+    folder.begin(resume=resume)
     notes = {
         "made_by": "napari-tinysam finetune",
         "start": settings.model,
@@ -266,18 +279,27 @@ def finetune(
         objects=recipe.judging.objects,
         features=features_of,
     )
+
+    def judged(model: SegmentAnything) -> Mapping[str, float]:
+        figures = judge(model)
+        on_judged(figures)
+        return figures
+
     training = judged_training(
         Objective(start, recipe),
         batches,
         recipe,
         folder,
         fabric,
-        judge=judge,
+        judge=judged,
         notes=notes,
         clock=clock,
     )
-    on_message(f"Training for {recipe.minutes:.1f} minutes.")
-    outcome = training.run(on_step=on_step)
+    if resume and training.resume():
+        on_message(f"Training goes on after step {training.steps}.")
+    else:
+        on_message(f"Training for {recipe.minutes:.1f} minutes.")
+    outcome = training.run(on_step=on_step, stop=stop)
     better = outcome.best.get("step", 0) > 0
     after = checkpoints.load(output).model if better else before
     return Finetuned(before, after, outcome, better, recipe)

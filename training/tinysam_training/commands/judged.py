@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tinysam_training.learning.objective import Objective
     from tinysam_training.recipe import Recipe
     from tinysam_training.run.folder import RunFolder
-    from tinysam_training.run.judging import Judge
 
 
 def judged_training(
@@ -29,7 +28,7 @@ def judged_training(
     folder: RunFolder,
     fabric: Fabric,
     *,
-    judge: Judge | None,
+    judge: Callable[[SegmentAnything], Mapping[str, float]] | None,
     notes: Mapping[str, str],
     clock: Callable[[], float],
 ) -> Training:

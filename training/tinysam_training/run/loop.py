@@ -158,8 +158,9 @@ class Training:
         *,
         max_minutes: float | None = None,
         on_step: Callable[[Training, Mapping[str, float]], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> TrainingOutcome:
-        """Train until the budget is used up, or for `max_minutes`.
+        """Train until the budget is used up, for `max_minutes`, or until `stop` says so.
 
         Parameters
         ----------
@@ -168,6 +169,9 @@ class Training:
         on_step : callable, optional
             Called after each step with this object and the step's figures. If it raises, the run
             writes a checkpoint and ends.
+        stop : callable
+            Asked after each step. When it says so, the model is judged a last time and the run
+            ends, with what it has.
 
         Returns
         -------
@@ -183,6 +187,7 @@ class Training:
         """
         begun = saved = self._last = self._clock()
         batches = self._made()
+        enough = False
         try:
             with self._interruption.handled():
                 if self.judge is not None and not self.first:
@@ -200,9 +205,14 @@ class Training:
                     if now - saved > 60 * self.recipe.checkpoint_minutes:
                         self.save()
                         saved = now
+                    if self._agreed(stop()):
+                        enough = True
+                        break
                     if max_minutes and self._agreed(now - begun > 60 * max_minutes):
                         break
-                if self._validation_is_due():  # a run that was stopped just before it
+                if self._validation_is_due() or (
+                    enough and self.judge is not None and self.progress > self.validated
+                ):  # a run that was stopped just before it
                     self._validate()
         except KeyboardInterrupt:
             self._save_if_possible()

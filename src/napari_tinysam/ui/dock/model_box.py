@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tinysam.checkpoints import REGISTRY, is_available_offline
+from napari_tinysam.checkpoints.own import own_models
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.layouts import form_in
 from napari_tinysam.ui.state.choices import keep_choice
@@ -152,10 +153,20 @@ class ModelBox(QWidget):
     def refresh_models(self) -> None:
         """Update which models are on this machine."""
         current = self._session.model_name
+        mine = {str(model.path): model for model in own_models()}
         names = list(REGISTRY)
-        if current not in REGISTRY:
+        if current not in REGISTRY and current not in mine:
             names.append(current)
-        self.model.set_choices([*map(_model_choice, names), _FILE])
+        self.model.set_choices(
+            [
+                *(
+                    Choice(path, model.text, model.about)
+                    for path, model in mine.items()
+                ),
+                *map(_model_choice, names),
+                _FILE,
+            ]
+        )
         self.model.show_choice(current)
 
     def _choose_model(self, name: str | None) -> None:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QToggleSwitch
 
+from napari_tinysam.ui.dock.adapt_box import AdaptBox
 from napari_tinysam.ui.dock.auto_box import AutoBox
 from napari_tinysam.ui.dock.axis_questions import AxisQuestions
 from napari_tinysam.ui.dock.buttons import explain
@@ -134,10 +135,13 @@ class TinySAMWidget(QWidget):
         self.edit = EditButtons(session)
         self.models = ModelBox(session)
         self.images = ImagesBox(session)
+        self.adapt = AdaptBox(session)
         self.clicks_section = Section("One object at a time", self.prompts)
         self.through_section = Section("Through the stack", self.through)
         self.auto_section = Section("All objects at once", self.auto)
         self.link_section = Section("Link and track", self.link)
+        self.adapt_section = Section("Adapt the model", self.adapt, expanded=False)
+        self.adapt.noteworthy.connect(self.adapt_section.expand)
         self.settings = Section("Settings", self.models, expanded=False)
         images = Section("Images", self.images, expanded=session.image is None)
         self.images.opened.connect(images.expand)
@@ -149,6 +153,7 @@ class TinySAMWidget(QWidget):
             self.link_section,
             Section("Labels", self.output),
             Section("Change an object", self.edit),
+            self.adapt_section,
             self.settings,
         )
 
@@ -326,6 +331,7 @@ class TinySAMWidget(QWidget):
         session.files.changed.disconnect(self._refresh)
         self.auto.files.close_down()
         self.images.close_down()
+        self.adapt.close_down()
         session.close()
         self._inference.shutdown()
         self._delivery.close()
@@ -355,6 +361,7 @@ class TinySAMWidget(QWidget):
         if (choices.model, choices.device) != (session.model_name, session.device):
             session.set_model(choices.model, choices.device)
         self._inference.start()
+        session.adapting.look()
         session.set_active(self._armed)
         self._window.focus_canvas()
 

@@ -12,9 +12,11 @@ from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import RecentEmbeddings
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.session.adapting import Adapting
 from napari_tinysam.ui.session.ahead import Ahead
 from napari_tinysam.ui.session.auto_run import EmbeddedPlane
 from napari_tinysam.ui.session.click_status import ClickStatus
+from napari_tinysam.ui.session.comparison import ShownComparison
 from napari_tinysam.ui.session.draft_masks import DraftMasks
 from napari_tinysam.ui.session.embedder import Embedder
 from napari_tinysam.ui.session.image_list import ListedImages
@@ -174,6 +176,8 @@ class Assembly:
             busy=lambda: self.runs.writing or self.runs.auto.running,
             proposed=lambda: self.proposals.count,
         )
+        self.adapting = Adapting(self.listed, inference.post, notify)
+        self.comparison = ShownComparison(viewer, inference.post, notify)
         near = (self.listed.beside, self.viewing.beside)
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, *near)
         self.listed.on_read_ahead = self.ahead.go_on
@@ -224,6 +228,8 @@ class Assembly:
         self.closed = True
         self.status_line.close()
         self.listed.close()
+        self.adapting.close()
+        self.comparison.close()
         self.inference.shutdown()
         self.viewing.close()
         self.runs.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_info, show_warning
 
 from napari_tinysam.labels import Overlap
+from napari_tinysam.ui.session.annotated import not_done
 from napari_tinysam.ui.session.assembly import Assembly
 from napari_tinysam.ui.session.choosing import Choosing
 from napari_tinysam.ui.session.files_run import ModelChoice
@@ -77,7 +78,8 @@ class AnnotationSession(Choosing):
         self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files
         self.linking, self.tracking = runs.linking, runs.tracking
         self.follower = runs.follower
-        self.listed = parts.listed
+        self.listed, self.adapting = parts.listed, parts.adapting
+        self.comparison = parts.comparison
         self.track_tool, self.track_files = parts.track_tool, parts.track_files
         self.changed = parts.subject.changed
         self.status_changed = parts.status_line.changed
@@ -180,6 +182,24 @@ class AnnotationSession(Choosing):
             self.all_planes.run(self.shown_images())
         else:
             self.auto.run()
+
+    def adapt(self) -> None:
+        """Adapt the model to what is annotated in the list of images, beside the viewer."""
+        self.adapting.begin(self.model_name, self.device)
+
+    def auto_segment_rest(self) -> None:
+        """Segment the images of the list that are not done, as files beside the viewer."""
+        paths, images = not_done(self.listed), self.listed.images
+        if not paths or images is None:
+            self.say("info", "There is no other image in the list that is not done.")
+            return
+        if self.files.running:
+            self.say("info", "Files are being segmented already.")
+            return
+        self.files.choose(paths)
+        self.files.set_output(images.folder)
+        precision = read_choices().precision
+        self.files.run(ModelChoice(self.model_name, self.device, precision), None)
 
     def link_planes(self) -> None:
         """Make one object of those of neighbouring planes that overlap, in the background."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari.layers import Image
 
@@ -15,6 +16,9 @@ from napari_tinysam.ui.session.listed_files import (
 )
 from napari_tinysam.ui.session.listed_going import GoingThrough
 from napari_tinysam.ui.state.image_list import EntryState, ImageEntry, ImageList
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
 
 
 class ListedImages(GoingThrough):
@@ -91,6 +95,25 @@ class ListedImages(GoingThrough):
         self._near.keep()
         self.offer = self._kept.last()
         self._say("")
+
+    def layers_of(self, entry: ImageEntry) -> tuple[Image, Labels | None] | None:
+        """Return the image and labels layers of an entry; None if it is not in the viewer."""
+        opened = self._opened
+        here = opened is not None and opened.entry is entry
+        image = opened.image if opened is not None and here else entry.layer
+        if image is None or image not in self._viewer.layers:
+            return None
+        target = self._subject.memory.state_of(image).target
+        there = target is not None and target in self._viewer.layers
+        return image, target if there else None
+
+    def look_for_labels(self) -> None:
+        """Note label files that something else has written: images were segmented as files."""
+        if self.images is not None:
+            note_label_files(self.images)
+            self._near.keep()  # what was read ahead has no labels yet
+            self._remember()
+            self._changed()
 
     def set_state(self, entry: ImageEntry, state: EntryState) -> None:
         """Mark an image."""

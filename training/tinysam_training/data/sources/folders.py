@@ -398,3 +398,26 @@ def _new_name(name: str, names: set[str]) -> str:
 
 def _unusable(text: str) -> Finding:
     return Finding("error", "cannot be used", text)
+
+
+def pair_entries(
+    image: Path, labels: Path, *, name: str, dataset: str, complete: bool = True
+) -> FoundEntries:
+    """List the labelled planes of one image file, whatever the two files are called.
+
+    Parameters
+    ----------
+    image, labels : Path
+    name, dataset : str
+        As of `LabelledImage`.
+    complete : bool
+        Whether a pixel without label is background.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read or do not match.
+    """
+    files = tuple(_label_files(labels))
+    match = _Matched(name, dataset, _image_file(image), files, Annotation(complete))
+    return _entries(match)

@@ -1,0 +1,348 @@
+"""An adaptation on disk: what was asked, the images as they were then, what has happened so far.
+
+The dock writes the folder and a process of its own works on it, so that neither needs the other:
+napari may be closed, and a process that was killed goes on from its checkpoint. Importing this
+module loads no torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_tinysam.errors import DataError, FileError, sentence
+from napari_tinysam.files.atomic import replacing, write_text
+from napari_tinysam.files.lock import is_locked, lock_owner, take_lock
+from napari_tinysam.frame import FRAME
+from tinysam_training.data.sources.layout import ANNOTATION_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+#: What a running adaptation can be asked for: to end with the best so far, to go on another time,
+#: to end for good.
+Request = Literal["stop", "pause", "cancel"]
+
+#: The last event of an adaptation that has ended for good.
+ENDS = ("done", "failed", "cancelled")
+
+#: Planes up to this many times the frame are learnt from as they are; larger ones in tiles, as
+#: clicks see them.
+_AS_IT_IS = 1.5
+
+_DONE, _PARTLY = "done", "partly"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done.
+
+    Attributes
+    ----------
+    name : str
+        Of the model that is to be made.
+    model : str
+        Where it goes.
+    start : str
+        A name of the registry or a checkpoint file.
+    minutes : float
+        For everything.
+    way, device, seed
+        As of `tinysam_training.commands.finetune.FinetuneSettings`.
+    images, objects : int
+        That were annotated, for the record.
+    began : float
+        Seconds since 1970.
+    """
+
+    name: str
+    model: str
+    start: str = "default"
+    minutes: float = 10.0
+    way: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+    images: int = 0
+    objects: int = 0
+    began: float = 0.0
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The folder of an adaptation.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """The images and labels, in the layout that training reads."""
+        return self.path / "data"
+
+    @property
+    def model(self) -> Path:
+        """The best model so far."""
+        return self.path / "best.safetensors"
+
+    @property
+    def comparison(self) -> Path:
+        """Held-out images and what the models before and after see in them."""
+        return self.path / "comparison"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the folder of all adaptations: one runs at a time."""
+        return self.path.parent / "lock"
+
+    def order(self) -> Order:
+        """Read what is to be done; raises `FileError`."""
+        path = self.path / "order.json"
+        try:
+            plain = json.loads(path.read_text("utf-8"))
+            known = {field.name for field in fields(Order)}
+            return Order(**{name: plain[name] for name in plain if name in known})
+        except (OSError, ValueError, TypeError) as error:
+            raise FileError(sentence(error, f"{path} cannot be read")) from error
+
+    # --- what happens ---------------------------------------------------------------------
+
+    def say(self, event: str, **known: Any) -> None:
+        """Append a line of JSON; an event has its name under ``event`` and a time."""
+        line = json.dumps({"event": event, "time": round(time.time(), 2), **known})
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def events(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Read the events from a place in the file; also the place up to which they are whole."""
+        try:
+            with (self.path / "events.jsonl").open("rb") as file:
+                file.seek(start)
+                text = file.read()
+        except OSError:
+            return [], start
+        whole = text.rfind(b"\n") + 1
+        found = []
+        for line in text[:whole].splitlines():
+            with suppress(ValueError):  # a process was killed while it wrote
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    found.append(event)
+        return found, start + whole
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """The event with which it ended for good; None if it may go on."""
+        found, _ = self.events()
+        ends = (*ENDS, "began")
+        last: dict[str, Any] = next(
+            (event for event in reversed(found) if event["event"] in ends), {}
+        )
+        return last if last.get("event") in ENDS else None
+
+    # --- what the user asks ----------------------------------------------------------------
+
+    def ask(self, request: Request | None) -> None:
+        """Leave a request for the process that works on it; None: nothing any more."""
+        path = self.path / "request"
+        if request is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text(path, request)
+
+    @property
+    def request(self) -> str:
+        """What the process is asked for; "" for nothing."""
+        try:
+            return (self.path / "request").read_text("utf-8").strip()
+        except OSError:
+            return ""
+
+    # --- who works on it -------------------------------------------------------------------
+
+    def take(self) -> int:
+        """Become the one process that adapts.
+
+        Returns
+        -------
+        int
+            The open lock file; it is free when this process ends in whatever way.
+
+        Raises
+        ------
+        FileError
+            If another adaptation is running.
+        """
+        try:
+            file = take_lock(self.lock)
+        except OSError as error:
+            raise FileError(
+                sentence(error, f"{self.lock} cannot be written")
+            ) from error
+        if file is None:
+            owner = lock_owner(self.lock) or "which has just begun"
+            raise FileError(f"A model is being adapted already ({owner}); wait for it.")
+        with suppress(OSError):
+            write_text(self.path.parent / "running", self.path.name)
+        return file
+
+    @property
+    def running(self) -> bool:
+        """Whether a living process works on this one."""
+        try:
+            name = (self.path.parent / "running").read_text("utf-8").strip()
+        except OSError:
+            return False
+        return name == self.path.name and is_locked(self.lock)
+
+    def remove(self) -> None:
+        """Delete the folder; the finished model is elsewhere."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def default_folder() -> Path:
+    """Return the folder of all adaptations; it need not exist yet."""
+    from napari_tinysam.checkpoints.own import models_folder
+
+    return models_folder() / "adaptations"
+
+
+def who_adapts(folder: Path) -> None:
+    """Raise `FileError` if a model is being adapted now, by whatever process."""
+    if is_locked(folder / "lock"):
+        owner = lock_owner(folder / "lock")
+        raise FileError(f"A model is being adapted already ({owner}); wait for it.")
+
+
+def all_adaptations(folder: Path | None = None) -> list[Adaptation]:
+    """List the adaptations that have an order, the newest last."""
+    root = default_folder() if folder is None else folder
+    try:
+        places = [place for place in root.iterdir() if (place / "order.json").is_file()]
+    except OSError:
+        return []
+    return [Adaptation(place) for place in sorted(places)]
+
+
+def begin(
+    order: Order,
+    samples: Iterable[Sample],
+    folder: Path | None = None,
+) -> Adaptation:
+    """Make the folder of an adaptation, with the images as they are now.
+
+    Parameters
+    ----------
+    order : Order
+        Its numbers of images and objects are filled in.
+    samples : iterator of Sample
+        Read one after the other.
+    folder : Path, optional
+        Of all adaptations; `default_folder` if not given.
+
+    Raises
+    ------
+    DataError
+        If no sample has an object.
+    FileError
+        If something cannot be written. Nothing is left behind then.
+    """
+    root = default_folder() if folder is None else folder
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(order.began or time.time()))
+    path, number = root / stamp, 1
+    while path.exists():
+        number += 1
+        path = root / f"{stamp}-{number}"
+    made = Adaptation(path)
+    images = objects = 0
+    try:
+        for part in (_DONE, _PARTLY):
+            (made.data / part).mkdir(parents=True)
+        (made.data / _PARTLY / ANNOTATION_FILE).write_text("complete: false\n", "utf-8")
+        for sample in samples:
+            found = _write(made.data, images, sample)
+            images += bool(found)
+            objects += found
+        if not objects:
+            raise DataError("None of these images has an object to learn from.")
+        for part in (_DONE, _PARTLY):  # an empty folder is no set
+            if not list((made.data / part).glob("*.npz")):
+                shutil.rmtree(made.data / part)
+        plain = {**asdict(order), "images": images, "objects": objects}
+        write_text(path / "order.json", json.dumps(plain, indent=1))
+    except OSError as error:
+        made.remove()
+        raise FileError(sentence(error, f"{root} cannot be written to")) from error
+    except BaseException:
+        made.remove()
+        raise
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An annotated plane.
+
+    Parameters
+    ----------
+    name : str
+    rgb : ndarray of uint8, (H, W, 3)
+        As the model sees it.
+    labels : ndarray of integers, (H, W)
+    complete : bool
+        Whether every object in it is labelled.
+    """
+
+    name: str
+    rgb: npt.NDArray[np.uint8]
+    labels: npt.NDArray[Any]
+    complete: bool = True
+
+
+def _write(data: Path, number: int, sample: Sample) -> int:
+    """Write a sample as one file, or as one for each tile with objects; return its objects."""
+    found = len(np.unique(sample.labels[sample.labels > 0]))
+    stem = re.sub(r"[^\w.-]+", "_", sample.name)[:60] or "image"
+    if sample.rgb.shape[:2] != sample.labels.shape:
+        raise DataError(
+            f"{sample.name}: the image has {sample.rgb.shape[1]} × {sample.rgb.shape[0]} pixels, "
+            f"its labels have {sample.labels.shape[1]} × {sample.labels.shape[0]}."
+        )
+    place = data / (_DONE if sample.complete else _PARTLY)
+    for at, (rows, columns) in enumerate(_tiles(*sample.labels.shape)):
+        labels = sample.labels[rows, columns]
+        if labels.any():
+            with replacing(place / f"{number:03d}-{stem}-{at}.npz") as file:
+                np.savez_compressed(
+                    file,
+                    image=sample.rgb[rows, columns],
+                    labels=labels.astype(np.uint32),
+                )
+    return found
+
+
+def _tiles(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Cut a plane that is much larger than the frame into tiles of about the frame's size."""
+    if max(height, width) <= _AS_IT_IS * FRAME:
+        return [(slice(0, height), slice(0, width))]
+    rows = np.linspace(0, height, max(1, round(height / FRAME)) + 1).astype(int)
+    columns = np.linspace(0, width, max(1, round(width / FRAME)) + 1).astype(int)
+    return [
+        (slice(top, bottom), slice(left, right))
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
+    ]
