@@ -229,6 +229,20 @@ def test_closing_that_was_cancelled_gives_up_nothing() -> None:
     assert places()
 
 
+def test_the_limits_are_the_users_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_tinysam.ui.state.choices import Choices
+
+    desk = open_queued(noise(60, 80))
+    commit(desk, 40, 30)
+    crash(desk)
+    chosen = Choices(journal_days=0.0)
+    monkeypatch.setattr(
+        "napari_tinysam.ui.session.labelling.read_choices", lambda: chosen
+    )
+    assert open_queued(noise(60, 80)).session.recovery.offer is None
+    assert not places()
+
+
 # ------------------------------------------------------------ what comes back
 
 

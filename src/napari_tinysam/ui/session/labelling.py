@@ -24,6 +24,7 @@ from napari_tinysam.ui.session.remembered import JournalEdit
 from napari_tinysam.ui.session.saving import Saving
 from napari_tinysam.ui.session.telling import circumstances
 from napari_tinysam.ui.session.whole_objects import WholeObjects
+from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 from napari_tinysam.ui.state.history import UNTOLD, Deed
 
@@ -114,9 +115,10 @@ class Labeller(ObjectEditing):
         self._turned: JournalEdit | None = None  # maybe not all of it yet
         self._on_written = on_written
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
+        choices = read_choices()
         self.recording = Recording(
             subject.memory,
-            Journals(),
+            Journals(days=choices.journal_days, limit=choices.journal_size),
             inference.post,
             notify,
             lambda: subject.image,

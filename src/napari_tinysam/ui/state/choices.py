@@ -46,6 +46,10 @@ class Choices:
         Embeddings kept in memory and on disk, in bytes.
     ahead : bool
         Whether planes beside the shown one are encoded ahead.
+    journal_days : float
+        How long what was not saved can be restored.
+    journal_size : int
+        Bytes that it may take.
     """
 
     model: str = "default"
@@ -61,6 +65,8 @@ class Choices:
     memory: int = 1_000 * _MEGABYTE
     disk: int = 2_000 * _MEGABYTE
     ahead: bool = True
+    journal_days: float = 14.0
+    journal_size: int = 2_000 * _MEGABYTE
 
 
 def read_choices() -> Choices:
@@ -82,6 +88,8 @@ def read_choices() -> Choices:
         memory=int(settings.cache.memory) * _MEGABYTE,
         disk=int(settings.cache.disk) * _MEGABYTE,
         ahead=bool(settings.cache.ahead),
+        journal_days=float(settings.journal.days),
+        journal_size=int(settings.journal.size * 1_000 * _MEGABYTE),
     )
 
 
