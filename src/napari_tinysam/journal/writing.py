@@ -48,9 +48,10 @@ _ROLL = 2**20
 
 #: Reading them again keeps Python busy: they are rolled when nothing was done for some seconds, or
 #: when they are this many times as long.
-_PAUSE = 2.0
-_AT_ONCE = 3
+_PAUSE, _AT_ONCE = 2.0, 3
 
+#: Seconds without anything to do after which the thread ends.
+_REST = 20.0
 #: Seconds between a line and its flush to the disk, and between attempts on a full disk.
 _FLUSH_AFTER = 0.8
 _TRY_AGAIN = 5.0
@@ -113,15 +114,14 @@ class Journal:
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._last = 0 if goes_on is None else goes_on.last
-        # The last actions that are in the file, flushed to the disk, and waited for.
-        # None is flushed before the journal has begun: -1.
+        # The last actions in the file, on the disk (-1: it has not begun), and waited for.
         self._written = self._wanted = self._last
         self._done = -1
         self._ending = self._complained = False
         self._file = LinesFile(folder)
         self._flush_at: float | None = None
         self._noted_at = 0.0
-        #: Shape and dtype of the labels, if who began it has said so.
+        #: Shape and dtype of the labels, if known.
         self.layout: tuple[tuple[int, ...], str] | None = None
         self._thread: threading.Thread | None = None
         with self._changed:
@@ -151,7 +151,7 @@ class Journal:
         name, arguments, ids, model, windows, step
             See `Action`. Arguments and arrays must not be changed afterwards.
         at : float, optional
-            When it was, in seconds since the epoch; now if not given.
+            When it was, since the epoch; now if not given.
         at_once : bool
             Flush now, not within a second.
         """
@@ -176,7 +176,6 @@ class Journal:
         Parameters
         ----------
         name : str
-            Of the action.
         labels : array-like
             As they are now; noted actions may change them while they are read.
         """
@@ -188,14 +187,13 @@ class Journal:
         """Let an action wait for the thread; the lock is held."""
         self._noted_at = time.monotonic()
         self._waiting_bytes += _nbytes(noted.action)
-        if self._waiting_bytes > _MOST_WAITING:
-            self.failed = True
+        self.failed |= self._waiting_bytes > _MOST_WAITING
         if not (self.failed or self._ending):
             self._waiting.append(noted)
             self._wake()
 
     def saved(self, file: str, through: int) -> None:
-        """Note that the labels as they were after action number `through` are in a file."""
+        """Note that the labels of action number `through` are in a file."""
         self.note(SAVED, {"file": file, "through": through}, at_once=True)
 
     def flush(self, timeout: float | None = 5.0) -> bool:
@@ -230,7 +228,7 @@ class Journal:
     # --- in the thread -------------------------------------------------------------------
 
     def _run(self) -> None:
-        """Do what there is to do, then end: a journal that rests has no thread and no open file."""
+        """Do what there is to do, then end: a journal that rests has no thread and no file."""
         while True:
             with self._changed:
                 self._changed.wait_for(self._is_due, self._patience())
@@ -253,7 +251,11 @@ class Journal:
                     return
             with self._changed:
                 grown = self._file.size > self._roll_at and not self._ending
-                if not self._waiting and self._written <= self._done and not grown:
+                if self._waiting or self._written > self._done or grown:
+                    continue
+                # To begin a thread for each action would hold up who notes it.
+                self._changed.wait_for(lambda: self._waiting or self._ending, _REST)
+                if not self._waiting:
                     self._rest()
                     return
 
@@ -264,9 +266,8 @@ class Journal:
         self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        begun = self._done >= 0
         return (
-            not begun
+            self._done < 0
             or bool(self._waiting)
             or self._ending
             or self._flush_is_due()
@@ -302,9 +303,7 @@ class Journal:
             self._file.generation = generations(self.folder)[0]
             self._roll_over(self._goes_on)
             self._goes_on = None
-            with self._changed:
-                self._done = self._written
-                self._changed.notify_all()
+            self._is_done(self._written)
             return
         labels = SparseLabels(self.about.shape, self.about.dtype)
         if self._begins_with is not None:
@@ -322,9 +321,7 @@ class Journal:
         first = about_line(self.about, snapshot=there, number=0, clean=clean)
         self._file.start(1, first)
         self._begins_with = None
-        with self._changed:
-            self._done = 0
-            self._changed.notify_all()
+        self._is_done(0)
 
     def _begin_next(self) -> None:
         """Make a snapshot of what is on disk, and begin the next generation of lines."""
@@ -383,9 +380,13 @@ class Journal:
     def _sync(self) -> None:
         written = self._written
         self._file.sync()
+        self._is_done(written)
+
+    def _is_done(self, number: int) -> None:
+        """Say that all actions up to one are on the disk."""
         with self._changed:
             self._flush_at = None
-            self._done = written
+            self._done = number
             self._changed.notify_all()
 
     def _complain(self, error: BaseException) -> None:

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
 
-#: Steps kept. A step is a few hundred bytes, or the rectangle that it changed.
-_LEVELS = 1000
+#: Steps kept. A step is some hundred bytes, and the rectangle that it changed.
+_LEVELS = 20_000
 
 #: Most bytes of those rectangles; the last step is always kept.
-_BYTES = 2**28
+_BYTES = 2**25
+
+#: Steps after which these bytes are counted anew: long steps go on growing.
+_COUNTED = 64
 
 
 class Edit(Protocol):
@@ -124,6 +127,7 @@ class History:
         self._undone: list[Step] = []
         self._most_bytes = most_bytes
         self._count = 0
+        self._bytes = 0  # nearly
 
     @property
     def nbytes(self) -> int:
@@ -143,10 +147,12 @@ class History:
         self._undone.clear()
         if step.edit is None:
             return step
-        left = self.nbytes
-        while left > self._most_bytes and len(self._done) > 1:
+        self._bytes += step.edit.nbytes
+        if self._bytes > self._most_bytes or not self._count % _COUNTED:
+            self._bytes = self.nbytes
+        while self._bytes > self._most_bytes and len(self._done) > 1:
             oldest = self._done.popleft()
-            left -= 0 if oldest.edit is None else oldest.edit.nbytes
+            self._bytes -= 0 if oldest.edit is None else oldest.edit.nbytes
         return step
 
     def push_joined(self, step: Step) -> Step:
