@@ -100,7 +100,9 @@ class Lineage:
             lineage.after.update(pairwise(chain))
         for child, parent in parents.items():
             if child in chains and parent in chains:
-                lineage.mother[chains[child][0]] = chains[parent][-1]
+                first, last = chains[child][0], chains[parent][-1]
+                if last[0] < first[0]:  # else the ids are of others now
+                    lineage.mother[first] = last
         return lineage
 
     def chains(self) -> list[list[Place]]:

@@ -290,3 +290,40 @@ def test_undoing_everything_gives_the_labels_back(seed: int, moves: list[str]) -
     while desk.session._parts.subject.state.history.undo_text:
         desk.session.undo()
     assert np.array_equal(desk.session.target.data, labels)
+
+
+def test_a_range_is_linked_and_the_rest_stays() -> None:
+    numbered = boxes(*((1, z, 4 + z, 4) for z in range(5)), (2, 1, 30, 40))
+    desk = opened(numbered)  # the ids of each plane begin with 1
+    linking, data = desk.session.linking, desk.session.target.data
+    linking.part.set_range(0, 1, 3)
+    desk.session.link_planes()
+    assert np.array_equal(data[[0, 4]], numbered[[0, 4]])
+    ids = [int(data[z, 8 + z, 8]) for z in range(5)]
+    assert ids[1] == ids[2] == ids[3]
+    linking.set_settings(least_planes=4)
+    assert not data[1:4].any()
+    linking.set_settings(least_planes=1)
+    assert [int(data[z, 8 + z, 8]) for z in range(5)] == ids
+    linking.part.take_all(0)
+    desk.session.link_planes()
+    assert len({int(data[z, 8 + z, 8]) for z in range(5)}) == 1
+    while desk.session.undo_text:
+        desk.session.undo()
+    assert np.array_equal(data, numbered)
+    linking.part.set_range(0, 2, 2)
+    desk.session.link_planes()
+    assert "two planes or more" in desk.told[-1][1]
+
+
+def test_the_buttons_of_a_range_set_it_to_the_shown_plane() -> None:
+    desk = opened(STACK)
+    part = desk.session.linking.part
+    desk.viewer.dims.set_point(0, 3 * 5)
+    part.begin_here(0)
+    assert part.ranges()[0][2:4] == (3, 4)
+    desk.viewer.dims.set_point(0, 2 * 5)
+    part.end_here(0)
+    assert part.ranges()[0][2:4] == (2, 2)
+    part.take_all(0)
+    assert part.ranges()[0][2:4] == (0, 4)

@@ -183,3 +183,72 @@ def test_a_slider_of_tracks_does_not_stop_links_on_their_way() -> None:
     inference.run_all()
     assert not desk.session.linking.running
     assert not desk.session.tracking.running
+
+
+def parted(axis: tuple[str, ...] = ("t", "y", "x")) -> tuple[np.ndarray, Desk]:
+    """Open a movie of which the ids of each frame begin with 1, and choose frames 1 to 4."""
+    frames = np.zeros((6, 40, 80), np.uint32)
+    for t, frame in enumerate(frames):
+        disc(frame, 1 + t % 2, 20, 20, 8)
+        disc(frame, 2 - t % 2, 20, 55, 8)
+    desk = opened(frames, axes=axis)
+    desk.session.tracking.part.set_range(0, 1, 4)
+    return frames, desk
+
+
+def test_a_range_is_tracked_and_the_rest_stays() -> None:
+    frames, desk = parted()
+    desk.session.track_objects()
+    data = desk.session.target.data
+    assert np.array_equal(data[[0, 5]], frames[[0, 5]])
+    one, other = at(desk, 20, 20)[1], at(desk, 20, 55)[1]
+    assert at(desk, 20, 20)[1:5] == [one] * 4
+    assert at(desk, 20, 55)[1:5] == [other] * 4
+    assert not {one, other} & {1, 2}, "these are other objects in the other frames"
+    layer = tracks_layer(desk)
+    assert layer is not None
+    assert sorted(set(layer.data[:, 1])) == [1, 2, 3, 4]
+
+    desk.viewer.dims.set_point(0, 3)
+    desk.session.hover_at(desk.world(20, 20))
+    desk.session.cut_track()
+    assert at(desk, 20, 20)[1:3] == [one] * 2
+    assert at(desk, 20, 20)[3] == at(desk, 20, 20)[4] != one
+    desk.viewer.dims.set_point(0, 0)
+    desk.session.hover_at(desk.world(20, 20))
+    desk.session.cut_track()
+    assert "outside of the range" in desk.told[-1][1]
+    cut = data.copy()
+
+    desk.session.tracking.part.take_all(0)
+    desk.session.track_objects()
+    assert at(desk, 20, 20)[:3] == [at(desk, 20, 20)[0]] * 3
+    assert at(desk, 20, 20)[3] == at(desk, 20, 20)[5] != at(desk, 20, 20)[0]
+    assert len(set(at(desk, 20, 55))) == 1
+    desk.session.undo()
+    assert np.array_equal(data, cut)
+    desk.session.undo()
+    desk.session.undo()
+    assert np.array_equal(data, frames)
+
+
+def test_divisions_of_other_frames_are_known_when_the_range_is_longer_again() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    graph = dict(tracks_layer(desk).graph)
+    whole = desk.session.target.data.copy()
+    desk.session.tracking.part.set_range(0, 3, 5)
+    desk.session.track_objects()
+    assert np.array_equal(desk.session.target.data, whole)
+    assert tracks_layer(desk).graph == {}
+    desk.session.tracking.part.take_all(0)
+    desk.session.track_objects()
+    assert np.array_equal(desk.session.target.data, whole)
+    assert tracks_layer(desk).graph == graph
+
+
+def test_a_range_of_one_frame_cannot_be_tracked() -> None:
+    _, desk = parted()
+    desk.session.tracking.part.set_range(0, 2, 2)
+    desk.session.track_objects()
+    assert "two frames or more" in desk.told[-1][1]

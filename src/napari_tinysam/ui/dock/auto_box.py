@@ -10,7 +10,12 @@ from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.files_box import FilesBox
-from napari_tinysam.ui.dock.filter_sliders import ShareSlider, SizeSlider, diameter_of
+from napari_tinysam.ui.dock.filter_sliders import (
+    ShareSlider,
+    SizeSlider,
+    SliderRows,
+    diameter_of,
+)
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.planes_box import PlanesBox
 from napari_tinysam.ui.state.mode import Mode
@@ -99,18 +104,9 @@ class AutoBox(QWidget):
             "Leave out a proposal if surer ones cover more than this share of it",
             lambda value: proposals.set_settings(overlap=value),
         )
-        self.sliders = QWidget()
-        rows = QGridLayout(self.sliders)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setHorizontalSpacing(6)
-        rows.setVerticalSpacing(4)
-        for row, item in enumerate(
-            (self.confidence, self.diameter, self.parts, self.overlap)
-        ):
-            rows.addWidget(item.title, row, 0)
-            rows.addWidget(item.slider, row, 1)
-            rows.addWidget(item.value, row, 2)
-        rows.setColumnStretch(1, 1)
+        self.sliders = SliderRows(
+            self.confidence, self.diameter, self.parts, self.overlap
+        )
 
         first = QHBoxLayout()
         first.setSpacing(6)

@@ -1,4 +1,4 @@
-"""The sliders that filter proposals: each has a title, a slider and the value it stands on."""
+"""Sliders that filter, link and track: each has a title, a slider and the value it stands on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from math import inf, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QLabel, QSlider
+from qtpy.QtWidgets import QLabel, QSlider, QWidget
 from superqt import QRangeSlider
 
 from napari_tinysam.ui.dock.buttons import set_tip
+from napari_tinysam.ui.dock.layouts import grid_in
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.state.sizes import Lengths
@@ -39,9 +40,34 @@ class FilterRow:
         slider.setAccessibleName(title)
         self._set_tip(tip)
 
+    def set_visible(self, visible: bool) -> None:
+        """Show or hide the row."""
+        for part in (self.title, self.slider, self.value):
+            part.setVisible(visible)
+
     def _set_tip(self, tip: str) -> None:
         for part in (self.title, self.slider, self.value):
             set_tip(part, tip)
+
+
+class SliderRows(QWidget):
+    """Sliders one below the other.
+
+    Parameters
+    ----------
+    *rows : FilterRow
+    parent : QWidget, optional
+        As in Qt.
+    """
+
+    def __init__(self, *rows: FilterRow, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.grid = grid_in(self)
+        self.grid.setVerticalSpacing(4)
+        self.grid.setColumnStretch(1, 1)
+        for number, row in enumerate(rows):
+            for column, part in enumerate((row.title, row.slider, row.value)):
+                self.grid.addWidget(part, number, column)
 
 
 class ShareSlider(FilterRow):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_tinysam.ui.dock.buttons import explain, set_tip
-from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider
+from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider, SliderRows
 from napari_tinysam.ui.dock.key_button import KeyButton
+from napari_tinysam.ui.dock.range_row import MANY, RangeRow
 from napari_tinysam.ui.dock.track_box import TrackBox
 from napari_tinysam.volume.linking import MOST_GAP
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
+
+#: Axes of which a range can be chosen.
+_AXES = 3
 
 #: The overlap slider ends before 0: objects that share nothing are not the same.
 _LEAST_OVERLAP = 0.01
@@ -59,19 +63,12 @@ class LinkBox(QWidget):
         self.note = QLabel()
         self.note.setObjectName("TinySAMHint")
         self.note.setWordWrap(True)
-        self.sliders = QWidget()
-        rows = QGridLayout(self.sliders)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setHorizontalSpacing(6)
-        rows.setVerticalSpacing(4)
-        rows.setColumnStretch(1, 1)
-        for row, item in enumerate((self.overlap, self.gap, self.least)):
-            for column, part in enumerate((item.title, item.slider, item.value)):
-                rows.addWidget(part, row, column)
+        self.sliders = SliderRows(self.overlap, self.gap, self.least)
+        self.ranges = [RangeRow(linking.part) for _ in range(_AXES)]
         column_ = QVBoxLayout(self)
         column_.setContentsMargins(0, 0, 0, 0)
         column_.setSpacing(6)
-        parts = (self.link, self.sliders, self.note, self.tracks)
+        parts = (*self.ranges, self.link, self.sliders, self.note, self.tracks)
         for part in parts:
             column_.addWidget(part)
         self.refresh()
@@ -94,6 +91,7 @@ class LinkBox(QWidget):
             "by hand; objects that go through planes already stay as they are",
             reason,
         )
+        self._refresh_ranges()
         movie = session.frames > 0
         self.tracks.setVisible(movie)
         if movie:
@@ -109,3 +107,15 @@ class LinkBox(QWidget):
         self.note.setText(linking.note)
         self.note.setVisible(bool(linking.note))
         set_tip(self.note, "Ctrl+Z takes it back")
+
+    def _refresh_ranges(self) -> None:
+        """Offer a range where there are many planes; those outside stay as they are."""
+        session = self._session
+        known = {axis.axis for axis in session.stack_axes() if axis.kind is not None}
+        ranges = [
+            found
+            for found in session.linking.part.ranges()
+            if found.axis in known and found.end + 1 >= MANY
+        ]
+        for number, row in enumerate(self.ranges):
+            row.show_range(ranges[number] if number < len(ranges) else None)

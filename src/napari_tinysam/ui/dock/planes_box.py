@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QLabel, QSpinBox, QWidget
-from superqt.utils import signals_blocked
+from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_tinysam.ui.dock.buttons import set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.layouts import grid_in
+from napari_tinysam.ui.dock.range_row import RangeRow
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.stack_planes import AxisKind
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
-    from napari_tinysam.ui.state.stack_planes import AxisRange
 
 #: Axes of which a part can be chosen; of further ones all is taken.
 _AXES = 3
@@ -63,7 +60,7 @@ class PlanesBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._session = session
-        self.rows = [_Range(session, self) for _ in range(_AXES)]
+        self.rows = [RangeRow(session.all_planes.part) for _ in range(_AXES)]
         self.existing = ChoiceCombo(_EXISTING)
         self.existing.chosen.connect(session.all_planes.set_fill)
         self.then = ChoiceCombo()
@@ -77,7 +74,7 @@ class PlanesBox(QWidget):
         grid.setColumnStretch(1, 1)
         grid.setColumnStretch(3, 1)
         for number, row in enumerate(self.rows):
-            row.place(grid, number)
+            grid.addWidget(row, number, 0, 1, 4)
         grid.addWidget(QLabel("With objects"), _AXES, 0)
         grid.addWidget(self.existing, _AXES, 1, 1, 3)
         grid.addWidget(self.then_title, _AXES + 1, 0)
@@ -128,46 +125,3 @@ class PlanesBox(QWidget):
                 "Images that are shown, all their planes. Objects go into the labels."
             )
         return f"{what} {how}".strip()
-
-
-class _Range:
-    """The first and last position on one axis."""
-
-    def __init__(self, session: AnnotationSession, parent: QWidget) -> None:
-        self._session = session
-        self._axis = 0
-        self.title, self.to = QLabel(parent), QLabel("to", parent)
-        self.first, self.last = QSpinBox(parent), QSpinBox(parent)
-        for box in (self.first, self.last):
-            box.setKeyboardTracking(False)
-            # napari's buttons on both sides make a row wider than the dock.
-            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-            box.valueChanged.connect(partial(self._choose, box))
-        self.parts = (self.title, self.first, self.to, self.last)
-
-    def place(self, grid: QGridLayout, row: int) -> None:
-        """Put it into a row of a grid."""
-        for column, part in enumerate(self.parts):
-            grid.addWidget(part, row, column)
-
-    def show_range(self, found: AxisRange | None) -> None:
-        """Show a range; None hides it."""
-        for part in self.parts:
-            part.setVisible(found is not None)
-        if found is None:
-            return
-        self._axis = found.axis
-        self.title.setText(found.name or "Planes")
-        tip = f"Positions as on the slider below the image: 0 to {found.end}"
-        for box, value in ((self.first, found.first), (self.last, found.last)):
-            set_tip(box, tip)
-            with signals_blocked(box):
-                box.setRange(0, found.end)
-                box.setValue(value)
-
-    def _choose(self, changed: QSpinBox, value: int) -> None:
-        """Take a position; the other end of the range follows it."""
-        first, last = self.first.value(), self.last.value()
-        if first > last:
-            first = last = value
-        self._session.all_planes.set_range(self._axis, first, last)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
-from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider
+from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider, SliderRows
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.dock.track_files_box import TrackFilesBox
@@ -121,21 +121,19 @@ class TrackBox(QWidget):
                 grid.addWidget(button, row, column)
                 grid.setColumnStretch(column, 1)
 
-        rows = QGridLayout()
-        rows.setHorizontalSpacing(6)
-        rows.setVerticalSpacing(4)
-        rows.setColumnStretch(1, 1)
-        rows.addWidget(QLabel("By"), 0, 0)
-        rows.addWidget(self.way, 0, 1, 1, 2)
-        self.rows = (self.overlap, self.distance, self.gap, self.division, self.least)
-        for row, item in enumerate(self.rows, start=1):
-            for column, part in enumerate((item.title, item.slider, item.value)):
-                rows.addWidget(part, row, column)
+        rows = SliderRows(
+            self.overlap, self.distance, self.gap, self.division, self.least
+        )
+        by = QHBoxLayout()
+        by.setSpacing(6)
+        by.addWidget(QLabel("By"))
+        by.addWidget(self.way, stretch=1)
         column_ = QVBoxLayout(self)
         column_.setContentsMargins(0, 0, 0, 0)
         column_.setSpacing(6)
         column_.addWidget(self.track)
-        column_.addLayout(rows)
+        column_.addLayout(by)
+        column_.addWidget(rows)
         self.files = TrackFilesBox(session)
         for part in (self.note, self.doubt, self.corrections, self.files):
             column_.addWidget(part)
@@ -157,12 +155,8 @@ class TrackBox(QWidget):
         )
         self.way.show_choice(settings.way)
         way = settings.way if movie is None else movie.way or settings.way
-        for item, there in (
-            (self.overlap, way != "centres"),
-            (self.distance, way == "centres"),
-        ):
-            for part in (item.title, item.slider, item.value):
-                part.setVisible(there)
+        self.overlap.set_visible(way != "centres")
+        self.distance.set_visible(way == "centres")
         self.overlap.show_value(settings.overlap)
         tenths = round(settings.distance * 10)
         words = f"{settings.distance:g} ⌀"

@@ -16,11 +16,10 @@ from napari_tinysam.errors import sentence
 from napari_tinysam.ui.session.label_writing import LabelsError
 from napari_tinysam.ui.session.plane_search import PlaneSearch, PlaneTask
 from napari_tinysam.ui.session.planes_run import PlanesRun, in_words, objects_in_words
+from napari_tinysam.ui.session.stack_part import StackPart
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.images import seen_plane
 from napari_tinysam.ui.state.stack_planes import (
-    AxisRange,
-    axis_ranges,
     nearest_plane,
     planes_in,
     stack_axes,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.planes_run import Place
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.stack_planes import AxisRange, Range
     from napari_tinysam.ui.state.subject import Subject
 
 
@@ -67,6 +67,8 @@ class AllPlanes:
     ----------
     note : str
         How the last run ended; "" before.
+    part : StackPart
+        Which planes are searched.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class AllPlanes:
         self._notify = notify
         self._on_status = on_status
         self._on_done = on_done
+        self.part = StackPart(subject, lambda state: state.ranges)
         self._run: PlanesRun | None = None
-        #: The image, an axis, and its range before a cancelled run shortened it.
-        self._shortened: tuple[Image, int, tuple[int, int]] | None = None
+        #: The image, an axis, its range before a cancelled run shortened it, and after.
+        self._shortened: tuple[Image, int, Range, Range] | None = None
+        self._resumed: tuple[Image, int, Range] | None = None
         self.note = ""
         filling.on_turned = self._turned
 
@@ -116,15 +120,11 @@ class AllPlanes:
 
     def ranges(self) -> list[AxisRange]:
         """Return which part of each axis of the image is searched."""
-        image, plane = self._subject.image, self._subject.plane
-        if image is None or plane is None:
-            return []
-        return axis_ranges(image, plane, self._subject.state.ranges)
+        return self.part.ranges()
 
     def set_range(self, axis: int, first: int, last: int) -> None:
         """Search the planes from a first to a last position on an axis of the image."""
-        self._subject.state.ranges[axis] = (first, last)
-        self._subject.changed.emit()
+        self.part.set_range(axis, first, last)
 
     @property
     def settings_in_words(self) -> str:
@@ -140,6 +140,13 @@ class AllPlanes:
         plane = nearest_plane(image, self._viewer.dims, state.channel_axis)
         return [] if plane is None else planes_in(image, plane, state.ranges)
 
+    def searched(self, image: Image) -> dict[int, Range]:
+        """Return the ranges that the last run has searched, with the one that it went on with."""
+        ranges = dict(self._subject.memory.state_of(image).ranges)
+        if self._resumed is not None and self._resumed[0] is image:
+            ranges[self._resumed[1]] = self._resumed[2]
+        return ranges
+
     def run(self, images: Sequence[Image]) -> None:
         """Search all planes of images, in their ranges, and write what is found."""
         if self._run is not None:
@@ -150,7 +157,12 @@ class AllPlanes:
         if not places:
             self._notify("info", "There are no planes in this range.")
             return
-        self.note, self._shortened = "", None
+        self.note, self._resumed = "", None
+        if self._shortened is not None:
+            image, axis, whole, rest = self._shortened
+            if memory.state_of(image).ranges.get(axis) == rest:
+                self._resumed = image, axis, whole
+        self._shortened = None
         self._run = run = PlanesRun(
             places, memory.tuned, memory.fill, todo=deque(places)
         )
@@ -225,15 +237,17 @@ class AllPlanes:
             first = plane.index[axes[0]]
             if first is not None and end is not None:
                 begin = run.places[0][1].index[axes[0]] or 0
-                self._shortened = image, axes[0], (begin, end)
-                ranges[axes[0]] = (first, end)
+                if self._resumed is not None and self._resumed[0] is image:
+                    begin = self._resumed[2][0]
+                ranges[axes[0]] = first, end
+                self._shortened = image, axes[0], (begin, end), (first, end)
 
     def _turned(self) -> None:
         """Forget how the last run ended: it was taken back, or is there again."""
         self.note = ""
         if self._shortened is not None:
-            image, axis, (first, last) = self._shortened
-            self._subject.memory.state_of(image).ranges[axis] = (first, last)
+            image, axis, whole, _ = self._shortened
+            self._subject.memory.state_of(image).ranges[axis] = whole
             self._shortened = None
 
     # --- planes --------------------------------------------------------------------------

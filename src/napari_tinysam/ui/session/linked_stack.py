@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.ui.session.pieces import Relabel
+from napari_tinysam.ui.session.stack_work import MeasuredLayer
 from napari_tinysam.volume.linking import LinkSettings, link
 from napari_tinysam.volume.stable_ids import (
     repeated,
@@ -19,56 +20,31 @@ from napari_tinysam.volume.stable_ids import (
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
-    from napari_tinysam.ui.session.pieces import Pieces
 
 
-@dataclass(eq=False)
-class LinkedStack:
-    """The pieces of a labels layer.
+@dataclass(eq=False, kw_only=True)
+class LinkedStack(MeasuredLayer):
+    """The pieces of a labels layer; ids of those that are left are their own.
 
     Attributes
     ----------
-    image : napari.layers.Image
-    measured : MeasuredPieces
-    pieces : Pieces
-    own : list of ndarray of int64
-        For each plane, (N,) an id that no other piece has; of those that are left, their id.
     left : list of ndarray of bool
         For each plane, (N,) pieces that are left as they are: objects through planes already.
-    version : int
-        Of the layer when its pieces were as the layer is, see `Saving.version`.
     settings : LinkSettings
         With which it was linked last.
     on : bool
         Whether it is linked: False after undo.
-    first : bool
-        Whether no step has been made with these pieces.
-    edit : LinkEdit, optional
-        The last step, unless that was undone.
     objects, hidden : int
         How many objects of the stack are shown; how many show in too few planes.
     """
 
-    image: Image
-    measured: MeasuredPieces
-    pieces: Pieces
-    own: list[npt.NDArray[np.int64]]
     left: list[npt.NDArray[np.bool_]]
-    version: int
     settings: LinkSettings
     on: bool = False
-    first: bool = True
-    edit: LinkEdit | None = None
     objects: int = 0
     hidden: int = 0
-
-    @property
-    def layer(self) -> Labels:
-        """The labels."""
-        return self.pieces.layer
 
 
 @dataclass(eq=False)
@@ -94,6 +70,8 @@ def named(
     before: LinkedStack | None,
     followed: Sequence[int],
     new_ids: Callable[[int], list[int]],
+    *,
+    apart: bool = False,
 ) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.bool_]]]:
     """Choose which pieces are left as they are, and give all others ids of their own.
 
@@ -106,6 +84,8 @@ def named(
         Ids of objects that the user followed through planes: they are left.
     new_ids : callable
         Returns so many ids that the layer does not use.
+    apart : bool
+        Whether there are planes that were not measured.
 
     Returns
     -------
@@ -124,21 +104,25 @@ def named(
         drawn, counts = np.unique(ids[fresh], return_counts=True)
         kept = drawn[(counts > 1) | np.isin(drawn, ids[~fresh])]
         groups = list(zip(found.ids, found.known, strict=True))
+        had_left = found.aligned(before.left, before.measured)
+        had_own = found.aligned(before.own, before.measured)
         left = fresh & np.isin(ids, [*kept, *followed])
         left |= np.concatenate(
             [
                 np.append(False, old)[numbers]
-                for (_, numbers), old in zip(groups, before.left, strict=True)
+                for (_, numbers), old in zip(groups, had_left, strict=True)
             ]
         )
         own = np.concatenate(
             [
                 np.where(numbers > 0, np.append(0, old)[numbers], shown)
-                for (shown, numbers), old in zip(groups, before.own, strict=True)
+                for (shown, numbers), old in zip(groups, had_own, strict=True)
             ]
         )
     new = np.flatnonzero(fresh & ~left)
     again = new[repeated(own[new], own[~fresh | left])]
+    if apart and len(again):
+        again = new  # what has these numbers in other planes are other objects
     own[again] = new_ids(len(again))
     return np.split(own, sizes), np.split(left, sizes)
 

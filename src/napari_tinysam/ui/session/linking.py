@@ -21,7 +21,6 @@ from napari_tinysam.ui.session.linked_stack import (
     in_words,
     named,
 )
-from napari_tinysam.ui.session.relabelling import with_background
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.history import Deed
@@ -192,7 +191,8 @@ class Linking(StackWork):
             return
         self._now = image
         stack = self._stacks.get(layer)
-        if stack is not None and stack.version == self._saving.version(layer):
+        groups = [group for planes in stacks for group in planes]
+        if stack is not None and self._is_current(stack, groups):
             self._link(stack, step)
             return
         self._measure(
@@ -220,7 +220,11 @@ class Linking(StackWork):
             raise LabelsError(
                 f"No axis of {image.name} is known to be depth (z). Choose it first."
             )
-        stacks = planes_along(image, plane, axis)
+        stacks = planes_along(image, plane, axis, ranges=state.part)
+        if all(len(stack) < 2 for stack in stacks):
+            raise LabelsError(
+                "Linking takes two planes or more: choose a longer range."
+            )
         return layer, [
             [[plane_in(layer, each) for each in group] for group in stack]
             for stack in stacks
@@ -233,7 +237,9 @@ class Linking(StackWork):
         ids = self._outputs.ids(layer)
         try:
             followed = [trace.label for trace in self._subject.memory.traces_of(layer)]
-            own, left = named(found, before, followed, ids.next)
+            own, left = named(
+                found, before, followed, ids.next, apart=self._in_part(image)
+            )
         except LabelsError as error:
             self._failed(error)
             return
@@ -241,8 +247,16 @@ class Linking(StackWork):
         pieces = self._relabelling.made(found)
         linking = self._subject.memory.state_of(image).linking
         was = linking if before is None else before.settings
-        stack = LinkedStack(image, found, pieces, own, left, found.version, was)
-        stack.on = before is not None and before.on
+        stack = LinkedStack(
+            image=image,
+            measured=found,
+            pieces=pieces,
+            own=own,
+            version=found.version,
+            left=left,
+            settings=was,
+            on=before is not None and before.on,
+        )
         self._stacks[layer] = stack
         self._link(stack, step)
 
@@ -250,25 +264,22 @@ class Linking(StackWork):
 
     def _link(self, stack: LinkedStack, step: str) -> None:
         """Find the links on the inference thread, and show them."""
-        self._asked += 1
-        asked = self._asked
         settings = self._subject.memory.state_of(stack.image).linking
 
-        def shown(found: tuple[list[npt.NDArray[np.int64]], int, int]) -> None:
-            if self._now is stack.image and stack.layer in self._viewer.layers:
-                ids, stack.objects, stack.hidden = found
-                self._show(stack, ids, settings, step)
-                if asked == self._asked:
-                    then, last = self._then, not self._next
-                    self._end(in_words(stack) if step == STEP else "")
-                    self._then = None if last else then
-                    self._go_on()
-                    if last and then is not None:
-                        then()
+        def shown(
+            found: tuple[list[npt.NDArray[np.int64]], int, int], newest: bool
+        ) -> None:
+            ids, stack.objects, stack.hidden = found
+            self._show(stack, ids, settings, step)
+            if newest:
+                then, last = self._then, not self._next
+                self._end(in_words(stack) if step == STEP else "")
+                self._then = None if last else then
+                self._go_on()
+                if last and then is not None:
+                    then()
 
-        self._inference.submit(
-            self._lane, lambda: found_ids(stack, settings), shown, self._failed
-        )
+        self._compute(stack, lambda: found_ids(stack, settings), shown)
 
     def _show(
         self,
@@ -277,35 +288,12 @@ class Linking(StackWork):
         settings: LinkSettings,
         step: str,
     ) -> None:
-        unchanged = self._saving.version(stack.layer) == stack.version
-        history = self._subject.memory.state_of(stack.image).history
-        edit, last = stack.edit, history.last
-        dragged = (
-            step == SLIDER
-            and edit is not None
-            and last is not None
-            and last.edit is edit
-            and last.text == SLIDER
-        )
-        if edit is None or not dragged:
+        edit = stack.edit
+        if not isinstance(edit, LinkEdit) or not self._goes_on(stack, step, SLIDER):
             now = stack.pieces.tables
-            edit = LinkEdit(
-                stack.pieces,
-                now,
-                now,
-                stack.first,
-                stack,
-                (stack.on, stack.settings),
-                settings,
-            )
+            was = stack.on, stack.settings
+            edit = LinkEdit(stack.pieces, now, now, stack.first, stack, was, settings)
         edit.settings = stack.settings = settings
-        stack.edit, stack.on, stack.first = edit, True, False
-        self._relabelling.show(
-            stack.image,
-            edit,
-            [with_background(each) for each in ids],
-            step,
-            deed=Deed("link", {"settings": settings_to_json(settings)}),
-        )
-        if unchanged:
-            stack.version = self._saving.version(stack.layer)
+        stack.on = True
+        deed = Deed("link", {"settings": settings_to_json(settings)})
+        self._write(stack, edit, ids, step, deed)

@@ -13,10 +13,13 @@ from napari_tinysam.ui.state.stack_planes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.ui.state.stack_planes import Range
 
 
 class MovieFrames(NamedTuple):
@@ -40,16 +43,29 @@ class MovieFrames(NamedTuple):
 
 
 def image_frames(
-    image: Image, plane: Plane | None, state: ImageState
+    image: Image,
+    plane: Plane | None,
+    state: ImageState,
+    ranges: Mapping[int, Range] | None = None,
 ) -> list[list[Plane]]:
-    """Return the planes of each frame of an image; nothing if its time is not known."""
+    """Return the planes of each frame of an image; nothing if its time is not known.
+
+    Parameters
+    ----------
+    image, plane, state
+        As `movie_frames` takes them.
+    ranges : mapping of int to (int, int), optional
+        First and last position on axes of which not all is wanted.
+    """
     if plane is None:
         return []
     time = axis_of_kind(image, plane, state, AxisKind.TIME)
     depth = axis_of_kind(image, plane, state, AxisKind.DEPTH)
     if time is None:
         return []
-    return planes_along(image, plane, time, [] if depth is None else [depth])[0]
+    inside = [] if depth is None else [depth]
+    stacks = planes_along(image, plane, time, inside, ranges)
+    return stacks[0] if stacks else []
 
 
 def movie_frames(
@@ -94,6 +110,8 @@ def movie_frames(
     scale = [abs(float(image.scale[axis])) or 1.0 for axis in (*inside, *plane.axes)]
     planes = [
         [plane_in(layer, each) for each in group]
-        for group in image_frames(image, plane, state)
+        for group in image_frames(image, plane, state, state.part)
     ]
+    if len(planes) < 2:
+        raise LabelsError("Tracking takes two frames or more: choose a longer range.")
     return MovieFrames(layer, time - (image.ndim - layer.ndim), planes, tuple(scale))

@@ -39,6 +39,8 @@ class MeasuredPieces:
     layer : napari.layers.Labels
     version : int
         Of the layer, see `Saving.version`.
+    groups : list of Group
+        What was measured.
     rows : list of (Plane, int, Packed)
         Plane, number of the group, and rows of pieces, counted from 1 in each group.
     ids : list of ndarray of int64
@@ -53,11 +55,32 @@ class MeasuredPieces:
 
     layer: Labels
     version: int
+    groups: list[Group]
     rows: list[tuple[Plane, int, Packed]]
     ids: list[npt.NDArray[np.int64]]
     known: list[npt.NDArray[np.int64]]
     overlaps: list[PlaneOverlaps]
     centres: list[npt.NDArray[np.float64]]
+
+    def continues(self, groups: Sequence[Group]) -> bool:
+        """Whether other groups are these, or have no plane in common with them."""
+        mine = {tuple(group) for group in self.groups}
+        planes = {plane for group in mine for plane in group}
+        return all(tuple(group) in mine or planes.isdisjoint(group) for group in groups)
+
+    def aligned(
+        self, values: Sequence[npt.NDArray[Any]], before: MeasuredPieces
+    ) -> list[npt.NDArray[Any]]:
+        """Bring what an earlier measurement says of its groups into the order of these.
+
+        Groups that it did not measure get an empty array.
+        """
+        at = {tuple(group): number for number, group in enumerate(before.groups)}
+        nothing = np.zeros(0, np.asarray(values[0]).dtype)
+        return [
+            values[at[tuple(group)]] if tuple(group) in at else nothing
+            for group in self.groups
+        ]
 
 
 class PieceMeasuring:
@@ -117,6 +140,7 @@ class PieceMeasuring:
         self._found = MeasuredPieces(
             layer,
             version,
+            [group for _, group in self._todo],
             [],
             [],
             [],

@@ -209,6 +209,9 @@ class Runs:
         """Link stacks and track movies that were auto-segmented, if that is chosen."""
         if not self._subject.memory.then_link:
             return
+        for image in images:  # what was not searched stays as it is
+            state = self._subject.memory.state_of(image)
+            state.part = self.all_planes.searched(image)
         movies = [image for image in images if self.tracking.time_known(image)]
         stacks = [
             image

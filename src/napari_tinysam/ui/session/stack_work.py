@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.ui.session.piece_measuring import PieceMeasuring
-from napari_tinysam.ui.state.stack_planes import nearest_plane
+from napari_tinysam.ui.session.relabelling import with_background
+from napari_tinysam.ui.session.stack_part import StackPart
+from napari_tinysam.ui.state.stack_planes import axis_ranges, nearest_plane
 from napari_tinysam.ui.state.status import Status, StatusKind
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.outputs import Outputs
     from napari_tinysam.ui.session.piece_measuring import Group, MeasuredPieces
-    from napari_tinysam.ui.session.pieces import Pieces
+    from napari_tinysam.ui.session.pieces import Pieces, Relabel
     from napari_tinysam.ui.session.relabelling import Relabelling
     from napari_tinysam.ui.session.saving import Saving
+    from napari_tinysam.ui.session.stack_edits import StackEdit
     from napari_tinysam.ui.session.worker import Inference, Lane
+    from napari_tinysam.ui.state.history import Deed
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,40 @@ class Workplace:
     on_status: Callable[[Status | None], None]
 
 
+@dataclass(eq=False, kw_only=True)
+class MeasuredLayer:
+    """A labels layer whose planes or frames were measured.
+
+    Attributes
+    ----------
+    image : napari.layers.Image
+    measured : MeasuredPieces
+    pieces : Pieces
+        Which ids the layer shows them with.
+    own : list of ndarray of int64
+        For each group, (N,) an id that no other piece has.
+    version : int
+        Of the layer when its pieces were as the layer is, see `Saving.version`.
+    first : bool
+        Whether no step has been made with these pieces.
+    edit : Relabel, optional
+        The last step, unless that was undone.
+    """
+
+    image: Image
+    measured: MeasuredPieces
+    pieces: Pieces
+    own: list[npt.NDArray[np.int64]]
+    version: int
+    first: bool = True
+    edit: Relabel | None = None
+
+    @property
+    def layer(self) -> Labels:
+        """The labels."""
+        return self.pieces.layer
+
+
 class StackWork:
     """Work on the labels of images, one image after the other.
 
@@ -66,6 +109,11 @@ class StackWork:
         What is done, for messages: "Linking".
     lane : Lane
         Of its jobs on the inference thread.
+
+    Attributes
+    ----------
+    part : StackPart
+        Which planes are worked on; the others stay as they are.
     """
 
     def __init__(self, place: Workplace, name: str, lane: Lane) -> None:
@@ -77,6 +125,7 @@ class StackWork:
         self._relabelling = place.relabelling
         self._notify = place.notify
         self._on_status = place.on_status
+        self.part = StackPart(place.subject, lambda state: state.part)
         self._name = name
         self._lane = lane
         self._measuring: PieceMeasuring | None = None
@@ -166,6 +215,64 @@ class StackWork:
         else:
             self._end(f"{found.layer.name} has no objects.")
             self._go_on()
+
+    def _in_part(self, image: Image) -> bool:
+        """Whether there are planes that are not worked on."""
+        plane, state = self._plane(image), self._subject.memory.state_of(image)
+        return plane is not None and any(
+            (part.first, part.last) != (0, part.end)
+            for part in axis_ranges(image, plane, state.part)
+        )
+
+    def _is_current(self, work: MeasuredLayer, groups: Sequence[Group]) -> bool:
+        """Whether a layer still is as it was measured, and these groups of it were."""
+        return work.version == self._saving.version(work.layer) and (
+            [*map(tuple, groups)] == [*map(tuple, work.measured.groups)]
+        )
+
+    def _compute(
+        self,
+        work: MeasuredLayer,
+        job: Callable[[], Found],
+        on_found: Callable[[Found, bool], None],
+    ) -> None:
+        """Find something on the inference thread; also say whether nothing newer was asked."""
+        self._asked += 1
+        asked = self._asked
+
+        def found(result: Found) -> None:
+            if self._now is work.image and work.layer in self._viewer.layers:
+                on_found(result, asked == self._asked)
+
+        self._inference.submit(self._lane, job, found, self._failed)
+
+    def _goes_on(self, work: MeasuredLayer, step: str, slider: str) -> bool:
+        """Whether a slider goes on with the last step: all that it passes through is one step."""
+        last = self._subject.memory.state_of(work.image).history.last
+        return (
+            step == slider
+            and work.edit is not None
+            and last is not None
+            and last.edit is work.edit
+            and last.text == slider
+        )
+
+    def _write(
+        self,
+        work: MeasuredLayer,
+        edit: Relabel,
+        ids: Sequence[npt.NDArray[np.int64]],
+        step: str,
+        deed: Deed,
+        part_of: StackEdit | None = None,
+    ) -> None:
+        """Show the pieces of a layer with other ids."""
+        unchanged = self._saving.version(work.layer) == work.version
+        work.edit, work.first = edit, False
+        tables = [with_background(each) for each in ids]
+        self._relabelling.show(work.image, edit, tables, step, part_of, deed)
+        if unchanged:
+            work.version = self._saving.version(work.layer)
 
     def _show_progress(self, done: int, total: int) -> None:
         self._told = True

@@ -161,8 +161,8 @@ class TrackFiles:
             [(plane_in(movie.layer, plane), plane) for plane in group]
             for group in self._tracking.image_frames(movie.image)
         ]
-        parents = {} if movie.tracks is None else dict(movie.tracks.parents)
-        return _Movie(movie.layer, movie.image, frames, parents, movie.frames.scale)
+        scale = movie.frames.scale
+        return _Movie(movie.layer, movie.image, frames, movie.all_parents, scale)
 
     # --- reading -------------------------------------------------------------------------
 

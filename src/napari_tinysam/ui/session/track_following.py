@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.ui.session import follow_plan
 from napari_tinysam.ui.session.follow_runs import FollowOrder
 from napari_tinysam.ui.session.label_writing import LabelsError
-from napari_tinysam.ui.session.tracking import Followed
-from napari_tinysam.ui.state.planes import full_shape
+from napari_tinysam.ui.session.tracked_movie import Followed
 from napari_tinysam.ui.state.stack_planes import AxisKind, axis_of_kind
 from napari_tinysam.volume.corrections import Kind
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.stack_edits import StackEdit
+    from napari_tinysam.ui.session.tracked_movie import TrackedMovie
     from napari_tinysam.ui.session.tracking import Tracking
     from napari_tinysam.ui.state.subject import Subject
     from napari_tinysam.ui.state.traces import Traces
@@ -66,8 +66,8 @@ class TrackFollowing:
         """Whether objects are being followed: what they are is not known until that has ended."""
         return self._runs.running
 
-    def follow(self, label: int, frame: int) -> None:
-        """Follow a track of the shown image from a frame on."""
+    def follow(self, movie: TrackedMovie, label: int, first: int) -> None:
+        """Follow a track of the shown image from a frame of the movie on."""
         here = self._subject.here
         if here is None:
             return
@@ -82,7 +82,7 @@ class TrackFollowing:
                 "Tracks of stacks are not followed by the model: it sees one plane at a time.",
             )
             return
-        end = full_shape(image)[axis] - 1
+        frame, end = first + movie.start, len(movie.frames) - 1 + movie.start
         if frame == end:
             self._notify("info", "This is the last frame: there is nothing to follow.")
             return
@@ -107,11 +107,11 @@ class TrackFollowing:
             return follow_plan.outwards({label: near}, frame, end)
 
         def then(edit: StackEdit) -> None:
-            found = Followed(layer, label, frame, spare, edit)
+            found = Followed(layer, label, first, spare, edit)
             self._tracking.take_followed(image, found)
 
         before = self._subject.memory.traces_of(layer).get(label)
-        first = frame if before is None else min(before.first, frame)
+        begin = frame if before is None else min(before.first, frame)
         self._runs.order(
             FollowOrder(
                 image,
@@ -119,7 +119,7 @@ class TrackFollowing:
                 axis,
                 frozenset([label]),
                 plan,
-                (first, end),
+                (begin, end),
                 Kind.FOLLOW.value,
                 spare,
                 then,

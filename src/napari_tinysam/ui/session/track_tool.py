@@ -173,7 +173,7 @@ class TrackTool:
         if (here := self._here()) is not None:
             self._leave()
             movie, place = here
-            self._following.follow(self._label(movie, place), place[0])
+            self._following.follow(movie, self._label(movie, place), place[0])
 
     def divide(self) -> None:
         """Confirm the division that is proposed here, or say who the daughters are."""
@@ -218,7 +218,7 @@ class TrackTool:
             return
         self._doubt = (self._doubt + 1) % len(doubts)
         division = doubts[self._doubt]
-        self._go_to(self._tracking.at_frame(plane, division.frame))
+        self._go_to(self._tracking.at_frame(movie, plane, division.frame))
         self._tracking.center_on(movie, mother_place(movie, division.key))
         one, other = self._labels(movie, division)
         self._notify(
@@ -241,9 +241,11 @@ class TrackTool:
             self._notify("info", "Wait until following has ended, or cancel it.")
             return None
         label = self._labelling.id_at(self._subject.cursor)
-        frame = None if plane is None else self._tracking.frame_of(plane)
+        frame = None if plane is None else self._tracking.frame_of(movie, plane)
         if not label or frame is None:
-            self._notify("info", "Move over a tracked object.")
+            outside = label and plane is not None
+            said = "This frame is outside of the range that is tracked."
+            self._notify("info", said if outside else "Move over a tracked object.")
             return None
         place = movie.piece(frame, label)
         if place is None:
@@ -306,7 +308,7 @@ class TrackTool:
         if place in begun.places:
             self._leave()
             return
-        if begun.places and (said := self._wrong(begun, place)):
+        if begun.places and (said := self._wrong(begun, place, movie.start)):
             self._notify("info", said)
             return
         labels = (*begun.labels, self._label(movie, place))
@@ -318,13 +320,14 @@ class TrackTool:
         self._leave()
         self._correct(Correction(kind, begun.places))
 
-    def _wrong(self, begun: Begun, place: Place) -> str:
+    def _wrong(self, begun: Begun, place: Place, start: int) -> str:
         """Say why an object cannot be the next one."""
         first = begun.places[0][0]
+        shown = first + start
         if begun.kind is Kind.SWAP and place[0] != first:
-            return f"Swapping takes two objects of one frame: go back to frame {first}."
+            return f"Swapping takes two objects of one frame: go back to frame {shown}."
         if begun.kind is not Kind.SWAP and place[0] <= first:
-            return f"It must be in a later frame than {first}."
+            return f"It must be in a later frame than {shown}."
         return ""
 
     def _leave(self) -> None:

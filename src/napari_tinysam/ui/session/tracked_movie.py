@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_tinysam.ui.session.pieces import Relabel
+from napari_tinysam.ui.session.stack_work import MeasuredLayer
 from napari_tinysam.volume.corrections import Correction, Kind, Lineage, Place
 from napari_tinysam.volume.stable_ids import repeated, through_planes
 from napari_tinysam.volume.tracking import Division, TrackSettings, track
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
-    from napari_tinysam.ui.session.pieces import Pieces
+    from napari_tinysam.ui.session.stack_edits import StackEdit
     from napari_tinysam.volume.measuring import MeasuredFrames
 
 
@@ -78,50 +79,44 @@ class Tracks:
     way: str
 
 
-@dataclass(eq=False)
-class TrackedMovie:
+@dataclass(eq=False, kw_only=True)
+class TrackedMovie(MeasuredLayer):
     """The pieces of a labels layer, by frame.
 
     Attributes
     ----------
-    image : napari.layers.Image
     axis : int
         Time, in the labels layer.
-    measured : MeasuredPieces
+    start : int
+        Where the first frame is on that axis: a range of the movie may be tracked.
     frames : MeasuredFrames
-    pieces : Pieces
-    own : list of ndarray of int64
-        For each frame, (N,) an id that no other piece has.
-    version : int
-        Of the layer when its pieces were as the layer is, see `Saving.version`.
     state : TrackState
     tracks : Tracks, optional
         None after undo.
-    first : bool
-        Whether no step has been made with these pieces.
-    edit : TrackEdit, optional
-        The last step, unless that was undone.
+    parents : dict of int to int
+        The mothers of tracks that were known before.
     earlier : TrackedMovie, optional
         The same as it was measured before.
     """
 
-    image: Image
     axis: int
-    measured: MeasuredPieces
+    start: int
     frames: MeasuredFrames
-    pieces: Pieces
-    own: list[npt.NDArray[np.int64]]
-    version: int
     state: TrackState
     tracks: Tracks | None = None
-    first: bool = True
-    edit: TrackEdit | None = None
+    parents: dict[int, int] = field(default_factory=dict)
     earlier: TrackedMovie | None = None
 
     @property
-    def layer(self) -> Labels:
-        """The labels."""
-        return self.pieces.layer
+    def all_parents(self) -> dict[int, int]:
+        """The mothers of tracks, also of those in frames that are outside of the range now."""
+        if self.tracks is None:
+            return dict(self.parents)
+        here = set(np.concatenate(self.tracks.ids).tolist())
+        outside = {
+            child: mother for child, mother in self.parents.items() if child not in here
+        }
+        return outside | self.tracks.parents
 
     @property
     def way(self) -> str:
@@ -136,7 +131,10 @@ class TrackedMovie:
     def position(
         self, frame: int, centres: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """Bring centres in a frame, (…, 2 or 3), into the data of the layer, (…, ndim)."""
+        """Bring centres in a frame, (…, 2 or 3), into the data of the layer, (…, ndim).
+
+        Frames are counted from the first of the movie.
+        """
         plane = self.measured.rows[0][0]
         depth = [
             axis
@@ -145,7 +143,7 @@ class TrackedMovie:
         ]
         axes = (*depth, *plane.axes)[-centres.shape[-1] :]
         places = np.zeros((*centres.shape[:-1], len(plane.index)))
-        places[..., self.axis] = frame
+        places[..., self.axis] = frame + self.start
         places[..., list(axes)] = centres
         return places
 
@@ -190,8 +188,21 @@ def own_ids(
     found: MeasuredPieces,
     before: TrackedMovie | None,
     new_ids: Callable[[int], list[int]],
+    *,
+    apart: bool = False,
 ) -> list[npt.NDArray[np.int64]]:
-    """Give each piece an id of its own: what it had, or where that is taken a new one."""
+    """Give each piece an id of its own: what it had, or where that is taken a new one.
+
+    Parameters
+    ----------
+    found : MeasuredPieces
+    before : TrackedMovie, optional
+        Of an earlier measurement.
+    new_ids : callable
+        Returns so many ids that the layer does not use.
+    apart : bool
+        Whether there are frames that were not measured.
+    """
     sizes = np.cumsum([len(ids) for ids in found.ids])[:-1]
     ids, known = np.concatenate(found.ids), np.concatenate(found.known)
     own = ids.copy()
@@ -200,27 +211,55 @@ def own_ids(
             [
                 np.where(numbers > 0, np.append(0, old)[numbers], shown)
                 for shown, numbers, old in zip(
-                    found.ids, found.known, before.own, strict=True
+                    found.ids,
+                    found.known,
+                    found.aligned(before.own, before.measured),
+                    strict=True,
                 )
             ]
         )
     fresh = np.flatnonzero(known == 0)
     again = fresh[repeated(own[fresh], own[known > 0])]
+    if apart and len(again) and not are_tracks(found):
+        again = fresh  # what has these numbers in other frames are other objects
     own[again] = new_ids(len(again))
     return np.split(own, sizes)
 
 
-def state_moved(state: TrackState, found: MeasuredPieces) -> TrackState:
-    """Return what the user decided, for frames that were measured anew."""
+def state_of_same(before: TrackedMovie, found: MeasuredPieces) -> TrackState:
+    """Return how a movie was tracked that was measured anew, maybe in another range of frames.
+
+    Where the labels are tracks already, in a range that was not tracked, or because they were so
+    from the beginning, the ids have all corrections in them.
+    """
+    state, same = before.state, found.groups == before.measured.groups
+    if before.tracks is None or (same and state.given is None):
+        return state
+    if same or are_tracks(found):
+        given = tuple(before.all_parents.items())
+        return replace(state, given=given, corrections=())
+    return replace(state, given=None)
+
+
+def state_moved(state: TrackState, found: MeasuredPieces, shift: int = 0) -> TrackState:
+    """Return what the user decided, for frames that were measured anew.
+
+    Parameters
+    ----------
+    state : TrackState
+    found : MeasuredPieces
+    shift : int
+        What is added to the number of a frame: a range of the movie may begin elsewhere.
+    """
     to = {
-        (frame, number - 1): (frame, index)
+        (frame - shift, number - 1): (frame, index)
         for frame, known in enumerate(found.known)
         for index, number in enumerate(known.tolist())
         if number
     }
     # Decisions name pieces as they are numbered from 1.
     decisions = {
-        (frame, to[frame, number - 1][1] + 1): taken
+        (frame + shift, to[frame, number - 1][1] + 1): taken
         for (frame, number), taken in state.decisions.items()
         if (frame, number - 1) in to
     }
@@ -229,26 +268,37 @@ def state_moved(state: TrackState, found: MeasuredPieces) -> TrackState:
     return replace(state, decisions=decisions, corrections=kept)
 
 
-def with_followed(
-    state: TrackState, movie: TrackedMovie, label: int, first: int, spare: int
-) -> TrackState:
-    """Note that a track goes on as it was followed anew.
+class Followed(NamedTuple):
+    """A track that was followed anew in the labels.
 
-    Parameters
+    Attributes
     ----------
-    state : TrackState
-    movie : TrackedMovie
-        Measured after that.
+    layer : napari.layers.Labels
     label : int
-        The track.
+        Its id.
     first : int
         The frame from which on it was followed.
     spare : int
-        The id of what it had before and lies elsewhere: another track now.
+        The id of what it had before and lies elsewhere.
+    edit : StackEdit
+        The step.
     """
+
+    layer: Labels
+    label: int
+    first: int
+    spare: int
+    edit: StackEdit
+
+
+def with_followed(
+    state: TrackState, movie: TrackedMovie, followed: Followed
+) -> TrackState:
+    """Note that a track goes on as it was followed anew, in a movie that was measured since."""
     given, corrections = state.given, state.corrections
+    label, spare = followed.label, followed.spare
     for name in (label, spare):
-        frames = range(first, len(movie.frames))
+        frames = range(followed.first, len(movie.frames))
         places = [movie.piece(frame, name) for frame in frames]
         there = tuple(place for place in places if place is not None)
         if there:

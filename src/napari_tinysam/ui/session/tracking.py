@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
@@ -20,9 +20,9 @@ from napari_tinysam.ui.session.movie_frames import (
     image_frames,
     movie_frames,
 )
-from napari_tinysam.ui.session.relabelling import with_background
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
 from napari_tinysam.ui.session.tracked_movie import (
+    Followed,
     TrackEdit,
     TrackedMovie,
     Tracks,
@@ -32,6 +32,7 @@ from napari_tinysam.ui.session.tracked_movie import (
     in_words,
     own_ids,
     state_moved,
+    state_of_same,
     with_followed,
 )
 from napari_tinysam.ui.session.worker import Lane
@@ -40,6 +41,7 @@ from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
 )
+from napari_tinysam.ui.state.traces import moved_to
 from napari_tinysam.volume.corrections import Kind
 from napari_tinysam.volume.measuring import MeasuredFrames
 from napari_tinysam.volume.tracking import TrackSettings
@@ -60,29 +62,6 @@ if TYPE_CHECKING:
 STEP, SLIDER = "track", "tracking"
 
 Change = Callable[[TrackState], TrackState]
-
-
-class Followed(NamedTuple):
-    """A track that was followed anew in the labels.
-
-    Attributes
-    ----------
-    layer : napari.layers.Labels
-    label : int
-        Its id.
-    first : int
-        The frame from which on it was followed.
-    spare : int
-        The id of what it had before and lies elsewhere.
-    edit : StackEdit
-        The step.
-    """
-
-    layer: Labels
-    label: int
-    first: int
-    spare: int
-    edit: StackEdit
 
 
 class Tracking(StackWork):
@@ -166,17 +145,18 @@ class Tracking(StackWork):
     def _movies(self) -> dict[Labels, TrackedMovie]:
         return self._subject.memory.tracked
 
-    def frame_of(self, plane: Plane) -> int | None:
-        """Return the frame that a plane of the image belongs to."""
+    def frame_of(self, movie: TrackedMovie, plane: Plane) -> int | None:
+        """Return the frame of a movie that a plane of the image belongs to; None if none."""
         axis = self._time()
-        return None if axis is None else plane.index[axis]
+        at = None if axis is None else plane.index[axis]
+        if at is None or not 0 <= at - movie.start < len(movie.frames):
+            return None
+        return at - movie.start
 
-    def at_frame(self, plane: Plane, frame: int) -> Plane:
-        """Return the plane of another frame."""
-        axis, index = self._time(), list(plane.index)
-        if axis is not None:
-            index[axis] = frame
-        return replace(plane, index=tuple(index))
+    def at_frame(self, movie: TrackedMovie, plane: Plane, frame: int) -> Plane:
+        """Return the plane of another frame of a movie."""
+        axis = self._time()
+        return plane if axis is None else moved_to(plane, axis, frame + movie.start)
 
     def center_on(self, movie: TrackedMovie, place: Place) -> None:
         """Bring an object into the middle of the canvas."""
@@ -299,13 +279,15 @@ class Tracking(StackWork):
         self._now = image
         layer = frames.layer
         movie = self._movies.get(layer)
-        if movie is not None and movie.version == self._saving.version(layer):
+        if movie is not None and self._is_current(movie, frames.planes):
             self._find(movie)
             return
 
         def found(measured: MeasuredPieces) -> None:
             self._pieces_found(image, frames, measured, movie)
 
+        if movie is not None and not movie.measured.continues(frames.planes):
+            movie = None  # frames have other planes now
         before = None if movie is None else movie.pieces
         self._measure(layer, [frames.planes], before, True, found)
 
@@ -319,35 +301,35 @@ class Tracking(StackWork):
         layer = found.layer
         ids = self._outputs.ids(layer)
         try:
-            own = own_ids(found, before, ids.next)
+            own = own_ids(found, before, ids.next, apart=self._in_part(image))
         except LabelsError as error:
             self._failed(error)
             return
         ids.used(max(int(each.max(initial=0)) for each in own))
+        start = frames.planes[0][0].index[frames.axis] or 0
         if before is None:
             state = TrackState(self._subject.memory.state_of(image).tracking)
             if are_tracks(found):
                 state = replace(state, given=())
         else:
-            state = before.state
-            if state.given is not None and before.tracks is not None:
-                # The ids have all corrections in them.
-                given = tuple(before.tracks.parents.items())
-                state = replace(state, given=given, corrections=())
+            state = state_of_same(before, found)
             # What is asked for names objects as they were numbered until now.
-            asked = state_moved(self._change(state), found)
+            shift = before.start - start
+            asked = state_moved(self._change(state), found, shift)
             self._change = lambda _: asked
-            state = state_moved(state, found)
+            state = state_moved(state, found, shift)
         movie = TrackedMovie(
-            image,
-            frames.axis,
-            found,
-            MeasuredFrames(found.overlaps[0], found.centres, frames.scale),
-            self._relabelling.made(found),
-            own,
-            found.version,
-            state,
-            None if before is None else before.tracks,
+            image=image,
+            measured=found,
+            pieces=self._relabelling.made(found),
+            own=own,
+            version=found.version,
+            axis=frames.axis,
+            start=start,
+            frames=MeasuredFrames(found.overlaps[0], found.centres, frames.scale),
+            state=state,
+            tracks=None if before is None else before.tracks,
+            parents={} if before is None else before.all_parents,
             earlier=before,
         )
         self._movies[layer] = movie
@@ -357,32 +339,28 @@ class Tracking(StackWork):
 
     def _find(self, movie: TrackedMovie) -> None:
         """Find the tracks on the inference thread, and show them."""
-        self._asked += 1
-        asked, step, change = self._asked, self._step, self._change
+        step, change = self._step, self._change
         state = change(movie.state)
         followed = [each for each in self._followed if each.layer is movie.layer]
         for each in followed:
             if each.edit.applied:
-                state = with_followed(state, movie, each.label, each.first, each.spare)
+                state = with_followed(state, movie, each)
 
-        def shown(tracks: Tracks) -> None:
-            if self._now is not movie.image or movie.layer not in self._viewer.layers:
+        def shown(tracks: Tracks, newest: bool) -> None:
+            if not newest:
                 return
-            if asked == self._asked:
-                self._change = _unchanged
-                self._followed = [e for e in self._followed if e not in followed]
-                steps = [e.edit for e in followed if e.edit.applied]
-                part = steps[-1] if steps and step == Kind.FOLLOW.value else None
-                self._show(movie, state, tracks, step, part)
-                said = in_words(tracks)
-                if state.given is not None:
-                    said = f"{said} The labels had them already."
-                self._end(said if step == STEP else "")
-                self._go_on()
+            self._change = _unchanged
+            self._followed = [each for each in self._followed if each not in followed]
+            steps = [each.edit for each in followed if each.edit.applied]
+            part = steps[-1] if steps and step == Kind.FOLLOW.value else None
+            self._show(movie, state, tracks, step, part)
+            said = in_words(tracks)
+            if state.given is not None:
+                said = f"{said} The labels had them already."
+            self._end(said if step == STEP else "")
+            self._go_on()
 
-        self._inference.submit(
-            self._lane, lambda: found_tracks(movie, state), shown, self._failed
-        )
+        self._compute(movie, lambda: found_tracks(movie, state), shown)
 
     def _show(
         self,
@@ -392,29 +370,16 @@ class Tracking(StackWork):
         step: str,
         part_of: StackEdit | None,
     ) -> None:
-        unchanged = self._saving.version(movie.layer) == movie.version
-        history = self._subject.memory.state_of(movie.image).history
-        edit, last = movie.edit, history.last
-        dragged = (
-            step == SLIDER
-            and edit is not None
-            and last is not None
-            and last.edit is edit
-            and last.text == SLIDER
-        )
-        if edit is None or not dragged:
+        edit = movie.edit
+        if not isinstance(edit, TrackEdit) or not self._goes_on(movie, step, SLIDER):
             now = movie.pieces.tables
             was = movie.state, movie.tracks
             edit = TrackEdit(movie.pieces, now, now, movie.first, movie, was, was)
             edit.earlier = movie.earlier
         edit.now = movie.state, movie.tracks = state, tracks
-        movie.edit, movie.first, movie.earlier = edit, False, None
-        tables = [with_background(each) for each in tracks.ids]
-        told = {"settings": settings_to_json(state.settings)}
-        deed = Deed("track", told)
-        self._relabelling.show(movie.image, edit, tables, step, part_of, deed)
-        if unchanged:
-            movie.version = self._saving.version(movie.layer)
+        movie.earlier = None
+        deed = Deed("track", {"settings": settings_to_json(state.settings)})
+        self._write(movie, edit, tracks.ids, step, deed, part_of)
         self._draw(movie)
 
     def _draw(self, movie: TrackedMovie) -> None:

@@ -67,6 +67,8 @@ class ImageState:
         Of its objects.
     ranges : dict of int to (int, int)
         First and last position on axes of which auto-segmentation takes a part.
+    part : dict of int to (int, int)
+        First and last position on axes of which a part is linked or tracked.
     kind : dict of int to AxisKind
         What axes without a telling label are: as the file or the user said. See `axis_kind`.
     follow_axis : int or None
@@ -88,6 +90,7 @@ class ImageState:
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
     sizes: SizesSeen = field(default_factory=SizesSeen)
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    part: dict[int, tuple[int, int]] = field(default_factory=dict)
     kind: dict[int, AxisKind] = field(default_factory=dict)
     follow_axis: int | None = None
     linking: LinkSettings = field(default_factory=LinkSettings)

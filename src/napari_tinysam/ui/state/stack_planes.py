@@ -145,7 +145,11 @@ def axis_of_kind(
 
 
 def planes_along(
-    image: Image, plane: Plane, axis: int, inside: Sequence[int] = ()
+    image: Image,
+    plane: Plane,
+    axis: int,
+    inside: Sequence[int] = (),
+    ranges: Mapping[int, Range] | None = None,
 ) -> list[list[list[Plane]]]:
     """List the planes of an image in the order in which they are linked along an axis.
 
@@ -158,6 +162,8 @@ def planes_along(
         Depth or time.
     inside : sequence of int
         Axes of which all planes belong together at each place on `axis`, as the depth of a frame.
+    ranges : mapping of int to (int, int), optional
+        As `planes_in` takes it.
 
     Returns
     -------
@@ -165,7 +171,7 @@ def planes_along(
         For each place on all other axes, for each place on `axis`, the planes that are there.
     """
     stacks: dict[tuple[int | None, ...], dict[int, list[Plane]]] = {}
-    for each in planes_in(image, plane, {}):
+    for each in planes_in(image, plane, ranges or {}):
         index = list(each.index)
         at, index[axis] = index[axis], None
         for other in inside:
