@@ -293,8 +293,11 @@ def test_undoing_everything_gives_the_labels_back(seed: int, moves: list[str]) -
 
 
 def test_a_range_is_linked_and_the_rest_stays() -> None:
-    numbered = boxes(*((1, z, 4 + z, 4) for z in range(5)), (2, 1, 30, 40))
-    desk = opened(numbered)  # the ids of each plane begin with 1
+    numbered = boxes(  # the ids of each plane begin with 1
+        *((1 + z % 2, z, 4 + z, 4) for z in range(5)),
+        *((2 - z % 2, z, 30, 40) for z in range(5)),
+    )
+    desk = opened(numbered)
     linking, data = desk.session.linking, desk.session.target.data
     linking.part.set_range(0, 1, 3)
     desk.session.link_planes()

@@ -12,7 +12,7 @@ import tifffile
 from napari.layers import Tracks
 
 from napari_tinysam.ui.session.track_files import CSV, CTC, FORMS, GEFF, TRACKMATE
-from ui.session.small_movie import FRAMES, movie, opened
+from ui.session.small_movie import FRAMES, at, movie, opened
 
 if TYPE_CHECKING:
     from desk import Desk
@@ -63,19 +63,72 @@ def test_a_folder_of_the_challenge_comes_back(tmp_path: Path) -> None:
     assert other.session.tracking.note == "5 tracks, 1 division."
 
 
+def tracks_layer(desk: Desk) -> Tracks:
+    return next(each for each in desk.viewer.layers if isinstance(each, Tracks))
+
+
 @pytest.mark.parametrize("form", [GEFF, CSV])
-def test_places_become_a_tracks_layer(tmp_path: Path, form: str) -> None:
-    desk = tracked()
+def test_places_become_a_tracks_layer_without_objects(
+    tmp_path: Path, form: str
+) -> None:
     path = tmp_path / f"cells{FORMS[form]}"
-    write(desk, form, path)
-    desk.viewer.layers.remove(
-        next(each for each in desk.viewer.layers if isinstance(each, Tracks))
-    )
+    write(tracked(), form, path)
+    desk = opened(np.zeros_like(movie()))
     desk.session.track_files.read(path)
     finished(desk)
-    shown = next(each for each in desk.viewer.layers if isinstance(each, Tracks))
+    shown = tracks_layer(desk)
     assert len(np.unique(shown.data[:, 0])) == 5
     assert len(shown.graph) == 2
+    assert "None of their places lies in an object" in desk.told[-1][1]
+
+
+@pytest.mark.parametrize("form", [GEFF, CSV])
+def test_places_in_objects_make_them_tracks(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"cells{FORMS[form]}"
+    before = tracked()
+    write(before, form, path)
+    desk = opened()
+    desk.session.track_files.read(path)
+    finished(desk)
+    assert np.array_equal(desk.session.target.data, before.session.target.data)
+    assert tracks_layer(desk).graph == tracks_layer(before).graph
+    assert any(
+        "5 tracks belong to objects of cells committed_objects, with all places."
+        in said
+        for _, said in desk.told
+    )
+    assert desk.session.undo_text == "import tracks"
+
+    moving = at(desk, 40, 95)[2]  # keys work on them
+    desk.viewer.dims.set_point(0, 2)
+    desk.session.hover_at(desk.world(95, 40))
+    desk.session.cut_track()
+    assert at(desk, 40, 95)[1] == moving != at(desk, 40, 95)[2]
+    assert len(tracks_layer(desk).graph) == 2
+    desk.session.undo()
+    desk.session.undo()
+    assert np.array_equal(desk.session.target.data, movie())
+
+
+def test_what_does_not_match_is_said_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    rows = [(7, t, 40, 90 + 2 * t) for t in range(4)]  # the moving cell, not to its end
+    rows += [(9, 0, 5, 5), (9, 1, 5, 5)]  # nothing is there
+    rows += [(11, 0, 42, 92)]  # the moving cell again
+    lines = [",".join(map(str, row)) for row in rows]
+    path.write_text("\n".join(["track,t,y,x", *lines]))
+    desk = opened()
+    desk.session.track_files.read(path)
+    finished(desk)
+    said = desk.told[-1][1]
+    assert "1 track belongs to objects" in said
+    assert "2 of 7 places lie in no object" in said
+    assert "1 lies in one of another track" in said
+    assert "objects had no track" in said
+    ids = at(desk, 40, 98)
+    assert len(set(ids[:4])) == 1
+    assert ids[4] not in (0, ids[0])
+    assert np.array_equal(desk.session.target.data > 0, movie() > 0)
 
 
 def test_wrong_files_are_one_sentence(tmp_path: Path) -> None:

@@ -243,8 +243,9 @@ def test_divisions_of_other_frames_are_known_when_the_range_is_longer_again() ->
     assert tracks_layer(desk).graph == {}
     desk.session.tracking.part.take_all(0)
     desk.session.track_objects()
-    assert np.array_equal(desk.session.target.data, whole)
-    assert tracks_layer(desk).graph == graph
+    assert desk.told[-1][1] == "5 tracks, 1 division."
+    assert len(tracks_layer(desk).graph) == len(graph) == 2
+    assert np.array_equal(desk.session.target.data > 0, whole > 0)
 
 
 def test_a_range_of_one_frame_cannot_be_tracked() -> None:
@@ -252,3 +253,26 @@ def test_a_range_of_one_frame_cannot_be_tracked() -> None:
     desk.session.tracking.part.set_range(0, 2, 2)
     desk.session.track_objects()
     assert "two frames or more" in desk.told[-1][1]
+
+
+def test_how_far_planes_lie_apart_is_asked_only_where_the_layer_does_not_say_it() -> (
+    None
+):
+    frames = np.zeros((3, 4, 40, 80), np.uint32)
+    for t in range(3):
+        disc(frames[t, 1], 3, 20, 20, 8)
+        disc(frames[t, 2], 3, 20, 20, 8)
+    desk = opened(frames, axes=("t", "z", "y", "x"))
+    assert desk.session.depth_planes.asked
+    desk.session.track_objects()
+    movie_ = desk.session.tracking.movie
+    assert movie_.frames.scale == (1, 1, 1)
+    before = movie_.frames.diameter
+    desk.session.set_z_step(4.0)
+    assert desk.session.tracking.movie.frames.scale == (4, 1, 1)
+    assert desk.session.tracking.movie.frames.diameter > 1.5 * before
+    assert desk.session.depth_planes.words(2) == "2 (8 px)"
+    desk.image.scale = (1, 3, 0.5, 0.5)
+    assert not desk.session.depth_planes.asked
+    desk.session.track_objects()
+    assert desk.session.tracking.movie.frames.scale == (3, 0.5, 0.5)

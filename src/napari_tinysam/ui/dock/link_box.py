@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_tinysam.ui.dock.buttons import explain, set_tip
 from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider, SliderRows
@@ -64,11 +65,34 @@ class LinkBox(QWidget):
         self.note.setObjectName("TinySAMHint")
         self.note.setWordWrap(True)
         self.sliders = SliderRows(self.overlap, self.gap, self.least)
+        self.step = QDoubleSpinBox()
+        self.step.setRange(0.1, 1000)
+        self.step.setDecimals(1)
+        self.step.setKeyboardTracking(False)
+        self.step.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.step.valueChanged.connect(session.set_z_step)
+        set_tip(
+            self.step,
+            "How far planes lie apart, in pixels of a plane: the layer does not say it. Distances "
+            "and sizes in movies of stacks depend on it",
+        )
+        self.apart = QWidget()
+        row = QHBoxLayout(self.apart)
+        row.setContentsMargins(0, 0, 0, 0)
+        for widget in (QLabel("Planes lie"), self.step, QLabel("pixels apart")):
+            row.addWidget(widget)
         self.ranges = [RangeRow(linking.part) for _ in range(_AXES)]
         column_ = QVBoxLayout(self)
         column_.setContentsMargins(0, 0, 0, 0)
         column_.setSpacing(6)
-        parts = (*self.ranges, self.link, self.sliders, self.note, self.tracks)
+        parts = (
+            *self.ranges,
+            self.apart,
+            self.link,
+            self.sliders,
+            self.note,
+            self.tracks,
+        )
         for part in parts:
             column_.addWidget(part)
         self.refresh()
@@ -98,7 +122,10 @@ class LinkBox(QWidget):
             self.tracks.refresh()
         self.link.setVisible(depth is not None or not movie)
         self.sliders.setVisible(depth is not None)
+        self.apart.setVisible(depth is not None and depth.asked)
         if depth is not None:
+            with signals_blocked(self.step):
+                self.step.setValue(depth.step or 1.0)
             self.overlap.show_value(settings.overlap)
             self.gap.show_count(settings.gap, 0, MOST_GAP, depth.words(settings.gap))
             most = max(depth.length, settings.least_planes, 2)

@@ -48,6 +48,12 @@ class Choosing(Overview):
         self._parts.embedder.set_model(name, device)
         self.changed.emit()
 
+    def set_z_step(self, step: float) -> None:
+        """Remember how far planes lie apart, in pixels of a plane; what is tracked is anew."""
+        self._parts.subject.state.z_step = step
+        self._parts.runs.tracking.track_anew()
+        self.changed.emit()
+
     def set_cache_capacity(self, size: int) -> None:
         """Keep embeddings of this many bytes in memory, or of what suits the machine."""
         self._parts.cache.capacity = suitable_capacity(size)

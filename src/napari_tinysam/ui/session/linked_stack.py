@@ -101,12 +101,18 @@ def named(
         own = ids.copy()
     else:
         # What the user drew on several planes, or gave the id of a linked object.
-        drawn, counts = np.unique(ids[fresh], return_counts=True)
+        again = np.concatenate(
+            [
+                np.full(len(each), before.measured.has(group))
+                for each, group in zip(found.ids, found.groups, strict=True)
+            ]
+        )
+        drawn, counts = np.unique(ids[fresh & again], return_counts=True)
         kept = drawn[(counts > 1) | np.isin(drawn, ids[~fresh])]
         groups = list(zip(found.ids, found.known, strict=True))
         had_left = found.aligned(before.left, before.measured)
         had_own = found.aligned(before.own, before.measured)
-        left = fresh & np.isin(ids, [*kept, *followed])
+        left = fresh & (again & np.isin(ids, kept) | np.isin(ids, followed))
         left |= np.concatenate(
             [
                 np.append(False, old)[numbers]
@@ -120,10 +126,10 @@ def named(
             ]
         )
     new = np.flatnonzero(fresh & ~left)
-    again = new[repeated(own[new], own[~fresh | left])]
-    if apart and len(again):
-        again = new  # what has these numbers in other planes are other objects
-    own[again] = new_ids(len(again))
+    taken = new[repeated(own[new], own[~fresh | left])]
+    if apart and len(taken):
+        taken = new  # what has these numbers in other planes are other objects
+    own[taken] = new_ids(len(taken))
     return np.split(own, sizes), np.split(left, sizes)
 
 

@@ -8,6 +8,7 @@ from napari_tinysam.ui.session.label_writing import LabelsError, plane_in
 from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
+    plane_step,
     planes_along,
     stack_axes,
 )
@@ -106,8 +107,9 @@ def movie_frames(
             f"{image.name} has a further axis, {rest[0]}: only a movie of planes or of stacks "
             "can be tracked."
         )
-    inside = () if depth is None else (depth,)
-    scale = [abs(float(image.scale[axis])) or 1.0 for axis in (*inside, *plane.axes)]
+    scale = [abs(float(image.scale[axis])) or 1.0 for axis in plane.axes]
+    if depth is not None:
+        scale.insert(0, plane_step(image, plane, depth, state))
     planes = [
         [plane_in(layer, each) for each in group]
         for group in image_frames(image, plane, state, state.part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,11 +63,19 @@ class MeasuredPieces:
     overlaps: list[PlaneOverlaps]
     centres: list[npt.NDArray[np.float64]]
 
+    @cached_property
+    def _at(self) -> dict[tuple[Plane, ...], int]:
+        return {tuple(group): number for number, group in enumerate(self.groups)}
+
     def continues(self, groups: Sequence[Group]) -> bool:
         """Whether other groups are these, or have no plane in common with them."""
         mine = {tuple(group) for group in self.groups}
         planes = {plane for group in mine for plane in group}
         return all(tuple(group) in mine or planes.isdisjoint(group) for group in groups)
+
+    def has(self, group: Group) -> bool:
+        """Whether a group was measured."""
+        return tuple(group) in self._at
 
     def aligned(
         self, values: Sequence[npt.NDArray[Any]], before: MeasuredPieces
@@ -75,7 +84,7 @@ class MeasuredPieces:
 
         Groups that it did not measure get an empty array.
         """
-        at = {tuple(group): number for number, group in enumerate(before.groups)}
+        at = before._at
         nothing = np.zeros(0, np.asarray(values[0]).dtype)
         return [
             values[at[tuple(group)]] if tuple(group) in at else nothing

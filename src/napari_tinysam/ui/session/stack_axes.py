@@ -11,6 +11,7 @@ from napari_tinysam.ui.state.stack_planes import (
     axis_name,
     axis_of_kind,
     is_named,
+    knows_plane_step,
     stack_axes,
 )
 
@@ -52,11 +53,15 @@ class Depth(NamedTuple):
     step : float
         From one plane to the next, in `unit`; 0 if that is not known.
     unit : str
+        "px" are pixels of a plane.
+    asked : bool
+        Whether only the user can say it.
     """
 
     length: int
     step: float
     unit: str
+    asked: bool
 
     def words(self, planes: int) -> str:
         """Write a number of planes: "3 planes", or "3 (1.5 µm)"."""
@@ -83,7 +88,9 @@ def depth_of(image: Image, plane: Plane, state: ImageState) -> Depth | None:
     axis = axis_of_kind(image, plane, state, AxisKind.DEPTH)
     if axis is None:
         return None
-    unit = image.units[axis]
-    known = unit.is_compatible_with("meter")
-    step = abs(float(image.scale[axis])) if known else 0.0
-    return Depth(full_shape(image)[axis], step, f"{unit:~P}" if known else "")
+    length, unit = full_shape(image)[axis], image.units[axis]
+    if unit.is_compatible_with("meter"):
+        return Depth(length, abs(float(image.scale[axis])), f"{unit:~P}", False)
+    if knows_plane_step(image, plane, axis):
+        return Depth(length, 0.0, "", False)
+    return Depth(length, state.z_step or 0.0, "px", True)

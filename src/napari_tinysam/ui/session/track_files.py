@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from napari.layers import Labels, Tracks
@@ -15,6 +15,7 @@ from napari.layers import Labels, Tracks
 from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.label_writing import plane_in
+from napari_tinysam.ui.session.track_state import Arrival, with_imported
 from napari_tinysam.ui.state.planes import full_shape, transform_for_labels
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_tinysam.ui.session.loading import Notify
+    from napari_tinysam.ui.session.track_state import TrackState
     from napari_tinysam.ui.session.tracked_movie import TrackedMovie
     from napari_tinysam.ui.session.tracking import Tracking
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
     from napari_tinysam.volume.ctc import TrackedFrames
+    from napari_tinysam.volume.exchange.attaching import Attached
     from napari_tinysam.volume.exchange.points import TrackPoints
 
 #: Forms that are written, and the ends of their names; a folder has none.
@@ -38,6 +41,9 @@ FORMS = {
     "CSV": ".csv",
 }
 CTC, GEFF, TRACKMATE, CSV = FORMS
+
+#: The step that lets objects have imported tracks.
+IMPORT = "import tracks"
 
 #: Ends of names of files with places only.
 _GEFF_ENDS = (".geff", ".zarr")
@@ -77,6 +83,18 @@ class _Movie:
                     for plane in planes
                 ]
             )
+
+
+@dataclass(frozen=True, eq=False)
+class _Attachable:
+    """Tracks that were read as places, and the objects in which these lie."""
+
+    points: TrackPoints
+    layer: Labels
+    attached: Attached
+
+
+_Found: TypeAlias = "tuple[Any, TrackedFrames] | TrackPoints | _Attachable"
 
 
 def _frame(planes: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -169,8 +187,9 @@ class TrackFiles:
     def read(self, path: Path) -> None:
         """Read tracks of the image: a folder of the challenge, GEFF, or a table.
 
-        A folder of the challenge becomes a labels layer with its tracks; the others hold places
-        only, and become a tracks layer.
+        A folder of the challenge becomes a labels layer with its tracks. The others hold places
+        only: the objects of the image's labels in which they lie get these tracks; where there
+        are none, the places become a tracks layer.
         """
         image = self._subject.image
         frames = [] if image is None else self._tracking.image_frames(image)
@@ -183,17 +202,43 @@ class TrackFiles:
         channels = self._subject.memory.state_of(image).channel_axis
         if channels is not None:
             del shape[channels]
+        labels = self._labels(image, frames)
+        self._tracking.finish()
         self._start(
-            partial(_read, path, tuple(shape)),
+            partial(_read, path, tuple(shape), labels),
             lambda found: self._show(image, path, found),
             f"{path.name} was not read",
         )
 
-    def _show(
-        self, image: Image, path: Path, found: tuple[Any, TrackedFrames] | TrackPoints
-    ) -> None:
+    def _labels(self, image: Image, frames: list[list[Plane]]) -> _Movie | None:
+        """Return the labels that tracks may be attached to."""
+        layer = self._subject.state.target
+        if layer is None or layer not in self._viewer.layers:
+            return None
+        planes = [[(plane_in(layer, each), each) for each in group] for group in frames]
+        return _Movie(layer, image, planes, {}, ())
+
+    def _attach(self, image: Image, path: Path, found: _Attachable) -> None:
+        """Let objects of the labels have the tracks that were read."""
+        points, layer, objects = found.points, found.layer, found.attached
+
+        def change(state: TrackState, movie: TrackedMovie) -> TrackState:
+            return with_imported(state, movie, objects.objects, points.parents)
+
+        self._choose(image, layer)
+        self._tracking.arrive(image, IMPORT, Arrival(layer, change))
+        said = f"{path.name}: {objects.in_words(layer.name)}"
+        level = "warning" if points.notes else "info"
+        self._notify(level, " ".join([said, *points.notes]))
+
+    def _show(self, image: Image, path: Path, found: _Found) -> None:
         if image not in self._viewer.layers:
             return
+        if isinstance(found, _Attachable):
+            if found.layer in self._viewer.layers:
+                self._attach(image, path, found)
+                return
+            found = found.points
         axis = self._subject.memory.state_of(image).channel_axis
         options = transform_for_labels(image, axis if axis == 0 else None)
         if not isinstance(found, tuple):
@@ -202,6 +247,8 @@ class TrackFiles:
             self._viewer.add_layer(layer)
             notes = found.notes
             said = f"{len(found.tracks()):,} tracks are in the layer {layer.name}."
+            if self._subject.state.target is not None:
+                said += " None of their places lies in an object of the labels."
         else:
             data, frames = found
             labels = Labels(data, name=f"{path.name} labels", opacity=0.6, **options)
@@ -287,11 +334,10 @@ def _write(form: str, path: Path, movie: _Movie) -> int:
     return len(tracks)
 
 
-def _read(
-    path: Path, shape: tuple[int, ...]
-) -> tuple[npt.NDArray[Any], TrackedFrames] | TrackPoints:
-    """Read tracks of a movie of a shape, (T, H, W) or (T, Z, H, W)."""
+def _read(path: Path, shape: tuple[int, ...], labels: _Movie | None) -> _Found:
+    """Read tracks of a movie of a shape, (T, H, W) or (T, Z, H, W), and of its labels."""
     from napari_tinysam.volume.ctc import read_ctc
+    from napari_tinysam.volume.exchange.attaching import attached
     from napari_tinysam.volume.exchange.geff_store import read_geff
     from napari_tinysam.volume.exchange.tables import read_csv
 
@@ -314,4 +360,8 @@ def _read(
     else:
         raise FileError("Choose a folder of the challenge, a GEFF or a table (CSV).")
     points.check_inside(shape)
+    if labels is not None:
+        found = attached(points, labels.labels())
+        if found.objects:
+            return _Attachable(points, labels.layer, found)
     return points

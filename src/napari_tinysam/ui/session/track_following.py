@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.ui.session import follow_plan
 from napari_tinysam.ui.session.follow_runs import FollowOrder
 from napari_tinysam.ui.session.label_writing import LabelsError
-from napari_tinysam.ui.session.tracked_movie import Followed
+from napari_tinysam.ui.session.track_state import Arrival, with_followed
 from napari_tinysam.ui.state.stack_planes import AxisKind, axis_of_kind
 from napari_tinysam.volume.corrections import Kind
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.stack_edits import StackEdit
+    from napari_tinysam.ui.session.track_state import TrackState
     from napari_tinysam.ui.session.tracked_movie import TrackedMovie
     from napari_tinysam.ui.session.tracking import Tracking
     from napari_tinysam.ui.state.subject import Subject
@@ -107,8 +108,13 @@ class TrackFollowing:
             return follow_plan.outwards({label: near}, frame, end)
 
         def then(edit: StackEdit) -> None:
-            found = Followed(layer, label, first, spare, edit)
-            self._tracking.take_followed(image, found)
+            def change(state: TrackState, now: TrackedMovie) -> TrackState:
+                # A range may have been chosen meanwhile.
+                begin = max(first + movie.start - now.start, 0)
+                return with_followed(state, now, label, begin, spare)
+
+            arrival = Arrival(layer, change, edit)
+            self._tracking.arrive(image, Kind.FOLLOW.value, arrival)
 
         before = self._subject.memory.traces_of(layer).get(label)
         begin = frame if before is None else min(before.first, frame)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
     from napari_tinysam.ui.session.track_following import TrackFollowing
-    from napari_tinysam.ui.session.tracked_movie import TrackedMovie, TrackState
+    from napari_tinysam.ui.session.track_state import TrackState
+    from napari_tinysam.ui.session.tracked_movie import TrackedMovie
     from napari_tinysam.ui.session.tracking import Tracking
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject

@@ -4,46 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tinysam.ui.session.pieces import Relabel
 from napari_tinysam.ui.session.stack_work import MeasuredLayer
-from napari_tinysam.volume.corrections import Correction, Kind, Lineage, Place
-from napari_tinysam.volume.stable_ids import repeated, through_planes
-from napari_tinysam.volume.tracking import Division, TrackSettings, track
+from napari_tinysam.ui.session.track_state import TrackState, are_tracks
+from napari_tinysam.volume.corrections import Lineage, Place
+from napari_tinysam.volume.stable_ids import repeated
+from napari_tinysam.volume.tracking import Division, track
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from napari.layers import Labels
 
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
-    from napari_tinysam.ui.session.stack_edits import StackEdit
     from napari_tinysam.volume.measuring import MeasuredFrames
-
-
-@dataclass(frozen=True)
-class TrackState:
-    """What the tracks follow from, beside the frames.
-
-    Parameters
-    ----------
-    settings : TrackSettings
-        Its `least_frames` hides tracks; it leaves none out.
-    decisions : dict of (int, int) to bool
-        Divisions that the user confirmed or rejected, see `track`.
-    corrections : tuple of Correction
-        In order.
-    given : tuple of (int, int), optional
-        Tracks are taken as the ids of the labels give them, with these pairs of child and mother;
-        None: they are found.
-    """
-
-    settings: TrackSettings = field(default_factory=TrackSettings)
-    decisions: dict[Place, bool] = field(default_factory=dict)
-    corrections: tuple[Correction, ...] = ()
-    given: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,99 +199,12 @@ def own_ids(
     if apart and len(again) and not are_tracks(found):
         again = fresh  # what has these numbers in other frames are other objects
     own[again] = new_ids(len(again))
+    if before is not None:
+        # A track that begins before the range, or whose first object is gone, keeps its id.
+        names, first = np.unique(ids, return_index=True)
+        lost = (names > 0) & ~np.isin(names, own)
+        own[first[lost]] = names[lost]
     return np.split(own, sizes)
-
-
-def state_of_same(before: TrackedMovie, found: MeasuredPieces) -> TrackState:
-    """Return how a movie was tracked that was measured anew, maybe in another range of frames.
-
-    Where the labels are tracks already, in a range that was not tracked, or because they were so
-    from the beginning, the ids have all corrections in them.
-    """
-    state, same = before.state, found.groups == before.measured.groups
-    if before.tracks is None or (same and state.given is None):
-        return state
-    if same or are_tracks(found):
-        given = tuple(before.all_parents.items())
-        return replace(state, given=given, corrections=())
-    return replace(state, given=None)
-
-
-def state_moved(state: TrackState, found: MeasuredPieces, shift: int = 0) -> TrackState:
-    """Return what the user decided, for frames that were measured anew.
-
-    Parameters
-    ----------
-    state : TrackState
-    found : MeasuredPieces
-    shift : int
-        What is added to the number of a frame: a range of the movie may begin elsewhere.
-    """
-    to = {
-        (frame - shift, number - 1): (frame, index)
-        for frame, known in enumerate(found.known)
-        for index, number in enumerate(known.tolist())
-        if number
-    }
-    # Decisions name pieces as they are numbered from 1.
-    decisions = {
-        (frame + shift, to[frame, number - 1][1] + 1): taken
-        for (frame, number), taken in state.decisions.items()
-        if (frame, number - 1) in to
-    }
-    moved = [each.moved(to) for each in state.corrections]
-    kept = tuple(each for each in moved if each is not None)
-    return replace(state, decisions=decisions, corrections=kept)
-
-
-class Followed(NamedTuple):
-    """A track that was followed anew in the labels.
-
-    Attributes
-    ----------
-    layer : napari.layers.Labels
-    label : int
-        Its id.
-    first : int
-        The frame from which on it was followed.
-    spare : int
-        The id of what it had before and lies elsewhere.
-    edit : StackEdit
-        The step.
-    """
-
-    layer: Labels
-    label: int
-    first: int
-    spare: int
-    edit: StackEdit
-
-
-def with_followed(
-    state: TrackState, movie: TrackedMovie, followed: Followed
-) -> TrackState:
-    """Note that a track goes on as it was followed anew, in a movie that was measured since."""
-    given, corrections = state.given, state.corrections
-    label, spare = followed.label, followed.spare
-    for name in (label, spare):
-        frames = range(followed.first, len(movie.frames))
-        places = [movie.piece(frame, name) for frame in frames]
-        there = tuple(place for place in places if place is not None)
-        if there:
-            corrections = (*corrections, Correction(Kind.FOLLOW, there))
-        if given is not None and name == spare and there:
-            # Daughters are those of what went on up to them.
-            given = tuple(
-                (child, spare if mother == label else mother) for child, mother in given
-            )
-    return replace(state, corrections=corrections, given=given)
-
-
-def are_tracks(found: MeasuredPieces) -> bool:
-    """Whether the ids of the labels are tracks already, in most frames."""
-    every = np.concatenate(found.ids)
-    through = through_planes(found.ids, found.overlaps)
-    return bool(np.isin(every, through).mean() > 0.5) if len(every) else False
 
 
 def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
@@ -340,10 +229,18 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
             )
     else:
         chains: dict[int, list[Place]] = {}
+        named = {
+            place: name
+            for name, chain in (state.chains or {}).items()
+            for place in chain
+        }
         for frame, ids in enumerate(movie.measured.ids):
             for index, label in enumerate(ids.tolist()):
-                name = label or -movie.own[frame][index]  # hidden: by itself
-                chains.setdefault(int(name), []).append((frame, index))
+                alone = -int(movie.own[frame][index])  # hidden, or in no track
+                name = int(label) or alone
+                if state.chains is not None:
+                    name = named.get((frame, index), alone)
+                chains.setdefault(name, []).append((frame, index))
         lineage = Lineage.of_chains(chains, dict(state.given))
     lineage.correct(state.corrections)
     family = {*lineage.mother, *lineage.mother.values()}

@@ -21,19 +21,20 @@ from napari_tinysam.ui.session.movie_frames import (
     movie_frames,
 )
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
+from napari_tinysam.ui.session.track_state import (
+    Arrival,
+    TrackState,
+    are_tracks,
+    state_moved,
+    state_of_same,
+)
 from napari_tinysam.ui.session.tracked_movie import (
-    Followed,
     TrackEdit,
     TrackedMovie,
     Tracks,
-    TrackState,
-    are_tracks,
     found_tracks,
     in_words,
     own_ids,
-    state_moved,
-    state_of_same,
-    with_followed,
 )
 from napari_tinysam.ui.session.worker import Lane
 from napari_tinysam.ui.state.history import Deed
@@ -80,7 +81,7 @@ class Tracking(StackWork):
         self._shown: dict[Labels, TracksLayer] = {}
         self._step = STEP
         self._change: Change = _unchanged
-        self._followed: list[Followed] = []  # not yet part of the tracks
+        self._arrivals: list[Arrival] = []  # not yet part of the tracks
         self._relabelling.on_turned.append(self._turned)
 
     @property
@@ -127,6 +128,11 @@ class Tracking(StackWork):
         if self.movie is not None:
             self._start(image, SLIDER, change)
         self._subject.changed.emit()
+
+    def track_anew(self) -> None:
+        """Track again what is tracked: distances are others."""
+        if self._subject.image is not None and self.movie is not None:
+            self._start(self._subject.image, SLIDER, _unchanged)
 
     def change(self, step: str, change: Change) -> None:
         """Change decisions or corrections, as one step.
@@ -203,10 +209,10 @@ class Tracking(StackWork):
             given = tuple(parents.items())
             self._start(image, STEP, lambda state: replace(state, given=given))
 
-    def take_followed(self, image: Image, found: Followed) -> None:
-        """Let a track go on as it was followed anew, as part of that step."""
-        self._followed.append(found)
-        self._start(image, Kind.FOLLOW.value, _unchanged)
+    def arrive(self, image: Image, step: str, arrival: Arrival) -> None:
+        """Let what is known from elsewhere join the tracks, as a step or part of one."""
+        self._arrivals.append(arrival)
+        self._start(image, step, _unchanged)
 
     def finish(self) -> None:
         """Write at once what still waits: the labels are read next."""
@@ -280,6 +286,7 @@ class Tracking(StackWork):
         layer = frames.layer
         movie = self._movies.get(layer)
         if movie is not None and self._is_current(movie, frames.planes):
+            movie.frames = replace(movie.frames, scale=frames.scale)
             self._find(movie)
             return
 
@@ -341,18 +348,18 @@ class Tracking(StackWork):
         """Find the tracks on the inference thread, and show them."""
         step, change = self._step, self._change
         state = change(movie.state)
-        followed = [each for each in self._followed if each.layer is movie.layer]
-        for each in followed:
-            if each.edit.applied:
-                state = with_followed(state, movie, each)
+        arrived = [each for each in self._arrivals if each.layer is movie.layer]
+        for each in arrived:
+            if each.edit is None or each.edit.applied:
+                state = each.change(state, movie)
 
         def shown(tracks: Tracks, newest: bool) -> None:
             if not newest:
                 return
             self._change = _unchanged
-            self._followed = [each for each in self._followed if each not in followed]
-            steps = [each.edit for each in followed if each.edit.applied]
-            part = steps[-1] if steps and step == Kind.FOLLOW.value else None
+            self._arrivals = [each for each in self._arrivals if each not in arrived]
+            part = arrived[-1].edit if arrived and step == Kind.FOLLOW.value else None
+            part = part if part is not None and part.applied else None
             self._show(movie, state, tracks, step, part)
             said = in_words(tracks)
             if state.given is not None:

@@ -67,6 +67,8 @@ class ImageState:
         Of its objects.
     ranges : dict of int to (int, int)
         First and last position on axes of which auto-segmentation takes a part.
+    z_step : float or None
+        How far planes lie apart, in pixels of a plane, as the user said. See `plane_step`.
     part : dict of int to (int, int)
         First and last position on axes of which a part is linked or tracked.
     kind : dict of int to AxisKind
@@ -90,6 +92,7 @@ class ImageState:
     _proposed: dict[Plane, Proposed] = field(default_factory=dict)
     sizes: SizesSeen = field(default_factory=SizesSeen)
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    z_step: float | None = None
     part: dict[int, tuple[int, int]] = field(default_factory=dict)
     kind: dict[int, AxisKind] = field(default_factory=dict)
     follow_axis: int | None = None

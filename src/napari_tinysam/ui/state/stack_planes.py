@@ -38,6 +38,15 @@ class KnowsKinds(Protocol):
         ...
 
 
+class KnowsPlaneStep(Protocol):
+    """An image's state: how far planes lie apart."""
+
+    @property
+    def z_step(self) -> float | None:
+        """In pixels of a plane."""
+        ...
+
+
 def axis_kind(image: Image, axis: int, state: KnowsKinds) -> AxisKind | None:
     """Return what an axis of an image is: by its label, or as its file or the user said.
 
@@ -66,6 +75,20 @@ def _kind_of(name: str) -> AxisKind | None:
     if name.lower() in _DEPTH:
         return AxisKind.DEPTH
     return AxisKind.TIME if name.lower() in _TIME else None
+
+
+def knows_plane_step(image: Image, plane: Plane, axis: int) -> bool:
+    """Whether the layer says how far planes lie apart: it has units, or planes another step."""
+    step, pixel = (abs(float(image.scale[each])) for each in (axis, plane.axes[0]))
+    return bool(image.units[axis].is_compatible_with("meter")) or step != pixel
+
+
+def plane_step(image: Image, plane: Plane, axis: int, state: KnowsPlaneStep) -> float:
+    """Return how far planes lie apart on an axis of depth, in the unit of the layer's scale."""
+    step, pixel = (abs(float(image.scale[each])) for each in (axis, plane.axes[0]))
+    if state.z_step is not None and not knows_plane_step(image, plane, axis):
+        step = state.z_step * pixel
+    return step or 1.0
 
 
 def stack_axes(image: Image, plane: Plane) -> list[int]:
