@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from napari.layers import Tracks
+from napari.layers import Points, Tracks
 
 from napari_tinysam.ui.session.track_tool import Tool
 from ui.session.small_movie import FRAMES, at, disc, movie, opened
@@ -32,6 +32,15 @@ def graph(desk: Desk) -> dict[int, list[int]]:
     return next(
         layer for layer in desk.viewer.layers if isinstance(layer, Tracks)
     ).graph
+
+
+def division_marks(desk: Desk) -> Points:
+    return next(layer for layer in desk.viewer.layers if isinstance(layer, Points))
+
+
+def test_movies_without_doubts_have_no_marks() -> None:
+    desk = tracked(two())
+    assert not any(isinstance(layer, Points) for layer in desk.viewer.layers)
 
 
 def two() -> np.ndarray:
@@ -122,6 +131,11 @@ def test_a_proposed_division_is_shown_and_confirmed() -> None:
     desk.session.tracking.set_settings(division=1.0)
     assert graph(desk) == {}
     assert len(desk.session.track_tool.doubts) >= 1
+    marks = division_marks(desk)
+    assert marks.data[:, 0].tolist() == [3, 3, 2]
+    assert marks.features["role"].tolist() == ["daughter", "daughter", "mother"]
+    np.testing.assert_allclose(marks.data[2], [2, 40, 40], atol=0.1)
+    np.testing.assert_allclose(marks.size[2], 1.5 * 24, rtol=0.1)
     desk.viewer.dims.set_point(0, 0)
     desk.session.next_doubt()
     assert desk.viewer.dims.point[0] == 3
@@ -130,7 +144,9 @@ def test_a_proposed_division_is_shown_and_confirmed() -> None:
     desk.session.divide_track()
     assert len(graph(desk)) == 2
     assert desk.session.track_tool.doubts == []
+    assert len(marks.data) == 0
     desk.session.undo()
+    assert len(marks.data) == 3
     assert graph(desk) == {}
     over(desk, 3, 40, 50)
     desk.session.refuse_division()

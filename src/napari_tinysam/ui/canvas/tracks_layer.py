@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
 #: What the name of the layer ends in.
 NAME = "tracks"
@@ -65,15 +65,19 @@ class TracksLayer:
             tail_length=_TAIL,
             **transform_of(self._labels),
         )
-        layers = self._viewer.layers
-        chosen, active = set(layers.selection), layers.selection.active
-        layers.insert(layers.index(self._labels) + 1, layer)
-        # Clicks and keys stay where they were.
-        layers.selection = chosen
-        layers.selection.active = active
+        insert_above(self._viewer, layer, self._labels)
 
     def remove(self) -> None:
         """Remove the layer, if it is there."""
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         self.layer = None
+
+
+def insert_above(viewer: ViewerModel, layer: Layer, labels: Labels) -> None:
+    """Add a layer right above labels; clicks and keys stay where they were."""
+    layers = viewer.layers
+    chosen, active = set(layers.selection), layers.selection.active
+    layers.insert(layers.index(labels) + 1, layer)
+    layers.selection = chosen
+    layers.selection.active = active

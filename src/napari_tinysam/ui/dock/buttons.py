@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari_tinysam.ui.canvas.keys import action
@@ -34,6 +35,7 @@ def set_tip(widget: QWidget, text: str) -> None:
         widget.setToolTip(tip)
 
 
+@lru_cache(maxsize=1000)
 def wrapped(text: str) -> str:
     """Wrap the lines of a tooltip."""
     return "\n".join(textwrap.fill(line, _TIP_WIDTH) for line in text.splitlines())

@@ -135,6 +135,35 @@ class TrackedMovie(MeasuredLayer):
         table = np.concatenate(found)
         return table[np.lexsort((table[:, 1 + self.axis], table[:, 0]))]
 
+    def doubts(
+        self,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[bool]]:
+        """Return where mothers and daughters of possible divisions are.
+
+        Returns
+        -------
+        places : ndarray of float64, (N, ndim)
+            In the data of the layer.
+        diameters : ndarray of float64, (N,)
+            In pixels of a plane.
+        mothers : list of bool, (N,)
+        """
+        found: dict[Place, bool] = {}
+        tracks = self.tracks
+        for each in () if tracks is None else tracks.possible:
+            assert tracks is not None
+            found.update(dict.fromkeys(tracks.daughters[each.key], False))
+            found[mother_place(self, each.key)] = True
+        centres = self.frames.centres
+        places = [self.position(at, centres[at][index]) for at, index in found]
+        diameters = [self.frames.diameters[at][index] for at, index in found]
+        pixel = self.frames.scale[-1]
+        return (
+            np.array(places).reshape(len(found), len(self.measured.rows[0][0].index)),
+            np.array(diameters) / pixel,
+            list(found.values()),
+        )
+
     def piece(self, frame: int, label: int) -> Place | None:
         """Return the piece that has an id in a frame; None if the id is none of ours."""
         found = np.flatnonzero(self.pieces.tables[frame][1:] == label)

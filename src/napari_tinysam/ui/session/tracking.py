@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import TinySAMError
+from napari_tinysam.ui.canvas.division_marks import DivisionMarks
 from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
 from napari_tinysam.ui.session.deeds import settings_to_json
 from napari_tinysam.ui.session.label_writing import LabelsError
@@ -79,6 +80,7 @@ class Tracking(StackWork):
         super().__init__(place, "Tracking", Lane.TRACK)
         self._linking = linking
         self._shown: dict[Labels, TracksLayer] = {}
+        self._marks: dict[Labels, DivisionMarks] = {}
         self._step = STEP
         self._change: Change = _unchanged
         self._arrivals: list[Arrival] = []  # not yet part of the tracks
@@ -228,9 +230,10 @@ class Tracking(StackWork):
         for labels, movie in list(self._movies.items()):
             if layer is labels or layer is movie.image:
                 del self._movies[labels]
-                if shown := self._shown.pop(labels, None):
-                    # Not at once: napari may be removing several layers, this one among them.
-                    self._inference.post(shown.remove)
+                for shown in (self._shown, self._marks):
+                    if ours := shown.pop(labels, None):
+                        # Not at once: napari may be removing several layers, this one among them.
+                        self._inference.post(ours.remove)
         super().forget(layer)
 
     def _must_link(self, image: Image) -> bool:
@@ -398,14 +401,20 @@ class Tracking(StackWork):
         layer = movie.layer
         if layer not in self._viewer.layers or self._movies.get(layer) is not movie:
             return
+        if self._now is movie.image:
+            return  # a slider went on: what comes next is drawn
         shown = self._shown.setdefault(
             layer, TracksLayer(self._viewer, layer, movie.image.name)
+        )
+        marks = self._marks.setdefault(
+            layer, DivisionMarks(self._viewer, layer, movie.image.name)
         )
         tracks = movie.tracks
         if tracks is None:
             shown.remove()
         else:
             shown.show(movie.rows(tracks), tracks.parents)
+        marks.show(*movie.doubts())
 
 
 def _unchanged(state: TrackState) -> TrackState:
