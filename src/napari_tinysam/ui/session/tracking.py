@@ -394,14 +394,15 @@ class Tracking(StackWork):
 
     def _draw(self, movie: TrackedMovie) -> None:
         """Show the tracks, in a turn of the session of its own: it takes napari a moment."""
-        self._inference.post(lambda: self._draw_now(movie))
+        asked = self._asked
+        self._inference.post(lambda: self._draw_now(movie, asked))
 
-    def _draw_now(self, movie: TrackedMovie) -> None:
+    def _draw_now(self, movie: TrackedMovie, asked: int) -> None:
         """Show the tracks in their layer, above the labels."""
         layer = movie.layer
         if layer not in self._viewer.layers or self._movies.get(layer) is not movie:
             return
-        if self._now is movie.image:
+        if self._now is movie.image and self._asked != asked:
             return  # a slider went on: what comes next is drawn
         shown = self._shown.setdefault(
             layer, TracksLayer(self._viewer, layer, movie.image.name)
