@@ -84,8 +84,9 @@ class DivisionMarks:
         with layer.events.blocker_all():  # drawn once, at the end
             layer.data = places
             layer.features = {"role": roles}
-            layer.border_color = [_COLORS[role] for role in roles]
-            layer.size = sizes
+            if roles:
+                layer.border_color = [_COLORS[role] for role in roles]
+                layer.size = sizes
         layer.refresh()
         layer.events.data(value=layer.data)
 
