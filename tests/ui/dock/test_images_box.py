@@ -130,3 +130,31 @@ def test_settings_and_zoom_stay_from_image_to_image(
     assert dock.viewer.scene.camera.center == center
     assert not dock.session.hover_enabled
     assert dock.session.active
+
+
+def test_a_digit_gives_the_object_under_the_mouse_a_class(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    open_folder(dock, folder)
+    box = dock.widget.images.classes
+    box.add.click()
+    box.add.click()
+    name = box.rows[1].name
+    name.setText("dead")
+    name.editingFinished.emit()
+    assert [each.name for each in dock.session.classifying.classes] == [
+        "class 1",
+        "dead",
+    ]
+    dock.mouse.click(dock.session.image, (30, 40))
+    dock.until(lambda: dock.session.can_commit)
+    press(dock, Qt.Key.Key_C)
+    dock.until(lambda: dock.session.target is not None)
+    labels = dock.session.target
+    assert dock.viewer.layers.selection.active is labels
+    dock.mouse.move(dock.session.image, (30, 40))
+    press(dock, Qt.Key.Key_2)  # napari's own 2 would begin to paint
+    assert str(labels.mode) == "pan_zoom"
+    assert box.rows[1].count.text() == "1"
+    assert box.rows[0].count.text() == ""

@@ -374,3 +374,109 @@ def test_a_label_file_that_another_program_changed_meanwhile_is_kept(
     assert labels_in(folder / "0_labels.tif").max() == 2
     np.testing.assert_array_equal(labels_in(folder / "0_labels.tif.old"), others)
     assert "0_labels.tif.old" in desk.told[-1][1]
+
+
+# --- classes -----------------------------------------------------------------------------
+
+
+def classified(folder: Path) -> tuple[Desk, ListedImages]:
+    """Open a list with two classes, and commit two objects of the first image."""
+    desk, listed = open_list(folder)
+    for name in ("alive", "dead"):
+        desk.session.classifying.add(name)
+    for x in (20, 60):
+        desk.click(x, 30)
+        desk.session.commit()
+    return desk, listed
+
+
+def give(desk: Desk, x: float, digit: int) -> None:
+    desk.session.hover_at(desk.world(x, 30))
+    desk.session.classifying.give(digit)
+
+
+def named(desk: Desk) -> dict[int, str]:
+    layer = desk.session.target
+    assert layer is not None
+    found = desk.session.classifying.of(layer)
+    return {label: each.name for label, each in found.items()}
+
+
+def test_objects_have_classes_with_undo(folder: Path) -> None:
+    desk, _ = classified(folder)
+    give(desk, 20, 1)
+    give(desk, 60, 2)
+    assert named(desk) == {1: "alive", 2: "dead"}
+    give(desk, 60, 0)
+    assert named(desk) == {1: "alive"}
+    desk.session.undo()
+    assert named(desk) == {1: "alive", 2: "dead"}
+    desk.session.undo()
+    desk.session.undo()
+    assert named(desk) == {}
+    desk.session.redo()
+    assert named(desk) == {1: "alive"}
+
+
+def test_a_class_is_renamed_while_it_is_in_use(folder: Path) -> None:
+    desk, _ = classified(folder)
+    classifying = desk.session.classifying
+    give(desk, 20, 1)
+    alive, dead = classifying.classes
+    classifying.rename(alive, "living")
+    assert named(desk) == {1: "living"}
+    classifying.rename(alive, "dead")
+    assert desk.told[-1] == ("warning", "There is a class “dead” already.")
+    classifying.remove(alive)
+    assert desk.told[-1][1] == "1 object is “living”: give them another class first."
+    classifying.remove(dead)
+    assert classifying.classes == [alive]
+
+
+def test_classes_are_colours_on_the_canvas(folder: Path) -> None:
+    desk, _ = classified(folder)
+    layer, classifying = desk.session.target, desk.session.classifying
+    assert layer is not None
+    before = layer.colormap
+    give(desk, 20, 1)
+    classifying.recolour(classifying.classes[0], "#ff0000")
+    np.testing.assert_allclose(layer.get_color(1), (1, 0, 0, 1))
+    np.testing.assert_allclose(layer.get_color(2)[:3], (0.75, 0.75, 0.75))
+    classifying.set_coloured(False)
+    assert layer.colormap is before
+
+
+def test_classes_are_saved_in_a_table_and_in_coco(folder: Path) -> None:
+    import json
+
+    desk, listed = classified(folder)
+    give(desk, 20, 2)
+    desk.session.next_image()
+    lines = (folder / "0_classes.csv").read_text().splitlines()
+    assert [line.rsplit(",", 1)[0] for line in lines] == ["label,class", "1,dead", "2,"]
+    coco = json.loads((folder / "0_coco.json").read_text())
+    names = {each["id"]: each["name"] for each in coco["categories"]}
+    assert names == {1: "alive", 2: "dead", 3: "object"}
+    found = {each["label"]: names[each["category_id"]] for each in coco["annotations"]}
+    assert found == {1: "dead", 2: "object"}
+    # Another start has both classes again, and the object has its own.
+    desk.session.close()
+    again, listed = open_list(folder)
+    assert [each.name for each in again.session.classifying.classes] == [
+        "alive",
+        "dead",
+    ]
+    listed.go_to(0)
+    assert named(again) == {1: "dead"}
+
+
+def test_digits_are_classes_only_while_there_are_some(folder: Path) -> None:
+    desk, listed = open_list(folder)
+    from app_model.types import KeyBinding, KeyCode
+
+    one = KeyBinding.from_int(KeyCode.Digit1)
+    assert one not in desk.viewer.keymap
+    desk.session.classifying.add("alive")
+    assert one in desk.viewer.keymap
+    listed.leave_list()
+    assert one not in desk.viewer.keymap

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_tinysam.batch.forms.found import FoundObject, FoundObjects
     from napari_tinysam.masks import BoxedMask
 
 
-def coco(found: FoundObjects) -> bytes:
-    """Write the objects as COCO's annotations; each plane is an image of its own."""
+def coco(found: FoundObjects, classes: Sequence[str] = ()) -> bytes:
+    """Write the objects as COCO's annotations; each plane is an image of its own.
+
+    Parameters
+    ----------
+    found : FoundObjects
+        The class of an object, if it has one, is the "class" of its row.
+    classes : sequence of str
+        Names of the categories, counted from 1; objects without a class are in a last one.
+    """
+    numbers = {name: number for number, name in enumerate((*classes, ""), start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, plane in enumerate(found.planes, start=1):
@@ -26,22 +37,26 @@ def coco(found: FoundObjects) -> bytes:
         for each in plane:
             # COCO counts from 1: an annotation of number 0 is taken for no match.
             known = {"id": len(annotations) + 1, "image_id": number}
-            annotations.append({**known, **_annotation(each)})
+            category = numbers.get(each.row.get("class", ""), numbers[""])
+            annotations.append({**known, **_annotation(each, category)})
     content = {
         "info": {"description": "Objects found by napari-tinysam"},
         "images": images,
-        "categories": [{"id": 1, "name": "object", "supercategory": "object"}],
+        "categories": [
+            {"id": number, "name": name or "object", "supercategory": "object"}
+            for name, number in numbers.items()
+        ],
         "annotations": annotations,
     }
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _annotation(found: FoundObject) -> dict[str, Any]:
+def _annotation(found: FoundObject, category: int) -> dict[str, Any]:
     mask = found.mask
     height, width = mask.mask.shape
     size = [int(length) for length in mask.shape]
     annotation = {
-        "category_id": 1,
+        "category_id": category,
         "iscrowd": 0,
         "area": int(mask.area),
         "bbox": [mask.x0, mask.y0, width, height],

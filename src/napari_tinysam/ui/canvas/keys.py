@@ -172,6 +172,10 @@ KEYS: tuple[KeyAction, ...] = (
 )
 
 
+#: They give classes while there are some.
+_DIGITS = tuple(getattr(KeyCode, f"Digit{digit}") for digit in range(10))
+
+
 def action(method: str) -> KeyAction:
     """Find the action of a session's method."""
     return next(known for known in KEYS if known.method == method)
@@ -195,6 +199,7 @@ class KeyBinder:
         self._on_layer: dict[Any, Callable[..., Any] | None] = {}
         self._layer: Layer | None = None
         self._all = False
+        self._digit: Callable[[int], None] | None = None
 
     @property
     def bound(self) -> bool:
@@ -205,6 +210,17 @@ class KeyBinder:
         """Bind all keys on the viewer."""
         if not self._on_viewer:
             self._on_viewer = _bound(self._viewer, self._handlers(None))
+
+    def set_digits(self, call: Callable[[int], None] | None) -> None:
+        """Call this with the digits 0 to 9 from now on; None: they stay napari's."""
+        if (call is None) == (self._digit is None):
+            return
+        layer, every, bound = self._layer, self._all, self.bound
+        self.unbind()
+        self._digit = call
+        if bound:
+            self.bind()
+            self.follow(layer, all_keys=every)
 
     def follow(self, layer: Layer | None, *, all_keys: bool) -> None:
         """Also bind the keys on this layer, and unbind them from any other.
@@ -241,18 +257,25 @@ class KeyBinder:
         return not action(method).yields or not _owns(active, action(method))
 
     def _handlers(self, own: Layer | None) -> list[tuple[int, Callable[[Any], None]]]:
-        return [
+        found = [
             (key, self._handler(known.method))
             for known in KEYS
             if not (known.yields and own is not None and _owns(own, known))
             for key in known.keys
         ]
+        if (call := self._digit) is not None:
+            found += [(key, _of_digit(call, at)) for at, key in enumerate(_DIGITS)]
+        return found
 
     def _handler(self, method: str) -> Callable[[Any], None]:
         def run(target: Any) -> None:
             self._call(method)
 
         return run
+
+
+def _of_digit(call: Callable[[int], None], digit: int) -> Callable[[Any], None]:
+    return lambda target: call(digit)
 
 
 def _owns(layer: Layer, known: KeyAction) -> bool:

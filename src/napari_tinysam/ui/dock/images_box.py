@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
+from napari_tinysam.ui.dock.classes_box import ClassesBox
 from napari_tinysam.ui.dock.images_list import ImagesModel, ImagesView
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layouts import form_in
@@ -97,6 +98,7 @@ class ImagesBox(QWidget):
         self.skip = QCheckBox("Skip done")
         set_tip(self.skip, "Next and Previous pass over images that are done")
         self.skip.clicked.connect(listed.set_skip_done)
+        self.classes = ClassesBox(session)
         self._lay_out()
         listed.changed.connect(self.refresh)
         listed.thumbnail_read.connect(self._picture_read)
@@ -104,6 +106,7 @@ class ImagesBox(QWidget):
 
     def close_down(self) -> None:
         """Stop following the session."""
+        self.classes.close_down()
         self._listed.changed.disconnect(self.refresh)
         self._listed.thumbnail_read.disconnect(self._picture_read)
 
@@ -141,6 +144,7 @@ class ImagesBox(QWidget):
         column.addLayout(go)
         column.addWidget(self.text)
         column.addWidget(self._options)
+        column.addWidget(self.classes)
 
     # ------------------------------------------------------------ session → view
 
@@ -157,7 +161,7 @@ class ImagesBox(QWidget):
             self.offer.setToolTip("\n".join(map(str, offer.sources[:5])))
         for part in (
             *(self.title, self.close_list, self.bar, self.view, self.done),
-            *(self.previous, self.next, self._options),
+            *(self.previous, self.next, self._options, self.classes),
         ):
             part.setVisible(images is not None)
         self.text.setText(listed.text)

@@ -194,6 +194,7 @@ class TinySAMWidget(QWidget):
         for combo in self.findChildren(QComboBox):
             combo.activated.connect(self._window.focus_canvas)
         self.prompts.candidates.slider.sliderReleased.connect(self._window.focus_canvas)
+        self.images.classes.named.connect(self._window.focus_canvas)
 
         session.changed.connect(self._refresh)
         session.status_changed.connect(self._show_status)

@@ -80,6 +80,11 @@ class AnnotationSession(Choosing):
         self.follower = runs.follower
         self.listed, self.adapting = parts.listed, parts.adapting
         self.comparison = parts.comparison
+        self.classifying = classifying = parts.listed.classifying
+        keys = parts.pointing.keys
+        classifying.on_digits = lambda on: keys.set_digits(
+            classifying.give if on else None
+        )
         self.track_tool, self.track_files = parts.track_tool, parts.track_files
         self.changed = parts.subject.changed
         self.status_changed = parts.status_line.changed

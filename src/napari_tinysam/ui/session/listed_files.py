@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from napari_tinysam.files.formats.ome_zarr import LABELS, is_zarr
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
 from napari_tinysam.files.mark import mark_of
 from napari_tinysam.files.names import as_label, image_base
+from napari_tinysam.ui.session.class_files import read_classes
 from napari_tinysam.ui.session.opening import read_pyramid
 from napari_tinysam.ui.session.outputs import committed_name
 from napari_tinysam.ui.state.image_list import EntryState, ImageEntry, ImageList
@@ -58,6 +59,8 @@ class OpenedEntry:
         What is wrong with its label file; "" if nothing is.
     file : Path or None
         Where its labels are saved; None: nobody has said where.
+    classes : dict of int to str
+        Names of the classes of its objects, as its file says.
     mark : FileMark or None
         Tells that this file is still the one that was read.
     old_labels : Path or None
@@ -69,6 +72,7 @@ class OpenedEntry:
     labels: Labels | None = None
     warning: str = ""
     file: Path | None = None
+    classes: dict[int, str] = field(default_factory=dict)
     mark: FileMark | None = None
     old_labels: Path | None = None
 
@@ -197,7 +201,7 @@ def open_entry(images: ImageList, entry: ImageEntry) -> OpenedEntry:
                     f"{error} It is kept as {kept_aside(file).name} when you save."
                 )
             continue
-        entry.labels = file
+        entry.labels, opened.classes = file, read_classes(file)
         return opened
     entry.labels = None
     return opened

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.layers import Image
 from psygnal import Signal
 
 from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.session.aside import Aside
+from napari_tinysam.ui.session.classifying import Classifying
 from napari_tinysam.ui.session.label_edits import full_data
 from napari_tinysam.ui.session.listed_ahead import NearImages
 from napari_tinysam.ui.session.listed_files import (
     OpenedEntry,
     count_objects,
 )
-from napari_tinysam.ui.session.listed_layers import exchange, labels_of
+from napari_tinysam.ui.session.listed_layers import exchange, find_open, labels_of
 from napari_tinysam.ui.session.listed_leaving import Leaving
 from napari_tinysam.ui.session.thumbnails import Thumbnails
 from napari_tinysam.ui.state.image_list import EntryState, ImageEntry, ImageList
@@ -29,7 +29,7 @@ from napari_tinysam.ui.state.kept_lists import KeptLists
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
     from napari_tinysam.ui.session.labelling import Labeller
     from napari_tinysam.ui.session.loading import Notify
@@ -122,6 +122,7 @@ class GoingThrough:
         self._closed = self._proceeding = self._again = False
         self._told_of_proposals: ImageEntry | None = None
         self._counted: tuple[Labels, int] | None = None
+        self.classifying = Classifying(subject, labelling, self._aside, notify)
         self.images: ImageList | None = None
         self.text, self.needs_folder = "", False
         self.offer = self._kept.last()
@@ -133,6 +134,7 @@ class GoingThrough:
         self._remember()
         self._closed = True
         self._aside.close()
+        self.classifying.close()
         self._subject.changed.disconnect(self._subject_changed)
 
     # --- going through it ----------------------------------------------------------------
@@ -254,22 +256,14 @@ class GoingThrough:
         if entry.layer is not None:
             self._show(index, OpenedEntry(entry, entry.layer))
             return
-        known = self._near.find(entry) or self._open_already(entry)
+        known = self._near.find(entry) or find_open(
+            entry, self._subject.memory, self._viewer
+        )
         if known is not None:
             self._show(index, known)
         else:
             self._say(f"Opening {entry.name}…")
             self._near.read(images, entry)
-
-    def _open_already(self, entry: ImageEntry) -> OpenedEntry | None:
-        """Return an image that is in the viewer, and the only one to know what its labels are."""
-        for layer in self._viewer.layers:
-            if isinstance(layer, Image) and layer.source.path == str(entry.path):
-                opened = OpenedEntry(entry, layer)
-                labels = labels_of(opened, self._subject.memory, self._viewer)
-                if labels is not None or entry.labels is None:
-                    return opened
-        return None
 
     def _stays(self, text: str) -> None:
         """Stay at this image: the user has to do something first."""
@@ -295,6 +289,9 @@ class GoingThrough:
         new.file = images.labels_file(new.entry)
         self._near.keep(before)
         exchange(self._viewer, self._subject.memory, self._labelling, before, new)
+        if new.labels is not None and new.classes:
+            self.classifying.take(new.labels, new.classes)
+            new.classes = {}
         if new.warning:
             self._tell("warning", new.warning)
             new.warning = ""
@@ -322,6 +319,9 @@ class GoingThrough:
         entry, saving = opened.entry, self._labelling.saving
         before = (entry.count, entry.state, entry.saved)
         entry.saved = saving.is_saved(layer)
+        if entry.saved and not before[2]:
+            path = entry.path
+            self.classifying.saved(layer, entry.name if path is None else path.name)
         if opened.file is not None and opened.old_labels is None:
             self._subject.memory.files[layer] = opened.file  # for the dock's own Save
         now, data = (layer, saving.version(layer)), full_data(layer)

@@ -8,16 +8,19 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from napari.layers import Image
+
+from napari_tinysam.ui.session.listed_files import OpenedEntry
 from napari_tinysam.ui.state.planes import full_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_tinysam.ui.session.labelling import Labeller
-    from napari_tinysam.ui.session.listed_files import OpenedEntry
+    from napari_tinysam.ui.state.image_list import ImageEntry
     from napari_tinysam.ui.state.images import Memory
 
 #: Removed layers are given back to the system after so many images.
@@ -30,6 +33,18 @@ def labels_of(
     """Return the labels layer of an image, if it is in the viewer."""
     layer = memory.state_of(opened.image).target
     return layer if layer is not None and layer in viewer.layers else None
+
+
+def find_open(
+    entry: ImageEntry, memory: Memory, viewer: ViewerModel
+) -> OpenedEntry | None:
+    """Return an image that is in the viewer already, if its labels are there or it has none."""
+    for layer in viewer.layers:
+        if isinstance(layer, Image) and layer.source.path == str(entry.path):
+            opened = OpenedEntry(entry, layer)
+            if labels_of(opened, memory, viewer) is not None or entry.labels is None:
+                return opened
+    return None
 
 
 def exchange(

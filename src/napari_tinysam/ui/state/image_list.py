@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import FileError
+from napari_tinysam.ui.state.classes import ObjectClass
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -84,6 +85,8 @@ class ImageList:
         Where labels are saved; None: beside each image.
     skip_done : bool
         Whether next and previous pass over images that are done.
+    classes : list of ObjectClass
+        Of objects, in the order of their digit keys.
     """
 
     sources: tuple[Path, ...] = ()
@@ -91,6 +94,7 @@ class ImageList:
     at: int | None = None
     folder: Path | None = None
     skip_done: bool = True
+    classes: list[ObjectClass] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -193,6 +197,7 @@ class ImageList:
             "at": None if here is None or here.path is None else str(here.path),
             "folder": None if self.folder is None else str(self.folder),
             "skip_done": self.skip_done,
+            "classes": [each.to_json() for each in self.classes],
             "images": [
                 {
                     "path": str(entry.path),
@@ -221,6 +226,10 @@ class ImageList:
                 )
                 for each in content["images"]
             ]
+            classes = [
+                ObjectClass(str(each["name"]), str(each["colour"]))
+                for each in content.get("classes", ())
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise FileError("The list of images is damaged.") from error
         places = {str(entry.path): at for at, entry in enumerate(entries)}
@@ -231,6 +240,7 @@ class ImageList:
             places.get(str(content.get("at"))),
             None if folder is None else Path(folder),
             bool(content.get("skip_done", True)),
+            classes,
         )
 
     def take_over(self, before: ImageList) -> list[ImageEntry]:
@@ -249,6 +259,7 @@ class ImageList:
                 if old.labels is not None and old.labels.is_file():
                     entry.labels = old.labels
         self.folder, self.skip_done = before.folder, before.skip_done
+        self.classes = before.classes
         here = before.entry
         paths: Sequence[Path | None] = [entry.path for entry in self.entries]
         self.at = paths.index(here.path) if here and here.path in paths else None
