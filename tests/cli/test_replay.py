@@ -133,3 +133,25 @@ def test_mistakes_are_one_sentence(
     assert "cut or damaged" in cut.err
     assert len(cut.err.strip().splitlines()) == 1
     assert not files.labels.exists()
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [("p0/other", "runs the model pixels0 here"), ("q0", "other weights")],
+)
+def test_another_runtime_and_other_weights_are_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    now: str,
+    said: str,
+) -> None:
+    files, predictor = Files(capsys, tmp_path, "edits"), pixel_predictor()
+    predictor.model_id = now
+    monkeypatch.setattr(
+        "napari_tinysam.cli.replay.load_predictor", lambda *_: predictor
+    )
+    found = files.run("-o", files.labels)
+    assert found.code == 0
+    assert said in found.err
+    assert len(found.err.strip().splitlines()) == 1

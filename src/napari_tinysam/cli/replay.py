@@ -125,8 +125,7 @@ class _Models:
             f"{each['name']} {each['id']}": str(each["name"]) for each in told.models
         }
         self._loaded: dict[str, Predictor] = {}
-        #: Names of the models of the session that are another one now.
-        self.changed: list[str] = []
+        self._remarked: set[str] = set()
 
     def of(self, model: str) -> Predictor:
         """Return what predicts in the place of a model of the session, "name hash"."""
@@ -134,13 +133,24 @@ class _Models:
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         found = self._loaded[name]
-        same = self._other is not None or model.endswith(f" {found.model_id}")
-        if not same and name not in self.changed:
-            self.changed.append(name)
-            note(
-                f"The model {name} is another one now than in the session, so masks may differ."
-            )
+        self._remark(model, name, found)
         return found
+
+    def _remark(self, model: str, name: str, found: Predictor) -> None:
+        """Say once if a model is not the one of the session."""
+        from napari_tinysam.journal.provenance import same_weights
+
+        same = self._other is not None or model.endswith(f" {found.model_id}")
+        if same or name in self._remarked:
+            return
+        self._remarked.add(name)
+        if same_weights(model, found.model_id):
+            what = f"{found.runtime_name} runs the model {name} here, other than in the session"
+            note(f"{what}: masks may differ by single pixels.")
+        else:
+            note(
+                f"The model {name} has other weights than in the session: masks may differ."
+            )
 
     @property
     def words(self) -> str:

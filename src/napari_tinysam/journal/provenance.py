@@ -311,3 +311,15 @@ def is_done_again(action: Action) -> bool:
 
 def _tells_all(told: Mapping[str, Any]) -> bool:
     return bool(told.get("prompts")) and bool(told.get("look"))
+
+
+def same_weights(one: str, other: str) -> bool:
+    """Whether two models have the same weights, whatever runs them.
+
+    Parameters
+    ----------
+    one, other : str
+        As of `Action`, or `Predictor.model_id` alone: a hash, then maybe a slash and the runtime.
+    """
+    first, second = (each.rpartition(" ")[2].partition("/")[0] for each in (one, other))
+    return first == second

@@ -24,7 +24,7 @@ from napari_tinysam.inference.drafts import (
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.journal.objects import made_by
 from napari_tinysam.journal.prompted import mask_from_json
-from napari_tinysam.journal.provenance import is_done_again
+from napari_tinysam.journal.provenance import is_done_again, same_weights
 from napari_tinysam.journal.reading import ids_of
 from napari_tinysam.journal.sparse import SparseLabels
 from napari_tinysam.labels import Overlap, draw_mask, move_object
@@ -249,7 +249,7 @@ class _Replay:
         if plane.shape != self._image.size(view):
             raise FileError("The labels of the provenance file do not fit the image.")
         predictor = self._predictors(told.action.model)
-        same = told.action.model.endswith(f" {predictor.model_id}")
+        same = same_weights(told.action.model, predictor.model_id)
         drafts = [self._draft(each, plane, same=same) for each in objects]
         masks = [
             self._mask(predictor, view, plane.shape, draft, each)
