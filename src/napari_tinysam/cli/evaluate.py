@@ -99,9 +99,20 @@ def evaluate(
         option(
             "NAME",
             "Measure as papers do instead. coco, lvis: mask AP with the boxes of a detector "
-            "as prompts. points: mean IoU of all masks at 1 to --clicks points.",
+            "as prompts. points: mean IoU of all masks at 1 to --clicks points. annotator: "
+            "every object of the images in turn is auto-segmented, clicked or painted; gestures "
+            "and waiting time for each.",
         ),
     ] = None,
+    adapt_minutes: Annotated[
+        float,
+        option(
+            "M",
+            "For --protocol annotator: adapt the model to what was annotated, after each five "
+            "images, for this long; 0: never.",
+            min=0,
+        ),
+    ] = 0.0,
     detections: Annotated[
         Path | None,
         option(
@@ -152,7 +163,12 @@ def evaluate(
             text = in_depth_and_time.by_movies(load, Path(model), data, json)
         else:
             entries = _entries(data, split, images, not partly_annotated)
-            if protocol is not None:
+            if protocol == "annotator":
+                how = clicks, automatic
+                text = protocols.by_annotator(
+                    load, model, entries, how, adapt_minutes, json
+                )
+            elif protocol is not None:
                 text = protocols.by_points(load, entries, clicks, json)
             else:
                 from tinysam_training.evaluation.evaluate import EvaluationSettings

@@ -25,6 +25,8 @@ _BOXES = _ALL | {"detections", "image_folder"}
 _OPTIONS = {
     "coco": _BOXES,
     "lvis": _BOXES,
+    "annotator": _ALL
+    | {"adapt_minutes", "automatic", "clicks", "images", "partly_annotated", "split"},
     "points": _ALL | {"clicks", "images", "partly_annotated", "split"},
     "volume": (_ALL - {"protocol"}) | {"automatic", "clicks", "images", "objects"},
     "movie": _ALL - {"protocol"},
@@ -51,7 +53,9 @@ def kind_of(protocol: str | None, volume: bool, movie: bool) -> str | None:
     """Return what is measured: a protocol, "volume", "movie", or None; raises `UsageError`."""
     own = [name for name, is_so in zip(_OWN, (volume, movie), strict=True) if is_so]
     if protocol in _OWN:
-        raise UsageError(f"--protocol is coco, lvis or points, not {protocol!r}.")
+        raise UsageError(
+            f"--protocol is annotator, coco, lvis or points, not {protocol!r}."
+        )
     kinds = own if protocol is None else [*own, "protocol"]
     if len(kinds) > 1:
         raise UsageError(f"Give --{kinds[0]} or --{kinds[1]}, not both.")
@@ -76,8 +80,12 @@ def check_options(protocol: str | None, given: Iterable[str]) -> None:
     if protocol is None:
         if wrong := {"detections", "image_folder"}.intersection(given):
             raise UsageError(f"{_flag(min(wrong))} needs --protocol coco or lvis.")
+        if "adapt_minutes" in given:
+            raise UsageError("--adapt-minutes needs --protocol annotator.")
     elif protocol not in _OPTIONS:
-        raise UsageError(f"--protocol is coco, lvis or points, not {protocol!r}.")
+        raise UsageError(
+            f"--protocol is annotator, coco, lvis or points, not {protocol!r}."
+        )
     elif wrong := set(given) - _OPTIONS[protocol]:
         name = protocol if protocol in _OWN else f"protocol {protocol}"
         raise UsageError(f"{_flag(min(wrong))} means nothing with --{name}.")
@@ -161,6 +169,98 @@ def by_points(
         ["best of 3", *map(cell, curve.oracle)],
     ]
     return reported("points", predictor, curve.figures(), rows, path)
+
+
+def by_annotator(
+    load: Callable[..., Predictor],
+    model: str,
+    entries: Sequence[ImageEntry],
+    settings: tuple[int, bool],
+    minutes: float,
+    path: Path | None,
+) -> str:
+    """Annotate every object of the images in turn, and count gestures and waiting time.
+
+    Parameters
+    ----------
+    load : callable
+        Loads the model for this many ``images``.
+    model : str
+        Its name or file, with which adapting begins.
+    entries : sequence of ImageEntry
+    settings : (int, bool)
+        Most clicks on an object; whether images are auto-segmented first.
+    minutes : float
+        For each adaptation, after each five images; 0: the model stays as it is.
+    path : Path or None
+        A file for the figures.
+
+    Returns
+    -------
+    str
+        Lines for people.
+    """
+    from dataclasses import asdict
+
+    from tinysam_training.evaluation.annotator import (
+        AnnotatorSettings,
+        annotate_images,
+        summary,
+    )
+
+    clicks, automatic = settings
+    predictor = load(images=len(entries))
+    chosen = AnnotatorSettings(clicks=clicks, automatic=automatic)
+    results = []
+    with PartsBar() as bar:
+        found = annotate_images(
+            predictor, entries, chosen, _adapter(model, minutes) if minutes else None
+        )
+        for result in found:
+            results.append(result)
+            bar.report("Images", len(results), len(entries))
+    if not results:
+        raise TinySAMError("There is no image with objects.")
+    groups = {"all": summary(results)}
+    for times in sorted({each.adapted for each in results}):
+        part = [each for each in results if each.adapted == times]
+        groups[f"adapted {times}×" if times else "as it is"] = summary(part)
+    names = ("images", "objects", "gestures", "seconds", "accepted", "painted")
+    rows = [["an object takes", *names]]
+    rows += [[title, *(_number(of[n]) for n in names)] for title, of in groups.items()]
+    figures = {
+        "figures": groups,
+        "results": [asdict(each) for each in results],
+        "automatic": automatic,
+        "adapt_minutes": minutes,
+    }
+    return reported("annotator", predictor, figures, rows, path)
+
+
+def _adapter(
+    model: str, minutes: float
+) -> Callable[[Sequence[ImageEntry]], Predictor | None]:
+    """Make what adapts the model to annotated images, as the dock does."""
+    import tempfile
+    from pathlib import Path
+
+    from napari_tinysam.inference.load import load_model
+    from tinysam_training.commands.finetune import FinetuneSettings, finetune
+    from tinysam_training.run.held_out import hold_out
+
+    def adapt(entries: Sequence[ImageEntry]) -> Predictor | None:
+        train, held = hold_out(entries)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "adapted.safetensors"
+            settings = FinetuneSettings(model=model, minutes=minutes)
+            result = finetune(train, held, output, settings)
+            return load_model(output) if result.better else None
+
+    return adapt
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
 
 
 def cell(value: float | None) -> str:
