@@ -127,6 +127,7 @@ class ClassesBox(QWidget):
         if [row.which for row in self.rows] != classes:
             for row in self.rows:
                 self._column.removeWidget(row)
+                row.hide()  # it may stay a while
                 row.deleteLater()
             self.rows = [
                 _Row(self, each, at) for at, each in enumerate(classes, start=1)
