@@ -14,7 +14,7 @@ from napari_tinysam.replay.again import Replayed, replay
 from napari_tinysam.replay.comparison import Comparison, compare
 from napari_tinysam.replay.image import ReplayedImage
 from pixel_runtime import pixel_predictor
-from replay.sessions import SESSIONS, Session
+from replay.sessions import SESSIONS, Session, open_session
 
 
 def again(
@@ -136,3 +136,22 @@ def test_a_changed_action_is_named(tmp_path: Path) -> None:
     image = ReplayedImage(SESSIONS["clicks"]().pixels)
     with pytest.raises(FileError, match=rf"Action {action.number} \(commit\)"):
         replay(told, image, lambda model: pixel_predictor())
+
+
+def test_after_a_crash_the_whole_story_is_there(tmp_path: Path) -> None:
+    one = SESSIONS["edits"]()
+    pixels, records = one.pixels, one.told().objects
+    one.desk.session.close(window_is_gone=True)
+
+    later = open_session(pixels)
+    later.do(later.desk.session.recovery.restore)
+    target = later.desk.session.target
+    assert later.desk.session.objects.of(target).of(records) == records
+    later.do(later.desk.session.undo)
+    later.do(later.desk.session.redo)
+    later.commit(150, 120)
+    _, compared, labels = again(later, tmp_path)
+    assert compared.identical
+    np.testing.assert_array_equal(labels, later.labels)
+    assert [each.origin for each in compared.objects] == ["clicks"] * 3
+    assert later.told().objects[1] == records[1]
