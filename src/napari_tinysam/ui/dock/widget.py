@@ -39,6 +39,7 @@ from napari_tinysam.ui.dock.scrolling import ScrollingColumn
 from napari_tinysam.ui.dock.section import Section
 from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
+from napari_tinysam.ui.dock.unfinished_box import UnfinishedBox
 from napari_tinysam.ui.dock.window import HostWindow
 from napari_tinysam.ui.session.facade import AnnotationSession, Status
 from napari_tinysam.ui.session.hints import blocked, hint
@@ -126,6 +127,7 @@ class TinySAMWidget(QWidget):
         self.switch.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.switch.onColor = ACCENT
         self.recovery = RecoveryBox(session.recovery)
+        self.unfinished = UnfinishedBox(session.recovery.unfinished)
         self.status_bar = StatusBar()
         self.prompts = PromptButtons(session)
         self.through = FollowBox(session)
@@ -172,6 +174,7 @@ class TinySAMWidget(QWidget):
         main.setSpacing(4)
         main.addWidget(self.prompts.commit, 1)
         main.addWidget(self.auto.start, 1)
+        self._top.addWidget(self.unfinished)
         self._top.addWidget(self.recovery)
         self._top.addWidget(self.switch)
         self._top.addWidget(self.status_bar)
@@ -217,6 +220,7 @@ class TinySAMWidget(QWidget):
             "On: clicks and keys segment. Off: they work as usual in napari",
             "Open an image first.",
         )
+        self.unfinished.refresh()
         self.recovery.refresh()
         self.status_bar.set_hint(hint(session))
         self.prompts.refresh(reason)

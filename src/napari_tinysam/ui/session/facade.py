@@ -25,6 +25,8 @@ from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.status import BESIDE, Status, StatusKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.components import ViewerModel
 
     from napari_tinysam.ui.session.worker import Inference
@@ -74,6 +76,7 @@ class AnnotationSession(Choosing):
         self.saving = parts.labelling.saving
         self.objects = parts.labelling.recording.objects
         self.recovery = parts.recovery
+        self.recovery.unfinished.on_files = self._take_up_files
         self.proposals, runs = parts.proposals, parts.runs
         self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files
         self.linking, self.tracking = runs.linking, runs.tracking
@@ -91,6 +94,8 @@ class AnnotationSession(Choosing):
         self.layers_changed = parts.layers_changed
         _sessions[id(viewer)] = self
         parts.start(model_name, device)
+        if self.image is None:
+            self.recovery.unfinished.look()
 
     def close(self, *, window_is_gone: bool = False) -> None:
         """Disconnect from the viewer. Idempotent.
@@ -118,6 +123,11 @@ class AnnotationSession(Choosing):
     def give_up_unsaved(self) -> None:
         """Keep nothing of what is not saved when the window closes: the user wants it so."""
         self._parts.labelling.recording.give_up()
+
+    def _take_up_files(self, told: Mapping[str, Any]) -> None:
+        """Choose files again that were being segmented when napari ended."""
+        self.files.take_up(told)
+        self.auto.set_region(Region.FILES)
 
     def set_active(self, active: bool) -> None:
         """Switch clicking on or off: mouse and keys are ours only while it is on."""

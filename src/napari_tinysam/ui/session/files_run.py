@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.files.formats.ome_zarr import is_zarr
+from napari_tinysam.journal.running import Running, RunningNotes
 from napari_tinysam.ui.session.batch_process import Batch, BatchProcess
 from napari_tinysam.ui.session.opening import FileResult, ReadResult, read_result
 from napari_tinysam.ui.state.time_left import in_words
@@ -89,6 +90,8 @@ class FilesRun:
         self._notify = notify
         self._start = start or BatchProcess
         self._batch: Batch | None = None
+        self._notes = RunningNotes()
+        self._note: Running | None = None
         self._cancelled = self._closed = False
         self._part = 0.0
         self._now = ""  # the file and plane at work
@@ -213,11 +216,25 @@ class FilesRun:
             self._notify("error", self.text)
             self.changed.emit()
             return
+        told = {
+            "paths": list(map(str, self.paths)),
+            "output": None if self.output is None else str(self.output),
+            "channel": self.channel,
+            "where": folder.name,
+        }
+        self._note = self._notes.begin("files", told)
         listener = threading.Thread(
             target=self._listen, args=(batch,), name="tinysam-files", daemon=True
         )
         listener.start()
         self.changed.emit()
+
+    def take_up(self, told: Mapping[str, Any]) -> None:
+        """Choose the files of a run that was cut; the next run goes on after what is finished."""
+        output, channel = told.get("output"), told.get("channel")
+        self.output = None if output is None else Path(output)
+        self.channel = None if channel is None else int(channel)
+        self.choose([Path(path) for path in told.get("paths", ())])
 
     def cancel(self) -> None:
         """Stop; finished files and planes are kept, and the next run goes on after them."""
@@ -233,6 +250,8 @@ class FilesRun:
         if self._batch is not None:
             self._batch.stop()
             self._batch = None
+        if self._note is not None:
+            self._note.leave()  # it was cut: the next dock says so
 
     # --- what the batch says -------------------------------------------------------------
 
@@ -289,6 +308,9 @@ class FilesRun:
         if batch is not self._batch or self._closed:
             return
         self._batch = None
+        if self._note is not None:
+            self._note.done()
+            self._note = None
         self.fraction = None
         failed = bool(self._with("failed"))
         broken = code != 0 and not self._cancelled and not failed

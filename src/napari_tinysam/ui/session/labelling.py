@@ -166,8 +166,8 @@ class Labeller(ObjectEditing):
     @property
     def target(self) -> Labels | None:
         """The labels layer that objects are committed to; None: made at the first commit."""
-        image = self._subject.image
-        return None if image is None else self.outputs.of(image)
+        here = self._subject.image
+        return None if here is None else self.outputs.of(here)
 
     def close(self, *, window_is_gone: bool) -> None:
         """Drop waiting commits and disconnect from all layers."""

@@ -6,7 +6,6 @@ layer of its own.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from napari_tinysam.ui.session.in_order import InOrder
 from napari_tinysam.ui.session.layer_journals import identity_reader
 from napari_tinysam.ui.session.outputs import committed_name
 from napari_tinysam.ui.session.remembered import remembered
+from napari_tinysam.ui.session.unfinished import Unfinished, clock
 from napari_tinysam.ui.session.worker import Inference, Lane
 from napari_tinysam.ui.state.planes import full_shape, transform_for_labels
 
@@ -62,7 +62,7 @@ class Offer:
         count, name = len(self.found.unsaved), self.image.name
         what = {0: "Changes of objects", 1: "1 object"}.get(count, f"{count} objects")
         were = "was" if count == 1 else "were"
-        said = [f"{what} on {name} from {_clock(self.found.time)} {were} not saved."]
+        said = [f"{what} on {name} from {clock(self.found.time)} {were} not saved."]
         known_as = self.found.about.image.name
         if self.match is Match.CHANGED:
             said.append("The image has changed since.")
@@ -103,6 +103,10 @@ class Recovery:
         self._offers: list[Offer] = []
         self._looked: set[Image] = set()
         self._shown: tuple[Offer, Labels] | None = None
+        #: Of images that are not open.
+        self.unfinished = Unfinished(
+            viewer, self._journals, inference.post, notify, subject.changed.emit
+        )
 
     @property
     def offer(self) -> Offer | None:
@@ -268,11 +272,3 @@ def _data_of(labels: SparseLabels) -> Any:
         places = [at + first for at, first in zip(inside, start, strict=True)]
         store.write(places, chunk[inside])
     return store.levels
-
-
-def _clock(seconds: float) -> str:
-    """Say when something was: "14:32", with the date if that was another day."""
-    then = time.localtime(seconds)
-    today = time.localtime()
-    same_day = then[:3] == today[:3]
-    return time.strftime("%H:%M" if same_day else "%d %b %H:%M", then)

@@ -1,0 +1,73 @@
+"""What was not finished when napari ended, on top of the dock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.unfinished import Unfinished
+
+#: Letters of a file's name on a button.
+_LONGEST = 14
+
+
+class UnfinishedBox(QFrame):
+    """A line or two and their buttons; hidden when there is nothing to tell.
+
+    Parameters
+    ----------
+    unfinished : Unfinished
+    """
+
+    def __init__(self, unfinished: Unfinished) -> None:
+        super().__init__()
+        self._unfinished = unfinished
+        self.setObjectName("TinySAMUnfinished")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.open = QPushButton("Open")
+        self.go_on = QPushButton("Go on")
+        self.later = QPushButton("Later")
+        self.open.setToolTip("Open the image; its objects are offered then")
+        self.go_on.setToolTip(
+            "Choose these files again: Auto-segment goes on after what is finished"
+        )
+        self.later.setToolTip("Ask again when the dock opens the next time")
+        buttons = QHBoxLayout()
+        buttons.setSpacing(4)
+        for button in (self.open, self.go_on, self.later):
+            buttons.addWidget(button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.text)
+        column.addLayout(buttons)
+        self.open.clicked.connect(lambda: unfinished.open_next())
+        self.go_on.clicked.connect(lambda: unfinished.go_on())
+        self.later.clicked.connect(lambda: unfinished.later())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what is told now."""
+        unfinished = self._unfinished
+        text, image = unfinished.text, unfinished.next_image
+        self.setVisible(bool(text))
+        self.text.setText(text)
+        self.open.setVisible(image is not None)
+        if image is not None:
+            name = Path(image.address).name
+            short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+            self.open.setText(f"Open {short}")
+        self.go_on.setVisible(unfinished.work is not None)
+        self._fit()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Give the text the room that its lines need in this width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.text.setMinimumHeight(self.text.heightForWidth(self.text.width()))
