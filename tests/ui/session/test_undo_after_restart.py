@@ -227,3 +227,19 @@ def test_what_others_changed_is_told_and_undo_leaves_it() -> None:
     later = restored(noise(60, 80))
     assert undo(later) == "commit"
     assert set(np.unique(labels_of_target(later))) == {0, 9}
+
+
+def test_two_windows_do_not_go_on_with_the_same_labels() -> None:
+    desk = open_queued(noise(60, 80))
+    commit(desk, 20, 30)
+    crash(desk)
+    first, second = open_queued(noise(60, 80)), open_queued(noise(60, 80))
+    first.session.recovery.restore()
+    second.session.recovery.restore()
+    assert second.told[-1] == (
+        "warning",
+        "Another window goes on with these labels already.",
+    )
+    assert second.session.target is None
+    commit(first, 60, 30)
+    assert same(first)

@@ -70,4 +70,4 @@ class UnfinishedBox(QFrame):
         self._fit()
 
     def _fit(self) -> None:
-        self.text.setMinimumHeight(self.text.heightForWidth(self.text.width()))
+        self.text.setMinimumHeight(max(0, self.text.heightForWidth(self.text.width())))

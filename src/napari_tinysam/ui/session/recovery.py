@@ -163,9 +163,11 @@ class Recovery:
         if offer is None:
             return
         layer = self._layer_of(offer)
-        if layer is None or not self._labelling.recording.go_on(
-            offer.image, layer, offer.folder, offer.found
-        ):
+        if layer is None:
+            return
+        recording = self._labelling.recording
+        if not recording.go_on(offer.image, layer, offer.folder, offer.found):
+            self._hide()
             return
         self._shown = None  # from now on it is a layer as others are
         layer.name, layer.editable = committed_name(offer.image), True
