@@ -166,8 +166,8 @@ class Labeller(ObjectEditing):
     @property
     def target(self) -> Labels | None:
         """The labels layer that objects are committed to; None: made at the first commit."""
-        here = self._subject.image
-        return None if here is None else self.outputs.of(here)
+        image = self._subject.image
+        return None if image is None else self.outputs.of(image)
 
     def close(self, *, window_is_gone: bool) -> None:
         """Drop waiting commits and disconnect from all layers."""
@@ -320,8 +320,7 @@ class Labeller(ObjectEditing):
         labels : list of int
             The new ids; 0 for one that found no free pixel.
         """
-        image = self._subject.image
-        if image is None:
+        if (image := self._subject.image) is None:
             return None
         pasted = self.editor.paste(image, plane, masks, self.overlap)
         if pasted is not None:
@@ -349,9 +348,9 @@ class Labeller(ObjectEditing):
             self.relabelling.attach(relabel)
         if self._turned is not None:
             self._turned.finish()
-        if isinstance(step.edit, JournalEdit):
-            step.edit.attach(self._inference.post)
-            self._turned = step.edit
+        if isinstance(edit := step.edit, JournalEdit):
+            edit.attach(self._inference.post)
+            self._turned = edit
         self._turning(step, back=back)
         write = self.editor.take_back if back else self.editor.repeat
         if write(step):
