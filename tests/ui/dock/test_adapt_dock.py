@@ -124,7 +124,8 @@ def test_annotate_adapt_use_segment_the_rest(
     box.use.click()
     assert session.model_name == str(model.path)
     assert dock.widget.models.model.currentText() == model.text
-    assert box.use.text() == "Back to the model before"
+    assert box.back.isVisibleTo(box)
+    assert not box.use.isVisibleTo(box)
     images = len(dock.viewer.layers)
     box.show_it.click()
     dock.until(lambda: session.comparison.shown)
@@ -165,7 +166,7 @@ def test_annotate_adapt_use_segment_the_rest(
     dock.until(lambda: session.target is not None)
     assert session.target.data.max() == 1
 
-    box.use.click()
+    box.back.click()
     assert session.model_name == "default"
     box.close_result.click()
     assert box.adapt.isVisibleTo(box)

@@ -121,10 +121,11 @@ class AdaptBox(QWidget):
             "Show", "Show held-out images, as found before and after, in the window"
         )
         self.show_it.clicked.connect(self._show)
-        self.rest = _button(
-            "Auto-segment the rest",
-            "Segment the images of the list that are not done, to be corrected",
+        self.back = _button(
+            "Back to the model before", "Any model can be chosen under Settings, too"
         )
+        self.back.clicked.connect(self._use)
+        self.rest = KeyButton("Auto-segment the rest", role="primary")
         self.rest.clicked.connect(lambda: self._segment_rest())
         self.close_result = _button("Close", "Put the result away; the model stays")
         self.close_result.clicked.connect(self._put_away)
@@ -165,6 +166,7 @@ class AdaptBox(QWidget):
         column.addWidget(self.result)
         column.addWidget(self.use)
         column.addWidget(self.rest)
+        column.addWidget(self.back)
         column.addLayout(_row(self.show_it, self.close_result))
 
     # ------------------------------------------------------------ session → view
@@ -247,15 +249,14 @@ class AdaptBox(QWidget):
         ready = result is not None and bool(result.model)
         used = result is not None and ready and session.model_name == result.model
         self.result.setVisible(there)
-        self.use.setVisible(ready)
+        self.use.setVisible(ready and not used)
+        self.back.setVisible(used)
         self.rest.setVisible(used)
         self.close_result.setVisible(there)
         self.show_it.setVisible(result is not None and result.comparison is not None)
         if result is None:
             return
         self.result.setText(_in_words(result))
-        back = "Back to the model before"
-        self.use.setText(back if used else "Use it now")
         set_tip(self.use, "Any model can be chosen under Settings at any time")
         self.show_it.setText("Hide" if session.comparison.shown else "Show")
         explain(
