@@ -34,6 +34,7 @@ def test_models_are_listed_with_what_is_known_the_newest_first(tmp_path: Path) -
     write(tmp_path / "old.safetensors", {}, age=100)
     write(tmp_path / "cells.safetensors", {own.NOTE: json.dumps(about)})
     write(tmp_path / "odd.safetensors", {own.NOTE: '{"figures": 3}'}, age=50)
+    write(tmp_path / "cells-floats.safetensors", {}, age=50)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     (tmp_path / "else.txt").write_text("no model")
     first, second = own.own_models(tmp_path)

@@ -22,6 +22,10 @@ MODELS_VARIABLE = "NAPARI_TINYSAM_MODELS"
 NOTE = "adapted"
 
 
+#: Ends the name of the floats beside a model that was rounded to 8 bits.
+FLOATS = "-floats"
+
+
 @dataclass(frozen=True)
 class OwnModel:
     """One of the user's own models.
@@ -79,13 +83,16 @@ def models_folder() -> Path:
 def own_models(folder: Path | None = None) -> list[OwnModel]:
     """List the user's own models, the newest first.
 
-    Only headers are read. Files that are no models are passed over.
+    Only headers are read. Files that are no models are passed over, and so are the floats of those
+    that were rounded to 8 bits.
     """
     root = models_folder() if folder is None else folder
     try:
         paths = sorted(root.glob("*.safetensors"), key=_age)
     except OSError:
         return []
+    rounded = {path.with_name(f"{path.stem}{FLOATS}.safetensors") for path in paths}
+    paths = [path for path in paths if path not in rounded]
     return [model for path in paths if (model := own_model(path)) is not None]
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -252,3 +253,30 @@ def test_quantized_models_are_adapted_from_their_floats(start: Path) -> None:
     assert float_origin("default-int8") == "default"
     assert float_origin("default") == "default"
     assert float_origin(str(start)) == str(start)
+
+
+def test_a_quantized_start_gives_a_quantized_model_and_keeps_its_floats(
+    make: MakeAdaptation,
+    small: Any,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounded: list[Any] = []
+
+    def quantize(model: Any, entries: Any) -> Any:
+        rounded.append(len(entries))
+        return SimpleNamespace(model=model)
+
+    monkeypatch.setattr(module, "float_origin", lambda _: str(start))
+    monkeypatch.setattr("tinysam_training.quantize.run.quantize", quantize)
+    adapt(make(start="default-int8"))
+    assert rounded == [1]
+    (model,) = own_models(tmp_path / "models")
+    monkeypatch.undo()
+    floats = tmp_path / "models" / "lab-floats.safetensors"
+    assert checkpoints.load(floats).model.object_head is not None
+    notes = checkpoints.read_notes(model.path)
+    name, _, fingerprint = notes["quantized_from"].rpartition(" ")
+    assert name
+    assert checkpoints.locate(floats).fingerprint == fingerprint

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints.own import NOTE, own_models
+from napari_tinysam.checkpoints.own import FLOATS, NOTE, own_models
 from napari_tinysam.errors import TinySAMError, is_about_memory, sentence
 from napari_tinysam.everything.thresholds import Thresholds
 from napari_tinysam.files.atomic import replacing, unfinished, write_text
@@ -288,7 +288,7 @@ class _Run:
         floats = self.adaptation.path / "floats.safetensors"
         pairs = [(self.adaptation.model, path)]
         if floats.exists():
-            pairs.append((floats, path.with_name(f"{path.stem}-floats.safetensors")))
+            pairs.append((floats, path.with_name(f"{path.stem}{FLOATS}.safetensors")))
         for source, target in pairs:
             with unfinished(target) as file:
                 shutil.copyfile(source, file)
