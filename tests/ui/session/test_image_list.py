@@ -280,6 +280,25 @@ def test_the_list_is_what_training_reads(folder: Path) -> None:
     assert [entry.name for entry in found] == ["cells/0"]
 
 
+def test_images_of_one_name_from_two_folders_have_their_own_labels(
+    tmp_path: Path,
+) -> None:
+    paths = []
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+        paths.append(tmp_path / part / "a.tif")
+        tifffile.imwrite(paths[-1], np.eye(60, 80, dtype=np.uint8))
+    desk, listed = open_list(*paths)
+    desk.click(40, 30)
+    desk.session.finish_image()
+    assert labels_in(tmp_path / "one" / "a_labels.tif").max() == 1
+    listed.set_folder(tmp_path / "labels")
+    desk.click(40, 30)
+    desk.session.finish_image()
+    assert listed.images is not None
+    assert listed.images.entries[1].labels == tmp_path / "labels" / "a_tif_2_labels.tif"
+
+
 def test_open_layers_make_a_list_and_stay(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     layers = [Image(noise.random((60, 80)), name=name) for name in "abc"]

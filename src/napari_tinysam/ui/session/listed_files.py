@@ -98,6 +98,15 @@ def find_list(sources: Sequence[Path]) -> ImageList:
         ImageEntry(job.stem, path) for job, path in zip(jobs, paths, strict=True)
     ]
     images = ImageList(sources, entries)
+    folders: dict[Path | None, list[ImageEntry]] = {}
+    for entry in entries:
+        folders.setdefault(images.labels_folder(entry), []).append(entry)
+    for folder, inside in folders.items():
+        of_folder = [entry.path for entry in inside if entry.path is not None]
+        for entry, job in zip(
+            inside, jobs_for(of_folder, folder or Path()), strict=True
+        ):
+            entry.stem = job.stem
     note_label_files(images)
     return images
 

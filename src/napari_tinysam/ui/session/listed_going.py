@@ -149,7 +149,10 @@ class GoingThrough:
 
     def go_to(self, index: int) -> None:
         """Save the labels of this image, and open another."""
-        self._go(index, 0)
+        if self.images is not None and self.current is self.images.entries[index]:
+            self._wanted = None  # rather this one than another that is being opened
+        else:
+            self._go(index, 0)
 
     def next_image(self) -> None:
         """Save, and open the next image."""
@@ -173,9 +176,8 @@ class GoingThrough:
         following = images.next_to_do()
         if following is None:
             self._tell("info", f"All {len(images.entries)} images are done.")
-            self.save()
-        else:
-            self._go(following, 1)
+            following = images.at or 0  # it stays, committed and saved
+        self._go(following, 1)
 
     def save(self) -> None:
         """Save the labels of the open image if they have changed."""
@@ -198,13 +200,7 @@ class GoingThrough:
 
     def _go(self, index: int, step: int) -> None:
         images = self.images
-        if images is None or not self._may_leave():
-            return
-        if index == images.at and self.current is not None:
-            self._wanted = None
-            self._say("")
-            return
-        if self._forgets_proposals():
+        if images is None or not self._may_leave() or self._forgets_proposals():
             return
         images.entries[index].problem = ""
         self._wanted, self._step = index, step
@@ -253,13 +249,16 @@ class GoingThrough:
         ):
             return
         entry = images.entries[index]
-        if entry.layer is not None:
-            self._show(index, OpenedEntry(entry, entry.layer))
+        if entry is self.current:
+            self._wanted = None
+            self._say("")
             return
         known = self._near.find(entry) or find_open(
             entry, self._subject.memory, self._viewer
         )
-        if known is not None:
+        if entry.layer is not None:
+            self._show(index, OpenedEntry(entry, entry.layer))
+        elif known is not None:
             self._show(index, known)
         else:
             self._say(f"Opening {entry.name}…")

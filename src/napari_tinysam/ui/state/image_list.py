@@ -38,7 +38,7 @@ class ImageEntry:
     Parameters
     ----------
     name : str
-        For people, and the first part of its results' names; unique in the list and its folder.
+        For people, and the first part of its results' names in another folder; unique in the list.
     path : Path or None
         Its file, or the folder of an OME-Zarr image; None if the pixels are in a layer only.
     layer : napari.layers.Image or None
@@ -52,6 +52,8 @@ class ImageEntry:
         Whether all of its labels are in that file.
     problem : str
         Why it cannot be opened, in a sentence; "" if nothing is wrong.
+    stem : str
+        The first part of its results' names beside it, by which training finds them; "": as `name`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ImageEntry:
     labels: Path | None = None
     saved: bool = True
     problem: str = ""
+    stem: str = ""
 
     def counted(self, count: int) -> None:
         """Note how many objects it has: with the first it is started, without any it is new."""
@@ -138,7 +141,8 @@ class ImageList:
     def labels_file(self, entry: ImageEntry) -> Path | None:
         """Return the file that labels of an entry are saved to; None: nobody has said where."""
         folder = self.labels_folder(entry)
-        return None if folder is None else folder / f"{entry.name}_labels.tif"
+        stem = entry.name if self.folder is not None else entry.stem or entry.name
+        return None if folder is None else folder / f"{stem}_labels.tif"
 
     def step(self, by: int, start: int | None = None) -> int | None:
         """Return the index of the next (``by=1``) or previous (-1) image; None at the end.
