@@ -112,7 +112,7 @@ class Labeller(ObjectEditing):
         self._inference = inference
         self._embedder = embedder
         self._masks = masks
-        self._turned: JournalEdit | None = None  # maybe not all of it yet
+        self._turned: JournalEdit | None = None  # maybe in part
         self._on_written = on_written
         self.saving = Saving(inference, subject.memory, notify, subject.changed.emit)
         choices = read_choices()
