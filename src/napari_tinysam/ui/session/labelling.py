@@ -266,8 +266,7 @@ class Labeller(ObjectEditing):
         if not masks:
             return
         objects = [(c.mask(draft.candidate), draft.edited) for draft, c in masks]
-        written = self.editor.commit(image, plane, objects, commit.overlap)
-        if written is None:
+        if not (written := self.editor.commit(image, plane, objects, commit.overlap)):
             return
         edit, labels = written
         gone = [d for (d, _), label in zip(masks, labels, strict=True) if label]
