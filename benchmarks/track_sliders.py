@@ -63,8 +63,15 @@ def main() -> None:
     inference = session._parts.inference
     post = inference.post
 
+    waiting = 0
+
     def posted(call: Callable[[], None]) -> None:
+        nonlocal waiting
+        waiting += 1
+
         def timed() -> None:
+            nonlocal waiting
+            waiting -= 1
             cpu, clock = time.thread_time(), time.perf_counter()
             call()
             turns.append((time.thread_time() - cpu, time.perf_counter() - clock))
@@ -75,7 +82,7 @@ def main() -> None:
 
     def wait(condition: Callable[[], bool], rest: float = 0.5) -> None:
         end = time.monotonic() + rest
-        while not condition() or time.monotonic() < end:
+        while not condition() or waiting or time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.002)
 
