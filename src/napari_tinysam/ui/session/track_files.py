@@ -15,7 +15,7 @@ from napari.layers import Labels, Tracks
 from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.ui.session.label_edits import read_ids
 from napari_tinysam.ui.session.label_writing import plane_in
-from napari_tinysam.ui.session.track_state import Arrival, with_imported
+from napari_tinysam.ui.session.track_changes import Arrival, with_imported
 from napari_tinysam.ui.state.planes import full_shape, transform_for_labels
 
 if TYPE_CHECKING:

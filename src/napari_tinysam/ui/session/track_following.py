@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.ui.session import follow_plan
 from napari_tinysam.ui.session.follow_runs import FollowOrder
 from napari_tinysam.ui.session.label_writing import LabelsError
-from napari_tinysam.ui.session.track_state import Arrival, with_followed
+from napari_tinysam.ui.session.track_changes import Arrival, with_followed
 from napari_tinysam.ui.state.stack_planes import AxisKind, axis_of_kind
 from napari_tinysam.volume.corrections import Kind
 

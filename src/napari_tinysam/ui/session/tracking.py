@@ -22,13 +22,8 @@ from napari_tinysam.ui.session.movie_frames import (
     movie_frames,
 )
 from napari_tinysam.ui.session.stack_work import StackWork, Workplace
-from napari_tinysam.ui.session.track_state import (
-    Arrival,
-    TrackState,
-    are_tracks,
-    state_moved,
-    state_of_same,
-)
+from napari_tinysam.ui.session.track_changes import Arrival, state_of_same
+from napari_tinysam.ui.session.track_state import TrackState, are_tracks, state_moved
 from napari_tinysam.ui.session.tracked_movie import (
     TrackEdit,
     TrackedMovie,
