@@ -1,4 +1,4 @@
-"""How the state of tracks changes: labels measured anew, tracks followed anew or read from a file."""
+"""How the state of tracks changes: labels measured, followed or read anew."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.volume.corrections import Correction, Place
 from napari_tinysam.volume.stable_ids import through_planes
 from napari_tinysam.volume.tracking import TrackSettings
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.piece_measuring import MeasuredPieces
+    from napari_tinysam.volume.corrections import Correction, Place
 
 
 @dataclass(frozen=True)
