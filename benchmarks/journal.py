@@ -153,7 +153,7 @@ def session(count: int, whole: bool) -> None:
     """Commit objects by click, then restore them; print what it takes."""
     from journalled_desk import noise, open_queued
     from napari_tinysam.journal.folder import default_folder
-    from napari_tinysam.ui.session.recording import Recording
+    from napari_tinysam.ui.session.journals.recording import Recording
 
     side = 2048
     spent: dict[str, list[float]] = {}

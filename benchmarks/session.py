@@ -56,7 +56,7 @@ def main() -> None:
 
     from canvas_mouse import CanvasMouse
     from napari_tinysam.ui.dock.widget import TinySAMWidget
-    from napari_tinysam.ui.session.loading import load_predictor
+    from napari_tinysam.ui.session.embedding.loading import load_predictor
 
     begun = time.perf_counter()
     widget = TinySAMWidget(viewer, load_predictor=_named(load_predictor))

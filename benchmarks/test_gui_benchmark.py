@@ -35,7 +35,7 @@ HEARTBEAT_MS = 5
 
 def load_random(name: str, device: str, progress: Any) -> Any:
     """Load random weights as the dock does, in its thread."""
-    from napari_tinysam.ui.session.triton_guard import triton_kept_out
+    from napari_tinysam.ui.session.embedding.triton_guard import triton_kept_out
 
     with triton_kept_out():
         import torch

@@ -137,7 +137,7 @@ def _no_network() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _triton_stays_out_beside_windows() -> Iterator[None]:
     """A test that imports torch after one that opened a window does not crash the process."""
-    from napari_tinysam.ui.session.triton_guard import triton_kept_out
+    from napari_tinysam.ui.session.embedding.triton_guard import triton_kept_out
 
     with triton_kept_out():
         yield

@@ -231,7 +231,7 @@ def test_the_model_is_loaded_as_the_settings_say(plugin_settings, npe2pm, monkey
     from napari.settings import get_plugin_settings
 
     import napari_tinysam.inference.load
-    from napari_tinysam.ui.session.loading import load_predictor
+    from napari_tinysam.ui.session.embedding.loading import load_predictor
 
     asked = {}
 

@@ -17,7 +17,7 @@ from napari_tinysam.journal.provenance import Provenance, collect
 from napari_tinysam.journal.sparse import SparseLabels
 from napari_tinysam.labels import Overlap
 from napari_tinysam.masks import BoxedMask
-from napari_tinysam.ui.session.provenances import shared_axes
+from napari_tinysam.ui.session.journals.provenances import shared_axes
 from napari_tinysam.ui.state.coloring import choose_colors
 from napari_tinysam.ui.state.proposed import Proposed
 from pixel_runtime import pixel_predictor

@@ -202,7 +202,7 @@ def test_a_stack_of_large_planes_does_not_freeze_the_window(opened: Any) -> None
     dock = opened(image)
     session = dock.session
     filling = session._parts.labelling.filling
-    from napari_tinysam.ui.session.filling import packed
+    from napari_tinysam.ui.session.labels.filling import packed
     from napari_tinysam.ui.state.stack_planes import planes_in
 
     labels = np.kron(np.arange(1, 65).reshape(8, 8), np.ones((256, 256), int))
@@ -302,7 +302,7 @@ def _speak_instead(
         f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
         "say('b')\n"
     )
-    from napari_tinysam.ui.session import files_run
+    from napari_tinysam.ui.session.auto.segmenter import files_run
 
     monkeypatch.setattr(
         files_run, "_command", lambda *_: [files_run.sys.executable, str(script)]

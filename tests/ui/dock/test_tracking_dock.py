@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Tracks
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from ui.session.small_movie import movie
+from ui.session.tracks.small_movie import movie
 
 if TYPE_CHECKING:
     from dock_driver import OpenDock, OpenDockFactory

@@ -11,8 +11,8 @@ from napari.components import ViewerModel
 from fake_inference import SteppedInference
 from fake_predictor import disc_predictor
 from napari_tinysam.inference.looks import Look
-from napari_tinysam.ui.session.auto import AutoSegmenter
-from napari_tinysam.ui.session.auto_run import EmbeddedPlane
+from napari_tinysam.ui.session.auto.run import EmbeddedPlane
+from napari_tinysam.ui.session.auto.segmenter import AutoSegmenter
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
 from napari_tinysam.ui.state.images import Memory

@@ -24,7 +24,7 @@ from napari_tinysam.errors import DamagedModelError
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.labels import Overlap
 from napari_tinysam.prompts import NEGATIVE, POSITIVE
-from napari_tinysam.ui.session import embedder
+from napari_tinysam.ui.session.embedding import embedder
 from napari_tinysam.ui.session.facade import AnnotationSession, StatusKind, session_of
 from napari_tinysam.ui.session.hints import hint
 from napari_tinysam.ui.session.worker import Lane
@@ -1122,7 +1122,7 @@ def test_what_is_imported_for_later_is_really_imported() -> None:
     code = (
         "import sys\n"
         "from napari_tinysam.inference import load\n"
-        "from napari_tinysam.ui.session import loading\n"
+        "from napari_tinysam.ui.session.embedding import loading\n"
         "load._import_ahead(); loading.import_ahead()\n"
         "for name in sys.argv[1:]: assert name in sys.modules, name\n"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 
-from napari_tinysam.ui.session.outputs import committed_name
+from napari_tinysam.ui.session.labels.outputs import committed_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,7 +30,7 @@ from napari_tinysam.ui.state.choices import keep_choice
 if TYPE_CHECKING:
     from psygnal import SignalInstance
 
-    from napari_tinysam.ui.session.adapting import Adapted
+    from napari_tinysam.ui.session.adapting.adapting import Adapted
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 _STEPS = 1000  # of the bar

@@ -13,7 +13,7 @@ from napari_tinysam.ui.state.stack_planes import AxisKind
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
-    from napari_tinysam.ui.session.stack_axes import StackAxis
+    from napari_tinysam.ui.session.stacks.axes import StackAxis
 
 #: Axes that are asked about; further ones are neither depth nor time.
 _AXES = 3

@@ -14,7 +14,7 @@ from napari_tinysam.ui.state.image_list import FILTERS, EntryState
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_tinysam.ui.session.image_list import ListedImages
+    from napari_tinysam.ui.session.images.image_list import ListedImages
     from napari_tinysam.ui.state.image_list import ImageEntry
 
 #: Side of a picture, and how many rows are seen at once.

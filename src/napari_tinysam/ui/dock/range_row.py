@@ -13,7 +13,7 @@ from napari_tinysam.ui.dock.buttons import set_tip
 from napari_tinysam.ui.dock.layouts import grid_in
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.stack_part import StackPart
+    from napari_tinysam.ui.session.stacks.part import StackPart
     from napari_tinysam.ui.state.stack_planes import AxisRange
 
 #: Axes with so many positions have the buttons, too.

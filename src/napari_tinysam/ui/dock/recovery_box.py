@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.recovery import Recovery
+    from napari_tinysam.ui.session.journals.recovery import Recovery
 
 
 class RecoveryBox(QFrame):

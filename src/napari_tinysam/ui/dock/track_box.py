@@ -14,7 +14,7 @@ from napari_tinysam.ui.dock.filter_sliders import CountSlider, ShareSlider, Slid
 from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.dock.track_files_box import TrackFilesBox
-from napari_tinysam.ui.session.track_tool import Tool
+from napari_tinysam.ui.session.tracks.tool import Tool
 from napari_tinysam.volume.linking import MOST_GAP
 
 if TYPE_CHECKING:

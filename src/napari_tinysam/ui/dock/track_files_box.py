@@ -11,7 +11,7 @@ from napari_tinysam.ui.dock.buttons import explain
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layouts import grid_in
-from napari_tinysam.ui.session.track_files import CSV, CTC, FORMS, GEFF, TRACKMATE
+from napari_tinysam.ui.session.tracks.files import CSV, CTC, FORMS, GEFF, TRACKMATE
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.unfinished import Unfinished
+    from napari_tinysam.ui.session.journals.unfinished import Unfinished
 
 #: Letters of a file's name on a button.
 _LONGEST = 14

@@ -41,9 +41,9 @@ from napari_tinysam.ui.dock.status_bar import StatusBar
 from napari_tinysam.ui.dock.style import ACCENT, STYLE
 from napari_tinysam.ui.dock.unfinished_box import UnfinishedBox
 from napari_tinysam.ui.dock.window import HostWindow
+from napari_tinysam.ui.session.embedding.loading import LoadPredictor, load_predictor
 from napari_tinysam.ui.session.facade import AnnotationSession, Status
 from napari_tinysam.ui.session.hints import blocked, hint
-from napari_tinysam.ui.session.loading import LoadPredictor, load_predictor
 from napari_tinysam.ui.session.worker import InferenceThread
 from napari_tinysam.ui.state.choices import read_choices
 

@@ -12,24 +12,24 @@ from napari_tinysam.errors import sentence
 from napari_tinysam.inference.cache import RecentEmbeddings
 from napari_tinysam.ui.canvas.preview import CURRENT
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
-from napari_tinysam.ui.session.adapting import Adapting
-from napari_tinysam.ui.session.ahead import Ahead
-from napari_tinysam.ui.session.auto_run import EmbeddedPlane
-from napari_tinysam.ui.session.click_status import ClickStatus
-from napari_tinysam.ui.session.comparison import ShownComparison
-from napari_tinysam.ui.session.draft_masks import DraftMasks
-from napari_tinysam.ui.session.embedder import Embedder
-from napari_tinysam.ui.session.image_list import ListedImages
-from napari_tinysam.ui.session.labelling import Labeller
-from napari_tinysam.ui.session.looks_ahead import LooksAhead
-from napari_tinysam.ui.session.pointing import Pointing
-from napari_tinysam.ui.session.prompting import Prompting
-from napari_tinysam.ui.session.proposals import ShownProposals
-from napari_tinysam.ui.session.recovery import Recovery
+from napari_tinysam.ui.session.adapting.adapting import Adapting
+from napari_tinysam.ui.session.adapting.comparison import ShownComparison
+from napari_tinysam.ui.session.auto.proposals import ShownProposals
+from napari_tinysam.ui.session.auto.run import EmbeddedPlane
+from napari_tinysam.ui.session.clicks.click_status import ClickStatus
+from napari_tinysam.ui.session.clicks.draft_masks import DraftMasks
+from napari_tinysam.ui.session.clicks.pointing import Pointing
+from napari_tinysam.ui.session.clicks.prompting import Prompting
+from napari_tinysam.ui.session.embedding.ahead import Ahead
+from napari_tinysam.ui.session.embedding.embedder import Embedder
+from napari_tinysam.ui.session.embedding.looks_ahead import LooksAhead
+from napari_tinysam.ui.session.images.image_list import ListedImages
+from napari_tinysam.ui.session.journals.recovery import Recovery
+from napari_tinysam.ui.session.labels.labelling import Labeller
 from napari_tinysam.ui.session.runs import Runs
 from napari_tinysam.ui.session.status_line import StatusLine
-from napari_tinysam.ui.session.track_files import TrackFiles
-from napari_tinysam.ui.session.track_tool import TrackTool
+from napari_tinysam.ui.session.tracks.files import TrackFiles
+from napari_tinysam.ui.session.tracks.tool import TrackTool
 from napari_tinysam.ui.session.undoing import Undoing
 from napari_tinysam.ui.session.viewing import Viewing
 from napari_tinysam.ui.state.images import forget, memory_of
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_tinysam.ui.session.loading import LoadPredictor, Notify
+    from napari_tinysam.ui.session.embedding.loading import LoadPredictor, Notify
     from napari_tinysam.ui.session.worker import Inference
 
 

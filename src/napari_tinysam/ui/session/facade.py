@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_info, show_warning
 
 from napari_tinysam.labels import Overlap
-from napari_tinysam.ui.session.annotated import not_done
+from napari_tinysam.ui.session.adapting.annotated import not_done
 from napari_tinysam.ui.session.assembly import Assembly
+from napari_tinysam.ui.session.auto.files_run import ModelChoice
+from napari_tinysam.ui.session.auto.opening import FileResult, show_result
 from napari_tinysam.ui.session.choosing import Choosing
-from napari_tinysam.ui.session.files_run import ModelChoice
-from napari_tinysam.ui.session.loading import LoadPredictor, Notify, load_predictor
-from napari_tinysam.ui.session.opening import FileResult, show_result
+from napari_tinysam.ui.session.embedding.loading import (
+    LoadPredictor,
+    Notify,
+    load_predictor,
+)
 from napari_tinysam.ui.state.choices import read_choices
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.mode import Mode

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from napari.layers import Image
 
 from napari_tinysam.ui.canvas.user_prompts import holds_prompts
-from napari_tinysam.ui.session.outputs import committed_name
-from napari_tinysam.ui.session.stack_axes import axes_of, depth_of
+from napari_tinysam.ui.session.labels.outputs import committed_name
+from napari_tinysam.ui.session.stacks.axes import axes_of, depth_of
 from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.stack_planes import AxisKind, stack_axes
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from napari_tinysam.labels import Overlap
     from napari_tinysam.ui.session.assembly import Assembly
-    from napari_tinysam.ui.session.proposals import ShownProposals
-    from napari_tinysam.ui.session.saving import Saving
-    from napari_tinysam.ui.session.stack_axes import Depth, StackAxis
+    from napari_tinysam.ui.session.auto.proposals import ShownProposals
+    from napari_tinysam.ui.session.labels.saving import Saving
+    from napari_tinysam.ui.session.stacks.axes import Depth, StackAxis
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.mode import Mode

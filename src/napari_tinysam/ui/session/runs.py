@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from napari_tinysam.ui.session.all_planes import AllPlanes
-from napari_tinysam.ui.session.auto import AutoSegmenter
-from napari_tinysam.ui.session.files_run import FilesRun
-from napari_tinysam.ui.session.follow_runs import FollowRuns
-from napari_tinysam.ui.session.linking import Linking
-from napari_tinysam.ui.session.object_follower import ObjectFollower
-from napari_tinysam.ui.session.stack_work import Workplace
-from napari_tinysam.ui.session.track_following import TrackFollowing
-from napari_tinysam.ui.session.tracking import Tracking
+from napari_tinysam.ui.session.auto.all_planes import AllPlanes
+from napari_tinysam.ui.session.auto.files_run import FilesRun
+from napari_tinysam.ui.session.auto.segmenter import AutoSegmenter
+from napari_tinysam.ui.session.following.object_follower import ObjectFollower
+from napari_tinysam.ui.session.following.runs import FollowRuns
+from napari_tinysam.ui.session.stacks.linking import Linking
+from napari_tinysam.ui.session.stacks.work import Workplace
+from napari_tinysam.ui.session.tracks.following import TrackFollowing
+from napari_tinysam.ui.session.tracks.tracking import Tracking
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_tinysam.inference.cache import RecentEmbeddings
-    from napari_tinysam.ui.session.auto_run import EmbeddedPlane
-    from napari_tinysam.ui.session.embedder import Embedder
-    from napari_tinysam.ui.session.labelling import Labeller
-    from napari_tinysam.ui.session.loading import Notify
-    from napari_tinysam.ui.session.proposals import ShownProposals
+    from napari_tinysam.ui.session.auto.proposals import ShownProposals
+    from napari_tinysam.ui.session.auto.run import EmbeddedPlane
+    from napari_tinysam.ui.session.embedding.embedder import Embedder
+    from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.session.labels.labelling import Labeller
     from napari_tinysam.ui.session.worker import Inference
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.status import Status

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tinysam.ui.session.labelling import Labeller
+    from napari_tinysam.ui.session.labels.labelling import Labeller
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 

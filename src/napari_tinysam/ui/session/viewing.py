@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.inference.cache import RecentEmbeddings
     from napari_tinysam.inference.looks import Look
-    from napari_tinysam.ui.session.embedder import Embedder
+    from napari_tinysam.ui.session.embedding.embedder import Embedder
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.seeing import Seeing
     from napari_tinysam.ui.state.subject import Subject

@@ -1,0 +1,1 @@
+"""The model is adapted to what was annotated."""

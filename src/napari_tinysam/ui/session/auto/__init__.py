@@ -1,0 +1,1 @@
+"""Auto-segmentation of a plane, of many planes, and of files."""

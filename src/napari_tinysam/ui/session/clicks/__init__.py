@@ -1,0 +1,1 @@
+"""What clicks and keys do, and the masks of what is not committed yet."""

@@ -1,0 +1,1 @@
+"""A list of images, one after the other."""

@@ -1,0 +1,1 @@
+"""What is done is told to journals, and comes back from them."""

@@ -1,0 +1,212 @@
+"""The journals of the labels layers of a viewer: begun, gone on with, ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import napari_tinysam
+from napari_tinysam.errors import FileError
+from napari_tinysam.journal.folder import InUseError
+from napari_tinysam.journal.identity import ImageIdentity, identify
+from napari_tinysam.journal.lines import About
+from napari_tinysam.ui.session.labels.edits import full_data
+from napari_tinysam.ui.state.planes import full_shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Image, Labels
+
+    from napari_tinysam.journal.folder import HeldJournal, Journals
+    from napari_tinysam.journal.reading import Recovered
+    from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.state.images import Memory
+
+#: The action that tells what others changed.
+ELSEWHERE = "elsewhere"
+
+
+class LayerJournals:
+    """The journal of each labels layer that was changed.
+
+    Parameters
+    ----------
+    memory : Memory
+        Holds them from one dock to the next.
+    journals : Journals
+    post : callable
+        Runs a callable soon on the session's thread; may be called from any thread.
+    notify : callable
+        ``notify(level, text)``; told once if nothing can be written.
+    on_begun : callable
+        Called with an image and a journal that begins, or goes on.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        journals: Journals,
+        post: Callable[[Callable[[], None]], None],
+        notify: Notify,
+        *,
+        on_begun: Callable[[Image, HeldJournal], None],
+    ) -> None:
+        self._memory = memory
+        self._journals = journals
+        self._post = post
+        self._notify = notify
+        self._on_begun = on_begun
+        self._empty: set[Labels] = set()  # made here, and nothing written yet
+        self._closed = self._complained = False
+
+    def is_new(self, layer: Labels) -> None:
+        """Note that a layer was just made, without objects."""
+        self._empty.add(layer)
+
+    def begin(
+        self, image: Image, layer: Labels, unsaved: Collection[int] | None = None
+    ) -> HeldJournal | None:
+        """Begin the journal of a layer; None if nothing can be written, which is said.
+
+        Parameters
+        ----------
+        image, layer
+        unsaved : collection of int, optional
+            As `Journals.begin` takes it.
+        """
+        empty = layer in self._empty
+        self._empty.discard(layer)
+        try:
+            journal = self._journals.begin(
+                self._about(image, layer),
+                None if empty else full_data(layer),
+                unsaved=unsaved,
+                on_problem=self._problem,
+            )
+        except FileError as error:
+            self._complain(str(error))
+            return None
+        self._take(image, layer, journal)
+        return journal
+
+    def go_on(
+        self, image: Image, layer: Labels, folder: Path, found: Recovered
+    ) -> bool:
+        """Go on with the journal of a layer that was restored; return whether that may be.
+
+        It may not if another window does so already. Where nothing can be written, this is said,
+        and the work goes on.
+        """
+        try:
+            journal = self._journals.go_on(
+                folder, self._about(image, layer), found, on_problem=self._problem
+            )
+        except InUseError as error:
+            self._notify("warning", str(error))
+            return False
+        except FileError as error:
+            self._complain(str(error))
+        else:
+            self._take(image, layer, journal)
+        return True
+
+    def compare(self, image: Image, layer: Labels) -> None:
+        """Let the journal of a layer tell what others have changed of it."""
+        journal = self._memory.journals.get(layer)
+        if journal is None:
+            return
+        if journal.layout == _layout(layer):
+            journal.compare(ELSEWHERE, full_data(layer))
+        else:
+            self.begin_again(image, layer)
+
+    def begin_again(self, image: Image, layer: Labels) -> None:
+        """Begin with a layer as it is now: its journal cannot go on."""
+        old = self._memory.journals.pop(layer)
+        if self._is_saved(layer):
+            old.discard()
+            return
+        new = self.begin(image, layer, ())
+        if new is None:
+            old.close()
+        else:
+            _once_kept(new, old.discard)
+
+    def end(self, layer: Labels, *, given_up: bool) -> None:
+        """End the journal of a layer; it stays if there is anything to save."""
+        self._empty.discard(layer)
+        journal = self._memory.journals.pop(layer, None)
+        if journal is None:
+            return
+        if given_up or self._is_saved(layer):
+            journal.discard()
+        else:
+            journal.close()
+
+    def leave(self, layer: Labels, *, window_is_gone: bool, given_up: bool) -> None:
+        """Leave a layer to the next dock, or end its journal if there is nothing to save."""
+        journal = self._memory.journals.get(layer)
+        if journal is None:
+            return
+        if window_is_gone or given_up or self._is_saved(layer):
+            self.end(layer, given_up=given_up)
+        else:
+            journal.pause()
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._closed = True
+        self._on_begun = lambda image, journal: None
+
+    def _take(self, image: Image, layer: Labels, journal: HeldJournal) -> None:
+        journal.layout = _layout(layer)
+        self._memory.journals[layer] = journal
+        self._on_begun(image, journal)
+
+    def _is_saved(self, layer: Labels) -> bool:
+        return not self._memory.changes.get(layer)
+
+    def _about(self, image: Image, layer: Labels) -> Callable[[], About]:
+        """Prepare to say what a journal is about."""
+        read = identity_reader(image)
+        name, begun, (shape, dtype) = layer.name, time.time(), _layout(layer)
+        version = napari_tinysam.__version__
+        return lambda: About(read(), name, shape, dtype, begun, version)
+
+    def _problem(self, text: str) -> None:
+        """Tell of a problem; called in the journal's thread."""
+        if not self._closed:
+            self._post(lambda: self._complain(text))
+
+    def _complain(self, text: str) -> None:
+        if not self._complained and not self._closed:
+            self._complained = True
+            self._notify("warning", text)
+
+
+def identity_reader(image: Image) -> Callable[[], ImageIdentity]:
+    """Prepare to identify an image; the callable may be called in any thread."""
+    data = image.data[0] if image.multiscale else image.data
+    address, name = image.source.path or "", image.name
+    return lambda: identify(data, address=str(address), name=name)
+
+
+def _layout(layer: Labels) -> tuple[tuple[int, ...], str]:
+    """Return shape and dtype of the labels, as a journal names them."""
+    dtype = np.dtype(full_data(layer).dtype).newbyteorder("<")
+    return full_shape(layer), dtype.str
+
+
+def _once_kept(journal: HeldJournal, then: Callable[[], None]) -> None:
+    """Do something in the background once all of a journal is on disk."""
+
+    def wait() -> None:
+        if journal.flush(None):
+            then()
+
+    threading.Thread(target=wait, name="tinysam-journal-change", daemon=True).start()

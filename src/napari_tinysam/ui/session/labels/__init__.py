@@ -1,0 +1,1 @@
+"""The labels layers that objects go to: written, changed, saved."""

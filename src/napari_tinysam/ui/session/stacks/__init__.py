@@ -1,0 +1,1 @@
+"""Objects of planes become objects of a stack."""

@@ -1,0 +1,1 @@
+"""Objects of frames become tracks of a movie."""
