@@ -110,7 +110,7 @@ def test_results_of_others(evaluate: Callable[..., Run]) -> None:
         ("none --movie", 1, "no data set"),
         ("stacks --volume --movie", 2, "not both"),
         ("stacks --volume --protocol points", 2, "not both"),
-        ("stacks --protocol volume", 2, "--protocol is coco"),
+        ("stacks --protocol volume", 2, "--protocol is annotator, coco"),
         ("stacks --volume --split val", 2, "nothing with --volume"),
         ("set --movie --clicks 3", 2, "nothing with --movie"),
     ],

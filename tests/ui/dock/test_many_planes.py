@@ -302,7 +302,7 @@ def _speak_instead(
         f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
         "say('b')\n"
     )
-    from napari_tinysam.ui.session.auto.segmenter import files_run
+    from napari_tinysam.ui.session.auto import files_run
 
     monkeypatch.setattr(
         files_run, "_command", lambda *_: [files_run.sys.executable, str(script)]

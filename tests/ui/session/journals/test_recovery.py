@@ -444,7 +444,7 @@ def test_more_than_the_disk_can_take_at_once_is_kept_too(
 def test_labels_in_a_pyramid_on_disk_are_kept_and_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in ("outputs", "recovery"):
+    for module in ("labels.outputs", "journals.recovery"):
         name = f"napari_tinysam.ui.session.{module}.LARGEST_IN_MEMORY"
         monkeypatch.setattr(name, 100)
     desk = open_queued(noise(1300, 1100))

@@ -1,6 +1,6 @@
 """Keeps a journal of what is done to images, and of each labels layer that objects go to.
 
-The states of images tell of each step, `label_edits` of each write of ours, napari of painting.
+The states of images tell of each step, `labels.edits` of each write of ours, napari of painting.
 What a step changed in one turn of the session's thread is one action: its boxes are copied and
 handed to the journal's thread.
 """

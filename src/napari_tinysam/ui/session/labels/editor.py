@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_tinysam.ui.session.labels import writing as label_writing
+from napari_tinysam.ui.session.labels import writing
 from napari_tinysam.ui.session.labels.edits import LabelEdit, read_ids
 from napari_tinysam.ui.session.labels.writing import LabelsError
 from napari_tinysam.ui.state.drafts import EditedObject
@@ -76,7 +76,7 @@ class LabelEditor:
 
         def make(layer: Labels, at: Plane) -> LabelEdit:
             ids = self._outputs.ids(layer)
-            edit, found = label_writing.commit_edit(layer, at, objects, overlap, ids)
+            edit, found = writing.commit_edit(layer, at, objects, overlap, ids)
             labels.extend(found)
             return edit
 
@@ -96,7 +96,7 @@ class LabelEditor:
 
         def make(layer: Labels, at: Plane) -> LabelEdit:
             ids = self._outputs.ids(layer)
-            edit, found = label_writing.paste_edit(layer, at, masks, overlap, ids)
+            edit, found = writing.paste_edit(layer, at, masks, overlap, ids)
             labels.extend(found)
             return edit
 
@@ -117,14 +117,14 @@ class LabelEditor:
             found = self._outputs.plane(image, plane)
         except LabelsError:
             return 0
-        return 0 if found is None else label_writing.id_at(*found, xy_plane)
+        return 0 if found is None else writing.id_at(*found, xy_plane)
 
     def delete(self, image: Image, plane: Plane, label: int) -> LabelEdit | None:
         """Remove an object."""
         return self._write(
             image,
             plane,
-            lambda layer, at: label_writing.relabel_edit(layer, at, label, 0),
+            lambda layer, at: writing.relabel_edit(layer, at, label, 0),
         )
 
     def merge(
@@ -134,14 +134,14 @@ class LabelEditor:
         found = self._find(image, plane)
         if found is None:
             return None
-        other = label_writing.id_at(*found, xy_plane)
+        other = writing.id_at(*found, xy_plane)
         if other in (0, label):
             self._notify("info", "Click on another object to merge it.")
             return None
         return self._write(
             image,
             plane,
-            lambda layer, at: label_writing.relabel_edit(layer, at, other, label),
+            lambda layer, at: writing.relabel_edit(layer, at, other, label),
         )
 
     def split(
@@ -155,7 +155,7 @@ class LabelEditor:
         return self._write(
             image,
             plane,
-            lambda layer, at: label_writing.split_edit(
+            lambda layer, at: writing.split_edit(
                 layer, at, label, seeds, self._outputs.ids(layer)
             )[0],
         )
@@ -167,11 +167,11 @@ class LabelEditor:
         found = self._find(image, plane)
         if found is None:
             return None
-        label = label_writing.id_at(*found, xy_plane)
+        label = writing.id_at(*found, xy_plane)
         if label == 0:
             self._notify("info", "There is no object here. Click on a labelled object.")
             return None
-        return EditedObject(label, label_writing.object_mask(*found, label))
+        return EditedObject(label, writing.object_mask(*found, label))
 
     def take_back(self, step: Step) -> bool:
         """Revert what a step wrote; return whether anything changed."""

@@ -11,7 +11,7 @@ from napari.layers import Labels
 
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
 from napari_tinysam.files.names import as_label, image_base
-from napari_tinysam.ui.session.labels import writing as label_writing
+from napari_tinysam.ui.session.labels import writing
 from napari_tinysam.ui.session.labels.writing import COMMITTED, LabelIds, LabelsError
 from napari_tinysam.ui.state.images import put_above
 from napari_tinysam.ui.state.planes import (
@@ -172,7 +172,7 @@ class Outputs:
             If the layer does not fit the image.
         """
         layer = self.of(image)
-        return None if layer is None else (layer, label_writing.plane_in(layer, plane))
+        return None if layer is None else (layer, writing.plane_in(layer, plane))
 
     def removed(self, layer: Labels) -> None:
         """Forget a layer that left the viewer."""
@@ -245,7 +245,7 @@ def _plain(name: str) -> str:
 
 def _has_room(layer: Labels) -> bool:
     try:
-        label_writing.check_writeable(layer)
+        writing.check_writeable(layer)
     except LabelsError:
         return False
     return True
