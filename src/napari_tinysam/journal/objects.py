@@ -42,7 +42,7 @@ class ObjectRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a file."""
-        return {**asdict(self), "seconds": round(self.seconds, 2)}
+        return {**asdict(self), "seconds": _sum(self.seconds)}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ class ObjectRecords:
 _Records = dict[int, ObjectRecord | None]
 
 
+def _sum(*seconds: float) -> float:
+    """Add times that are told in hundredths of a second, without what binary fractions add."""
+    return round(sum(seconds), 2)
+
+
 def _written(records: ObjectRecords, action: Action) -> _Records:
     """Take in the objects that an action wrote."""
     found: _Records = {}
@@ -136,7 +141,7 @@ def _written(records: ObjectRecords, action: Action) -> _Records:
                 old,
                 model=action.model or old.model,
                 score=old.score if score is None else score,
-                seconds=old.seconds + seconds,
+                seconds=_sum(old.seconds, seconds),
                 corrected=old.corrected + 1,
             )
     return found
@@ -166,9 +171,11 @@ def _merged(records: ObjectRecords, action: Action) -> _Records:
     gone = records.get(other)
     joined = replace(
         kept,
-        seconds=kept.seconds
-        + (0.0 if gone is None else gone.seconds)
-        + float(told.get("seconds") or 0.0),
+        seconds=_sum(
+            kept.seconds,
+            0.0 if gone is None else gone.seconds,
+            float(told.get("seconds") or 0.0),
+        ),
         corrected=kept.corrected + 1,
     )
     return {into: joined, other: None}
@@ -183,7 +190,7 @@ def _split(records: ObjectRecords, action: Action) -> _Records:
     seconds = float(action.arguments.get("seconds") or 0.0)
     cut = replace(old, corrected=old.corrected + 1)
     found: _Records = {each: replace(cut, seconds=0.0) for each in into[1:]}
-    found[into[0]] = replace(cut, seconds=old.seconds + seconds)
+    found[into[0]] = replace(cut, seconds=_sum(old.seconds, seconds))
     return found
 
 
