@@ -44,12 +44,12 @@ def test_objects_of_nobody_were_there_before() -> None:
 
 
 def test_times_are_hundredths_of_a_second_in_memory_as_in_files() -> None:
-    found = ObjectRecords([commit(1, wrote(1, seconds=0.08), wrote(2, seconds=0.03))])
-    found.add(commit(2, wrote(1, seconds=0.01, prompts={"mask": [0]})))
+    found = ObjectRecords([commit(1, wrote(1, seconds=0.1), wrote(2, seconds=0.03))])
+    found.add(commit(2, wrote(1, seconds=0.2, prompts={"mask": [0]})))
     found.add(do("merge", 3, **{"into": 1, "from": 2, "seconds": 0.01}))
     merged = found.get(1)
     assert merged is not None
-    assert merged.seconds == 0.13
+    assert merged.seconds == 0.34
     assert merged.to_json()["seconds"] == merged.seconds
 
 
