@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +79,27 @@ def _choices_are_forgotten() -> Iterator[None]:
     settings = _settings()
     if settings is not None:
         settings.reset()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do at once what is done beside the window's thread."""
+    from napari_tinysam.ui.session.aside import Aside
+
+    def run(
+        self: Aside,
+        job: Callable[[], Any],
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        try:
+            result = job()
+        except Exception as error:  # noqa: BLE001 - as the thread does
+            on_error(error)
+        else:
+            on_done(result)
+
+    monkeypatch.setattr(Aside, "run", run)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QPushButton
+
+from napari_tinysam.ui.dock.layouts import text_with_buttons
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.journals.unfinished import Unfinished
@@ -26,8 +28,6 @@ class UnfinishedBox(QFrame):
         super().__init__()
         self._unfinished = unfinished
         self.setObjectName("TinySAMUnfinished")
-        self.text = QLabel()
-        self.text.setWordWrap(True)
         self.open = QPushButton("Open")
         self.go_on = QPushButton("Go on")
         self.later = QPushButton("Later")
@@ -36,15 +36,7 @@ class UnfinishedBox(QFrame):
             "Choose these files again: Auto-segment goes on after what is finished"
         )
         self.later.setToolTip("Ask again when the dock opens the next time")
-        buttons = QHBoxLayout()
-        buttons.setSpacing(4)
-        for button in (self.open, self.go_on, self.later):
-            buttons.addWidget(button)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        column.addWidget(self.text)
-        column.addLayout(buttons)
+        self.text = text_with_buttons(self, (self.open, self.go_on, self.later))
         self.open.clicked.connect(lambda: unfinished.open_next())
         self.go_on.clicked.connect(lambda: unfinished.go_on())
         self.later.clicked.connect(lambda: unfinished.later())

@@ -21,29 +21,10 @@ from napari_tinysam.ui.session.adapting.annotated import (
     sources,
 )
 from napari_tinysam.ui.session.adapting.comparison import read_comparison
-from napari_tinysam.ui.session.aside import Aside
 from napari_tinysam.ui.state.image_list import EntryState
 from tinysam_training.commands.adaptation import Adaptation, all_adaptations
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do at once what is done beside the window's thread."""
-
-    def run(
-        self: Aside,
-        job: Callable[[], Any],
-        on_done: Callable[[Any], None],
-        on_error: Callable[[Exception], None],
-    ) -> None:
-        try:
-            result = job()
-        except Exception as error:  # noqa: BLE001 - as the thread does
-            on_error(error)
-        else:
-            on_done(result)
-
-    monkeypatch.setattr(Aside, "run", run)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +13,12 @@ from napari.layers import Image
 
 from desk import Desk, open_desk
 from napari_tinysam.errors import FileError
-from napari_tinysam.ui.session.aside import Aside
 from napari_tinysam.ui.state.image_list import EntryState
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.images.image_list import ListedImages
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do at once what is done beside the window's thread."""
-
-    def run(
-        self: Aside,
-        job: Callable[[], Any],
-        on_done: Callable[[Any], None],
-        on_error: Callable[[Exception], None],
-    ) -> None:
-        try:
-            result = job()
-        except Exception as error:  # noqa: BLE001 - as the thread does
-            on_error(error)
-        else:
-            on_done(result)
-
-    monkeypatch.setattr(Aside, "run", run)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @pytest.fixture
