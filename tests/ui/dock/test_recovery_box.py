@@ -42,6 +42,25 @@ def test_there_is_no_box_without_unsaved_labels(
     assert not box_of(dock).isVisible()
 
 
+def test_prompts_are_offered_and_drawn_again(
+    open_dock: OpenDockFactory, blobs: np.ndarray, qtbot: Any
+) -> None:
+    desk = open_desk(Image(blobs, name="cells"), inference=QueuedInference())
+    desk.click(60, 60)
+    desk.session.close(window_is_gone=True)
+    dock = open_dock(Image(blobs, name="cells"))
+    box = box_of(dock)
+    qtbot.waitUntil(box.isVisible, timeout=20_000)
+    assert box.text.text().startswith("Prompts of 1 object on cells from ")
+    assert not box.show_it.isVisible()
+    box.restore.click()
+
+    assert not box.isVisible()
+    assert not any(layer.name.endswith("not saved") for layer in dock.viewer.layers)
+    dock.until(dock.shows_preview)
+    assert dock.viewer.layers["point_prompts"].data.tolist() == [[60, 60]]
+
+
 def test_unsaved_labels_are_offered_shown_and_restored(
     open_dock: OpenDockFactory, blobs: np.ndarray, qtbot: Any
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QPushButton
+
+from napari_tinysam.ui.dock.layouts import text_with_buttons
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.journals.recovery import Recovery
@@ -22,28 +24,19 @@ class RecoveryBox(QFrame):
         super().__init__()
         self._recovery = recovery
         self.setObjectName("TinySAMRecovery")
-        self.text = QLabel()
-        self.text.setWordWrap(True)
         self.restore = QPushButton("Restore")
         self.show_it = QPushButton("Show")
         self.discard = QPushButton("Discard")
         self.later = QPushButton("Later")
         tips = {
-            self.restore: "Make a labels layer of them and go on with it",
+            self.restore: "Make a labels layer of them, bring prompts back, and go on",
             self.show_it: "Show them, or hide them again, before you decide",
             self.discard: "Delete them for good",
             self.later: "Ask again when the image is opened the next time",
         }
-        buttons = QHBoxLayout()
-        buttons.setSpacing(4)
         for button, tip in tips.items():
             button.setToolTip(tip)
-            buttons.addWidget(button)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        column.addWidget(self.text)
-        column.addLayout(buttons)
+        self.text = text_with_buttons(self, list(tips))
         self.restore.clicked.connect(lambda: recovery.restore())
         self.show_it.clicked.connect(lambda: recovery.show())
         self.discard.clicked.connect(lambda: recovery.discard())
@@ -56,4 +49,5 @@ class RecoveryBox(QFrame):
         self.setVisible(offer is not None)
         if offer is not None:
             self.text.setText(offer.text)
+            self.show_it.setVisible(offer.has_labels)
             self.show_it.setText("Hide" if self._recovery.showing else "Show")

@@ -122,6 +122,11 @@ class ImageState:
             self._drafts[plane.without_channel()] = drafts
 
     @property
+    def all_drafts(self) -> dict[Plane, PlaneDrafts]:
+        """The drafts of each plane that has some, as a dictionary of their own."""
+        return dict(self._drafts)
+
+    @property
     def draft_count(self) -> int:
         """Number of drafts, on all planes."""
         return sum(len(drafts.filled) for drafts in self._drafts.values())
@@ -223,6 +228,8 @@ class Memory:
         What is tracked in each labels layer, as `Tracking` keeps it.
     journals : WeakKeyDictionary
         The journal of each labels layer that was changed, as `Recording` keeps it.
+    early : WeakKeyDictionary
+        What was done on each image before its labels had a journal, as `Telling` keeps it.
     objects : WeakKeyDictionary
         What each journal has told of objects, as `ObjectTable` keeps it.
     image : callable, optional
@@ -267,6 +274,9 @@ class Memory:
         default_factory=weakref.WeakKeyDictionary
     )
     journals: weakref.WeakKeyDictionary[Labels, HeldJournal] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
+    early: weakref.WeakKeyDictionary[Image, Any] = field(
         default_factory=weakref.WeakKeyDictionary
     )
     objects: weakref.WeakKeyDictionary[Journal, ObjectRecords] = field(

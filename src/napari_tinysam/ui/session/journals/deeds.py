@@ -7,14 +7,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.journal.prompted import mask_to_json, prompts_to_json
+from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import Deed
 
 if TYPE_CHECKING:
     from napari_tinysam.everything import LabelSettings, Proposals
     from napari_tinysam.inference.candidates import Candidates
+    from napari_tinysam.inference.drafts import ObjectDraft
     from napari_tinysam.labels import Overlap
-    from napari_tinysam.ui.state.drafts import ObjectDraft, PlaneDrafts
     from napari_tinysam.ui.state.history import Step
+    from napari_tinysam.ui.state.images import ImageState
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.seeing import SeenPlane
 
@@ -40,6 +42,9 @@ _NAMES = {
     "tracking": "track",
     "painting": "paint",
 }
+
+#: The action that tells of all prompts that are not committed.
+DRAFTS = "drafts"
 
 #: Actions in which the model takes part.
 BY_MODEL = frozenset({"prompt", "choose", "commit", "accept", "propose", "fill"}) | {
@@ -73,6 +78,14 @@ def drafts_to_json(before: PlaneDrafts, after: PlaneDrafts) -> dict[str, Any]:
     while keep < min(len(old), len(new)) and old[keep] == new[keep]:
         keep += 1
     return {"keep": keep, "then": [_draft(draft) for draft in new[keep:]]}
+
+
+def open_drafts_to_json(state: ImageState) -> list[dict[str, Any]]:
+    """Say what is not committed on each plane of an image."""
+    return [
+        {**plane_to_json(plane), "drafts": drafts_to_json(PlaneDrafts(()), drafts)}
+        for plane, drafts in state.all_drafts.items()
+    ]
 
 
 def _draft(draft: ObjectDraft) -> dict[str, Any]:

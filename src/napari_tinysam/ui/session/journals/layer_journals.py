@@ -1,11 +1,15 @@
-"""The journals of the labels layers of a viewer: begun, gone on with, ended."""
+"""The journals of the labels layers of a viewer: begun, gone on with, ended.
+
+What is clicked before an image has labels goes to a journal without labels; the layer that is made
+for the image takes it over.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from napari_tinysam.journal.folder import InUseError
 from napari_tinysam.journal.identity import ImageIdentity, identify
 from napari_tinysam.journal.lines import About
 from napari_tinysam.ui.session.labels.edits import full_data
+from napari_tinysam.ui.session.labels.outputs import committed_name, new_layout
 from napari_tinysam.ui.state.planes import full_shape
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from napari_tinysam.journal.folder import HeldJournal, Journals
     from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.session.journals.telling import Early
     from napari_tinysam.ui.state.images import Memory
 
 #: The action that tells what others changed.
@@ -44,7 +50,8 @@ class LayerJournals:
     notify : callable
         ``notify(level, text)``; told once if nothing can be written.
     on_begun : callable
-        Called with an image and a journal that begins, or goes on.
+        Called with an image and a journal that begins, or goes on; returns what was done before,
+        which the journal was told.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class LayerJournals:
         post: Callable[[Callable[[], None]], None],
         notify: Notify,
         *,
-        on_begun: Callable[[Image, HeldJournal], None],
+        on_begun: Callable[[Image, HeldJournal], Early | None],
     ) -> None:
         self._memory = memory
         self._journals = journals
@@ -81,18 +88,40 @@ class LayerJournals:
         """
         empty = layer in self._empty
         self._empty.discard(layer)
+        early: Early | None = self._memory.early.get(image)
+        journal = None if early is None else early.journal
+        if empty and journal is not None and journal.layout == _layout(layer):
+            del self._memory.early[image]
+            self._memory.journals[layer] = journal
+            return journal
+        about = self._about(image, layer.name, _layout(layer))
+        journal = self._begun(about, None if empty else full_data(layer), unsaved)
+        if journal is not None:
+            self._take(image, layer, journal)
+        return journal
+
+    def begin_early(self, image: Image) -> HeldJournal | None:
+        """Begin the journal of an image whose labels have none; None as `begin` returns it."""
+        channel_axis = self._memory.state_of(image).channel_axis
+        layout = new_layout(image, channel_axis)
+        journal = self._begun(self._about(image, committed_name(image), layout))
+        if journal is not None:
+            journal.layout = layout
+        return journal
+
+    def _begun(
+        self,
+        about: Callable[[], About],
+        labels: Any = None,
+        unsaved: Collection[int] | None = None,
+    ) -> HeldJournal | None:
         try:
-            journal = self._journals.begin(
-                self._about(image, layer),
-                None if empty else full_data(layer),
-                unsaved=unsaved,
-                on_problem=self._problem,
+            return self._journals.begin(
+                about, labels, unsaved=unsaved, on_problem=self._problem
             )
         except FileError as error:
             self._complain(str(error))
             return None
-        self._take(image, layer, journal)
-        return journal
 
     def go_on(
         self, image: Image, layer: Labels, folder: Path, found: Recovered
@@ -104,7 +133,10 @@ class LayerJournals:
         """
         try:
             journal = self._journals.go_on(
-                folder, self._about(image, layer), found, on_problem=self._problem
+                folder,
+                self._about(image, layer.name, _layout(layer)),
+                found,
+                on_problem=self._problem,
             )
         except InUseError as error:
             self._notify("warning", str(error))
@@ -135,7 +167,7 @@ class LayerJournals:
         if new is None:
             old.close()
         else:
-            _once_kept(new, old.discard)
+            once_kept(new, old.discard)
 
     def end(self, layer: Labels, *, given_up: bool) -> None:
         """End the journal of a layer; it stays if there is anything to save."""
@@ -148,13 +180,35 @@ class LayerJournals:
         else:
             journal.close()
 
+    def end_early(self, image: Image, *, given_up: bool) -> None:
+        """End the journal of an image without labels; it stays if prompts are not committed."""
+        early = self._memory.early.pop(image, None)
+        if early is None or early.journal is None:
+            return
+        if given_up or not self._memory.state_of(image).draft_count:
+            early.journal.discard()
+        else:
+            early.journal.close()
+
+    def leave_early(self, *, window_is_gone: bool, given_up: bool) -> None:
+        """Leave prompts that are not committed to the next dock, or end their journals."""
+        for image, early in list(self._memory.early.items()):
+            drafts = self._memory.state_of(image).draft_count
+            if window_is_gone or given_up or not drafts:
+                self.end_early(image, given_up=given_up)
+            elif early.journal is not None:
+                early.journal.pause()
+
     def leave(self, layer: Labels, *, window_is_gone: bool, given_up: bool) -> None:
         """Leave a layer to the next dock, or end its journal if there is nothing to save."""
         journal = self._memory.journals.get(layer)
         if journal is None:
             return
-        if window_is_gone or given_up or self._is_saved(layer):
+        if given_up or (self._is_saved(layer) and not self._has_drafts(layer)):
             self.end(layer, given_up=given_up)
+        elif window_is_gone:
+            del self._memory.journals[layer]
+            journal.close()
         else:
             journal.pause()
 
@@ -166,15 +220,23 @@ class LayerJournals:
     def _take(self, image: Image, layer: Labels, journal: HeldJournal) -> None:
         journal.layout = _layout(layer)
         self._memory.journals[layer] = journal
-        self._on_begun(image, journal)
+        early = self._on_begun(image, journal)
+        if early is not None and early.journal is not None:
+            once_kept(journal, early.journal.discard)
 
     def _is_saved(self, layer: Labels) -> bool:
         return not self._memory.changes.get(layer)
 
-    def _about(self, image: Image, layer: Labels) -> Callable[[], About]:
-        """Prepare to say what a journal is about."""
+    def _has_drafts(self, layer: Labels) -> bool:
+        states = self._memory.states.values()
+        return any(state.target is layer and state.draft_count for state in states)
+
+    def _about(
+        self, image: Image, name: str, layout: tuple[tuple[int, ...], str]
+    ) -> Callable[[], About]:
+        """Prepare to say what the journal of a layer of this name is about."""
         read = identity_reader(image)
-        name, begun, (shape, dtype) = layer.name, time.time(), _layout(layer)
+        begun, (shape, dtype) = time.time(), layout
         version = napari_tinysam.__version__
         return lambda: About(read(), name, shape, dtype, begun, version)
 
@@ -202,7 +264,7 @@ def _layout(layer: Labels) -> tuple[tuple[int, ...], str]:
     return full_shape(layer), dtype.str
 
 
-def _once_kept(journal: HeldJournal, then: Callable[[], None]) -> None:
+def once_kept(journal: HeldJournal, then: Callable[[], None]) -> None:
     """Do something in the background once all of a journal is on disk."""
 
     def wait() -> None:

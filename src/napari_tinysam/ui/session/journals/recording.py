@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.inference.drafts import ObjectDraft
-    from napari_tinysam.journal.folder import Journals
+    from napari_tinysam.journal.folder import HeldJournal, Journals
     from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.state.history import Edit, Step
@@ -108,10 +108,11 @@ class Recording:
         self._memory = memory
         self._post = post
         self._image = image
-        self._telling = Telling(circumstances)
+        self._telling = Telling(memory, circumstances)
         self.kept = LayerJournals(
             memory, journals, post, notify, on_begun=self._telling.begun
         )
+        self._telling.begin_early = self.kept.begin_early
         self.objects = ObjectTable(memory, post, on_objects)
         self._telling.on_told = self.objects.add
         self._dirty: dict[Labels, list[_Change]] = {}
@@ -151,6 +152,10 @@ class Recording:
         self._unwatch(layer)
         self.kept.end(layer, given_up=self._given_up)
 
+    def forget(self, image: Image) -> None:
+        """Stop with an image that left the viewer; prompts that are not committed stay on disk."""
+        self.kept.end_early(image, given_up=self._given_up)
+
     def close(self, *, window_is_gone: bool) -> None:
         """Stop; the journals of what is not saved stay."""
         for layer in list(self._watched):
@@ -159,6 +164,7 @@ class Recording:
             self.kept.leave(
                 layer, window_is_gone=window_is_gone, given_up=self._given_up
             )
+        self.kept.leave_early(window_is_gone=window_is_gone, given_up=self._given_up)
         self._closed = True
         self._memory.on_step = lambda image, step: None
         self.kept.close()
@@ -184,6 +190,7 @@ class Recording:
         """Note a step that was done on an image."""
         if self._closed:
             return
+        self._given_up = False
         deed = deed_of(step)
         if step.edit is None:
             if step.after is not step.before:
@@ -346,6 +353,13 @@ class Recording:
         self.objects.know(self._memory.journals.get(layer), found.actions)
         self._watch(layer)
         return True
+
+    def journal_of(self, image: Image) -> HeldJournal | None:
+        """Return the journal of what is done on an image now; None if there is none yet."""
+        target = self._memory.state_of(image).target
+        journal = None if target is None else self._memory.journals.get(target)
+        early = self._memory.early.get(image)
+        return early.journal if journal is None and early is not None else journal
 
     def image_of(self, layer: Labels) -> Image | None:
         """Return the image that a layer belongs to, or the one that is segmented."""

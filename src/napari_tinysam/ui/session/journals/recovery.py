@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,19 @@ from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
 from napari_tinysam.journal.identity import Match
 from napari_tinysam.ui.session.in_order import InOrder
-from napari_tinysam.ui.session.journals.layer_journals import identity_reader
-from napari_tinysam.ui.session.journals.remembered import remembered
-from napari_tinysam.ui.session.journals.unfinished import Unfinished, clock
+from napari_tinysam.ui.session.journals.layer_journals import (
+    identity_reader,
+    once_kept,
+)
+from napari_tinysam.ui.session.journals.remembered import open_drafts, remembered
+from napari_tinysam.ui.session.journals.unfinished import (
+    Unfinished,
+    clock,
+    prompts_of,
+)
 from napari_tinysam.ui.session.labels.outputs import committed_name
 from napari_tinysam.ui.session.worker import Inference, Lane
+from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.planes import full_shape, transform_for_labels
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
     from napari_tinysam.journal.sparse import SparseLabels
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.labels.labelling import Labeller
+    from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
 
@@ -49,20 +59,33 @@ class Offer:
     match : Match
         What the image is to the one that was labelled.
     found : Recovered
+    drafts : dict of Plane to PlaneDrafts
+        That were not committed.
     """
 
     image: Image
     folder: Path
     match: Match
     found: Recovered
+    drafts: dict[Plane, PlaneDrafts]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are labels that were not saved; else prompts only."""
+        return self.found.changed
 
     @property
     def text(self) -> str:
         """What is offered, in one sentence or two."""
         count, name = len(self.found.unsaved), self.image.name
+        when = f"on {name} from {clock(self.found.time)}"
         what = {0: "Changes of objects", 1: "1 object"}.get(count, f"{count} objects")
-        were = "was" if count == 1 else "were"
-        said = [f"{what} on {name} from {clock(self.found.time)} {were} not saved."]
+        said = [f"{what} {when} {'was' if count == 1 else 'were'} not saved."]
+        prompts = prompts_of(self.drafts)
+        if not self.has_labels:
+            said = [f"{prompts} {when} were not committed."]
+        elif prompts:
+            said.append(f"{prompts} were not committed.")
         known_as = self.found.about.image.name
         if self.match is Match.CHANGED:
             said.append("The image has changed since.")
@@ -134,15 +157,15 @@ class Recovery:
             return
         read, journals = identity_reader(image), self._journals
 
-        def search() -> list[tuple[Path, Match, Recovered]]:
+        def search() -> list[Offer]:
             journals.sweep()
-            return _found(journals, read())
+            return _found(journals, image, read())
 
-        def done(found: list[tuple[Path, Match, Recovered]]) -> None:
+        def done(found: list[Offer]) -> None:
             if image not in self._viewer.layers:
                 return
             known = [each.folder for each in self._offers]
-            new = [Offer(image, *each) for each in found if each[0] not in known]
+            new = [each for each in found if each.folder not in known]
             self._offers += new
             if new:
                 self._subject.changed.emit()
@@ -158,14 +181,22 @@ class Recovery:
     # --- what the user decides -----------------------------------------------------------
 
     def restore(self) -> None:
-        """Make a layer of the labels, and commit to it from now on."""
+        """Make a layer of the labels, and commit to it from now on; bring prompts back."""
         offer = self.offer
         if offer is None:
+            return
+        if not offer.has_labels:
+            self._restore_prompts(offer)
             return
         layer = self._layer_of(offer)
         if layer is None:
             return
         recording = self._labelling.recording
+        state = self._subject.memory.state_of(offer.image)
+        drafts = (
+            state.all_drafts
+        )  # of this session: they stay, as steps after all others
+        recording.kept.end_early(offer.image, given_up=True)
         if not recording.go_on(offer.image, layer, offer.folder, offer.found):
             self._hide()
             return
@@ -173,21 +204,38 @@ class Recovery:
         layer.name, layer.editable = committed_name(offer.image), True
         self._labelling.outputs.choose(offer.image, layer)
         self._labelling.saving.changed(layer)
-        state = self._subject.memory.state_of(offer.image)
-        before = remembered(
-            offer.found.actions, offer.image, layer, state.channel_axis, self._post
-        )
+        before = remembered(offer.found, layer, self._post)
         state.history.remember(before.done, before.undone, before.last)
-        for plane, drafts in before.drafts.items():
-            state.set_drafts(plane, drafts)
+        for plane in drafts:
+            state.set_drafts(plane, PlaneDrafts())
+        for plane, restored in before.drafts.items():
+            state.set_drafts(plane, restored)
+        self._add_prompts(offer.image, drafts)
         self._decided(offer)
+
+    def _restore_prompts(self, offer: Offer) -> None:
+        """Bring back prompts that were not committed; their labels, if any, are in a file."""
+        self._add_prompts(offer.image, offer.drafts)
+        self._decided(offer)
+        journal = self._labelling.recording.journal_of(offer.image)
+        if journal is not None:
+            once_kept(journal, partial(self._journals.discard, offer.folder))
+
+    def _add_prompts(self, image: Image, drafts: dict[Plane, PlaneDrafts]) -> None:
+        """Put prompts before those that are there, plane by plane."""
+        state = self._subject.memory.state_of(image)
+        for plane, added in drafts.items():
+            there = state.drafts(plane)
+            if not there.is_empty:
+                added = PlaneDrafts((*added.filled, *there.objects))
+            state.change_drafts("prompts", plane, added)
 
     def show(self) -> None:
         """Show the labels, or hide them again, without deciding."""
         offer = self.offer
         if self.showing:
             self._hide()
-        elif offer is not None:
+        elif offer is not None and offer.has_labels:
             layer = self._layer_of(offer)
             if layer is not None:
                 layer.editable = False
@@ -250,14 +298,15 @@ class Recovery:
         return layer
 
 
-def _found(journals: Any, image: ImageIdentity) -> list[tuple[Path, Match, Recovered]]:
+def _found(journals: Any, image: Image, identity: ImageIdentity) -> list[Offer]:
     """Read the journals of an image; those without anything unsaved are removed."""
     found = []
-    for left in journals.left_for(image):
+    for left in journals.left_for(identity):
         with suppress(FileError):  # it changed under our hands; it stays
             recovered = left.read()
-            if recovered.changed:
-                found.append((left.folder, left.match, recovered))
+            drafts = open_drafts(recovered)
+            if recovered.changed or drafts:
+                found.append(Offer(image, left.folder, left.match, recovered, drafts))
             elif not recovered.remarks:
                 journals.discard(left.folder)
     return found

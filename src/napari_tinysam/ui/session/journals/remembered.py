@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,24 @@ from napari_tinysam.journal.lines import DamagedError, size_of
 from napari_tinysam.journal.prompted import mask_from_json
 from napari_tinysam.journal.reading import UNDO
 from napari_tinysam.journal.steps import JournalStep, steps_of
+from napari_tinysam.ui.session.journals.deeds import DRAFTS
 from napari_tinysam.ui.session.labels.edits import belonging_to, full_data, tell_written
 from napari_tinysam.ui.session.labels.writing_queue import WritingQueue
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import Deed, Step
-from napari_tinysam.ui.state.planes import Plane, full_shape
+from napari_tinysam.ui.state.planes import Plane
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_tinysam.journal.lines import Action, AnyWindow
+    from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.ui.session.labels.writing_queue import Post
 
 _Change = tuple["AnyWindow", "AnyWindow"]
+
+#: What is raised where an action says nothing of its plane, or nothing that can be.
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, TinySAMError)
 
 
 class JournalEdit:
@@ -126,29 +132,39 @@ class Remembered:
     last: int = 0
 
 
-def remembered(
-    actions: Sequence[Action],
-    image: Image,
-    layer: Labels,
-    channel_axis: int | None,
-    post: Post,
-) -> Remembered:
+def open_drafts(told: Recovered) -> dict[Plane, PlaneDrafts]:
+    """Return the prompts that were not committed, of each plane that has some.
+
+    Of labels that were saved they are new objects only: nobody knows whether the layer that these
+    prompts would go to holds the objects that were being edited.
+    """
+    drafts, _ = _drafts(told)
+    if told.changed:
+        return drafts
+    new = {
+        plane: PlaneDrafts(
+            tuple(each for each in all_.filled if each.edited is None)
+            or (ObjectDraft(),)
+        )
+        for plane, all_ in drafts.items()
+    }
+    return {plane: each for plane, each in new.items() if not each.is_empty}
+
+
+def remembered(told: Recovered, layer: Labels, post: Post) -> Remembered:
     """Make the history of an image of what its journal tells.
 
     Parameters
     ----------
-    actions : sequence of Action
-        As `read_journal` gives them.
-    image, layer
+    told : Recovered
+    layer : napari.layers.Labels
         With the labels as they are after the last action.
-    channel_axis : int or None
-        Of the image.
     post : callable
         As `JournalEdit` takes it.
     """
-    done, undone = steps_of(actions)
-    found = Remembered(last=max((action.step for action in actions), default=0))
-    drafts, changed = _drafts(actions, image, channel_axis)
+    done, undone = steps_of(told.actions)
+    found = Remembered(last=max((action.step for action in told.actions), default=0))
+    drafts, changed = _drafts(told)
     found.drafts = drafts
 
     def steps(of: Iterable[JournalStep]) -> list[Step]:
@@ -184,13 +200,15 @@ def remembered(
 _Changed = dict[int, tuple[Plane, PlaneDrafts, PlaneDrafts]]
 
 
-def _drafts(
-    actions: Sequence[Action], image: Image, channel_axis: int | None
-) -> tuple[dict[Plane, PlaneDrafts], _Changed]:
+def _drafts(told: Recovered) -> tuple[dict[Plane, PlaneDrafts], _Changed]:
     """Follow the drafts of all planes; those of each step before and after it."""
     now: dict[Plane, PlaneDrafts] = {}
     changed: _Changed = {}
-    for action in actions:
+    shape, channel_axis = told.about.image.shape, None
+    for action in told.actions:
+        channel_axis = action.arguments.get("channel_axis", channel_axis)
+        if action.name == DRAFTS:
+            now = _all_drafts(action, shape, channel_axis)
         if not action.step:
             continue
         if action.name in (UNDO, "redo"):
@@ -199,12 +217,12 @@ def _drafts(
                 now[plane.without_channel()] = before if action.name == UNDO else after
             continue
         try:
-            plane = _plane(action.arguments, image, channel_axis)
+            plane = _plane(action.arguments, shape, channel_axis)
             key = plane.without_channel()
             before = after = now.get(key, PlaneDrafts())
             if "drafts" in action.arguments:
                 after = _after(before, action.arguments["drafts"], plane.shape)
-        except (KeyError, TypeError, ValueError, IndexError, TinySAMError):
+        except _UNREADABLE:
             continue  # a later part of a long step says nothing of its plane
         now[key] = after
         if action.step in changed:
@@ -213,8 +231,23 @@ def _drafts(
     return {key: each for key, each in now.items() if not each.is_empty}, changed
 
 
-def _plane(told: Mapping[str, Any], image: Image, channel_axis: int | None) -> Plane:
-    """Find the plane that an action names.
+def _all_drafts(
+    action: Action, shape: tuple[int, ...], channel_axis: int | None
+) -> dict[Plane, PlaneDrafts]:
+    """Return the drafts of all planes, see `open_drafts_to_json`."""
+    found = {}
+    with suppress(*_UNREADABLE):
+        for told in action.arguments["planes"]:
+            plane = _plane(told, shape, channel_axis)
+            drafts = _after(PlaneDrafts(), told["drafts"], plane.shape)
+            found[plane.without_channel()] = drafts
+    return found
+
+
+def _plane(
+    told: Mapping[str, Any], shape: tuple[int, ...], channel_axis: int | None
+) -> Plane:
+    """Find the plane that an action names in an image of this shape, maybe with colours.
 
     Raises
     ------
@@ -222,7 +255,7 @@ def _plane(told: Mapping[str, Any], image: Image, channel_axis: int | None) -> P
         If the image has none such.
     """
     index = tuple(None if at is None else int(at) for at in told["plane"])
-    shape = full_shape(image)
+    shape = shape[: len(index)]
     rows, columns = (axis for axis, at in enumerate(index) if at is None)
     if told.get("transposed"):
         rows, columns = columns, rows

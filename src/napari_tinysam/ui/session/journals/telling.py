@@ -1,7 +1,7 @@
 """Hands actions on images to their journals, with the model and settings that they were done with.
 
-The journal of an image begins with the first change of its labels; what was done before that waits
-for it here.
+The journal of an image begins with its first prompt, or with the first change of its labels; what
+was done before that waits for it here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import napari_tinysam
 from napari_tinysam.journal.lines import Action
 from napari_tinysam.ui.session.journals.deeds import (
     BY_MODEL,
+    DRAFTS,
     changed_settings,
+    open_drafts_to_json,
     settings_to_json,
 )
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from napari_tinysam.journal.folder import HeldJournal
     from napari_tinysam.journal.lines import Window
     from napari_tinysam.journal.writing import Journal
     from napari_tinysam.labels import Overlap
@@ -52,6 +55,24 @@ class Circumstances:
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class Early:
+    """What was done on an image before its labels have a journal.
+
+    Parameters
+    ----------
+    actions : deque of dict
+        As `Journal.note` takes them.
+    journal : HeldJournal, optional
+        Where they are on disk, from the first prompt on.
+    """
+
+    actions: deque[dict[str, Any]] = field(
+        default_factory=lambda: deque(maxlen=_MOST_EARLY)
+    )
+    journal: HeldJournal | None = None
+
+
 class Telling:
     """Tells journals what was done.
 
@@ -60,15 +81,22 @@ class Telling:
 
     Parameters
     ----------
+    memory : Memory
+        Holds what was done before an image has a journal, from one dock to the next.
     circumstances : callable
         Called with an image; returns what is chosen now.
     """
 
-    def __init__(self, circumstances: Callable[[Image], Circumstances]) -> None:
+    def __init__(
+        self, memory: Memory, circumstances: Callable[[Image], Circumstances]
+    ) -> None:
+        self._memory = memory
         self._circumstances = circumstances
+        #: Begins the journal of an image whose labels have none; None if nothing can be written.
+        self.begin_early: Callable[[Image], HeldJournal | None] = lambda image: None
         #: Called with a journal and each action that it is told.
         self.on_told: Callable[[Journal, Action], None] = lambda journal, action: None
-        self._early: weakref.WeakKeyDictionary[Image, deque[dict[str, Any]]] = (
+        self._last: weakref.WeakKeyDictionary[Image, weakref.ref[Journal]] = (
             weakref.WeakKeyDictionary()
         )
         self._told: weakref.WeakKeyDictionary[Image, Circumstances] = (
@@ -78,6 +106,7 @@ class Telling:
     def close(self) -> None:
         """Let go of the session: journals outlive it, and know who tells them."""
         self._circumstances = lambda image: Circumstances()
+        self.begin_early = lambda image: None
 
     def tell(
         self,
@@ -87,7 +116,7 @@ class Telling:
         step: int = 0,
         windows: Sequence[Window] = (),
     ) -> None:
-        """Hand an action to a journal; without one it waits until `begun`.
+        """Hand an action to a journal; without one it is kept until `begun`.
 
         Parameters
         ----------
@@ -120,19 +149,43 @@ class Telling:
             }
         )
         if journal is None:
-            early = self._early.setdefault(image, deque(maxlen=_MOST_EARLY))
-            early.extend({**each, "at": time.time()} for each in actions)
+            self._tell_early(image, [{**each, "at": time.time()} for each in actions])
             return
         for each in actions:
             self._note(journal, each, at_once=each["name"] == "commit")
+        self._tell_drafts(image, journal)
 
-    def begun(self, image: Image, journal: Journal) -> None:
-        """Tell a journal that has just begun what was done before."""
-        early = self._early.pop(image, ())
-        for action in early:
-            self._note(journal, action)
-        if not early:
+    def begun(self, image: Image, journal: Journal) -> Early | None:
+        """Tell a journal that has just begun what was done before; return it, if anything."""
+        early: Early | None = self._memory.early.pop(image, None)
+        if early is None:
             self._told.pop(image, None)
+            return None
+        for action in early.actions:
+            self._note(journal, action)
+        self._last[image] = weakref.ref(journal)
+        return early
+
+    def _tell_early(self, image: Image, actions: Sequence[dict[str, Any]]) -> None:
+        """Keep actions until labels of the image change, on disk if there are prompts."""
+        early = self._memory.early.setdefault(image, Early())
+        early.actions.extend(actions)
+        if early.journal is None and self._memory.state_of(image).draft_count:
+            early.journal = self.begin_early(image)
+            actions = list(early.actions)
+        if early.journal is not None:
+            for each in actions:
+                self._note(early.journal, each)
+            self._tell_drafts(image, early.journal)
+
+    def _tell_drafts(self, image: Image, journal: Journal) -> None:
+        """Tell a journal of the prompts that another one of the image was told."""
+        last = self._last.get(image)
+        self._last[image] = weakref.ref(journal)
+        if last is None or last() is journal:
+            return
+        if planes := open_drafts_to_json(self._memory.state_of(image)):
+            self._note(journal, {"name": DRAFTS, "arguments": {"planes": planes}})
 
     def _note(
         self, journal: Journal, told: dict[str, Any], *, at_once: bool = False

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.journal.reading import read_first, read_journal
 from napari_tinysam.journal.running import CutWork, RunningNotes
+from napari_tinysam.ui.session.journals.remembered import open_drafts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_tinysam.journal.folder import Journals
     from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.state.drafts import PlaneDrafts
+    from napari_tinysam.ui.state.planes import Plane
 
 #: Journals that are read, the newest of them; images that are named in a line.
 _READ, _NAMED = 30, 3
@@ -41,22 +44,28 @@ class UnsavedImage:
         Of the layer.
     address : str
         File or URL; "" of an image that only existed in memory.
-    count : int
-        Of unsaved objects.
+    count : int or None
+        Of unsaved objects; None if prompts only were left.
+    prompts : str
+        Prompts that were not committed, in words.
     time : float
         Of the last action, in seconds since the epoch.
     """
 
     name: str
     address: str
-    count: int
+    count: int | None
+    prompts: str
     time: float
 
     @property
     def words(self) -> str:
         """Name it, with what was not saved."""
         name = shortened(Path(self.address).name or self.name)
-        what = {0: "changes", 1: "1 object"}.get(self.count, f"{self.count} objects")
+        what = self.prompts.lower()
+        if self.count is not None:
+            count = self.count
+            what = {0: "changes", 1: "1 object"}.get(count, f"{count} objects")
         return f"{name} ({what}, {clock(self.time)})"
 
     @property
@@ -206,11 +215,19 @@ def unsaved_images(journals: Journals) -> list[UnsavedImage]:
         with suppress(FileError):  # what cannot be read is said where its image is
             image = read_first(place)[1].about.image
             known = read_journal(place)
+            prompts = prompts_of(open_drafts(known))
             key = image.address, image.name
-            if known.changed and key not in found:
-                count = len(known.unsaved)
-                found[key] = UnsavedImage(image.name, image.address, count, known.time)
+            if (known.changed or prompts) and key not in found:
+                count = len(known.unsaved) if known.changed else None
+                found[key] = UnsavedImage(*key[::-1], count, prompts, known.time)
     return list(found.values())
+
+
+def prompts_of(drafts: Mapping[Plane, PlaneDrafts]) -> str:
+    """Say of how many objects there are prompts; "" if there are none."""
+    count = sum(len(each.filled) for each in drafts.values())
+    objects = "1 object" if count == 1 else f"{count} objects"
+    return f"Prompts of {objects}" if count else ""
 
 
 def _used(place: Path) -> float:

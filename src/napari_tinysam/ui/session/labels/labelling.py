@@ -238,9 +238,9 @@ class Labeller(ObjectEditing):
 
     def forget(self, image: Image) -> None:
         """Drop the waiting commits of an image that left the viewer, and say so."""
-        lost = self.pending.of_image(image)
-        self.pending.done(lost)
-        if lost:
+        self.recording.forget(image)
+        if lost := self.pending.of_image(image):
+            self.pending.done(lost)
             self._notify(
                 "warning",
                 f"{image.name} was removed before its committed objects had masks: they are lost.",

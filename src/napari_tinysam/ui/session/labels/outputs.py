@@ -40,6 +40,12 @@ def committed_name(image: Image) -> str:
     return f"{image.name} {COMMITTED}"
 
 
+def new_layout(image: Image, channel_axis: int | None) -> tuple[tuple[int, ...], str]:
+    """Return shape and dtype of the layer that is made for an image, as a journal names them."""
+    shape = full_shape(image)
+    return shape[1:] if channel_axis == 0 else shape, "<u4"
+
+
 class Outputs:
     """Which labels layer the objects of each image go to.
 
@@ -138,13 +144,12 @@ class Outputs:
     def make(self, image: Image) -> Labels:
         """Add a layer for an image, right above it, and use it."""
         state = self._state_of(image)
-        shape = full_shape(image)
-        shape = shape[1:] if state.channel_axis == 0 else shape
+        shape, dtype = new_layout(image, state.channel_axis)
         large = shape[-1] * shape[-2] > LARGEST_IN_MEMORY
         data: Any = (
             LabelStore(shape).levels
             if large
-            else empty_labels(image, state.channel_axis, np.uint32)
+            else empty_labels(image, state.channel_axis, np.dtype(dtype))
         )
         layer = Labels(
             data,
