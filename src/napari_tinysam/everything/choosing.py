@@ -127,11 +127,16 @@ def shapes_of(
     settings: LabelSettings,
     taken: TakenPixels | None = None,
     without: frozenset[int] = frozenset(),
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> Shapes:
-    """Decide as `label_proposals` does, and draw nothing: the pixels of each object when asked."""
+    """Decide as `label_proposals` does, and draw nothing: the pixels of each object when asked.
+
+    Of the objects that are chosen, only those `among` these are there: an (N,) array of bool.
+    """
+    chosen = chosen_proposals(proposals, settings, without)
     return Shapes(
         proposals,
-        chosen_proposals(proposals, settings, without),
+        chosen if among is None else [number for number in chosen if among[number]],
         overlap=settings.overlap,
         connected=settings.connected,
         taken=taken,

@@ -19,7 +19,7 @@ from napari_tinysam.inference.grouping import alike
 from napari_tinysam.inference.kept import Seen, arrays_of, key_of, restored
 from napari_tinysam.inference.predictions import Embedding, Masks
 from napari_tinysam.inference.resize import resize_longest_side
-from napari_tinysam.inference.runtime import KeepsFeatures
+from napari_tinysam.inference.runtime import KeepsFeatures, ShowsFeatures
 from napari_tinysam.inference.windows import (
     SIDES,
     in_logits,
@@ -387,6 +387,30 @@ class Predictor:
         """
         self._check_own(embedding)
         return embedding.maps
+
+    def feature_maps(self, embedding: Embedding) -> list[npt.NDArray[np.floating]]:
+        """Return what the model knows of each place of an image, to compare objects by.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this predictor.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            (C, m, m) each, over the model's frame; see `ShowsFeatures.feature_maps`. None of a
+            runtime that shows no features.
+
+        Raises
+        ------
+        ValueError
+            If the embedding is another model's.
+        """
+        self._check_own(embedding)
+        if not isinstance(self._runtime, ShowsFeatures):
+            return []
+        return self._runtime.feature_maps(embedding.features)
 
     def _check_own(self, embedding: Embedding) -> None:
         if embedding.model_id != self.model_id:

@@ -218,6 +218,7 @@ def _replay(
     labels = before.labels
     changed = not first.clean and saved < first.number
     touched = set(before.unsaved) if changed else set()
+    classing = {each.step for each in before.actions if _gives_classes(each)}
     read, damaged = [], 0
     for action in actions:
         try:
@@ -226,7 +227,9 @@ def _replay(
             damaged += 1
             continue
         new = action.number > saved
-        if new and windows:
+        if _gives_classes(action):
+            classing.add(action.step)
+        if new and (windows or action.step in classing):
             # Named, too: labels that were there may be read when they are changed already.
             changed = True
             touched.update(action.ids)
@@ -241,6 +244,11 @@ def _replay(
             was.append(PackedWindow.of(window.start, old))
         read.append(replace(action, before=tuple(was)))
     return touched - {0}, changed, read, damaged
+
+
+def _gives_classes(action: Action) -> bool:
+    """Whether an action is a step that gave objects classes."""
+    return action.step > 0 and "classes" in action.arguments
 
 
 def ids_of(labels: SparseLabels) -> set[int]:

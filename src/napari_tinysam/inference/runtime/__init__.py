@@ -4,6 +4,7 @@ from napari_tinysam.inference.runtime.protocol import (
     DecodedPrompts,
     KeepsFeatures,
     Runtime,
+    ShowsFeatures,
 )
 
-__all__ = ["DecodedPrompts", "KeepsFeatures", "Runtime"]
+__all__ = ["DecodedPrompts", "KeepsFeatures", "Runtime", "ShowsFeatures"]

@@ -176,6 +176,27 @@ class KeepsFeatures(Protocol):
         ...
 
 
+@runtime_checkable
+class ShowsFeatures(Protocol):
+    """A `Runtime` whose features can be compared, place by place."""
+
+    def feature_maps(self, features: Any) -> list[npt.NDArray[np.floating]]:
+        """Return what describes each place of the frame.
+
+        Parameters
+        ----------
+        features : object
+            From `Runtime.encode`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            (C, m, m) each, over the frame: the embedding, then finer details, if the decoder reads
+            some to refine its masks.
+        """
+        ...
+
+
 def in_float16(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Round to float16, unless there are values too large for that, or NaN."""
     largest = float(np.finfo(np.float16).max)

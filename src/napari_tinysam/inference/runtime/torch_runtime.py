@@ -263,6 +263,12 @@ class TorchRuntime:
             if each is not None
         }
 
+    def feature_maps(self, features: TorchFeatures) -> list[npt.NDArray[np.floating]]:
+        """Describe each place of the frame; see `ShowsFeatures.feature_maps`."""
+        side = features.side
+        maps = (features.embedding, side.fine_half, side.fine_whole)
+        return [each[0].cpu().numpy() for each in maps if each is not None]
+
     def features_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> TorchFeatures:
         """Make features of arrays; see `KeepsFeatures.features_of`."""
         try:

@@ -63,6 +63,12 @@ KEYS: tuple[KeyAction, ...] = (
         (KeyCode.KeyW, KeyCode.Tab), "W", "cycle_candidate", "Next of the three masks"
     ),
     KeyAction((KeyCode.KeyA,), "A", "auto_segment", "Auto-segment: find all objects"),
+    KeyAction(
+        (KeyCode.KeyI,),
+        "I",
+        "find_similar",
+        "Similar: propose the objects that are like the chosen one",
+    ),
     KeyAction((KeyMod.CtrlCmd | KeyCode.KeyZ,), "Ctrl+Z", "undo", "Undo"),
     KeyAction(
         (KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ,), "Ctrl+Shift+Z", "redo", "Redo"

@@ -23,6 +23,8 @@ from napari_tinysam.ui.state.planes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
     from napari.layers import Image
 
@@ -46,6 +48,7 @@ class ProposalLayer:
         self._viewer = viewer
         self._image: Image | None = None
         self._pyramid: PaintedPyramid | None = None
+        self._palette: tuple[str, ...] = PALETTE
         self.layer: Labels | None = None
 
     def write(
@@ -54,6 +57,7 @@ class ProposalLayer:
         channel_axis: int | None,
         plane: Plane,
         painted: PaintedPlane,
+        palette: Sequence[str] = PALETTE,
     ) -> None:
         """Show proposals on a plane of an image; make the layer if there is none.
 
@@ -66,8 +70,13 @@ class ProposalLayer:
             Of the image.
         painted : PaintedPlane
             Values of proposals, see `napari_tinysam.ui.state.coloring`.
+        palette : sequence of str
+            Their colours.
         """
         layer = self._attached(image, channel_axis, plane)
+        if tuple(palette) != self._palette:
+            layer.colormap = CyclicLabelColormap(colors=["transparent", *palette])
+            self._palette = tuple(palette)
         own = plane.without_channel().for_ndim(layer.ndim)
         if self._pyramid is not None:
             self._pyramid.write(own, painted)
@@ -132,4 +141,5 @@ class ProposalLayer:
         self._viewer.layers.selection = chosen
         self._viewer.layers.selection.active = active
         self.layer, self._image, self._pyramid = layer, image, pyramid
+        self._palette = PALETTE
         return layer

@@ -54,6 +54,12 @@ def accept_proposals(viewer: napari.viewer.Viewer) -> None:
         session.proposals.accept_all()
 
 
+def find_similar(viewer: napari.viewer.Viewer) -> None:
+    """Propose the objects that are like the chosen one."""
+    if session := _open_session(viewer):
+        session.find_similar()
+
+
 def undo(viewer: napari.viewer.Viewer) -> None:
     """Undo the last step."""
     if session := _open_session(viewer):

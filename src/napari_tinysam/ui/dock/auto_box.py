@@ -24,6 +24,7 @@ from napari_tinysam.ui.state.sizes import Lengths, lengths_of
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.facade import AnnotationSession
+    from napari_tinysam.ui.state.proposed import Classed, Ranking
 
 #: What the button says; the key is on it, too.
 _BUTTON = {
@@ -69,6 +70,7 @@ class AutoBox(QWidget):
         self.start = action_button(
             "auto_segment", "Auto-segment", session, role="primary"
         )
+        self.similar = action_button("find_similar", "Find similar", session)
         self.region = ChoiceCombo()
         self.region.chosen.connect(auto.set_region)
         self.planes, self.files = PlanesBox(session), FilesBox(session)
@@ -104,9 +106,26 @@ class AutoBox(QWidget):
             "Leave out a proposal if surer ones cover more than this share of it",
             lambda value: proposals.set_settings(overlap=value),
         )
-        self.sliders = SliderRows(
-            self.confidence, self.diameter, self.parts, self.overlap
+        self.likeness = ShareSlider(
+            "Likeness",
+            "Show only proposals that are at least this alike, the most alike in yellow. "
+            "At the left end all are shown",
+            lambda value: proposals.set_least_likeness(value),
         )
+        self.sliders = SliderRows(
+            self.likeness, self.confidence, self.diameter, self.parts, self.overlap
+        )
+        self.classes = ChoiceCombo(
+            tip="Each proposal can have the class of the objects that it is most alike to. "
+            "Accepted ones get it"
+        )
+        self.classes.chosen.connect(lambda choice: session.similar.set_classes(*choice))
+        self.of_class = QWidget()
+        by_class = QHBoxLayout(self.of_class)
+        by_class.setContentsMargins(0, 0, 0, 0)
+        by_class.setSpacing(6)
+        by_class.addWidget(QLabel("Class"))
+        by_class.addWidget(self.classes, 1)
 
         first = QHBoxLayout()
         first.setSpacing(6)
@@ -123,9 +142,11 @@ class AutoBox(QWidget):
         column_.addLayout(first)
         column_.addWidget(self.planes)
         column_.addWidget(self.files)
+        column_.addWidget(self.similar)
         column_.addWidget(self.count)
         column_.addWidget(self.advice)
         column_.addLayout(decide)
+        column_.addWidget(self.of_class)
         column_.addWidget(self.sliders)
         self.refresh("")
 
@@ -146,6 +167,14 @@ class AutoBox(QWidget):
             f"{action('auto_segment').text}. Labelled objects stay as they are",
             blocked or "It is already running.",
         )
+        explain(
+            self.similar,
+            not blocked and not running,
+            f"{action('find_similar').text}: the edited one, the one under the mouse, or the one "
+            "that you are clicking. Of a class, all of its objects are examples",
+            blocked or "It is already running.",
+        )
+        self.similar.setVisible(region.in_plane)
         self.start.set_texts(_BUTTON.get(region, "Auto-segment"))
         self.region.set_choices(
             [
@@ -162,11 +191,14 @@ class AutoBox(QWidget):
             part.setVisible(there)
         self.advice.setText(proposals.advice)
         self.advice.setVisible(bool(proposals.advice))
+        self.of_class.setVisible(there and bool(session.similar.classes_here()))
         if settings is None or files:
             return
         number = proposals.count
+        ranking, classed = proposals.ranking, proposals.classed
         if number:
-            self.count.setText(f"{number:,} proposal{'s' if number > 1 else ''}")
+            like = "" if ranking is None else f" like {ranking.example}"
+            self.count.setText(f"{number:,} proposal{'s' if number > 1 else ''}{like}")
         else:
             more = "more " if proposals.decided else ""
             self.count.setText(f"No {more}proposals with these settings")
@@ -181,6 +213,7 @@ class AutoBox(QWidget):
         )
         self.pick.setChecked(session.mode is Mode.PICK)
         explain(self.discard, True, "Discard all proposals")
+        self._show_classes(ranking, classed)
         self.confidence.show_value(settings.confidence)
         self.overlap.show_value(settings.overlap)
         self.parts.show_value(settings.parts)
@@ -192,3 +225,26 @@ class AutoBox(QWidget):
         self.diameter.show_range(
             settings.least_area, settings.largest_area, largest, lengths
         )
+
+    def _show_classes(self, ranking: Ranking | None, classed: Classed | None) -> None:
+        """Show by what proposals are sorted."""
+        self.likeness.set_visible(ranking is not None)
+        if ranking is not None:
+            self.likeness.show_value(ranking.least)
+        self.classes.set_choices(
+            [
+                Choice((False,), "no class", "Accepted proposals get no class"),
+                Choice(
+                    (True,),
+                    "every class",
+                    "Each proposal has the class of the objects that it is most alike to; "
+                    "choose this again after giving more classes",
+                ),
+                *(
+                    Choice((True, each), each.name, "Only proposals of this class")
+                    for each in self._session.similar.classes_here()
+                ),
+            ]
+        )
+        only = () if classed is None or classed.only is None else (classed.only,)
+        self.classes.show_choice((classed is not None, *only))

@@ -16,6 +16,7 @@ from napari_tinysam.ui.session.adapting.adapting import Adapting
 from napari_tinysam.ui.session.adapting.comparison import ShownComparison
 from napari_tinysam.ui.session.auto.proposals import ShownProposals
 from napari_tinysam.ui.session.auto.run import EmbeddedPlane
+from napari_tinysam.ui.session.auto.similar import Similar
 from napari_tinysam.ui.session.clicks.click_status import ClickStatus
 from napari_tinysam.ui.session.clicks.draft_masks import DraftMasks
 from napari_tinysam.ui.session.clicks.pointing import Pointing
@@ -175,6 +176,20 @@ class Assembly:
             notify,
             busy=lambda: self.runs.writing or self.runs.auto.running,
             proposed=lambda: self.proposals.count,
+        )
+        classifying = self.listed.classifying
+        self.labelling.recording.classes_of = classifying.names
+        self.recovery.on_classes = classifying.restore
+        self.proposals.classes_of = classifying.of
+        self.similar = Similar(
+            subject,
+            self.labelling,
+            self.masks,
+            self.runs.auto,
+            self.proposals,
+            classifying,
+            self.modes,
+            notify,
         )
         self.adapting = Adapting(self.listed, inference.post, notify)
         self.comparison = ShownComparison(viewer, inference.post, notify)

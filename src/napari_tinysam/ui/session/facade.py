@@ -85,6 +85,7 @@ class AnnotationSession(Choosing):
         self.auto, self.all_planes, self.files = runs.auto, runs.all_planes, runs.files
         self.linking, self.tracking = runs.linking, runs.tracking
         self.follower = runs.follower
+        self.similar = parts.similar
         self.listed, self.adapting = parts.listed, parts.adapting
         self.comparison = parts.comparison
         self.classifying = classifying = parts.listed.classifying
@@ -201,6 +202,10 @@ class AnnotationSession(Choosing):
             self.all_planes.run(self.shown_images())
         else:
             self.auto.run()
+
+    def find_similar(self) -> None:
+        """Propose the objects of the shown plane that are like the chosen one."""
+        self.similar.find()
 
     def adapt(self) -> None:
         """Adapt the model to what is annotated in the list of images, beside the viewer."""

@@ -68,6 +68,9 @@ class Undoing:
         self._before_step()
         state = self._subject.state
         while step := state.history.undo() if back else state.history.redo():
+            if step.classes is not None:
+                _ = step.classes.revert() if back else step.classes.apply()
+                self._labelling.saving.changed(step.classes.layer)
             if self._labelling.rewrite(step, back=back):
                 break
         else:

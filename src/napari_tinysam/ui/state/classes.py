@@ -42,6 +42,13 @@ class ObjectClass:
 ClassOf = MutableMapping[int, ObjectClass]
 
 
+def names_of(classes: Mapping[int, ObjectClass | None]) -> dict[str, str]:
+    """Return the names of objects' classes by their ids, as JSON holds them; "" for none."""
+    return {
+        str(label): "" if each is None else each.name for label, each in classes.items()
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class ClassEdit:
     """Objects got other classes; an edit that can be undone.
@@ -64,6 +71,11 @@ class ClassEdit:
     def nbytes(self) -> int:
         """Bytes it keeps, roughly."""
         return 200 * len(self.after)
+
+    @property
+    def told(self) -> dict[str, dict[str, str]]:
+        """What a journal says of it: the classes' names, by id; "" for none."""
+        return {"classes": names_of(self.after), "were": names_of(self.before)}
 
     def apply(self) -> bool:
         """Give the new classes; return whether anything changed."""

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours, which colour-blind eyes tell apart, without black.
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
+#: Of the most alike to the least, in steps of likeness from 1 to 0: viridis, from yellow on.
+LIKENESS = (
+    *("#fde725", "#a0da39", "#4ac16d", "#1fa187"),
+    *("#277f8e", "#365c8d", "#46327e", "#440154"),
+)
+
 #: Proposals are neighbours where there are at most this many pixels between them.
 _GAP = 3
 
@@ -32,9 +38,25 @@ _EXCLUDING = 0.5
 Number = TypeVar("Number", int, "npt.NDArray[np.intp]")
 
 
-def value_of(number: Number, color: Number) -> Number:
-    """Return the value of a proposal's pixels in the layer; of many as arrays."""
-    return number * len(PALETTE) + color + 1
+def value_of(number: Number, color: Number, palette: int = len(PALETTE)) -> Number:
+    """Return the value of a proposal's pixels in the layer; of many as arrays.
+
+    Parameters
+    ----------
+    number, color : int or ndarray of int
+    palette : int
+        How many colours the layer has.
+    """
+    return number * palette + color + 1
+
+
+def likeness_colors(
+    likeness: npt.NDArray[np.floating],
+) -> npt.NDArray[np.intp]:
+    """Return the colour of each proposal by its likeness, 0–1: indices into `LIKENESS`."""
+    last = len(LIKENESS) - 1
+    steps = np.floor((1 - likeness) * len(LIKENESS))
+    return np.asarray(np.clip(steps, 0, last), np.intp)
 
 
 def choose_colors(proposals: Proposals) -> npt.NDArray[np.intp]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_tinysam.ui.state.classes import ClassEdit
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.proposed import Proposed
@@ -86,6 +87,8 @@ class Step:
     proposed_before, proposed_after : Proposed, optional
         What auto-segmentation proposes on that plane.
     deed : Deed
+    classes : ClassEdit, optional
+        Which objects it gave other classes.
     of_journal : bool
         Whether it was read from a journal: what was proposed then is not known.
     number : int
@@ -102,6 +105,7 @@ class Step:
     deed: Deed = UNTOLD
     number: int = 0
     of_journal: bool = False
+    classes: ClassEdit | None = None
 
     def then(self, later: Step) -> Step:
         """Join a later step of the same kind with this one."""

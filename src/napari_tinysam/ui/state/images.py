@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_tinysam.journal.folder import HeldJournal
     from napari_tinysam.journal.objects import ObjectRecords
     from napari_tinysam.journal.writing import Journal
+    from napari_tinysam.ui.state.classes import ClassEdit
     from napari_tinysam.ui.state.proposed import Proposed
 
 _numbers = count()
@@ -150,6 +151,7 @@ class ImageState:
         drafts: PlaneDrafts,
         edit: Edit | None = None,
         deed: Deed = UNTOLD,
+        classes: ClassEdit | None = None,
     ) -> None:
         """Replace the drafts of a plane as one undo step.
 
@@ -162,10 +164,13 @@ class ImageState:
         edit : Edit, optional
             What was written into a labels layer as part of the step.
         deed : Deed, optional
+        classes : ClassEdit, optional
+            Which objects have other classes since.
         """
         before, proposed = self.drafts(plane), self.proposed(plane)
         self.set_drafts(plane, drafts)
         step = Step(text, plane, before, drafts, edit, proposed, proposed, deed)
+        step = replace(step, classes=classes)
         self.on_step(self.history.push(step))
 
     def change_labels(
@@ -190,18 +195,20 @@ class ImageState:
         proposed: Proposed | None,
         edit: Edit | None,
         deed: Deed = UNTOLD,
+        classes: ClassEdit | None = None,
     ) -> None:
         """Replace the proposals of a plane as one undo step; dragging a slider is one step.
 
         Parameters
         ----------
-        text, plane, edit, deed
+        text, plane, edit, deed, classes
             As `change_drafts` takes them.
         proposed : Proposed or None
         """
         drafts, before = self.drafts(plane), self.proposed(plane)
         self.set_proposed(plane, proposed)
         step = Step(text, plane, drafts, drafts, edit, before, proposed, deed)
+        step = replace(step, classes=classes)
         push = self.history.push_joined if text == FILTER else self.history.push
         self.on_step(push(step))
 

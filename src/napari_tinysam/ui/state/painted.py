@@ -167,6 +167,8 @@ class ShownObjects:
         Of all proposals, see `napari_tinysam.ui.state.coloring.choose_colors`.
     kept : KeptPixels, optional
         Of the proposals; without them coarse windows take longer.
+    palette : int
+        How many colours there are.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class ShownObjects:
         shapes: Shapes,
         colors: npt.NDArray[np.intp],
         kept: KeptPixels | None = None,
+        palette: int = len(PALETTE),
     ) -> None:
         proposals = shapes.proposals
         self.shape = proposals.shape
@@ -181,7 +184,7 @@ class ShownObjects:
         self._boxes = proposals.boxes
         self._values = np.zeros(len(proposals), np.int32)
         numbers = np.asarray(shapes.numbers, np.intp)
-        self._values[numbers] = value_of(numbers, colors[numbers])
+        self._values[numbers] = value_of(numbers, colors[numbers], palette)
 
     def paint(self, rows: range, columns: range) -> npt.NDArray[np.int32]:
         """Paint some rows and columns."""

@@ -295,6 +295,14 @@ class OpenVinoRuntime:
         # the IoU of single masks would be 0.92.
         return dict(zip(self._names, (*shared, *features.details), strict=True))
 
+    def feature_maps(
+        self, features: OpenVinoFeatures
+    ) -> list[npt.NDArray[np.floating]]:
+        """Describe each place of the frame; see `ShowsFeatures.feature_maps`."""
+        cells = self.image_size // CELL
+        embedding = features.shared[0].reshape(cells, cells, -1)
+        return [embedding.transpose(2, 0, 1), *(x[0] for x in features.details[2:])]
+
     def features_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> OpenVinoFeatures:
         """Make features of arrays; see `KeepsFeatures.features_of`."""
         if set(arrays) != set(self._names):

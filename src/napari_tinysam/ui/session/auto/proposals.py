@@ -6,7 +6,7 @@ ones are written into the user's labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from napari_tinysam.inference.drafts import ObjectDraft
 from napari_tinysam.prompts import NEGATIVE
 from napari_tinysam.ui.canvas.proposal_layer import ProposalLayer
 from napari_tinysam.ui.session.journals.deeds import accept_deed, settings_to_json
+from napari_tinysam.ui.state.classes import ClassEdit
+from napari_tinysam.ui.state.coloring import PALETTE
 from napari_tinysam.ui.state.history import UNTOLD, Deed
 from napari_tinysam.ui.state.images import FILTER
 from napari_tinysam.ui.state.mode import Mode
@@ -23,17 +25,19 @@ from napari_tinysam.ui.state.painted import PaintedPlane, ShownObjects
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_tinysam.everything import LabelSettings, Proposals
     from napari_tinysam.everything.shapes import Shapes, TakenPixels
     from napari_tinysam.masks import BoxedMask
     from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.session.labels.edits import LabelEdit
     from napari_tinysam.ui.session.labels.labelling import Labeller
+    from napari_tinysam.ui.state.classes import ClassOf
     from napari_tinysam.ui.state.history import Edit
     from napari_tinysam.ui.state.mode import ModeSwitch
     from napari_tinysam.ui.state.planes import Plane
-    from napari_tinysam.ui.state.proposed import Proposed
+    from napari_tinysam.ui.state.proposed import Classed, Proposed, Ranking
     from napari_tinysam.ui.state.subject import Subject
 
 _Found = tuple["Image", "Plane", PaintedPlane]
@@ -77,6 +81,8 @@ class ShownProposals:
         self._taken: tuple[Proposals, TakenPixels | None] | None = None
         self._found: _Found | None = None
         self.layer = ProposalLayer(viewer)
+        #: Returns the classes of a layer's objects: accepted proposals may get one.
+        self.classes_of: Callable[[Labels], ClassOf] = lambda layer: {}
 
     # --- what the dock reads -------------------------------------------------------------
 
@@ -91,6 +97,18 @@ class ShownProposals:
         """Advice after a poor result on the shown plane; "" where nothing looks wrong."""
         proposed = self._subject.proposed
         return "" if proposed is None else proposed.advice
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """How alike the shown plane's proposals are to what the user asked about."""
+        proposed = self._subject.proposed
+        return None if proposed is None else proposed.ranking
+
+    @property
+    def classed(self) -> Classed | None:
+        """The classes of the shown plane's proposals."""
+        proposed = self._subject.proposed
+        return None if proposed is None else proposed.classed
 
     @property
     def largest_area(self) -> float:
@@ -128,6 +146,15 @@ class ShownProposals:
             self._subject.memory.tuned = settings
             self._decide(proposed.with_settings(settings), FILTER, same_labels=True)
 
+    def set_least_likeness(self, least: float) -> None:
+        """Show the proposals that are at least this alike to what the user asked about."""
+        proposed = self._subject.proposed
+        ranking = None if proposed is None else proposed.ranking
+        if proposed is None or ranking is None or ranking.least == least:
+            return
+        after = proposed.with_least_likeness(least)
+        self._decide(after, FILTER, same_labels=True)
+
     def accept_all(self) -> None:
         """Write all shown objects into the user's labels."""
         proposed, shown = self._subject.proposed, self._shapes
@@ -140,9 +167,10 @@ class ShownProposals:
         if pasted is not None:
             self._modes.leave(Mode.PICK)
             numbers = list(shown.numbers)
-            deed = self._accepted(proposed, numbers, pasted[1], all_shown=True)
             after = proposed.without(frozenset(numbers))
-            self._decide(after, "accept all", pasted[0], deed)
+            self._accept(
+                proposed, after, numbers, *pasted, text="accept all", all_shown=True
+            )
 
     def discard(self) -> None:
         """Remove all proposals of the shown plane."""
@@ -161,11 +189,12 @@ class ShownProposals:
         if label == NEGATIVE:
             told = {"at": [xy[1], xy[0]], "score": proposed.proposals.scores[number]}
             self._decide(after, "reject", deed=Deed("reject", told))
-            return
-        pasted = self._labels.paste(plane, [mask])
-        if pasted is not None:
-            deed = self._accepted(proposed, [number], pasted[1], all_shown=False)
-            self._decide(after, "accept", pasted[0], deed)
+        elif (pasted := self._labels.paste(plane, [mask])) is not None:
+            self._accept(
+                proposed, after, [number], *pasted, text="accept", all_shown=False
+            )
+        if not self.count:  # clicks begin objects again
+            self._modes.leave(Mode.PICK)
 
     def mask_at(self, xy: tuple[float, float]) -> BoxedMask | None:
         """Return the mask that is proposed at (x, y) of the shown plane."""
@@ -182,6 +211,7 @@ class ShownProposals:
         deed: Deed = UNTOLD,
         *,
         same_labels: bool = False,
+        classes: ClassEdit | None = None,
     ) -> None:
         """Replace the proposals of a plane, as one undo step; maybe the labels did not change."""
         state = self._subject.memory.states.get(image)
@@ -192,7 +222,7 @@ class ShownProposals:
             if text != FILTER:
                 told["count"] = len(after.proposals)
             deed = Deed(deed.name, told)
-        state.change_proposed(text, plane, after, edit, deed)
+        state.change_proposed(text, plane, after, edit, deed, classes)
         self._on_decided()
         self.show(same_labels=same_labels)
         self._subject.changed.emit()
@@ -209,19 +239,23 @@ class ShownProposals:
         if (here := self._subject.here) is not None:
             self.replace(*here, after, text, edit, deed, same_labels=same_labels)
 
-    def _accepted(
+    def _accept(
         self,
         proposed: Proposed,
+        after: Proposed,
         numbers: list[int],
+        edit: LabelEdit,
         labels: list[int],
         *,
+        text: str,
         all_shown: bool,
-    ) -> Deed:
+    ) -> None:
+        """Record proposals that were written, with the classes that they get."""
         image, plane = self._subject.here or (None, None)
         assert image is not None
         assert plane is not None
         (seconds,) = self._labels.recording.seconds(image, plane, [ObjectDraft()])
-        return accept_deed(
+        deed = accept_deed(
             plane,
             proposed.proposals,
             proposed.settings,
@@ -230,6 +264,18 @@ class ShownProposals:
             seconds,
             all_shown=all_shown,
         )
+        kinds = {
+            label: kind
+            for number, label in zip(numbers, labels, strict=True)
+            if label and (kind := proposed.class_of(number)) is not None
+        }
+        classes = None
+        if kinds:
+            known = self.classes_of(edit.layer)
+            classes = ClassEdit(edit.layer, known, dict.fromkeys(kinds), kinds)
+            classes.apply()
+            deed = replace(deed, arguments={**deed.arguments, **classes.told})
+        self.replace(image, plane, after, text, edit, deed, classes=classes)
 
     def _at(self, xy: tuple[float, float]) -> tuple[int, BoxedMask] | None:
         """Return the number of the proposal at (x, y), and its shown part."""
@@ -273,8 +319,9 @@ class ShownProposals:
         proposed = self._subject.proposed
         if proposed is not None:
             self._shapes = proposed.shapes(self._taken_by(proposed.proposals, plane))
-            painted = ShownObjects(self._shapes, proposed.colors, proposed.kept)
-            self._write(image, plane, painted)
+            colors, palette = proposed.painting
+            painted = ShownObjects(self._shapes, colors, proposed.kept, len(palette))
+            self._write(image, plane, painted, palette)
             return
         self._modes.leave(Mode.PICK)
         if self._found is not None and self._is_shown(*self._found[:2]):
@@ -292,8 +339,15 @@ class ShownProposals:
             self._taken = proposals, taken
         return self._taken[1]
 
-    def _write(self, image: Image, plane: Plane, painted: PaintedPlane) -> None:
-        self.layer.write(image, self._subject.state.channel_axis, plane, painted)
+    def _write(
+        self,
+        image: Image,
+        plane: Plane,
+        painted: PaintedPlane,
+        palette: Sequence[str] = PALETTE,
+    ) -> None:
+        axis = self._subject.state.channel_axis
+        self.layer.write(image, axis, plane, painted, palette)
 
     def _is_shown(self, image: Image, plane: Plane) -> bool:
         here = self._subject.here

@@ -5,7 +5,8 @@ Between two steps of the search the inference thread serves the user's clicks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tinysam.errors import sentence
@@ -27,6 +28,39 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.subject import Subject
 
 Labelled = Callable[["Plane"], "TakenAt | None"]
+
+#: Goes on in steps in the inference thread; each takes the time of a click at most, or of reading a
+#: look. The last one gives the proposals.
+Sorting = Callable[["Proposed"], Iterator["Proposed | None"]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a search is for.
+
+    Parameters
+    ----------
+    text : str
+        Of the step, for the button.
+    region : Region
+    sorting : callable
+        Sorts what was found, see `Sorting`.
+    on_proposed : callable
+        Called when it is proposed on the shown plane.
+    """
+
+    text: str
+    region: Region
+    sorting: Sorting
+    on_proposed: Callable[[], None] = lambda: None
+
+
+@dataclass(eq=False)
+class _Again:
+    """What was found before is sorted again, without a search."""
+
+    scene: EmbeddedPlane
+    stopped: bool = False
 
 
 class AutoSegmenter:
@@ -63,10 +97,13 @@ class AutoSegmenter:
         self._subject = subject
         self._proposals = proposals
         self._notify = notify
-        self._scene = scene
+        self.scene = scene
         self._labelled = labelled
         self._on_status = on_status
-        self._run: Run | None = None
+        self._run: Run | _Again | None = None
+        self._question: Question | None = None  # of the run
+        #: Called with the plane that was searched: how to sort what was found, if at all.
+        self.sorting: Callable[[EmbeddedPlane], Sorting | None] = lambda scene: None
         #: The plane whose embedding the search waits for.
         self._awaited: tuple[Image, Plane] | None = None
 
@@ -92,19 +129,26 @@ class AutoSegmenter:
 
     # --- begin and end -------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Segment the shown plane, except where it is labelled."""
+    def run(self, question: Question | None = None) -> None:
+        """Segment the shown plane, except where it is labelled.
+
+        Parameters
+        ----------
+        question : Question, optional
+            What to do with what is found; by default it is proposed in the chosen region.
+        """
         if self._run is not None:
             self._notify("info", "Auto-segmentation is already running.")
             return
         if self._subject.here is None:  # no image, or the 3-D view: the status says so
             return
-        scene = self._scene()
+        scene = self.scene()
         self._awaited = self._subject.here if scene is None else None
         if scene is None:
             self._subject.changed.emit()
             return
-        part = region_of(self.region, scene.image, scene.plane, self._subject.last_box)
+        region = self.region if question is None else question.region
+        part = region_of(region, scene.image, scene.plane, self._subject.last_box)
         if part is None:
             self._notify("info", "Draw a box first: drag with Shift held down.")
             return
@@ -115,11 +159,21 @@ class AutoSegmenter:
         self._run = run = Run(
             scene,
             where,
-            whole=self.region is Region.PLANE,
+            whole=region is Region.PLANE,
             contrast=self._subject.memory.contrast,
         )
+        self._question = question
         self._show_status("Looking for objects…", None)
         self._advance(run)
+
+    def sort(self, found: Proposed, question: Question) -> None:
+        """Sort what was found on the shown plane before."""
+        scene = self.scene()
+        if scene is not None and self._run is None:
+            self._run = run = _Again(scene)
+            self._question = question
+            self._show_status("Comparing the objects…", None)
+            self._sort(run, found, question.sorting(found))
 
     def ready(self) -> None:
         """Begin the search that waited for the embedding, unless another plane is shown by then."""
@@ -161,7 +215,7 @@ class AutoSegmenter:
         self._run = self._awaited = None
 
     def _end(self) -> None:
-        self._run = None
+        self._run = self._question = None
         self._proposals.forget_found()
         self._on_status(None)
 
@@ -199,22 +253,60 @@ class AutoSegmenter:
             lambda error: self._failed(run, error),
         )
 
-    def _finished(self, run: Run, after: Proposed) -> None:
+    def _finished(self, run: Run, found: Proposed) -> None:
         if self._run is not run:
             return
-        self._end()
-        scene = run.scene
-        self._proposals.replace(scene.image, scene.plane, after, "auto-segment")
-        if not len(after.proposals):
-            text = after.advice or "Auto-segmentation found nothing here."
-            self._notify("info", text)
+        question = self._question
+        sorting = question.sorting if question else self.sorting(run.scene)
+        if sorting is None or not len(found.proposals):
+            self._propose(run, found)
+        else:
+            self._show_status("Comparing the objects…", None)
+            self._sort(run, found, sorting(found))
 
-    def _failed(self, run: Run, error: Exception) -> None:
+    def _sort(
+        self, run: Run | _Again, found: Proposed, steps: Iterator[Proposed | None]
+    ) -> None:
+        """Sort what was found, step by step; a cancelled search proposes it unsorted."""
+
+        def stepped(after: Proposed | None) -> None:
+            if self._run is not run:
+                return
+            if after is not None or (run.stopped and self._question is None):
+                self._propose(run, after or found)
+            elif run.stopped:
+                self._end()
+                self._proposals.show()
+            else:
+                self._sort(run, found, steps)
+
+        self._inference.submit(
+            Lane.AUTO,
+            lambda: next(steps),
+            stepped,
+            lambda error: self._failed(run, error),
+        )
+
+    def _propose(self, run: Run | _Again, after: Proposed) -> None:
+        scene, question = run.scene, self._question
+        text = "auto-segment" if question is None else question.text
+        self._end()
+        self._proposals.replace(scene.image, scene.plane, after, text)
+        if not len(after.proposals):
+            told = after.advice or "Auto-segmentation found nothing here."
+            self._notify("info", told)
+        elif question is not None and self._subject.here == (scene.image, scene.plane):
+            question.on_proposed()
+
+    def _failed(self, run: Run | _Again, error: Exception) -> None:
         if self._run is not run:
             return
+        what = "Auto-segmentation stopped"
+        if self._question is not None:
+            what = "Objects were not compared"
         self._end()
         self._proposals.show()
-        self._notify("error", sentence(error, "Auto-segmentation stopped"))
+        self._notify("error", sentence(error, what))
 
     def _show_status(self, text: str, fraction: float | None) -> None:
         self._on_status(Status(StatusKind.SEGMENTING, text, fraction))

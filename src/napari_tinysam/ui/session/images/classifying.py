@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from napari_tinysam.ui.state.classes import (
     ClassEdit,
     ClassOf,
     ObjectClass,
+    names_of,
 )
 from napari_tinysam.ui.state.history import Deed
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from napari.utils.colormaps import CyclicLabelColormap
 
+    from napari_tinysam.journal.classes import ClassesTold
     from napari_tinysam.ui.session.aside import Aside
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.labels.labelling import Labeller
@@ -116,8 +118,8 @@ class Classifying:
             )
             self._notify("warning", text)
         else:
-            which.name = name
-            self._named()
+            old, which.name = which.name, name
+            self._named(which, old)
         self._told()
 
     def recolour(self, which: ObjectClass, colour: str) -> None:
@@ -151,15 +153,45 @@ class Classifying:
         """Return the classes of a layer's objects, by their ids."""
         return self._of.setdefault(layer, {})
 
+    def names(self, layer: Labels) -> dict[str, str]:
+        """Return the names of the classes of a layer's objects, as a journal tells them."""
+        return names_of(self._of.get(layer, {}))
+
     def take(self, layer: Labels, named: Mapping[int, str]) -> None:
         """Take classes that were read from a file; unknown ones are added to the list."""
-        known = {each.name: each for each in self.classes}
-        for name in dict.fromkeys(named.values()):
-            if name not in known and (new := self.add(name)) is not None:
-                known[name] = new
+        known = self._known(named.values())
         classes = self.of(layer)
         classes.update({k: known[v] for k, v in named.items() if v in known})
         self.show()
+
+    def _known(self, names: Iterable[str]) -> dict[str, ObjectClass]:
+        """Return all classes by name, with those of these names, which may be new."""
+        known = {each.name: each for each in self.classes}
+        for name in dict.fromkeys(names):
+            if name and name not in known and (new := self.add(name)) is not None:
+                known[name] = new
+        return known
+
+    def restore(self, layer: Labels, told: ClassesTold) -> dict[int, ClassEdit]:
+        """Give a restored layer's objects their classes; return what steps changed of them."""
+        self.take(layer, told.named)
+        known = self._known(
+            name
+            for change in told.steps.values()
+            for name in (*change.before.values(), *change.after.values())
+        )
+        classes = self.of(layer)
+        return {
+            number: ClassEdit(
+                layer,
+                classes,
+                *(
+                    {label: known.get(name) for label, name in named.items()}
+                    for named in (change.before, change.after)
+                ),
+            )
+            for number, change in told.steps.items()
+        }
 
     def count(self, which: ObjectClass) -> int:
         """Return how many objects of the open image are in a class."""
@@ -181,9 +213,9 @@ class Classifying:
         if not edit.apply():
             return
         image, plane = here
-        name = "" if new is None else new.name
-        deed = Deed("class", {"class": name}, (label,))
-        self._subject.memory.state_of(image).change_labels("class", plane, edit, deed)
+        state = self._subject.memory.state_of(image)
+        deed = Deed("class", edit.told, (label,))
+        state.change_drafts("class", plane, state.drafts(plane), None, deed, edit)
         self._labelling.saving.changed(layer)
         self._subject.changed.emit()
 
@@ -216,8 +248,11 @@ class Classifying:
             failed,
         )
 
-    def _named(self) -> None:
+    def _named(self, which: ObjectClass, old: str) -> None:
         """Note that the file of the open image's classes is out of date."""
+        for layer, classes in self._of.items():
+            if which in classes.values():
+                self._labelling.recording.renamed(layer, old, which.name)
         layer = self._labelling.target
         if layer is not None and self.of(layer):
             self._labelling.saving.changed(layer)

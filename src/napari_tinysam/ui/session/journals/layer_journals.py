@@ -50,8 +50,8 @@ class LayerJournals:
     notify : callable
         ``notify(level, text)``; told once if nothing can be written.
     on_begun : callable
-        Called with an image and a journal that begins, or goes on; returns what was done before,
-        which the journal was told.
+        Called with an image, its layer, and a journal that begins, or goes on; returns what was
+        done before, which the journal was told.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LayerJournals:
         post: Callable[[Callable[[], None]], None],
         notify: Notify,
         *,
-        on_begun: Callable[[Image, HeldJournal], Early | None],
+        on_begun: Callable[[Image, Labels, HeldJournal], Early | None],
     ) -> None:
         self._memory = memory
         self._journals = journals
@@ -215,12 +215,12 @@ class LayerJournals:
     def close(self) -> None:
         """Tell nobody anything any more."""
         self._closed = True
-        self._on_begun = lambda image, journal: None
+        self._on_begun = lambda image, layer, journal: None
 
     def _take(self, image: Image, layer: Labels, journal: HeldJournal) -> None:
         journal.layout = _layout(layer)
         self._memory.journals[layer] = journal
-        early = self._on_begun(image, journal)
+        early = self._on_begun(image, layer, journal)
         if early is not None and early.journal is not None:
             once_kept(journal, early.journal.discard)
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.journal.classes import CLASSES, RENAMED
 from napari_tinysam.journal.lines import Window
 from napari_tinysam.ui.session.journals.deeds import deed_of
 from napari_tinysam.ui.session.journals.layer_journals import LayerJournals
-from napari_tinysam.ui.session.journals.telling import Circumstances, Telling
+from napari_tinysam.ui.session.journals.telling import Circumstances, Early, Telling
 from napari_tinysam.ui.session.labels.changed_boxes import (
     Box,
     inside,
@@ -109,9 +110,9 @@ class Recording:
         self._post = post
         self._image = image
         self._telling = Telling(memory, circumstances)
-        self.kept = LayerJournals(
-            memory, journals, post, notify, on_begun=self._telling.begun
-        )
+        self.kept = LayerJournals(memory, journals, post, notify, on_begun=self._begun)
+        #: Returns the names of the classes of a layer's objects, by their ids.
+        self.classes_of: Callable[[Labels], dict[str, str]] = lambda layer: {}
         self._telling.begin_early = self.kept.begin_early
         self.objects = ObjectTable(memory, post, on_objects)
         self._telling.on_told = self.objects.add
@@ -192,6 +193,8 @@ class Recording:
             return
         self._given_up = False
         deed = deed_of(step)
+        if step.classes is not None:
+            self._begin_for_classes(image, step.classes.layer)
         if step.edit is None:
             if step.after is not step.before:
                 key = self._work_key(image, step.plane, step.after.current)
@@ -205,6 +208,24 @@ class Recording:
             turn = _Turn(weakref.ref(image), step.number, deed, deed.name)
             self._edits[step.edit] = turn
         self._add(step.edit.layer, step.edit, [])
+
+    def _begin_for_classes(self, image: Image, layer: Labels) -> None:
+        """Begin the journal of a layer of which nothing but a class was changed."""
+        if layer in self._watched and layer not in self._memory.journals:
+            self.kept.begin(image, layer)
+
+    def _begun(self, image: Image, layer: Labels, journal: HeldJournal) -> Early | None:
+        """Tell a journal that begins what was done before, and which classes there are."""
+        early = self._telling.begun(image, journal)
+        if classes := self.classes_of(layer):
+            self._telling.tell(image, journal, Deed(CLASSES, {"classes": classes}))
+        return early
+
+    def renamed(self, layer: Labels, old: str, new: str) -> None:
+        """Note that the class of objects of a layer has another name."""
+        image, journal = self.image_of(layer), self._memory.journals.get(layer)
+        if image is not None and journal is not None:
+            self._telling.tell(image, journal, Deed(RENAMED, {"from": old, "to": new}))
 
     def turning(self, image: Image, step: Step, *, back: bool) -> None:
         """Note that a step is undone, or redone, now."""

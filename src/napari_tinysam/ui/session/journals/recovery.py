@@ -6,8 +6,9 @@ layer of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from napari.layers import Labels
 
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.files.label_store import LARGEST_IN_MEMORY, LabelStore
+from napari_tinysam.journal.classes import ClassesTold
 from napari_tinysam.journal.identity import Match
 from napari_tinysam.ui.session.in_order import InOrder
 from napari_tinysam.ui.session.journals.layer_journals import (
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from napari_tinysam.journal.sparse import SparseLabels
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.labels.labelling import Labeller
+    from napari_tinysam.ui.state.classes import ClassEdit
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
 
@@ -126,6 +129,11 @@ class Recovery:
         self._offers: list[Offer] = []
         self._looked: set[Image] = set()
         self._shown: tuple[Offer, Labels] | None = None
+        #: Called with a layer that is restored and what is told of its objects' classes; returns
+        #: the changes of the steps, by their numbers.
+        self.on_classes: Callable[[Labels, ClassesTold], Mapping[int, ClassEdit]] = (
+            lambda layer, told: {}
+        )
         #: Of images that are not open.
         self.unfinished = Unfinished(
             viewer, self._journals, inference.post, notify, subject.changed.emit
@@ -205,7 +213,12 @@ class Recovery:
         self._labelling.outputs.choose(offer.image, layer)
         self._labelling.saving.changed(layer)
         before = remembered(offer.found, layer, self._post)
-        state.history.remember(before.done, before.undone, before.last)
+        edits = self.on_classes(layer, ClassesTold(offer.found.actions))
+        done, undone = (
+            [replace(step, classes=edits.get(step.number)) for step in steps]
+            for steps in (before.done, before.undone)
+        )
+        state.history.remember(done, undone, before.last)
         for plane in drafts:
             state.set_drafts(plane, PlaneDrafts())
         for plane, restored in before.drafts.items():
