@@ -107,6 +107,20 @@ class SceneRuntime:
         return self._known[number]
 
 
+class KindsRuntime(SceneRuntime):
+    """Discs of two kinds, in turn: their features differ, and each has a little of its own."""
+
+    def feature_maps(self, features: Any) -> list[np.ndarray]:
+        y, x = np.mgrid[:64, :64] * 16 + 7.5
+        maps = np.zeros((8, 64, 64), np.float32)
+        maps[7] = 50
+        for number, (cx, cy, radius) in enumerate(self.discs):
+            inside = np.hypot(x - cx, y - cy) <= radius
+            maps[number % 2][inside] = 1
+            maps[2 + number // 2][inside] = 0.1 * (1 + number // 2)
+        return [maps]
+
+
 def scene(
     discs: list[tuple[float, float, float]],
     size: tuple[int, int] = (512, 512),

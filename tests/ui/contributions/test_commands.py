@@ -21,6 +21,7 @@ STEPS = {
     "commit_object": "commit",
     "next_object": "next_object",
     "clear_prompts": "clear",
+    "find_similar": "find_similar",
     "undo": "undo",
     "redo": "redo",
 }

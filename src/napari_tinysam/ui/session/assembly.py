@@ -177,17 +177,14 @@ class Assembly:
             busy=lambda: self.runs.writing or self.runs.auto.running,
             proposed=lambda: self.proposals.count,
         )
-        classifying = self.listed.classifying
-        self.labelling.recording.classes_of = classifying.names
-        self.recovery.on_classes = classifying.restore
-        self.proposals.classes_of = classifying.of
+        self.recovery.on_classes = self.listed.classifying.restore
         self.similar = Similar(
             subject,
             self.labelling,
             self.masks,
             self.runs.auto,
             self.proposals,
-            classifying,
+            self.listed.classifying,
             self.modes,
             notify,
         )
@@ -242,6 +239,7 @@ class Assembly:
         """
         self.closed = True
         self.status_line.close()
+        self.similar.close()
         self.listed.close()
         self.adapting.close()
         self.comparison.close()

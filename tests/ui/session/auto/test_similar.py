@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image
 
 from desk import Desk, open_desk
-from everything.scene import SceneRuntime
+from everything.scene import KindsRuntime, SceneRuntime
 from fake_inference import SteppedInference
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.prompts import NEGATIVE
@@ -27,20 +27,6 @@ DISCS = [
 ]
 MIDDLES = [(int(x / 8), int(y / 8)) for x, y, _ in DISCS]
 EVEN, ODD = [0, 2, 4], [1, 3, 5]
-
-
-class KindsRuntime(SceneRuntime):
-    """Discs of two kinds, which differ in their features, each a little from the others."""
-
-    def feature_maps(self, features: Any) -> list[np.ndarray]:
-        y, x = np.mgrid[:64, :64] * 16 + 7.5
-        maps = np.zeros((8, 64, 64), np.float32)
-        maps[7] = 50
-        for number, (cx, cy, radius) in enumerate(self.discs):
-            inside = np.hypot(x - cx, y - cy) <= radius
-            maps[number % 2][inside] = 1
-            maps[2 + number // 2][inside] = 0.1 * (1 + number // 2)
-        return [maps]
 
 
 def open_kinds(

@@ -102,6 +102,16 @@ class Similar:
         self._modes = modes
         self._notify = notify
         segmenter.sorting = self._by_class
+        proposals.classes_of = classifying.of
+        classifying.changed.connect(self._classes_changed)
+
+    def close(self) -> None:
+        """Stop following the classes."""
+        self._classifying.changed.disconnect(self._classes_changed)
+
+    def _classes_changed(self) -> None:
+        self._proposals.show(same_labels=True)  # maybe in other colours now
+        self._subject.changed.emit()
 
     # --- find similar --------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Classifying:
         #: Called when the digits begin to stand for classes, or stop.
         self.on_digits: Callable[[bool], None] = lambda on: None
         subject.changed.connect(self.show)
+        labelling.recording.classes_of = self.names
 
     def close(self) -> None:
         """Stop following the session."""
