@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from everything.plane_of_discs import bright_predictor, field
+from everything.plane_of_discs import BrightRuntime, bright_predictor, field
 from napari_tinysam.everything import (
     Segmentation,
     TiledSegmentation,
@@ -15,6 +17,7 @@ from napari_tinysam.everything import (
 )
 from napari_tinysam.inference.looks import Look, LookGrid
 from napari_tinysam.inference.plane_looks import PlaneLooks
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.metrics import object_overlaps
 
 
@@ -47,6 +50,26 @@ def test_objects_larger_than_the_overlap_have_no_seam() -> None:
     assert labels.max() == count
     truth = segment_everything((image > 100).astype(np.uint8) * 255, predictor)
     assert object_overlaps(truth, labels).best_iou.min() > 0.95
+
+
+class DreamingRuntime(BrightRuntime):
+    """Where nothing is bright, it sees one large object in the background."""
+
+    def encode(self, rgb: np.ndarray) -> Any:
+        regions = super().encode(rgb)
+        if not regions.any():
+            regions[40:200, 40:200] = 1
+        return regions
+
+
+def test_what_is_seen_in_a_background_alone_is_no_object() -> None:
+    image, _ = field((2000, 2000), 100, 25)
+    image[:1000] = 20
+    image[100:130, 100:1900] = 80  # not empty, but nothing that is bright
+    image[600:630, 100:1900] = 80
+    predictor = Predictor(DreamingRuntime(), name="dreams", model_id="dreams")
+    labels = segment_everything(image, predictor, tiles_of=512)
+    assert labels.max() == 9 * 19  # the discs of the lower half
 
 
 def test_tiles_without_anything_are_passed_over() -> None:

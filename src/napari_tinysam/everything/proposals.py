@@ -15,7 +15,7 @@ import numpy as np
 from napari_tinysam.boxes import meeting_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -129,6 +129,10 @@ class Proposals:
     def __getitem__(self, number: int) -> Proposal:
         """Return one of them."""
         return self._members[number]
+
+    def __iter__(self) -> Iterator[Proposal]:
+        """Give them by number."""
+        return iter(self._members)
 
     @cached_property
     def shared(self) -> Shared:

@@ -68,8 +68,7 @@ class PartSegmentation(InSteps):
     @property
     def proposals(self) -> Proposals:
         """The proposals found so far; a new object at each access."""
-        inner = self._begun.proposals
-        placed = (self._placed(inner[number]) for number in range(len(inner)))
+        placed = (self._placed(each) for each in self._begun.proposals)
         return Proposals(placed, self._shape)
 
     @property

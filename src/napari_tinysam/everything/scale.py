@@ -3,8 +3,8 @@
 How large objects must be to be found depends on what they are: nuclei of 15 pixels in a stained
 tissue are found if they are enlarged to 60, axons of 13 pixels as they are. So a few places are
 searched as they are and enlarged. Smaller tiles take four times as long: they are chosen where they
-show more objects of the same size, of which the model is as sure, and larger ones where objects
-fill a tile.
+show more objects of the same size, or objects of which the model is surer, and larger ones where
+objects fill a tile.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ _LEAST = FRAME // 4
 #: Places that are compared, and places that are looked at to find so many with objects.
 _PLACES, _TRIED = 4, 12
 
-#: Smaller tiles show at least this many times as many objects, and this many more, …
-_MORE, _AT_LEAST = 1.05, 3.0
+#: A score from which an object counts, the more the higher it is.
+_DOUBTFUL = 0.5
+
+#: In smaller tiles the sum of what counts is at least so many times as large, and larger by this, …
+_MORE, _AT_LEAST = 1.08, 0.5
 
 #: … with a mean score that is lower by at most this.
 _LESS_SURE = 0.01
@@ -64,6 +67,11 @@ class _Seen:
         x, y = (self.boxes[:, :2] + self.boxes[:, 2:] + 1).T / 2
         inside = (part.y0 <= y) & (y < part.y1) & (part.x0 <= x) & (x < part.x1)
         return _Seen(self.scores[inside], self.boxes[inside], self.areas[inside])
+
+    @property
+    def sure(self) -> float:
+        """How much the model sees, and how sure it is: the sum of the scores above `_DOUBTFUL`."""
+        return float(np.maximum(self.scores - _DOUBTFUL, 0).sum())
 
     @property
     def sides(self) -> npt.NDArray[np.float64]:
@@ -177,7 +185,7 @@ class ScaleChoice:
 
 def _shows_more(before: _Seen, after: _Seen) -> bool:
     old, new = len(before.scores), len(after.scores)
-    if new < max(_MORE * old, old + _AT_LEAST):
+    if after.sure < max(_MORE * before.sure, before.sure + _AT_LEAST):
         return False
     if not old:
         return True

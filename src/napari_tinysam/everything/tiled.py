@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_tinysam.everything.instances import Guide, Instance, answers_to, best_answer
 from napari_tinysam.everything.joining import Group, Place, claims, joined
+from napari_tinysam.everything.larger_looks import LargerLooks
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.scale import ScaleChoice
 from napari_tinysam.everything.search import SearchReport
@@ -130,6 +131,7 @@ class TiledSegmentation(InSteps):
         self._predictor = predictor
         self._embed = embed
         self._grid = grid
+        self._larger = LargerLooks(predictor, embed, grid.shape)
         self._choose = choose
         self._where = where
         self._part = part or Look.whole(grid.shape)
@@ -247,9 +249,7 @@ class TiledSegmentation(InSteps):
         if embedding is not None:
             search = self._search_of(embedding, where).run()
             self.report.add(search.report)
-            found = [
-                search.proposals[number] for number in range(len(search.proposals))
-            ]
+            found = self._larger.confirmed(look, search.proposals)
         if is_tile:
             self._known[look] = self._placed(found, look)
         return Proposals(found, look.size)
@@ -287,7 +287,9 @@ class TiledSegmentation(InSteps):
         self._current = look, search
         for _ in search:
             yield
-        self._searched[look] = self._found()[look]
+        yield
+        found = self._larger.confirmed(look, search.proposals)
+        self._searched[look] = self._placed(found, look)
         self._current = None
         self.report.add(search.report)
 
@@ -297,9 +299,7 @@ class TiledSegmentation(InSteps):
         if self._current is None:
             return known
         look, search = self._current
-        found = search.proposals
-        members = (found[number] for number in range(len(found)))
-        return {**known, look: self._placed(members, look)}
+        return {**known, look: self._placed(search.proposals, look)}
 
     def _own(self, look: Look) -> npt.NDArray[np.bool_]:
         """Where a look is searched: in its core, and a little beyond."""

@@ -139,12 +139,11 @@ class KeptPixels:
         step = _FINEST_KEPT
         while max(proposals.shape) >= step * _SMALL:
             pixels = Pixels(step)
-            members = (proposals[number] for number in range(len(proposals)))
             self.is_small[step] = np.array(
                 [
                     # Pieces of others are painted, or not, one by one.
                     each.in_one_piece and pixels.add(number, each.mask, each.territory)
-                    for number, each in enumerate(members)
+                    for number, each in enumerate(proposals)
                 ],
                 bool,
             )
