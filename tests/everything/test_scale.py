@@ -79,6 +79,21 @@ def test_smaller_tiles_are_not_taken_where_the_model_is_less_sure() -> None:
     assert chosen(model) == FRAME
 
 
+@pytest.mark.parametrize(("closer", "side"), [(0.85, FRAME // 2), (0.81, FRAME)])
+def test_smaller_tiles_are_taken_where_the_model_is_surer_of_the_same_objects(
+    closer: float, side: int
+) -> None:
+    model = Model(60, 20, 1)
+    before = model.search
+
+    def surer(look: Look) -> Proposals:
+        model.score = 0.8 if max(look.size) == FRAME else closer
+        return before(look)
+
+    model.search = surer  # type: ignore[method-assign]
+    assert chosen(model) == side
+
+
 def test_pieces_are_not_taken_for_objects_that_were_missed() -> None:
     model = Model(60, 20, 16)
     before = model.search
