@@ -2,9 +2,9 @@
 
 How large objects must be to be found depends on what they are: nuclei of 15 pixels in a stained
 tissue are found if they are enlarged to 60, axons of 13 pixels as they are. So a few places are
-searched as they are and enlarged. Smaller tiles take four times as long: they are chosen where they
-show more objects of the same size, or objects of which the model is surer, and larger ones where
-objects fill a tile.
+searched as they are and enlarged, more of them if it is a close thing. Smaller tiles take four
+times as long: they are chosen where they show more objects of the same size, or objects of which
+the model is surer, and larger ones where objects fill a tile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 _LEAST = FRAME // 4
 
 #: Places that are compared, and places that are looked at to find so many with objects.
-_PLACES, _TRIED = 4, 12
+_PLACES, _TRIED = 8, 16
+
+#: So many are enough if what they show differs by more than these factors.
+_ENOUGH, _UNCLEAR = 4, (0.9, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
 _DOUBTFUL = 0.5
@@ -43,7 +46,11 @@ _LESS_SURE = 0.01
 
 #: Objects whose median side is below this share of the one before are something else, such as
 #: texture, unless there are this many times as many.
-_SMALLER, _MANY = 0.85, 2.0
+_SMALLER, _MANY = 0.9, 2.0
+
+#: Smaller tiles are not taken if the median side of objects exceeds this share of theirs: what is
+#: longer than two tiles share is cut in both.
+_FITS = 0.1
 
 #: Share of the side of a look whose objects are compared: others may be cut by its border.
 _CLEAR = 0.75
@@ -144,7 +151,12 @@ class ScaleChoice:
                 before.append(seen.within(clear))
                 after.append(found.within(clear))
                 finer.append((closer, found))
-            if not _shows_more(_Seen.of(before), _Seen.of(after)):
+                if len(finer) >= _ENOUGH and _is_clear(
+                    _Seen.of(before), _Seen.of(after)
+                ):
+                    break
+            old, new = _Seen.of(before), _Seen.of(after)
+            if not _shows_more(old, new) or np.median(new.sides) > _FITS * side:
                 return
             self.side, places = side, finer
 
@@ -181,6 +193,11 @@ class ScaleChoice:
         boxes = proposals.boxes[shown] + [look.x0, look.y0, look.x0, look.y0]
         areas = proposals.areas[shown].astype(np.float64)
         return _Seen(proposals.scores[shown], boxes.astype(np.float64), areas)
+
+
+def _is_clear(before: _Seen, after: _Seen) -> bool:
+    low, high = _UNCLEAR
+    return not low * before.sure < after.sure < high * before.sure
 
 
 def _shows_more(before: _Seen, after: _Seen) -> bool:
