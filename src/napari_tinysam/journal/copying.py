@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.journal.lines import PackedWindow
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -31,6 +33,16 @@ def read_into(labels: SparseLabels, source: Any) -> None:
     for start, part in parts(labels.shape, source):
         if part.any():
             labels.write(start, part)
+
+
+def differences(known: SparseLabels, labels: Any) -> Iterator[PackedWindow]:
+    """Give the parts in which labels differ from those that are known."""
+    for start, part in parts(known.shape, labels):
+        differ = np.nonzero(part != known.read(start, part.shape))
+        if differ[0].size:
+            box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in differ)
+            first = (at + b.start for at, b in zip(start, box, strict=True))
+            yield PackedWindow.of(tuple(first), part[box].astype(known.dtype))
 
 
 def parts(

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from napari_tinysam.journal.reading import Recovered, read_first, read_journal
 from napari_tinysam.journal.writing import Journal
 
 if TYPE_CHECKING:
-    from napari_tinysam.journal.lines import About
+    from napari_tinysam.journal.lines import About, Window
 
 #: Names another folder for the journals.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_JOURNALS"
@@ -125,6 +125,7 @@ class Journals:
         about: About | Callable[[], About],
         labels: Any = None,
         *,
+        before: Sequence[Window] = (),
         unsaved: Collection[int] | None = None,
         on_problem: Callable[[str], None] = lambda text: None,
     ) -> HeldJournal:
@@ -145,7 +146,13 @@ class Journals:
             raise FileError(text) from error
         assert lock is not None  # nobody else knows the name
         return HeldJournal(
-            lock, place, about, labels, unsaved=unsaved, on_problem=on_problem
+            lock,
+            place,
+            about,
+            labels,
+            before=before,
+            unsaved=unsaved,
+            on_problem=on_problem,
         )
 
     def go_on(

@@ -12,21 +12,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_tinysam.errors import FileError, sentence
-from napari_tinysam.journal.copying import kept, parts, read_into
+from napari_tinysam.journal.copying import differences, kept, read_into
 from napari_tinysam.journal.lines import (
     About,
     Action,
     AnyWindow,
-    PackedWindow,
+    Window,
     about_line,
     action_line,
     size_of,
@@ -80,6 +78,9 @@ class Journal:
         A callable is called in the thread: identifying an image may take long.
     labels : array-like, optional
         Those that are there; noted actions may change them while the journal begins.
+    before : sequence of Window, optional
+        What was in boxes of them before these were changed, in order: the journal begins with that.
+        It may grow until `has_begun`.
     goes_on : Recovered, optional
         What the folder holds: this goes on with it, instead of `labels` and `unsaved`.
     unsaved : collection of int, optional
@@ -97,6 +98,7 @@ class Journal:
         labels: Any = None,
         *,
         goes_on: Recovered | None = None,
+        before: Sequence[Window] = (),
         unsaved: Collection[int] | None = None,
         on_problem: Callable[[str], None] = lambda text: None,
         roll: int = _ROLL,
@@ -110,6 +112,7 @@ class Journal:
         self._on_problem = on_problem
         self._roll = self._roll_at = roll
         self._begins_with = kept(labels)
+        self._before = before
         self._waiting: deque[_Noted] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
@@ -131,6 +134,11 @@ class Journal:
     def last(self) -> int:
         """Number of the last noted action."""
         return self._last
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the labels that it begins with were read."""
+        return self._done >= 0
 
     def note(
         self,
@@ -308,6 +316,8 @@ class Journal:
         labels = SparseLabels(self.about.shape, self.about.dtype)
         if self._begins_with is not None:
             read_into(labels, self._begins_with)
+            for window in reversed(self._before):
+                labels.write(window.start, window.labels)
         there = bool(labels.packed_chunks())
         if there:
             self._roll_at = max(
@@ -320,7 +330,7 @@ class Journal:
         clean = self._unsaved is None
         first = about_line(self.about, snapshot=there, number=0, clean=clean)
         self._file.start(1, first)
-        self._begins_with = None
+        self._begins_with, self._before = None, ()
         self._is_done(0)
 
     def _begin_next(self) -> None:
@@ -353,7 +363,8 @@ class Journal:
         for noted in waiting:
             action = noted.action
             if noted.labels is not None:
-                windows = tuple(self._differences(noted.labels))
+                known = read_journal(self.folder).labels
+                windows = tuple(differences(known, noted.labels))
                 action = replace(action, windows=windows)
             if noted.labels is None or action.windows:
                 self._file.append(action_line(action, self.about.dtype))
@@ -365,17 +376,6 @@ class Journal:
                     due if self._flush_at is None else min(due, self._flush_at)
                 )
             self._written = action.number
-
-    def _differences(self, labels: Any) -> Iterator[PackedWindow]:
-        """Give the parts in which labels differ from those of the journal."""
-        known = read_journal(self.folder).labels
-        for start, part in parts(known.shape, labels):
-            differ = np.nonzero(part != known.read(start, part.shape))
-            if differ[0].size:
-                box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in differ)
-                first = (at + b.start for at, b in zip(start, box, strict=True))
-                changed = part[box].astype(known.dtype)
-                yield PackedWindow.of(tuple(first), changed)
 
     def _sync(self) -> None:
         written = self._written

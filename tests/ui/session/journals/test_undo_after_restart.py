@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
+from napari.layers import Labels
 
 from desk import Desk
 from fake_inference import QueuedInference
@@ -243,3 +245,46 @@ def test_two_windows_do_not_go_on_with_the_same_labels() -> None:
     assert second.session.target is None
     commit(first, 60, 30)
     assert same(first)
+
+
+def there() -> Labels:
+    """Labels of a file, with an object."""
+    labels = np.zeros((200, 300), np.uint16)
+    labels[20:90, 20:120] = 5
+    return Labels(labels, name="cells committed_objects")
+
+
+def paint(desk: Desk) -> None:
+    target = desk.session.target
+    assert target is not None
+    target.brush_size = 9
+    with target.block_history():
+        target.paint((50, 100), 8)
+        target.paint((50, 104), 9)
+
+
+def delete(desk: Desk) -> None:
+    edit(desk, 60, 60)
+    desk.session.delete_object()
+
+
+@pytest.mark.parametrize("change", [lambda desk: commit(desk, 120, 60), paint, delete])
+def test_the_first_change_of_labels_that_were_there_is_taken_back(
+    change: Callable[[Desk], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As large labels are: the journal reads them when they are changed already.
+    monkeypatch.setattr("napari_tinysam.journal.writing.kept", lambda labels: labels)
+    desk = open_queued(noise(200, 300), there())
+    change(desk)
+    desk.inference.turn()
+    commit(desk, 30, 150)
+    changed = labels_of_target(desk)
+    assert not np.array_equal(changed, there().data)
+    assert same(desk)
+    desk.session.close(window_is_gone=True)
+
+    later = restored(noise(200, 300))
+    np.testing.assert_array_equal(labels_of_target(later), changed)
+    while later.session.undo_text:
+        undo(later)
+    np.testing.assert_array_equal(labels_of_target(later), there().data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_tinysam.journal.folder import HeldJournal, Journals
+    from napari_tinysam.journal.lines import Window
     from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.journals.telling import Early
@@ -76,15 +77,19 @@ class LayerJournals:
         self._empty.add(layer)
 
     def begin(
-        self, image: Image, layer: Labels, unsaved: Collection[int] | None = None
+        self,
+        image: Image,
+        layer: Labels,
+        before: Sequence[Window] = (),
+        unsaved: Collection[int] | None = None,
     ) -> HeldJournal | None:
         """Begin the journal of a layer; None if nothing can be written, which is said.
 
         Parameters
         ----------
         image, layer
-        unsaved : collection of int, optional
-            As `Journals.begin` takes it.
+        before, unsaved
+            As `Journals.begin` takes them.
         """
         empty = layer in self._empty
         self._empty.discard(layer)
@@ -95,7 +100,8 @@ class LayerJournals:
             self._memory.journals[layer] = journal
             return journal
         about = self._about(image, layer.name, _layout(layer))
-        journal = self._begun(about, None if empty else full_data(layer), unsaved)
+        labels = None if empty else full_data(layer)
+        journal = self._begun(about, labels, before, unsaved)
         if journal is not None:
             self._take(image, layer, journal)
         return journal
@@ -113,11 +119,16 @@ class LayerJournals:
         self,
         about: Callable[[], About],
         labels: Any = None,
+        before: Sequence[Window] = (),
         unsaved: Collection[int] | None = None,
     ) -> HeldJournal | None:
         try:
             return self._journals.begin(
-                about, labels, unsaved=unsaved, on_problem=self._problem
+                about,
+                labels,
+                before=before,
+                unsaved=unsaved,
+                on_problem=self._problem,
             )
         except FileError as error:
             self._complain(str(error))
@@ -163,7 +174,7 @@ class LayerJournals:
         if self._is_saved(layer):
             old.discard()
             return
-        new = self.begin(image, layer, ())
+        new = self.begin(image, layer, unsaved=())
         if new is None:
             old.close()
         else:

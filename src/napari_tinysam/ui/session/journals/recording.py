@@ -21,6 +21,7 @@ from napari_tinysam.ui.session.journals.layer_journals import LayerJournals
 from napari_tinysam.ui.session.journals.telling import Circumstances, Early, Telling
 from napari_tinysam.ui.session.labels.changed_boxes import (
     Box,
+    before_painting,
     inside,
     merged,
     painted_boxes,
@@ -117,6 +118,7 @@ class Recording:
         self.objects = ObjectTable(memory, post, on_objects)
         self._telling.on_told = self.objects.add
         self._dirty: dict[Labels, list[_Change]] = {}
+        self._before: dict[Labels, list[Window]] = {}
         self._edits: weakref.WeakKeyDictionary[Edit, _Turn] = (
             weakref.WeakKeyDictionary()
         )
@@ -140,7 +142,7 @@ class Recording:
         if layer in self._watched:
             return
         self._watched.add(layer)
-        watch(layer, self.written)
+        watch(layer, self.writes, self.written)
         layer.events.data.connect(self._replaced)
         layer.events.set_data.connect(self._redrawn)
         self._taken_back[layer] = len(_undone(layer))
@@ -181,6 +183,7 @@ class Recording:
     def _unwatch(self, layer: Labels) -> None:
         self._watched.discard(layer)
         unwatch(layer)
+        self._before.pop(layer, None)
         layer.events.data.disconnect(self._replaced)
         layer.events.set_data.disconnect(self._redrawn)
         del self._taken_back[layer]
@@ -274,6 +277,22 @@ class Recording:
 
     # --- what is changed -----------------------------------------------------------------
 
+    def writes(self, layer: Labels, box: Box) -> None:
+        """Keep what is in a box that will be changed, until the journal has read the labels."""
+        if self._begins(layer):
+            data = full_data(layer)
+            box = inside(box, full_shape(layer), data)
+            start = tuple(side.start for side in box)
+            self._before[layer].append(Window(start, np.array(data[box])))
+
+    def _begins(self, layer: Labels) -> bool:
+        journal = self._memory.journals.get(layer)
+        if self._closed or (journal is not None and journal.has_begun):
+            self._before.pop(layer, None)
+            return False
+        self._before.setdefault(layer, [])
+        return True
+
     def written(self, layer: Labels, box: Box, edit: Edit | None = None) -> None:
         """Note a box that was changed, or will be in this turn."""
         self._given_up = False
@@ -281,7 +300,9 @@ class Recording:
 
     def painted(self, layer: Labels, item: Iterable[Any], edit: Edit | None) -> None:
         """Note what napari's own tools have changed: napari's records of it."""
-        self._given_up = False
+        self._given_up, item = False, tuple(item)
+        if edit is not None and self._begins(layer):
+            self._before[layer] += before_painting(item, full_data(layer))
         self._add(layer, edit, list(painted_boxes(item)))
 
     def _add(self, layer: Labels, edit: Edit | None, boxes: list[Box]) -> None:
@@ -317,7 +338,7 @@ class Recording:
         image = self.image_of(layer) if turn is None else turn.image()
         journal = self._memory.journals.get(layer)
         if change.boxes and journal is None and image is not None:
-            journal = self.kept.begin(image, layer)
+            journal = self.kept.begin(image, layer, self._before.get(layer, ()))
         if image is None or (journal is None and change.boxes):
             return
         data, shape = full_data(layer), full_shape(layer)

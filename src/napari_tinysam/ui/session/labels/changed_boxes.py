@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from napari_tinysam.journal.lines import Window
+from napari_tinysam.ui.session.labels.edits import places_of
 
 Box = tuple[slice, ...]
 
@@ -24,6 +27,23 @@ def painted_boxes(item: Iterable[Any]) -> Iterator[Box]:
             yield box_of([np.asarray(index) for index in places])
         else:
             yield tuple(places)
+
+
+def before_painting(item: Sequence[Any], data: Any) -> Iterator[Window]:
+    """Give what was in the box of napari's records of painting, if there are any."""
+    boxes = [inside(box, data.shape, data) for box in painted_boxes(item)]
+    if not boxes:
+        return
+    around = tuple(
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    start = tuple(side.start for side in around)
+    part = np.array(data[around])
+    for atom in reversed(item):
+        places, old, _ = places_of(atom)
+        part[tuple(at - first for at, first in zip(places, start, strict=True))] = old
+    yield Window(start, part)
 
 
 def inside(box: Box, shape: tuple[int, ...], data: Any) -> Box:

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 #: Called with a layer, the box of its data that was written, and the edit that it belongs to.
 OnBox = Callable[["Labels", tuple[slice, ...], "Edit | None"], None]
 
-#: Who is told of what is written into a layer here: `Recording`.
-_watchers: weakref.WeakKeyDictionary[Labels, OnBox] = weakref.WeakKeyDictionary()
+#: Called with a layer and the box of its data that is about to be written.
+BeforeBox = Callable[["Labels", tuple[slice, ...]], None]
+
+#: Who is told of what is written into a layer here, before and after: `Recording`.
+_watchers: weakref.WeakKeyDictionary[Labels, tuple[BeforeBox, OnBox]] = (
+    weakref.WeakKeyDictionary()
+)
 
 #: The edits that write now, the outermost first.
 _writing: list[Edit] = []
@@ -47,9 +52,9 @@ def belonging_to(edit: Edit | None) -> Iterator[None]:
         _writing.pop()
 
 
-def watch(layer: Labels, written: OnBox) -> None:
-    """Call `written` whenever something is written here."""
-    _watchers[layer] = written
+def watch(layer: Labels, writes: BeforeBox, written: OnBox) -> None:
+    """Call `writes` before something is written here, and `written` afterwards."""
+    _watchers[layer] = writes, written
 
 
 def unwatch(layer: Labels) -> None:
@@ -59,10 +64,19 @@ def unwatch(layer: Labels) -> None:
 
 def tell_written(layer: Labels, box: Sequence[int | slice]) -> None:
     """Tell who watches a layer that a box of its data was written."""
-    written = _watchers.get(layer)
-    if written is not None:
-        sides = (at if isinstance(at, slice) else slice(at, at + 1) for at in box)
-        written(layer, tuple(sides), _writing[0] if _writing else None)
+    if layer in _watchers:
+        edit = _writing[0] if _writing else None
+        _watchers[layer][1](layer, _sides(box), edit)
+
+
+def tell_writes(layer: Labels, box: Sequence[int | slice]) -> None:
+    """Tell who watches a layer that a box of its data is about to be written."""
+    if layer in _watchers:
+        _watchers[layer][0](layer, _sides(box))
+
+
+def _sides(box: Sequence[int | slice]) -> tuple[slice, ...]:
+    return tuple(at if isinstance(at, slice) else slice(at, at + 1) for at in box)
 
 
 def full_data(layer: Labels) -> Any:
@@ -208,7 +222,7 @@ class Stroke:
         )
 
     def _replace(self, atom: Any, *, back: bool) -> bool:
-        places, old, new = _places(atom)
+        places, old, new = places_of(atom)
         have, want = (new, old) if back else (old, new)
         now = np.asarray(self.layer.data[places])
         where = (now == have) & (now != want)
@@ -225,7 +239,7 @@ def _flat(places: Any) -> tuple[Any, ...]:
     return places if isinstance(places, tuple) else (places,)
 
 
-def _places(atom: Any) -> tuple[tuple[npt.NDArray[np.intp], ...], Any, Any]:
+def places_of(atom: Any) -> tuple[tuple[npt.NDArray[np.intp], ...], Any, Any]:
     """Return the indices along each axis, the old and the new values of one of napari's records."""
     if len(atom) == 3:
         return tuple(np.asarray(index) for index in atom[0]), atom[1], atom[2]
@@ -249,6 +263,7 @@ def _write_pixels(
     """
     data = full_data(layer)
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in indices)
+    tell_writes(layer, box)
     if isinstance(data, LabelStore):
         data.write(indices, ids)
         layer.refresh()
@@ -298,13 +313,14 @@ def put_ids(
         LabelEdit(layer, plane, y.start or 0, x.start or 0, before, after).apply()
         return
     axis = plane.channel_axis
+    box = list(plane.cut(y, x))
+    if axis is not None:
+        box[axis] = slice(None)
+    tell_writes(layer, box)
     # Channels may share their memory; writing it again costs little.
     for channel in range(1 if axis is None else data.shape[axis]):
         cut = list(plane.cut(y, x))
         if axis is not None:
             cut[axis] = channel
         data[tuple(cut)] = after.T if plane.transposed else after
-    box = list(plane.cut(y, x))
-    if axis is not None:
-        box[axis] = slice(None)
     tell_written(layer, box)
