@@ -98,3 +98,13 @@ class QueuedInference(ImmediateInference):
         """Run what was posted, and what that posts."""
         while self.posted:
             self.posted.pop(0)()
+
+
+class TurnedInference(SteppedInference, QueuedInference):
+    """Runs jobs and what is posted when a test lets it, each in its turn."""
+
+    def run_all(self) -> None:
+        self.turn()
+        while self.waiting:
+            self.step()
+            self.turn()

@@ -22,7 +22,7 @@ class JournalStep:
         See `Action.step`.
     name : str
     arguments : mapping
-        Of its first action.
+        Of its actions; those of later ones count.
     changes : list of (AnyWindow, AnyWindow)
         What was there before, and what it wrote, in order.
     cut : bool
@@ -52,6 +52,14 @@ def steps_of(
         The last of each is undone or redone next. What cannot be undone any more is left out, and
         all before it.
     """
+    done, undone = turned_steps(actions)
+    return _after_cut(done), _after_cut(undone)
+
+
+def turned_steps(
+    actions: Sequence[Action],
+) -> tuple[list[JournalStep], list[JournalStep]]:
+    """Find the steps that actions leave, as `steps_of` does, also those that are too long ago."""
     done: list[JournalStep] = []
     undone: list[JournalStep] = []
     known: dict[int, JournalStep] = {}
@@ -69,9 +77,11 @@ def steps_of(
                 known[action.step] = step
                 undone.clear()
                 done.append(step)
+            elif action.arguments:
+                step.arguments = {**step.arguments, **action.arguments}
             step.changes += zip(action.before, action.windows, strict=False)
             step.cut |= action.cut
-    return _after_cut(done), _after_cut(undone)
+    return done, undone
 
 
 def _after_cut(steps: list[JournalStep]) -> list[JournalStep]:

@@ -26,6 +26,7 @@ from napari_tinysam.ui.session.embedding.embedder import Embedder
 from napari_tinysam.ui.session.embedding.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.images.image_list import ListedImages
 from napari_tinysam.ui.session.journals.recovery import Recovery
+from napari_tinysam.ui.session.journals.returning import Returning
 from napari_tinysam.ui.session.labels.labelling import Labeller
 from napari_tinysam.ui.session.runs import Runs
 from napari_tinysam.ui.session.status_line import StatusLine
@@ -113,7 +114,6 @@ class Assembly:
             on_layer_made=listed,
             on_filled=self._labels_filled,
         )
-        self.recovery = Recovery(viewer, subject, inference, self.labelling, notify)
         self.prompting = Prompting(
             viewer,
             subject,
@@ -140,6 +140,16 @@ class Assembly:
             scene=self._scene,
             go_to=lambda plane: self.viewing.go_to(plane),
             on_status=self.status_line.say_beside,
+        )
+        self.returning = Returning(
+            subject,
+            inference,
+            self.labelling,
+            self.runs.tracking.bring_back,
+            self.runs.tracking.forget,
+        )
+        self.recovery = Recovery(
+            viewer, subject, inference, self.labelling, self.returning, notify
         )
         self.pointing = Pointing(
             viewer,
@@ -203,6 +213,7 @@ class Assembly:
             go_to=self.viewing.go_to,
             on_step=self._labels_changed,
             before_step=self.runs.interrupt,
+            on_journal=self.returning.turned,
         )
         self.track_tool = TrackTool(
             subject,

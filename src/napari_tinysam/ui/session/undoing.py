@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_tinysam.ui.session.labels.labelling import Labeller
     from napari_tinysam.ui.state.planes import Plane
     from napari_tinysam.ui.state.subject import Subject
@@ -25,6 +27,8 @@ class Undoing:
         Called when a step was undone or redone.
     before_step : callable
         Called before that.
+    on_journal : callable
+        Called with the image and the number of a step of a journal that was undone or redone.
     """
 
     def __init__(
@@ -35,12 +39,14 @@ class Undoing:
         go_to: Callable[[Plane], None],
         on_step: Callable[[], None],
         before_step: Callable[[], None],
+        on_journal: Callable[[Image, int], None],
     ) -> None:
         self._subject = subject
         self._labelling = labelling
         self._go_to = go_to
         self._on_step = on_step
         self._before_step = before_step
+        self._on_journal = on_journal
 
     @property
     def undo_text(self) -> str:
@@ -63,7 +69,8 @@ class Undoing:
         self._step(back=False)
 
     def _step(self, *, back: bool) -> None:
-        if self._subject.image is None:
+        image = self._subject.image
+        if image is None:
             return
         self._before_step()
         state = self._subject.state
@@ -76,7 +83,9 @@ class Undoing:
         else:
             return
         state.set_drafts(step.plane, step.before if back else step.after)
-        if not step.of_journal:
+        if step.of_journal:
+            self._on_journal(image, step.number)
+        else:
             proposed = step.proposed_before if back else step.proposed_after
             state.set_proposed(step.plane, proposed)
         self._go_to(step.plane)

@@ -200,6 +200,11 @@ class History:
         return self._done[-1]
 
     @property
+    def done(self) -> tuple[Step, ...]:
+        """All steps that are done; the last is undone next."""
+        return tuple(self._done)
+
+    @property
     def last(self) -> Step | None:
         """The step to undo."""
         return self._done[-1] if self._done else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.following import plan as follow_plan
 from napari_tinysam.ui.session.following.overview import FollowedOverview
-from napari_tinysam.ui.session.following.runs import FollowOrder
+from napari_tinysam.ui.session.following.runs import FollowOrder, trace_to_json
 from napari_tinysam.ui.session.labels.stack_edits import (
     StackEdit,
     ids_of,
@@ -370,7 +370,7 @@ class ObjectFollower(FollowedOverview):
                 edit.add(piece)
         traces.put(trace.label, changed)
         traces.settle(trace.label, gone)
-        told = {"planes": list(gone), "first": changed.first, "last": changed.last}
+        told = {"planes": list(gone), "objects": [trace_to_json(changed)]}
         deed = Deed("follow", told, (trace.label,))
         self._runs.note_step(here[0], text, edit, deed)
         if gone:

@@ -19,7 +19,7 @@ from napari_tinysam.ui.state.planes import full_shape
 from napari_tinysam.ui.state.stack_planes import AxisKind, axis_kind
 from napari_tinysam.ui.state.status import Status, StatusKind
 from napari_tinysam.ui.state.time_left import time_left
-from napari_tinysam.ui.state.traces import PlaneState, Traces, moved_to
+from napari_tinysam.ui.state.traces import PlaneState, Trace, Traces, moved_to
 from napari_tinysam.volume.followed import FollowSettings
 
 if TYPE_CHECKING:
@@ -326,20 +326,21 @@ class FollowRuns:
         self._on_status(Status(StatusKind.SEGMENTING, text, done / total))
 
 
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """Say how an object is followed, for the journal."""
+    return {
+        "id": trace.label,
+        "origin": "followed",
+        "axis": trace.axis,
+        "anchors": sorted(trace.anchors),
+        "first": trace.first,
+        "last": trace.last,
+    }
+
+
 def _deed(run: FollowRun) -> Deed:
     """Say what is followed, and from which planes."""
-    told: list[dict[str, Any]] = [
-        {
-            "id": label,
-            "origin": "followed",
-            "axis": run.axis,
-            "anchors": sorted(trace.anchors),
-            "first": trace.first,
-            "last": trace.last,
-        }
-        for label, trace in run.after.items()
-        if trace is not None
-    ]
+    told = [trace_to_json(trace) for trace in run.after.values() if trace is not None]
     moves = run.settings.moves
     arguments = {"objects": told, "moves": moves, "replaces": run.replaces}
     return Deed("follow", arguments, tuple(each["id"] for each in told))

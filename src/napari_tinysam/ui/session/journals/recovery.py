@@ -26,6 +26,7 @@ from napari_tinysam.ui.session.journals.layer_journals import (
     once_kept,
 )
 from napari_tinysam.ui.session.journals.remembered import open_drafts, remembered
+from napari_tinysam.ui.session.journals.returning import bring_settings
 from napari_tinysam.ui.session.journals.unfinished import (
     Unfinished,
     clock,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from napari_tinysam.journal.reading import Recovered
     from napari_tinysam.journal.sparse import SparseLabels
     from napari_tinysam.ui.session.embedding.loading import Notify
+    from napari_tinysam.ui.session.journals.returning import Returning
     from napari_tinysam.ui.session.labels.labelling import Labeller
     from napari_tinysam.ui.state.classes import ClassEdit
     from napari_tinysam.ui.state.planes import Plane
@@ -107,6 +109,7 @@ class Recovery:
     inference : Inference
         Where journals are read.
     labelling : Labeller
+    returning : Returning
     notify : callable
         ``notify(level, text)``.
     """
@@ -117,11 +120,13 @@ class Recovery:
         subject: Subject,
         inference: Inference,
         labelling: Labeller,
+        returning: Returning,
         notify: Notify,
     ) -> None:
         self._viewer = viewer
         self._subject = subject
         self._labelling = labelling
+        self._returning = returning
         self._journals = labelling.recording.journals
         self._notify = notify
         self._post = inference.post
@@ -224,6 +229,8 @@ class Recovery:
         for plane, restored in before.drafts.items():
             state.set_drafts(plane, restored)
         self._add_prompts(offer.image, drafts)
+        bring_settings(state, offer.found.actions)
+        self._returning.restored(offer.image, layer, before)
         self._decided(offer)
 
     def _restore_prompts(self, offer: Offer) -> None:

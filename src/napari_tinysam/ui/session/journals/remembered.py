@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_tinysam.inference.drafts import EditedObject, ObjectDraft, PointProm
 from napari_tinysam.journal.lines import DamagedError, size_of
 from napari_tinysam.journal.prompted import mask_from_json
 from napari_tinysam.journal.reading import UNDO
-from napari_tinysam.journal.steps import JournalStep, steps_of
+from napari_tinysam.journal.steps import JournalStep, steps_of, turned_steps
 from napari_tinysam.ui.session.journals.deeds import DRAFTS
 from napari_tinysam.ui.session.labels.edits import belonging_to, full_data, tell_written
 from napari_tinysam.ui.session.labels.writing_queue import WritingQueue
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.labels.writing_queue import Post
 
 _Change = tuple["AnyWindow", "AnyWindow"]
+
+#: Steps that may have changed what was proposed, and nothing else.
+_OF_PROPOSALS = ("propose", "reject", "setting")
 
 #: What is raised where an action says nothing of its plane, or nothing that can be.
 _UNREADABLE = (KeyError, TypeError, ValueError, IndexError, TinySAMError)
@@ -124,12 +128,18 @@ class Remembered:
         That were not committed.
     last : int
         The highest number of a step.
+    steps : list of JournalStep
+        All that are told, in order, also those that are undone, or too long ago to be.
+    planes : dict of int to Plane
+        Of each step.
     """
 
     done: list[Step] = field(default_factory=list)
     undone: list[Step] = field(default_factory=list)
     drafts: dict[Plane, PlaneDrafts] = field(default_factory=dict)
     last: int = 0
+    steps: list[JournalStep] = field(default_factory=list)
+    planes: dict[int, Plane] = field(default_factory=dict)
 
 
 def open_drafts(told: Recovered) -> dict[Plane, PlaneDrafts]:
@@ -166,6 +176,8 @@ def remembered(told: Recovered, layer: Labels, post: Post) -> Remembered:
     found = Remembered(last=max((action.step for action in told.actions), default=0))
     drafts, changed = _drafts(told)
     found.drafts = drafts
+    found.steps = sorted(chain(*turned_steps(told.actions)), key=lambda at: at.number)
+    found.planes = {number: plane for number, (plane, _, _) in changed.items()}
 
     def steps(of: Iterable[JournalStep]) -> list[Step]:
         made: list[Step] = []
@@ -174,6 +186,8 @@ def remembered(told: Recovered, layer: Labels, post: Post) -> Remembered:
                 made.clear()  # nothing before it can be undone
                 continue
             plane, before, after = changed[each.number]
+            if not each.changes and each.name in _OF_PROPOSALS:
+                continue  # they are gone: there is nothing to take back
             edit = None
             if each.changes:
                 edit = JournalEdit(layer, each.changes, plane, post)

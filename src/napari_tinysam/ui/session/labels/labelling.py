@@ -174,8 +174,7 @@ class Labeller(ObjectEditing):
         self.pending.clear()
         self.saving.autosave.close()
         self.filling.finish()
-        if self._turned is not None:
-            self._turned.finish()
+        self.finish_turning()
         self.recording.close(window_is_gone=window_is_gone)
         self.outputs.close()
 
@@ -341,12 +340,11 @@ class Labeller(ObjectEditing):
             self._turning(step, back=back)
             return True
         self.relabelling.finish()
+        self.finish_turning()
         if isinstance(step.edit, Filling):
             self.filling.attach(step.edit)
         for relabel in relabels_in(step.edit):
             self.relabelling.attach(relabel)
-        if self._turned is not None:
-            self._turned.finish()
         if isinstance(edit := step.edit, JournalEdit):
             edit.attach(self._inference.post)
             self._turned = edit
@@ -360,6 +358,11 @@ class Labeller(ObjectEditing):
                 self.relabelling.turned(relabel, not back)
             return True
         return not isinstance(step.edit, Stroke)
+
+    def finish_turning(self) -> None:
+        """Write at once what still waits of a step of a journal."""
+        if self._turned is not None:
+            self._turned.finish()
 
     def _turning(self, step: Step, *, back: bool) -> None:
         if self._subject.image is not None:

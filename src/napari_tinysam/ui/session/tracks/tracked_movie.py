@@ -164,6 +164,10 @@ class TrackedMovie(MeasuredLayer):
             list(found.values()),
         )
 
+    def has_ids_of(self, tracks: Tracks) -> bool:
+        """Whether the labels have the ids of tracks already."""
+        return all(map(np.array_equal, tracks.ids, self.measured.ids))
+
     def piece(self, frame: int, label: int) -> Place | None:
         """Return the piece that has an id in a frame; None if the id is none of ours."""
         found = np.flatnonzero(self.pieces.tables[frame][1:] == label)

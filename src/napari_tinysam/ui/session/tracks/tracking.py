@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 #: What the step of the button and that of the sliders are called.
 STEP, SLIDER = "track", "tracking"
 
+#: What is done when tracks come back with restored labels; it is no step.
+BROUGHT_BACK = ""
+
 Change = Callable[[TrackState], TrackState]
 
 
@@ -205,6 +208,14 @@ class Tracking(StackWork):
             self._movies.pop(layer, None)
             given = tuple(parents.items())
             self._start(image, STEP, lambda state: replace(state, given=given))
+
+    def bring_back(
+        self, image: Image, parents: dict[int, int], settings: TrackSettings
+    ) -> None:
+        """Take the ids of restored labels for their tracks; that is no step."""
+        self._subject.memory.state_of(image).tracking = settings
+        given = tuple(parents.items())
+        self._start(image, BROUGHT_BACK, lambda state: replace(state, given=given))
 
     def arrive(self, image: Image, step: str, arrival: Arrival) -> None:
         """Let what is known from elsewhere join the tracks, as a step or part of one."""
@@ -375,6 +386,10 @@ class Tracking(StackWork):
         step: str,
         part_of: StackEdit | None,
     ) -> None:
+        if step == BROUGHT_BACK and movie.has_ids_of(tracks):
+            movie.state, movie.tracks, movie.earlier = state, tracks, None
+            self._draw(movie)
+            return
         edit = movie.edit
         if not isinstance(edit, TrackEdit) or not self._goes_on(movie, step, SLIDER):
             now = movie.pieces.tables
@@ -383,7 +398,11 @@ class Tracking(StackWork):
             edit.earlier = movie.earlier
         edit.now = movie.state, movie.tracks = state, tracks
         movie.earlier = None
-        deed = Deed("track", {"settings": settings_to_json(state.settings)})
+        told = {
+            "settings": settings_to_json(state.settings),
+            "parents": [list(pair) for pair in tracks.parents.items()],
+        }
+        deed = Deed("track", told)
         self._write(movie, edit, tracks.ids, step, deed, part_of)
         self._draw(movie)
 
