@@ -510,3 +510,25 @@ def test_two_processes_tell_the_user_once(
     assert done.stderr.count("Training: 4 images") == 1
     rows = (tmp_path / "out" / "log.csv").read_text().splitlines()
     assert len(rows) == 2  # one process logs
+
+
+def test_fine_tuning_that_was_cut_goes_on(
+    run: Callable[..., Run], start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tinysam_training.run.loop import Training
+
+    stopped = Training.run
+
+    def cut(self: Training, **options: Any) -> Any:
+        stopped(self, **{**options, "stop": lambda: self.steps >= 1})
+        raise KeyboardInterrupt
+
+    ask = ("finetune", "cells", "-o", "mine.safetensors", "--model", start)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", cut)
+        assert run(*ask).code == 130
+    assert Path("mine-finetune/checkpoint.pt").exists()
+
+    found = run(*ask, "--resume")
+    assert found.code == 0, found.err
+    assert "goes on after step 1" in found.err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tinysam.cli.console import TrainingBar, counted, say
+from napari_tinysam.cli.cut_training import noted
 from napari_tinysam.cli.options import (
     DeviceOption,
     ModelOption,
@@ -71,6 +72,9 @@ def finetune(
             "NAME", "frozen (the encoder stays as it is), lora or whole; auto is whole."
         ),
     ] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut.")
+    ] = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
 ) -> None:
@@ -91,7 +95,7 @@ def finetune(
     if not 0 < minutes < math.inf:
         raise UsageError("--minutes is more than 0.")
     check_model_output(output)
-    with explained(defects=False):
+    with explained(defects=False), noted(output):
         report, split = _read(data, held_out, not partly_annotated, seed)
         judged = split.reported[:_JUDGED]
 
@@ -119,6 +123,7 @@ def finetune(
                     ),
                     fingerprint=report.fingerprint,
                     reserve=min(reserve, 0.5 * left),
+                    resume=resume,
                     on_message=bar.say,
                     on_step=bar.step,
                 )

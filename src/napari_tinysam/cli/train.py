@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_tinysam.cli.console import TrainingBar, speaks
+from napari_tinysam.cli.cut_training import noted
 from napari_tinysam.cli.options import DeviceOption, argument, option, output_option
 from napari_tinysam.errors import UsageError, explained
 
@@ -58,7 +59,7 @@ def train(
         raise UsageError("--max-minutes is more than 0.")
     if precision not in ("auto", "32-true", "bf16-mixed"):
         raise UsageError("--precision is auto, 32-true or bf16-mixed.")
-    with explained(defects=False), TrainingBar() as bar:
+    with explained(defects=False), noted(output), TrainingBar() as bar:
         try:
             outcome = run_recipe(
                 read_recipe(recipe, steps),

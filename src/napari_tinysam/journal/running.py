@@ -17,6 +17,9 @@ from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.lock import is_locked, take_lock
 from napari_tinysam.journal.folder import default_folder
 
+#: Kinds of work: files that are segmented, a training on the command line.
+FILES, TRAINING = "files", "training"
+
 #: Notes of work that was cut so many seconds ago are removed.
 _OLDEST = 14 * 86_400
 
@@ -30,7 +33,7 @@ class CutWork:
     path : Path
         Of the note.
     kind : str
-        "files" …
+        `FILES` or `TRAINING`.
     time : float
         When it began, in seconds since the epoch.
     told : mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFrame, QPushButton
+from qtpy.QtWidgets import QApplication, QFrame, QPushButton
 
 from napari_tinysam.ui.dock.layouts import text_with_buttons
 
@@ -30,15 +30,22 @@ class UnfinishedBox(QFrame):
         self.setObjectName("TinySAMUnfinished")
         self.open = QPushButton("Open")
         self.go_on = QPushButton("Go on")
+        self.copy = QPushButton("Copy command")
         self.later = QPushButton("Later")
         self.open.setToolTip("Open the image; its objects are offered then")
         self.go_on.setToolTip(
             "Choose these files again: Auto-segment goes on after what is finished"
         )
+        self.copy.setToolTip(
+            "Copy the command that goes on with the training, for a terminal"
+        )
         self.later.setToolTip("Ask again when the dock opens the next time")
-        self.text = text_with_buttons(self, (self.open, self.go_on, self.later))
+        self.text = text_with_buttons(
+            self, (self.open, self.go_on, self.copy, self.later)
+        )
         self.open.clicked.connect(lambda: unfinished.open_next())
         self.go_on.clicked.connect(lambda: unfinished.go_on())
+        self.copy.clicked.connect(lambda: _copy(unfinished.take_command()))
         self.later.clicked.connect(lambda: unfinished.later())
         self.refresh()
 
@@ -54,6 +61,7 @@ class UnfinishedBox(QFrame):
             short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
             self.open.setText(f"Open {short}")
         self.go_on.setVisible(unfinished.work is not None)
+        self.copy.setVisible(unfinished.training is not None)
         self._fit()
 
     def resizeEvent(self, event: Any) -> None:
@@ -63,3 +71,9 @@ class UnfinishedBox(QFrame):
 
     def _fit(self) -> None:
         self.text.setMinimumHeight(max(0, self.text.heightForWidth(self.text.width())))
+
+
+def _copy(text: str) -> None:
+    clipboard = QApplication.clipboard()
+    if clipboard is not None:
+        clipboard.setText(text)

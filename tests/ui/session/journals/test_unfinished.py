@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from napari.layers import Image
 from napari.layers._source import layer_source
 
 from journalled_desk import commit, crash, open_queued, places
-from napari_tinysam.journal.running import RunningNotes
+from napari_tinysam.journal.running import TRAINING, RunningNotes
 from napari_tinysam.ui.session.auto.files_run import FilesRun, ModelChoice
 from napari_tinysam.ui.state.region import Region
 
@@ -36,10 +37,14 @@ def file(folder: Path, name: str, seed: int) -> Path:
 def empty_dock() -> Desk:
     desk = open_queued()
     end = time.monotonic() + 20
-    while not desk.inference.posted and time.monotonic() < end:
+    while not desk.inference.posted and time.monotonic() < end and is_looking():
         time.sleep(0.01)
     desk.inference.turn()
     return desk
+
+
+def is_looking() -> bool:
+    return any(each.name == "tinysam-unfinished" for each in threading.enumerate())
 
 
 def test_images_with_unsaved_objects_are_named_and_opened(
@@ -143,6 +148,24 @@ def test_a_batch_that_ended_leaves_no_note(tmp_path: Path) -> None:
     assert not run.running
     run.close()
     assert not list(RunningNotes().folder.iterdir())
+
+
+def test_a_cut_training_is_named_with_its_command(tmp_path: Path) -> None:
+    told = {"output": str(tmp_path / "run"), "command": "napari-tinysam x --resume"}
+    note = RunningNotes().begin(TRAINING, {**told, "folder": str(tmp_path)})
+    assert note is not None
+    assert not empty_dock().session.recovery.unfinished.text  # it goes on
+    note.leave()
+
+    unfinished = empty_dock().session.recovery.unfinished
+    assert unfinished.text.startswith("Training was cut (run, ")
+    assert unfinished.text.endswith(
+        f"Go on in {tmp_path} with: napari-tinysam x --resume"
+    )
+    assert unfinished.work is None
+    assert unfinished.take_command() == "napari-tinysam x --resume"
+    assert not unfinished.text
+    assert not empty_dock().session.recovery.unfinished.text
 
 
 def test_damaged_notes_are_passed_over(tmp_path: Path) -> None:

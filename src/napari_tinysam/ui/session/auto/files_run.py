@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from napari_tinysam.errors import sentence
 from napari_tinysam.files.formats.ome_zarr import is_zarr
-from napari_tinysam.journal.running import Running, RunningNotes
+from napari_tinysam.journal.running import FILES, Running, RunningNotes
 from napari_tinysam.ui.session.auto.batch_process import Batch, BatchProcess
 from napari_tinysam.ui.session.auto.opening import FileResult, ReadResult, read_result
 from napari_tinysam.ui.state.time_left import in_words
@@ -222,7 +222,7 @@ class FilesRun:
             "channel": self.channel,
             "where": folder.name,
         }
-        self._note = self._notes.begin("files", told)
+        self._note = self._notes.begin(FILES, told)
         listener = threading.Thread(
             target=self._listen, args=(batch,), name="tinysam-files", daemon=True
         )

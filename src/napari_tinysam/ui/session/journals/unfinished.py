@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.journal.reading import read_first, read_journal
-from napari_tinysam.journal.running import CutWork, RunningNotes
+from napari_tinysam.journal.running import FILES, TRAINING, CutWork, RunningNotes
 from napari_tinysam.ui.session.journals.remembered import open_drafts
 
 if TYPE_CHECKING:
@@ -157,6 +157,13 @@ class Unfinished:
                 f"Segmenting files was cut ({work.told.get('where', '')}, {clock(work.time)}). "
                 "What is finished is kept."
             )
+        if self.training is not None:
+            told, when = self.training.told, clock(self.training.time)
+            name = shortened(Path(str(told.get("output", ""))).name)
+            said.append(
+                f"Training was cut ({name}, {when}). Go on in {told.get('folder', '')} with: "
+                f"{self.command}"
+            )
         return "\n".join(said)
 
     @property
@@ -167,9 +174,22 @@ class Unfinished:
     @property
     def work(self) -> CutWork | None:
         """The files that can be gone on with."""
+        return self._cut(FILES)
+
+    @property
+    def training(self) -> CutWork | None:
+        """The training on the command line that can be gone on with."""
+        return self._cut(TRAINING)
+
+    @property
+    def command(self) -> str:
+        """What goes on with the training; "" without one."""
+        return "" if self.training is None else str(self.training.told.get("command"))
+
+    def _cut(self, kind: str) -> CutWork | None:
         if self._later:
             return None
-        return next((each for each in self._works if each.kind == "files"), None)
+        return next((each for each in self._works if each.kind == kind), None)
 
     # --- what the user decides -----------------------------------------------------------
 
@@ -194,6 +214,15 @@ class Unfinished:
             self._notes.forget(work)
             self.on_files(work.told)
             self._on_changed()
+
+    def take_command(self) -> str:
+        """Return what goes on with the training, and say no more about that."""
+        training, command = self.training, self.command
+        if training is not None:
+            self._works.remove(training)
+            self._notes.forget(training)
+            self._on_changed()
+        return command
 
     def later(self) -> None:
         """Say nothing more about it, until the dock opens the next time."""
