@@ -30,12 +30,12 @@ from napari_tinysam import load_model
 from napari_tinysam.everything import Segmentation
 from napari_tinysam.everything.choosing import shapes_of
 from napari_tinysam.inference.likeness import (
+    ComparedObjects,
     ObjectFeatures,
-    likeness,
     mean_features,
-    most_alike,
 )
 from napari_tinysam.masks import BoxedMask
+from napari_tinysam.ui.session.auto.similar import LEAST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,6 +47,8 @@ _APART = 0.8
 
 #: Objects of each kind, at least.
 _LEAST = 5
+
+LIMITS = [0.3, 0.35, 0.4, 0.45, LEAST, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9]
 
 KINDS = ("filling", "brightness", "shape", "grain")
 
@@ -144,7 +146,7 @@ Likeness = Callable[[list[int]], "npt.NDArray[np.floating]"]
 def precision(
     like: Likeness, kinds: npt.NDArray[np.intp], examples: int, seed: int = 0
 ) -> tuple[float, float, float, float]:
-    """Average precision at the number of true ones; chance; F1 of a fixed and the best limit."""
+    """Return precision, what guessing gives, F1 at the dock's limit, and the best limit."""
     noise = np.random.default_rng(seed)
     hits, chance, f1 = [], [], []
     for asked in range(len(kinds)):
@@ -159,15 +161,13 @@ def precision(
         best = np.argsort(-found, kind="stable")[: true.sum()]
         hits.append(true[best].mean())
         chance.append(true.mean())
-        f1.append(
-            [_f1(found >= limit, true) for limit in np.arange(0, 0.95, 0.05).tolist()]
-        )
+        f1.append([_f1(found >= limit, true) for limit in LIMITS])
     limits = np.mean(f1, axis=0)
     return (
         float(np.mean(hits)),
         float(np.mean(chance)),
-        float(limits[6]),
-        0.05 * int(limits.argmax()),
+        float(limits[LIMITS.index(LEAST)]),
+        LIMITS[int(limits.argmax())],
     )
 
 
@@ -183,7 +183,19 @@ def _normal(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 def _cosines(vectors: npt.NDArray[np.floating]) -> Likeness:
     vectors = _normal(vectors)
-    return lambda given: vectors @ _normal(vectors[given].mean(axis=0)[None])[0]
+    return lambda given: (
+        (1 + vectors @ _normal(vectors[given].mean(axis=0)[None])[0]) / 2
+    )
+
+
+def compared(
+    predictor: Predictor, scene: Scene, masks: list[BoxedMask]
+) -> ComparedObjects:
+    """Compare objects as the dock does."""
+    embedding, features = predictor.encode(scene.image), ObjectFeatures(masks)
+    maps = predictor.feature_maps(embedding)
+    features.add(maps, embedding, masks, range(len(masks)))
+    return features.compared()
 
 
 def ways(
@@ -193,15 +205,15 @@ def ways(
     embedding = predictor.encode(scene.image)
     maps = predictor.feature_maps(embedding)
     found = mean_features(maps, embedding, masks)
-    features = ObjectFeatures(len(masks))
-    features.add(maps, embedding, masks, range(len(masks)))
-    vectors = features.vectors()
+    objects = compared(predictor, scene, masks)
     logs = np.log([mask.area for mask in masks])
 
     def with_area(weight: float) -> Likeness:
+        plain = joined(of_objects(False)[:1])
+
         def like(given: list[int]) -> npt.NDArray[np.floating]:
             off = np.abs(logs - logs[given].mean())
-            return np.asarray(likeness(vectors, given) - weight * off)
+            return np.asarray(plain(given) - weight / 2 * off)
 
         return like
 
@@ -227,7 +239,7 @@ def ways(
         return _cosines(np.concatenate([_normal(part) for part in parts], axis=1))
 
     return {
-        "as in the dock": lambda given: likeness(vectors, given),
+        "as in the dock": objects.likeness,
         "raw": joined([*found]),
         "minus the image's mean": joined(of_plane(False)),
         "minus the image's mean, scaled": joined(of_plane(True)),
@@ -235,9 +247,11 @@ def ways(
         "minus the objects' mean, scaled": joined(of_objects(True)),
         "stride 16 alone": joined(of_objects(False)[:1]),
         "stride 16 alone, scaled": joined(of_objects(True)[:1]),
-        "stride 16 and 8, scaled": joined(of_objects(True)[:2]),
-        "as in the dock, area 0.1": with_area(0.1),
-        "as in the dock, area 0.3": with_area(0.3),
+        "stride 16 minus the image's mean": joined(of_plane(False)[:1]),
+        "stride 16, area 0.05": with_area(0.05),
+        "stride 16, area 0.1": with_area(0.1),
+        "stride 16, area 0.2": with_area(0.2),
+        "stride 16, area 0.3": with_area(0.3),
         "area alone": lambda given: -np.abs(logs - logs[given].mean()),
     }
 
@@ -260,7 +274,7 @@ def proposed(
 
 
 def classes(
-    vectors: npt.NDArray[np.float32], kinds: npt.NDArray[np.intp], examples: int
+    objects: ComparedObjects, kinds: npt.NDArray[np.intp], examples: int
 ) -> float:
     """Share of objects that get the class they are of, from some examples of each; 20 draws."""
     noise, right = np.random.default_rng(0), []
@@ -270,7 +284,7 @@ def classes(
             for each in (0, 1)
         ]
         rest = np.setdiff1d(np.arange(len(kinds)), np.concatenate(given))
-        right.append((most_alike(vectors, given)[rest] == kinds[rest]).mean())
+        right.append((objects.most_alike(given)[rest] == kinds[rest]).mean())
     return float(np.mean(right))
 
 
@@ -304,11 +318,8 @@ def main() -> None:
                         continue
                     one, three = (precision(like, kinds, n) for n in (1, 3))
                     rows.setdefault(way, []).append((*one, *three))
-                features = ObjectFeatures(len(masks))
-                embedding = predictor.encode(scene.image)
-                maps = predictor.feature_maps(embedding)
-                features.add(maps, embedding, masks, range(len(masks)))
-                right = [classes(features.vectors(), kinds, n) for n in (1, 3)]
+                objects = compared(predictor, scene, masks)
+                right = [classes(objects, kinds, n) for n in (1, 3)]
                 rows.setdefault("classes", []).append((*right,))
             for way, figures in rows.items():
                 mean = " ".join(f"{each:.3f}" for each in np.mean(figures, axis=0))

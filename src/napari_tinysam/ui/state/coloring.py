@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours, which colour-blind eyes tell apart, without black.
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
-#: Of the most alike to the least, in steps of likeness from 1 to 0: viridis, from yellow on.
+#: Of the most alike to the least, in steps of likeness from 1 to ½: viridis, from yellow on.
 LIKENESS = (
     *("#fde725", "#a0da39", "#4ac16d", "#1fa187"),
     *("#277f8e", "#365c8d", "#46327e", "#440154"),
@@ -55,7 +55,7 @@ def likeness_colors(
 ) -> npt.NDArray[np.intp]:
     """Return the colour of each proposal by its likeness, 0–1: indices into `LIKENESS`."""
     last = len(LIKENESS) - 1
-    steps = np.floor((1 - likeness) * len(LIKENESS))
+    steps = np.floor(2 * (1 - likeness) * len(LIKENESS))
     return np.asarray(np.clip(steps, 0, last), np.intp)
 
 

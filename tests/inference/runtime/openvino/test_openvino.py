@@ -125,6 +125,23 @@ def test_features_can_be_kept(pair: tuple[TorchRuntime, OpenVinoRuntime]) -> Non
             runtime.features_of({})
 
 
+def test_features_are_shown_as_by_torch(
+    pair: tuple[TorchRuntime, OpenVinoRuntime],
+) -> None:
+    rgb = image(SIDE - 50, SIDE)
+    features = [runtime.encode(rgb) for runtime in pair]
+    expected, found = (
+        runtime.feature_maps(each) for runtime, each in zip(pair, features, strict=True)
+    )
+    np.testing.assert_array_equal(expected[0], features[0].embedding[0])
+    assert len(found) == len(expected) == (3 if len(features[1].details) > 2 else 1)
+    sides = [SIDE // 16, SIDE // 8, SIDE // 4]
+    for one, other, side in zip(found, expected, sides, strict=False):
+        assert one.shape == other.shape == (other.shape[0], side, side)
+        share = 5e-3 if one.dtype == np.float16 else 1e-4
+        assert_alike(one.astype("f4"), other.astype("f4"), share)
+
+
 @pytest.mark.parametrize("kind", ["point", "box", "point and box", "mask"])
 def test_it_answers_as_torch(
     pair: tuple[TorchRuntime, OpenVinoRuntime], kind: str

@@ -85,6 +85,18 @@ def test_objects_that_are_not_committed_go_with_their_image(folder: Path) -> Non
     assert labels_in(folder / "0_labels.tif").max() == 1
 
 
+def test_an_image_is_not_done_while_it_is_searched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, listed = open_list(folder)
+    monkeypatch.setattr(listed, "_busy", lambda: True)
+    desk.session.finish_image()
+    assert states(listed) == "nnnn"
+    assert names(desk) == ["0"]
+    text = "Wait until what is running has ended, or cancel it."
+    assert desk.told == [("info", text)]
+
+
 def test_done_images_are_passed_over_unless_wanted(folder: Path) -> None:
     desk, listed = open_list(folder)
     desk.session.finish_image()
@@ -216,6 +228,44 @@ def test_labels_of_another_size_are_kept_aside(folder: Path) -> None:
     desk.session.next_image()
     assert labels_in(folder / "0_labels.tif").shape == (60, 80)
     np.testing.assert_array_equal(labels_in(folder / "0_labels.tif.old"), other)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_labels_that_came_meanwhile_or_are_in_another_folder_are_kept_aside(
+    folder: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    desk, listed = open_list(folder)
+    desk.click(40, 30)
+    desk.session.commit()
+    place = tmp_path / "other" if elsewhere else folder
+    place.mkdir(exist_ok=True)
+    theirs = np.full((60, 80), 7, np.uint8)
+    tifffile.imwrite(place / "0_labels.tif", theirs)
+    if elsewhere:
+        listed.set_folder(place)
+    desk.session.next_image()
+    assert names(desk) == ["1"]
+    assert labels_in(place / "0_labels.tif").max() == 1
+    np.testing.assert_array_equal(labels_in(place / "0_labels.tif.old"), theirs)
+    text = "There was another 0_labels.tif; it is kept as 0_labels.tif.old."
+    assert desk.told == [("warning", text)]
+    desk.session.previous_image()
+    desk.click(10, 10)
+    desk.session.next_image()
+    assert len(list(place.glob("*.old*"))) == 1  # from now on it is ours
+
+
+def test_labels_of_another_size_do_not_keep_others_from_another_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    tifffile.imwrite(folder / "0_labels.tif", np.ones((10, 10), np.uint8))
+    desk, listed = open_list(folder)
+    before = (folder / "0_labels.tif").read_bytes()
+    listed.set_folder(tmp_path / "other")
+    desk.click(40, 30)
+    desk.session.next_image()
+    assert labels_in(tmp_path / "other" / "0_labels.tif").shape == (60, 80)
+    assert (folder / "0_labels.tif").read_bytes() == before
 
 
 def test_nothing_is_lost_where_nothing_can_be_written(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from journalled_desk import commit, crash, kept, noise, open_queued
+from napari_tinysam.journal.folder import Journals
+from napari_tinysam.ui.session.journals.unfinished import unsaved_images
 
 if TYPE_CHECKING:
     from desk import Desk
@@ -136,3 +138,18 @@ def test_a_new_name_is_kept() -> None:
     crash(first)
     desk = restored()
     assert classes(desk) == {1: "huge", 2: "small"}
+
+
+def test_what_was_restored_is_not_offered_again() -> None:
+    first = annotate()
+    kept(first)
+    crash(first)
+    desk = open_queued(noise(200, 300))
+    unfinished = desk.session.recovery.unfinished
+    unfinished._found(unsaved_images(Journals()), [])
+    assert not unfinished.images  # it is open
+    layer = desk.session.image
+    desk.session.recovery.restore()
+    desk.inference.turn()
+    desk.viewer.layers.remove(layer)
+    assert not unfinished.images

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.inference.likeness import ObjectFeatures, likeness, most_alike
+from napari_tinysam.inference.likeness import ComparedObjects, ObjectFeatures
 from napari_tinysam.inference.looks import Look, is_large
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.ui.session.auto.segmenter import Question
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
-    from napari_tinysam.inference.predictor import Predictor
     from napari_tinysam.ui.session.auto.proposals import ShownProposals
     from napari_tinysam.ui.session.auto.run import EmbeddedPlane
     from napari_tinysam.ui.session.auto.segmenter import AutoSegmenter, Sorting
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.state.seeing import SeenPlane
     from napari_tinysam.ui.state.subject import Subject
 
-#: Proposals that are less alike are not shown at first.
-LEAST = 0.3
+#: Proposals that are less alike are not shown at first: no more than any other object of the plane.
+LEAST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +139,9 @@ class Similar:
             own = [asked.mask] if asked.mask is not None else []
             own += examples(asked.labels).values()
             given = [*_masks_of(found), *own]
-            vectors = yield from _vectors(scene.predictor, seen, scene, given)
+            objects = yield from _compared(scene, seen, given)
             count = len(found.proposals)
-            alike = likeness(vectors, range(count, len(given)))[:count]
+            alike = objects.likeness(range(count, len(given)))[:count]
             ranking = Ranking(alike, LEAST, asked.words, asked.kind)
             yield replace(found, ranking=ranking, classed=None)
 
@@ -238,8 +237,8 @@ class Similar:
             if len(classes) < 2:
                 yield found
                 return
-            vectors = yield from _vectors(scene.predictor, seen, scene, given)
-            alike = most_alike(vectors, [groups[each] for each in classes])
+            objects = yield from _compared(scene, seen, given)
+            alike = objects.most_alike([groups[each] for each in classes])
             shown = only if only in classes else None
             classed = Classed(classes, alike[: len(found.proposals)], shown)
             yield replace(found, classed=classed)
@@ -300,13 +299,10 @@ def _masks_of(found: Proposed) -> list[BoxedMask]:
     return [found.proposals[number].mask for number in range(len(found.proposals))]
 
 
-def _vectors(
-    predictor: Predictor,
-    seen: SeenPlane,
-    scene: EmbeddedPlane,
-    masks: Sequence[BoxedMask],
-) -> Generator[None, None, npt.NDArray[np.float32]]:
-    """Describe objects by what the model sees in them, one look a step.
+def _compared(
+    scene: EmbeddedPlane, seen: SeenPlane, masks: Sequence[BoxedMask]
+) -> Generator[None, None, ComparedObjects]:
+    """Compare objects by what the model sees in them, one look a step.
 
     Raises
     ------
@@ -320,13 +316,13 @@ def _vectors(
         grid = seen.pyramid.grids[seen.pyramid.own]
         for number, mask in enumerate(masks):
             looks.setdefault(grid.around(mask.centre), []).append(number)
-    features = ObjectFeatures(len(masks))
+    features = ObjectFeatures(masks)
     for look, numbers in looks.items():
-        embedding = scene.embedding or seen.embedding(predictor, look)
-        maps = predictor.feature_maps(embedding)
+        embedding = scene.embedding or seen.embedding(scene.predictor, look)
+        maps = scene.predictor.feature_maps(embedding)
         if not maps:
             raise TinySAMError("This model cannot compare objects.")
         cut = [look.cut(masks[number]) for number in numbers]
         features.add(maps, embedding, cut, numbers)
         yield None
-    return features.vectors()
+    return features.compared()

@@ -168,7 +168,7 @@ class GoingThrough:
         if images is None or self.current is None:
             self._tell("info", "Open a list of images first: Images in the dock.")
             return
-        if self._forgets_proposals():
+        if not self._may_leave() or self._forgets_proposals():
             return
         self.current.state = EntryState.DONE
         self._remember()

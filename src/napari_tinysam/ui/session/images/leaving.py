@@ -14,6 +14,7 @@ from napari_tinysam.ui.session.images.layers import labels_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels
 
     from napari_tinysam.ui.session.aside import Aside
     from napari_tinysam.ui.session.labels.labelling import Labeller
@@ -121,10 +122,10 @@ class Leaving:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             changed = file == saving.file_of(layer) and saving.changed_elsewhere(layer)
-            old = file if changed else opened.old_labels
-            if old is not None:
-                aside = old.replace(kept_aside(old))
-                opened.old_labels = None
+            foreign = changed or self._is_foreign(file, layer)
+            known = file == opened.old_labels  # it was said when the image was opened
+            if foreign:
+                aside = file.replace(kept_aside(file))
         except OSError as error:
             self._on_refused(sentence(error, f"{file.name} cannot be written"))
             return False
@@ -132,6 +133,10 @@ class Leaving:
             self._on_told(
                 f"Another program has changed {file.name}; its version is kept as {aside.name}."
             )
+        elif foreign and not known:
+            self._on_told(f"There was another {file.name}; it is kept as {aside.name}.")
+        if known:
+            opened.old_labels = None
         self.saving = True
 
         def saved(done: bool) -> None:
@@ -147,6 +152,14 @@ class Leaving:
 
         saving.save(layer, file, saved)
         return False
+
+    def _is_foreign(self, file: Path, layer: Labels) -> bool:
+        """Whether there is a file in the place of labels that were neither read nor written there.
+
+        They do not fit the image, are in a folder that was just chosen, or came meanwhile.
+        """
+        read = layer in self._subject.memory.marks or layer.source.path == str(file)
+        return not read and file.exists()
 
     def _copy_image(self, image: Path, folder: Path, name: str) -> None:
         """Copy an image to its labels: training finds both in one folder."""

@@ -215,6 +215,9 @@ class Recovery:
             return
         self._shown = None  # from now on it is a layer as others are
         layer.name, layer.editable = committed_name(offer.image), True
+        marks, other = self._subject.memory.marks, state.target
+        if other is not None and other in marks:  # in its file, this takes its place
+            marks[layer] = marks[other]
         self._labelling.outputs.choose(offer.image, layer)
         self._labelling.saving.changed(layer)
         before = remembered(offer.found, layer, self._post)
@@ -232,11 +235,13 @@ class Recovery:
         bring_settings(state, offer.found.actions)
         self._returning.restored(offer.image, layer, before)
         self._decided(offer)
+        self.unfinished.decided(offer.found.about.image)
 
     def _restore_prompts(self, offer: Offer) -> None:
         """Bring back prompts that were not committed; their labels, if any, are in a file."""
         self._add_prompts(offer.image, offer.drafts)
         self._decided(offer)
+        self.unfinished.decided(offer.found.about.image)
         journal = self._labelling.recording.journal_of(offer.image)
         if journal is not None:
             once_kept(journal, partial(self._journals.discard, offer.folder))
@@ -268,6 +273,7 @@ class Recovery:
             self._hide()
             self._journals.discard(offer.folder)
             self._decided(offer)
+            self.unfinished.decided(offer.found.about.image)
 
     def later(self) -> None:
         """Ask again when the image is opened the next time."""

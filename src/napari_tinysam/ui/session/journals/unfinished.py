@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_tinysam.journal.folder import Journals
+    from napari_tinysam.journal.identity import ImageIdentity
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.state.drafts import PlaneDrafts
     from napari_tinysam.ui.state.planes import Plane
@@ -223,6 +224,12 @@ class Unfinished:
             self._notes.forget(training)
             self._on_changed()
         return command
+
+    def decided(self, image: ImageIdentity) -> None:
+        """Say nothing more about an image: it was restored, or is not wanted."""
+        same = image.address, image.name
+        self._images = [e for e in self._images if (e.address, e.name) != same]
+        self._on_changed()
 
     def later(self) -> None:
         """Say nothing more about it, until the dock opens the next time."""
