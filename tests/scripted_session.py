@@ -202,6 +202,18 @@ def _judge(name: str, states: Sequence[State], killed: float, verdict: Verdict) 
     found = offer.found
     damaged = [each for each in found.remarks if "being written" not in each]
     verdict.problems += [f"{name}: {remark}" for remark in damaged]
+    if not offer.has_labels:
+        if any(state.number and killed - state.time > 1 for state in states):
+            verdict.problems.append(f"{name}: only prompts are offered")
+        recovery.restore()
+        desk.inference.turn()
+        verdict.restored += 1
+        _undo_all(desk, verdict)
+        if desk.session.uncommitted_count or not offer.drafts:
+            verdict.problems.append(f"{name}: prompts are not as they were")
+        desk.session.give_up_unsaved()
+        desk.session.close(window_is_gone=True)
+        return
     last = found.last
     lost = [state for state in states if state.number > last]
     verdict.lost = max([verdict.lost, *(killed - state.time for state in lost[:1])])
@@ -218,18 +230,23 @@ def _judge(name: str, states: Sequence[State], killed: float, verdict: Verdict) 
         depth = there[-1].steps
         if digest(target.data) != there[-1].digest:
             verdict.problems.append(f"{name}: other labels than at action {last}")
-    steps = 0
-    while desk.session.undo_text:
-        desk.session.undo()
-        desk.inference.turn()
-        steps += 1
-    verdict.undone += steps
+    steps = _undo_all(desk, verdict)
     if np.asarray(target.data).any():
         verdict.problems.append(f"{name}: undo does not reach the beginning")
     if depth is not None and depth != steps:
         verdict.problems.append(f"{name}: {steps} steps instead of {depth}")
     desk.session.give_up_unsaved()
     desk.session.close(window_is_gone=True)
+
+
+def _undo_all(desk: Desk, verdict: Verdict) -> int:
+    steps = 0
+    while desk.session.undo_text:
+        desk.session.undo()
+        desk.inference.turn()
+        steps += 1
+    verdict.undone += steps
+    return steps
 
 
 def states_of(lines: Sequence[str]) -> list[State]:

@@ -232,7 +232,7 @@ class Journals:
         oldest = time.time() - self.days * 86_400
         for place in self.ended():
             used, size = _used_and_size(place)
-            if used < oldest or not list(place.glob("lines-*")):
+            if used < oldest or not _has_begun(place):
                 removed.append(place)
             else:
                 kept.append((used, size, place))
@@ -253,6 +253,13 @@ class Journals:
         except OSError:  # not made yet, or not readable
             return []
         return [each for each in sorted(places) if each.is_dir() and not is_held(each)]
+
+
+def _has_begun(place: Path) -> bool:
+    """Whether a journal has a first line: else its process ended before anything was in it."""
+    with suppress(OSError):
+        return any(b"\n" in path.read_bytes() for path in place.glob("lines-*"))
+    return True
 
 
 def is_held(place: Path) -> bool:

@@ -78,7 +78,7 @@ def read_first(folder: Path) -> tuple[int, FirstLine]:
                 reason = str(error)
     except OSError as error:
         raise FileError(sentence(error, f"{folder} cannot be read")) from error
-    raise FileError(f"{folder} cannot be read: {reason}")
+    raise FileError(f"What was kept in {folder} cannot be read. {reason}")
 
 
 @dataclass(eq=False)

@@ -132,6 +132,7 @@ class Recovery:
         self._post = inference.post
         self._queue = InOrder(inference, Lane.KEEP)
         self._offers: list[Offer] = []
+        self._complained = False
         self._looked: set[Image] = set()
         self._shown: tuple[Offer, Labels] | None = None
         #: Called with a layer that is restored and what is told of its objects' classes; returns
@@ -170,11 +171,13 @@ class Recovery:
             return
         read, journals = identity_reader(image), self._journals
 
-        def search() -> list[Offer]:
+        def search() -> tuple[list[Offer], list[str]]:
             journals.sweep()
-            return _found(journals, image, read())
+            return _found(journals, image, read()), journals.broken()
 
-        def done(found: list[Offer]) -> None:
+        def done(all_found: tuple[list[Offer], list[str]]) -> None:
+            found, broken = all_found
+            self._complain(broken)
             if image not in self._viewer.layers:
                 return
             known = [each.folder for each in self._offers]
@@ -185,6 +188,13 @@ class Recovery:
 
         # An image that cannot be read is said where it is segmented.
         self._queue.submit(search, done, lambda error: None)
+
+    def _complain(self, broken: list[str]) -> None:
+        """Say once that journals cannot be read; they stay where they are."""
+        if broken and not self._complained:
+            self._complained = True
+            more = f" ({len(broken) - 1} others neither.)" if len(broken) > 1 else ""
+            self._notify("warning", f"{broken[0]}{more}")
 
     def forget(self, image: Image) -> None:
         """Drop the offers for an image that left the viewer."""
