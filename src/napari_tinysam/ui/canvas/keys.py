@@ -3,7 +3,7 @@
 S, T, N, C and Shift+C are micro-sam's. In napari the active layer's keys come first, so ours are
 also bound on the active layer where clicks are ours: on the image (where napari's C is "auto
 contrast"), its labels, our preview and prompt layers. Keys that napari uses on a Labels layer stay
-napari's there until an object is edited.
+napari's there until an object is edited, except E: napari's eraser also has the 1.
 """
 
 from __future__ import annotations
@@ -78,7 +78,6 @@ KEYS: tuple[KeyAction, ...] = (
         "E",
         "edit_object",
         "Edit the object under the cursor, or the one clicked next",
-        yields=True,
     ),
     KeyAction(
         (KeyCode.Delete,),

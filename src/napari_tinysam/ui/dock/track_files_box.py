@@ -84,7 +84,7 @@ class TrackFilesBox(QWidget):
                 path = path.with_name(f"{path.name}{FORMS[form]}")
         else:
             name = QFileDialog.getExistingDirectory(
-                self, f"Export tracks: the folder for {suggested.name}"
+                self, f"Export tracks: where to make the folder {suggested.name}"
             )
             path = Path(name) / suggested.name if name else None
         if path is not None:

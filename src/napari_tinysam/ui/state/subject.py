@@ -56,8 +56,14 @@ class Subject:
         self.cursor: tuple[float, float] | None = None
 
     def show(self, plane: Plane | None, seen: SeenPlane | None) -> None:
-        """Take another plane of the image, or none."""
-        self.plane, self.seen, self.cursor = plane, seen, None
+        """Take another plane of the image, or none.
+
+        In a stack, the mouse is where it was: keys act under it also if it has not moved since.
+        """
+        frames = [(each.axes, each.shape) for each in (self.plane, plane) if each]
+        if len(frames) < 2 or frames[0] != frames[1]:
+            self.cursor = None
+        self.plane, self.seen = plane, seen
 
     @property
     def key(self) -> Hashable:

@@ -226,7 +226,9 @@ def test_an_object_ends_where_the_user_says() -> None:
     click(found)
     follow(found)
     show(found, 7)
+    assert found.session.follower.note
     found.session.end_object_here()
+    assert not found.session.follower.note, "it told of more planes"
     assert shown(found) == [2, 3, 4, 5, 6, 7]
     show(found, 3)
     found.session.end_object_here()

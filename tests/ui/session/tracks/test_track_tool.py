@@ -115,15 +115,25 @@ def test_a_division_is_refused_and_said_again() -> None:
     over(desk, 3, 40, 34)
     desk.session.refuse_division()
     assert graph(desk) == {}
-    over(desk, 2, 40, 40)
     desk.session.divide_track()
-    if graph(desk):  # it was proposed again, and confirmed
-        assert len(graph(desk)) == 2
-    else:
-        for y in (34, 50):
-            over(desk, 3, 40, y)
-            desk.session.divide_track()
     assert list(graph(desk).values()) == [[mother]] * 2
+    assert desk.session.undo_text == "division"
+    desk.session.undo()
+    assert graph(desk) == {}
+    desk.session.undo()
+    assert len(graph(desk)) == 2
+
+
+def test_keys_act_under_a_mouse_that_stays_while_frames_change() -> None:
+    desk = tracked(two())
+    one = at(desk, 20, 20)[0]
+    over(desk, 2, 20, 20)
+    desk.session.cut_track()
+    desk.viewer.dims.set_point(0, 1)
+    desk.session.link_tracks()
+    desk.viewer.dims.set_point(0, 2)
+    desk.session.link_tracks()
+    assert at(desk, 20, 20) == [one] * 4
 
 
 def test_a_proposed_division_is_shown_and_confirmed() -> None:

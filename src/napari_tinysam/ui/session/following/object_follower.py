@@ -373,6 +373,7 @@ class ObjectFollower(FollowedOverview):
         told = {"planes": list(gone), "objects": [trace_to_json(changed)]}
         deed = Deed("follow", told, (trace.label,))
         self._runs.note_step(here[0], text, edit, deed)
+        self._runs.note = ""  # it told of the last run
         if gone:
             self._labelling.saving.changed(layer)
             layer.refresh()

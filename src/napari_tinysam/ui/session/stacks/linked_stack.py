@@ -168,5 +168,6 @@ def in_words(stack: LinkedStack) -> str:
         )
     )
     if len(left):
-        parts.append(f"{len(left):,} had one id through planes before, and stay.")
+        stay = "stays" if len(left) == 1 else "stay"
+        parts.append(f"{len(left):,} had one id through planes before, and {stay}.")
     return " ".join(parts)

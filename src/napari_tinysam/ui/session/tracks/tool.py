@@ -179,9 +179,9 @@ class TrackTool:
     def divide(self) -> None:
         """Confirm the division that is proposed here, or say who the daughters are."""
         if self._begun is None and (here := self._here()) is not None:
-            division = self._proposed(*here)
+            division = self._proposed(*here) or self._proposed(*here, refused=True)
             if division is not None:
-                self._decide(division, True)
+                self._decide(here[0], division, True)
                 return
         self._collect(Kind.DIVIDE)
 
@@ -195,7 +195,7 @@ class TrackTool:
         movie, place = here
         division = self._proposed(movie, place)
         if division is not None:
-            self._decide(division, False)
+            self._decide(movie, division, False)
             return
         mother = self._mother(movie, place)
         if mother is None:
@@ -221,6 +221,7 @@ class TrackTool:
         division = doubts[self._doubt]
         self._go_to(self._tracking.at_frame(movie, plane, division.frame))
         self._tracking.center_on(movie, mother_place(movie, division.key))
+        self._subject.cursor = None  # the image moved under the mouse
         one, other = self._labels(movie, division)
         self._notify(
             "info",
@@ -266,12 +267,17 @@ class TrackTool:
         ids = [self._label(movie, place) for place in places]
         return mother, next((each for each in ids if each != mother), mother)
 
-    def _proposed(self, movie: TrackedMovie, place: Place) -> Division | None:
-        """Return the division that is proposed at an object, its mother or one of its daughters."""
+    def _proposed(
+        self, movie: TrackedMovie, place: Place, *, refused: bool = False
+    ) -> Division | None:
+        """Return the division that is proposed at an object, its mother or one of its daughters.
+
+        `refused`: one that the user refused.
+        """
         tracks = movie.tracks
         if tracks is None:
             return None
-        for division in tracks.possible:
+        for division in tracks.refused if refused else tracks.possible:
             family = (
                 mother_place(movie, division.key),
                 *tracks.daughters.get(division.key, ()),
@@ -342,10 +348,14 @@ class TrackTool:
             lambda state: replace(state, corrections=(*state.corrections, correction)),
         )
 
-    def _decide(self, division: Division, taken: bool) -> None:
-        self._tracking.change(
-            DECIDED[taken],
-            lambda state: replace(
-                state, decisions={**state.decisions, division.key: taken}
-            ),
-        )
+    def _decide(self, movie: TrackedMovie, division: Division, taken: bool) -> None:
+        mother = mother_place(movie, division.key)
+
+        def change(state: TrackState) -> TrackState:
+            decisions = {**state.decisions, division.key: taken}
+            refusal = Correction(Kind.UNITE, (mother,))
+            left = tuple(each for each in state.corrections if each != refusal)
+            corrections = left if taken else state.corrections
+            return replace(state, decisions=decisions, corrections=corrections)
+
+        self._tracking.change(DECIDED[taken], change)

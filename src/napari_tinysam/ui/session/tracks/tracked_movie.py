@@ -34,6 +34,8 @@ class Tracks:
         The mother of each track that has one; both are shown.
     possible : list of Division
         Those that are proposed and not decided.
+    refused : list of Division
+        Those that the user refused.
     daughters : dict of (int, int) to tuple of Place
         Of each of them, by `Division.key`, where its daughters begin.
     ends : dict of int to Place
@@ -47,6 +49,7 @@ class Tracks:
     ids: list[npt.NDArray[np.int64]]
     parents: dict[int, int]
     possible: list[Division]
+    refused: list[Division]
     daughters: dict[tuple[int, int], tuple[Place, ...]]
     ends: dict[int, Place]
     count: int
@@ -243,6 +246,7 @@ def own_ids(
 def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
     """Track a movie and apply the corrections. Takes a moment; for the inference thread."""
     possible: list[Division] = []
+    refused: list[Division] = []
     daughters: dict[tuple[int, int], tuple[Place, ...]] = {}
     way = ""
     if state.given is None:
@@ -254,7 +258,10 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
             for each in found.divisions
             if not each.taken and each.key not in state.decisions
         ]
-        for each in possible:
+        refused = [
+            each for each in found.divisions if not state.decisions.get(each.key, True)
+        ]
+        for each in (*possible, *refused):
             objects = found.links.objects[each.frame]
             daughters[each.key] = tuple(
                 (each.frame, int(np.flatnonzero(objects == label)[0]))
@@ -296,14 +303,21 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
     parents = {
         label_of[child]: label_of[mother] for child, mother in lineage.mother.items()
     }
-    possible = [
-        each
-        for each in possible
-        if not lineage.daughters(mother_place(movie, each.key))
-    ]
-    divisions = len(set(parents.values()))
+    possible, refused = (
+        [each for each in some if not lineage.daughters(mother_place(movie, each.key))]
+        for some in (possible, refused)
+    )
     return Tracks(
-        tables, parents, possible, daughters, ends, count, hidden, divisions, way
+        ids=tables,
+        parents=parents,
+        possible=possible,
+        refused=refused,
+        daughters=daughters,
+        ends=ends,
+        count=count,
+        hidden=hidden,
+        divisions=len(set(parents.values())),
+        way=way,
     )
 
 
