@@ -292,7 +292,7 @@ def channels() -> None:
         ("movie.tif --frames 2", None, 2, "range such as"),
         ("movie.tif --frames 2-9", None, 1, "frames 0 to 3; 2 to 9"),
         ("movie.tif --also gif", None, 2, "--also knows"),
-        ("movie.tif --way far", None, 2, "--way is auto"),
+        ("movie.tif --way far", None, 2, "--way is one of auto"),
         ("movie.tif --way trackastra", None, 1, "not installed with its weights"),
         ("movie.tif --overlap 0", None, 2, "--overlap is above 0"),
         ("movie.tif --division 2", None, 2, "--division lies"),

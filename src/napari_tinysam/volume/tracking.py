@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_tinysam.volume.measuring import MeasuredFrames
 
 #: How objects of two frames are known to be the same.
-Way = Literal["auto", "overlap", "centres"]
+Way = Literal["auto", "overlap", "centres", "trackastra"]
 
 #: Below this typical IoU from frame to frame, centres are right more often than overlaps (measured
 #: on synthetic movies of several speeds, see `benchmarks/README.md`).
@@ -45,9 +45,10 @@ class TrackSettings:
 
     Parameters
     ----------
-    way : "auto", "overlap" or "centres"
+    way : "auto", "overlap", "centres" or "trackastra"
         Overlaps tell neighbours apart best as long as objects move less than their size; centres
-        follow objects that move further. "auto" chooses by `MeasuredFrames.typical_overlap`.
+        follow objects that move further. "auto" chooses by `MeasuredFrames.typical_overlap`. What
+        trackastra finds is given to `track` as chains: it needs the image.
     overlap : float
         Least intersection over union in neighbouring frames, above 0 and at most 1. For overlaps.
     distance : float
@@ -69,7 +70,8 @@ class TrackSettings:
 
     def __post_init__(self) -> None:
         if self.way not in get_args(Way):
-            raise ValueError(f"way is auto, overlap or centres; got {self.way!r}.")
+            known = ", ".join(get_args(Way))
+            raise ValueError(f"way is one of {known}; got {self.way!r}.")
         if not 0 < self.overlap <= 1:
             raise ValueError("overlap is above 0 and at most 1.")
         if not self.distance > 0:
@@ -165,6 +167,8 @@ def track(
         way = "given"
     elif way == "overlap":
         chains = chained(measured.overlaps, _linking(settings))
+    elif way == "trackastra":
+        raise ValueError("What trackastra finds is given as chains.")
     else:
         chains = chained_by_centres(measured, settings)
     possible = possible_divisions(measured, chains)

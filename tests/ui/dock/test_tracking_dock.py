@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Tracks
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
+from napari_tinysam.volume import learned
 from ui.session.tracks.small_movie import movie
 
 if TYPE_CHECKING:
@@ -120,3 +121,20 @@ def test_frames_are_changed_wildly_and_the_dock_is_closed(
     dock.viewer.window.remove_dock_widget(dock.widget)
     dock.qtbot.wait(50)
     assert np.array_equal(labels.data > 0, before)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_trackastra_is_offered_where_it_can_be_used(
+    open_dock: OpenDockFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path if there else None
+    monkeypatch.setattr(learned, "weights_folder", lambda: folder)
+    dock = open_dock(*layers(axis_labels=("t", "y", "x")))
+    way = dock.widget.link.tracks.way
+    at = way.findText("trackastra")
+    tip = way.itemData(at, Qt.ItemDataRole.ToolTipRole)
+    assert way.model().item(at).isEnabled() is there
+    assert ("not installed with its weights" in tip) is not there

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_tinysam.ui.dock.buttons import set_tip, wrapped
@@ -19,6 +20,7 @@ class Choice(NamedTuple):
     value: Any
     text: str
     tip: str = ""
+    enabled: bool = True
 
 
 class ChoiceCombo(QComboBox):
@@ -66,6 +68,8 @@ class ChoiceCombo(QComboBox):
             self.setItemData(
                 self.count() - 1, wrapped(choice.tip), Qt.ItemDataRole.ToolTipRole
             )
+            if not choice.enabled:
+                self._disable(self.count() - 1)
 
     def show_choice(self, value: Any) -> None:
         """Mark a value as the current one, or the first where there is none. Emits nothing."""
@@ -84,6 +88,12 @@ class ChoiceCombo(QComboBox):
     def minimumSizeHint(self) -> QSize:
         """Return room for a few letters."""
         return QSize(60, super().minimumSizeHint().height())
+
+    def _disable(self, at: int) -> None:
+        model = self.model()
+        item = model.item(at) if isinstance(model, QStandardItemModel) else None
+        if item is not None:
+            item.setEnabled(False)
 
     def _choose(self, at: int) -> None:
         if 0 <= at < len(self._values):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.canvas.keys import action
 from napari_tinysam.ui.dock.buttons import action_button, explain, set_tip
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
@@ -15,6 +16,7 @@ from napari_tinysam.ui.dock.key_button import KeyButton, shown_key
 from napari_tinysam.ui.dock.layouts import grid_in
 from napari_tinysam.ui.dock.track_files_box import TrackFilesBox
 from napari_tinysam.ui.session.tracks.tool import Tool
+from napari_tinysam.volume.learned import check_trackastra
 from napari_tinysam.volume.linking import MOST_GAP
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class TrackBox(QWidget):
         tracking = session.tracking
         self.track = KeyButton("Track objects")
         self.track.clicked.connect(lambda: session.track_objects())
-        self.way = ChoiceCombo(_WAYS)
+        self.way = ChoiceCombo((*_WAYS, _by_trackastra()))
         self.way.chosen.connect(lambda way: tracking.set_settings(way=way))
         self.overlap = ShareSlider(
             "Overlap above",
@@ -155,8 +157,10 @@ class TrackBox(QWidget):
         )
         self.way.show_choice(settings.way)
         way = settings.way if movie is None else movie.way or settings.way
-        self.overlap.set_visible(way != "centres")
+        learned = way in ("given", "trackastra")
+        self.overlap.set_visible(way != "centres" and not learned)
         self.distance.set_visible(way == "centres")
+        self.gap.set_visible(not learned)
         self.overlap.show_value(settings.overlap)
         tenths = round(settings.distance * 10)
         words = f"{settings.distance:g} ⌀"
@@ -194,6 +198,19 @@ _TIPS = {
     "track has elsewhere becomes another track",
     "refuse_division": "Choose a mother or daughter: it was no division",
 }
+
+
+def _by_trackastra() -> Choice:
+    """Offer trackastra where it can be used; else say why not."""
+    try:
+        check_trackastra()
+    except TinySAMError as error:
+        return Choice("trackastra", "trackastra", str(error), enabled=False)
+    return Choice(
+        "trackastra",
+        "trackastra",
+        "A model that was trained on many movies, by the package trackastra. It takes a while",
+    )
 
 
 def _frames(count: int) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.session.stacks.pieces import Relabel
 from napari_tinysam.ui.session.stacks.work import MeasuredLayer
 from napari_tinysam.ui.session.tracks.state import TrackState, are_tracks
 from napari_tinysam.volume.corrections import Lineage, Place
+from napari_tinysam.volume.learned import chained_by_trackastra
 from napari_tinysam.volume.stable_ids import repeated
 from napari_tinysam.volume.tracking import Division, track
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.ui.session.stacks.piece_measuring import MeasuredPieces
+    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.volume.linking import Chain
     from napari_tinysam.volume.measuring import MeasuredFrames
 
 
@@ -43,7 +47,8 @@ class Tracks:
     count, hidden, divisions : int
         Tracks that are shown; too short ones; mothers.
     way : str
-        How objects were linked: "overlap" or "centres"; "" if the labels had tracks.
+        How objects were linked: "overlap", "centres" or "given", by trackastra; "" if the labels
+        had tracks.
     """
 
     ids: list[npt.NDArray[np.int64]]
@@ -72,6 +77,8 @@ class TrackedMovie(MeasuredLayer):
     state : TrackState
     tracks : Tracks, optional
         None after undo.
+    learned : list of Chain, optional
+        What trackastra has found in these frames, if it was asked.
     parents : dict of int to int
         The mothers of tracks that were known before.
     earlier : TrackedMovie, optional
@@ -83,6 +90,7 @@ class TrackedMovie(MeasuredLayer):
     frames: MeasuredFrames
     state: TrackState
     tracks: Tracks | None = None
+    learned: list[Chain] | None = None
     parents: dict[int, int] = field(default_factory=dict)
     earlier: TrackedMovie | None = None
 
@@ -99,7 +107,7 @@ class TrackedMovie(MeasuredLayer):
 
     @property
     def way(self) -> str:
-        """How objects were linked: "overlap" or "centres"; "" if the labels had tracks."""
+        """How objects were linked, see `Tracks.way`."""
         return "" if self.tracks is None else self.tracks.way
 
     @property
@@ -243,15 +251,30 @@ def own_ids(
     return np.split(own, sizes)
 
 
-def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
-    """Track a movie and apply the corrections. Takes a moment; for the inference thread."""
+def found_tracks(
+    movie: TrackedMovie, state: TrackState, planes: Sequence[Sequence[Plane]]
+) -> Tracks:
+    """Track a movie and apply the corrections. Takes a moment; for the inference thread.
+
+    Parameters
+    ----------
+    movie : TrackedMovie
+    state : TrackState
+    planes : sequence of sequence of Plane
+        Of the image, for each frame; trackastra looks at them.
+    """
     possible: list[Division] = []
     refused: list[Division] = []
     daughters: dict[tuple[int, int], tuple[Place, ...]] = {}
     way = ""
     if state.given is None:
         settings = replace(state.settings, least_frames=1)
-        found = track(movie.frames, settings, state.decisions)
+        chains = None
+        if settings.way == "trackastra":
+            if movie.learned is None:
+                movie.learned = _learned(movie, planes)
+            chains = movie.learned
+        found = track(movie.frames, settings, state.decisions, chains)
         lineage, way = Lineage.of(found), found.way
         possible = [
             each
@@ -268,7 +291,7 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
                 for label in each.daughters
             )
     else:
-        chains: dict[int, list[Place]] = {}
+        given: dict[int, list[Place]] = {}
         named = {
             place: name
             for name, chain in (state.chains or {}).items()
@@ -280,8 +303,8 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
                 name = int(label) or alone
                 if state.chains is not None:
                     name = named.get((frame, index), alone)
-                chains.setdefault(name, []).append((frame, index))
-        lineage = Lineage.of_chains(chains, dict(state.given))
+                given.setdefault(name, []).append((frame, index))
+        lineage = Lineage.of_chains(given, dict(state.given))
     lineage.correct(state.corrections)
     family = {*lineage.mother, *lineage.mother.values()}
     own, least = movie.own, state.settings.least_frames
@@ -319,6 +342,23 @@ def found_tracks(movie: TrackedMovie, state: TrackState) -> Tracks:
         divisions=len(set(parents.values())),
         way=way,
     )
+
+
+def _learned(movie: TrackedMovie, planes: Sequence[Sequence[Plane]]) -> list[Chain]:
+    """Let trackastra link the objects of the frames."""
+    if any(len(group) > 1 for group in planes):
+        raise TinySAMError("trackastra tracks movies of planes, not of stacks.")
+    image = movie.image
+    data = image.data[0] if image.multiscale else image.data
+    images = []
+    for (plane,) in planes:
+        pixels = np.asarray(data[plane.cut()])
+        pixels = pixels.mean(axis=-1) if pixels.ndim > 2 else pixels  # colours
+        images.append(pixels.T if plane.transposed else pixels)
+    labels = np.zeros((len(images), *images[0].shape), np.int32)
+    for _, frame, rows in movie.measured.rows:
+        labels[frame, rows.y0 : rows.y0 + rows.shape[0]] = rows.labels
+    return chained_by_trackastra(np.stack(images), labels, movie.frames)
 
 
 def mother_place(movie: TrackedMovie, key: tuple[int, int]) -> Place:

@@ -38,6 +38,7 @@ from napari_tinysam.ui.state.stack_planes import (
     AxisKind,
     axis_of_kind,
 )
+from napari_tinysam.ui.state.status import Status, StatusKind
 from napari_tinysam.ui.state.traces import moved_to
 from napari_tinysam.volume.corrections import Kind
 from napari_tinysam.volume.measuring import MeasuredFrames
@@ -353,6 +354,15 @@ class Tracking(StackWork):
 
     # --- tracking ------------------------------------------------------------------------
 
+    def _failed(self, error: Exception) -> None:
+        image = self._now
+        if image is not None and self.settings.way == "trackastra":
+            # What follows, as the next slider, would fail as well.
+            state = self._subject.memory.state_of(image)
+            state.tracking = replace(state.tracking, way="auto")
+        self._change = _unchanged
+        super()._failed(error)
+
     def _find(self, movie: TrackedMovie) -> None:
         """Find the tracks on the inference thread, and show them."""
         step, change = self._step, self._change
@@ -376,7 +386,12 @@ class Tracking(StackWork):
             self._end(said if step == STEP else "")
             self._go_on()
 
-        self._compute(movie, lambda: found_tracks(movie, state), shown)
+        known = self._subject.memory.state_of(movie.image)
+        planes = image_frames(movie.image, self._plane(movie.image), known, known.part)
+        if state.settings.way == "trackastra" and movie.learned is None:
+            self._told = True
+            self._on_status(Status(StatusKind.LINKING, "Tracking by trackastra"))
+        self._compute(movie, lambda: found_tracks(movie, state, planes), shown)
 
     def _show(
         self,
