@@ -206,6 +206,7 @@ def movie(folder: Path) -> None:
     made = synthetic_movie(np.random.default_rng(3), (24, 256, 256), 14)
     walk = Walk(made.image, "movie", ("t", "y", "x"))
     walk.segment_all()
+    walk.told("movie: all frames, tracked", walk.session.tracking.note)
     correct(walk, made)
     box = walk.dock.link.tracks.files
     QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(folder))
@@ -223,7 +224,7 @@ def movie(folder: Path) -> None:
     divided = {len(set(each.parents.values())) for each in (places, rows)}
     truth = len(np.unique(made.labels)) - 1, len(set(made.parents.values()))
     result = f"tracks {numbers} of {truth[0]}, divisions {divided} of {truth[1]}"
-    walk.told("movie: track, correct, export", result)
+    walk.told("movie: correct, export", result)
     walk.viewer.close()
 
 
