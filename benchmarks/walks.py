@@ -21,12 +21,12 @@ from typing import Any
 import napari
 import numpy as np
 import tifffile
-from benchmarks.auto_in_tiles import say
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
+from benchmarks.auto_in_tiles import say
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.volume.ctc import read_ctc
 from napari_tinysam.volume.exchange.geff_store import read_geff

@@ -248,6 +248,98 @@ def test_divisions_of_other_frames_are_known_when_the_range_is_longer_again() ->
     assert np.array_equal(desk.session.target.data > 0, whole > 0)
 
 
+def corrected() -> tuple[Desk, list[np.ndarray]]:
+    """Track two cells; cut one in frame 4, swap them in frame 5, hide the other in frame 1."""
+    frames, _ = parted()
+    desk = opened(frames)
+    desk.session.track_objects()
+    states = [frames, desk.session.target.data.copy()]
+
+    def press(frame: int, x: int, method: str) -> None:
+        desk.viewer.dims.set_point(0, frame)
+        desk.session.hover_at(desk.world(x, 20))
+        getattr(desk.session, method)()
+
+    press(4, 20, "cut_track")
+    states.append(desk.session.target.data.copy())
+    press(5, 20, "swap_tracks")
+    press(5, 55, "swap_tracks")
+    states.append(desk.session.target.data.copy())
+    press(0, 55, "cut_track")
+    press(2, 55, "cut_track")
+    press(1, 55, "delete_track")
+    states.append(desk.session.target.data.copy())
+    return desk, states
+
+
+def take_range(desk: Desk, first: int, last: int) -> np.ndarray:
+    """Track a range; return the labels."""
+    desk.session.tracking.part.set_range(0, first, last)
+    desk.session.track_objects()
+    return desk.session.target.data
+
+
+@pytest.mark.parametrize("ranges", [[(0, 2)], [(3, 5), (0, 2)], [(2, 5), (3, 4)]])
+@pytest.mark.parametrize("slider", [False, True])
+def test_corrections_hold_when_the_range_is_narrowed_and_grows_again(
+    ranges: list[tuple[int, int]], slider: bool
+) -> None:
+    desk, states = corrected()
+    last = states[-1]
+    assert last[4, 20, 20] not in last[:4, 20, 20], "cut"
+    assert last[5, 20, 55] == last[4, 20, 20], "swapped"
+    assert last[1, 20, 55] == 0, "deleted"
+    for first, end in ranges:
+        assert np.array_equal(take_range(desk, first, end), last)
+        if slider:
+            desk.session.tracking.set_settings(gap=2)
+            desk.session.tracking.set_settings(gap=0)
+            assert np.array_equal(desk.session.target.data > 0, last > 0)
+        whole = take_range(desk, 0, 5)
+    for before, after in ((last, whole), (whole, last)):
+        pairs = np.unique(np.stack([before.ravel(), after.ravel()]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1], "the same objects are one"
+    for _ in range(40):
+        desk.session.undo()
+    assert np.array_equal(desk.session.target.data, states[0])
+    for _ in range(40):
+        desk.session.redo()
+    assert np.array_equal(desk.session.target.data, whole)
+
+
+def test_what_is_corrected_in_a_range_holds_in_a_longer_one() -> None:
+    frames, desk = parted()
+    desk.session.tracking.part.take_all(0)
+    desk.session.track_objects()
+    take_range(desk, 0, 3)
+    desk.viewer.dims.set_point(0, 2)
+    desk.session.hover_at(desk.world(20, 20))
+    desk.session.cut_track()
+    take_range(desk, 3, 5)
+    desk.viewer.dims.set_point(0, 4)
+    desk.session.hover_at(desk.world(55, 20))
+    desk.session.cut_track()
+    take_range(desk, 0, 5)
+    left, right = at(desk, 20, 20), at(desk, 20, 55)
+    assert left == [left[0]] * 2 + [left[2]] * 4
+    assert right == [right[0]] * 4 + [right[4]] * 2
+    assert len({left[0], left[2], right[0], right[4]}) == 4
+    assert np.array_equal(desk.session.target.data > 0, frames > 0)
+
+
+def test_short_tracks_outside_of_a_range_come_back_later() -> None:
+    desk = opened()
+    desk.session.track_objects()
+    blinking = at(desk, 15, 140)
+    assert blinking[1] > 0
+    desk.session.tracking.set_settings(least_frames=3)
+    take_range(desk, 3, 5)
+    take_range(desk, 0, 5)
+    assert at(desk, 15, 140) == [0] * FRAMES
+    desk.session.tracking.set_settings(least_frames=1)
+    assert at(desk, 15, 140) == blinking
+
+
 def test_a_range_of_one_frame_cannot_be_tracked() -> None:
     _, desk = parted()
     desk.session.tracking.part.set_range(0, 2, 2)

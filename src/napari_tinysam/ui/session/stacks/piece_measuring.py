@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_tinysam.ui.session.labels.edits import read_ids
 from napari_tinysam.ui.session.labels.filling import Packed, packed
-from napari_tinysam.ui.session.stacks.pieces import PART, Pieces, intact
+from napari_tinysam.ui.session.stacks.pieces import PART, PlanePart, intact
 from napari_tinysam.volume.measuring import centres_of
 from napari_tinysam.volume.overlaps import OverlapMeasuring, counted
 
@@ -92,6 +92,14 @@ class MeasuredPieces:
         ]
 
 
+class KnownPieces(Protocol):
+    """Pieces of an earlier measurement."""
+
+    def of_plane(self, plane: Plane) -> list[PlanePart]:
+        """Return the parts of a plane."""
+        ...
+
+
 class PieceMeasuring:
     """Measures a layer in the background.
 
@@ -104,7 +112,7 @@ class PieceMeasuring:
     sequences : sequence of sequence of Group
         Groups of planes of the layer in the order in which they are linked; each of the outer ones
         is linked by itself, as the stacks of a movie are.
-    before : Pieces, optional
+    before : KnownPieces, optional
         Of an earlier measurement of the same groups: what is still as it shows them, also what it
         hides, is taken from there.
     lane : Lane
@@ -125,7 +133,7 @@ class PieceMeasuring:
         layer: Labels,
         version: int,
         sequences: Sequence[Sequence[Group]],
-        before: Pieces | None,
+        before: KnownPieces | None,
         *,
         lane: Lane,
         centres: bool,

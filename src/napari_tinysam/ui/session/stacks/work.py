@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.labels.outputs import Outputs
     from napari_tinysam.ui.session.labels.saving import Saving
     from napari_tinysam.ui.session.labels.stack_edits import StackEdit
-    from napari_tinysam.ui.session.stacks.piece_measuring import Group, MeasuredPieces
+    from napari_tinysam.ui.session.stacks.piece_measuring import (
+        Group,
+        KnownPieces,
+        MeasuredPieces,
+    )
     from napari_tinysam.ui.session.stacks.pieces import Pieces, Relabel
     from napari_tinysam.ui.session.stacks.relabelling import Relabelling
     from napari_tinysam.ui.session.worker import Inference, Lane
@@ -185,7 +189,7 @@ class StackWork:
         self,
         layer: Labels,
         stacks: Sequence[Sequence[Group]],
-        before: Pieces | None,
+        before: KnownPieces | None,
         centres: bool,
         on_done: Callable[[MeasuredPieces], None],
     ) -> None:

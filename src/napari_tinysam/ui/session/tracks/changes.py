@@ -22,16 +22,29 @@ def state_of_same(before: TrackedMovie, found: MeasuredPieces) -> TrackState:
     """Return how a movie was tracked that was measured anew, maybe in another range of frames.
 
     Where the labels were tracks from the beginning, or are tracks of a longer range, the ids have
-    all corrections in them. Frames that were not in the range yet are tracked.
+    all corrections in them. Frames that were not in the range are tracked; what was corrected there
+    earlier holds.
     """
     state, known = before.state, [*map(tuple, before.measured.groups)]
     groups = [*map(tuple, found.groups)]
-    if before.tracks is None or (groups == known and state.given is None):
+    tracks = before.tracks
+    if tracks is None or (groups == known and state.given is None):
         return state
-    if groups == known or (set(groups) <= set(known) and are_tracks(found)):
-        given = tuple(before.all_parents.items())
-        return replace(state, given=given, chains=None, corrections=())
-    return replace(state, given=None, chains=None)
+    inside = set(groups) <= set(known)
+    tracked = {*known, *before.outside.own}
+    imported = state.given is not None and not state.narrowed
+    same = inside or (imported and set(groups) <= tracked)
+    if groups == known or (same and are_tracks(found)):
+        gone = tuple(Correction(Kind.DELETE, (place,)) for place in tracks.deleted)
+        return replace(
+            state,
+            given=tuple(before.all_parents.items()),
+            chains=None,
+            corrections=gone,
+            held=(*state.held, *state.corrections),
+            narrowed=state.narrowed or state.given is None,
+        )
+    return replace(state, given=None, chains=None, narrowed=False)
 
 
 class Arrival(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,14 @@ class TrackState:
         None: they are found.
     chains : dict of int to tuple of Place, optional
         These tracks, if the ids of the labels do not give them yet.
+    held : tuple of Correction
+        Those before the others. The ids have them while tracks are given; they are made again when
+        tracks are found anew.
+    narrowed : bool
+        Whether tracks are given only because the range became shorter.
+
+    Places of corrections and decisions in frames outside of the range are kept, numbered as they
+    were there, and change nothing.
     """
 
     settings: TrackSettings = field(default_factory=TrackSettings)
@@ -39,6 +48,8 @@ class TrackState:
     corrections: tuple[Correction, ...] = ()
     given: tuple[tuple[int, int], ...] | None = None
     chains: dict[int, tuple[Place, ...]] | None = None
+    held: tuple[Correction, ...] = ()
+    narrowed: bool = False
 
 
 def state_moved(state: TrackState, found: MeasuredPieces, shift: int = 0) -> TrackState:
@@ -57,21 +68,40 @@ def state_moved(state: TrackState, found: MeasuredPieces, shift: int = 0) -> Tra
         for index, number in enumerate(known.tolist())
         if number
     }
+    places = {place for each in _corrections(state) for place in each.places}
+    places |= {(frame, number - 1) for frame, number in state.decisions}
+    outside = {at for at in places if not 0 <= at[0] + shift < len(found.groups)}
+    to |= {(frame, index): (frame + shift, index) for frame, index in outside}
     # Decisions name pieces as they are numbered from 1.
     decisions = {
         (frame + shift, to[frame, number - 1][1] + 1): taken
         for (frame, number), taken in state.decisions.items()
         if (frame, number - 1) in to
     }
-    moved = [each.moved(to) for each in state.corrections]
-    kept = tuple(each for each in moved if each is not None)
     chains = state.chains
     if chains is not None:
         chains = {
             name: tuple(to[place] for place in chain if place in to)
             for name, chain in chains.items()
         }
-    return replace(state, decisions=decisions, corrections=kept, chains=chains)
+    return replace(
+        state,
+        decisions=decisions,
+        corrections=_moved(state.corrections, to),
+        held=_moved(state.held, to),
+        chains=chains,
+    )
+
+
+def _corrections(state: TrackState) -> tuple[Correction, ...]:
+    return (*state.held, *state.corrections)
+
+
+def _moved(
+    corrections: Iterable[Correction], to: Mapping[Place, Place]
+) -> tuple[Correction, ...]:
+    moved = (each.moved(to) for each in corrections)
+    return tuple(each for each in moved if each is not None)
 
 
 def are_tracks(found: MeasuredPieces) -> bool:

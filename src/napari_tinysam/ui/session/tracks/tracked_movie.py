@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tinysam.errors import TinySAMError
 from napari_tinysam.ui.session.stacks.pieces import Relabel
 from napari_tinysam.ui.session.stacks.work import MeasuredLayer
+from napari_tinysam.ui.session.tracks.outside import Outside
 from napari_tinysam.ui.session.tracks.state import TrackState, are_tracks
-from napari_tinysam.volume.corrections import Lineage, Place
-from napari_tinysam.volume.learned import chained_by_trackastra
 from napari_tinysam.volume.stable_ids import repeated
-from napari_tinysam.volume.tracking import Division, track
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.ui.session.stacks.piece_measuring import MeasuredPieces
-    from napari_tinysam.ui.state.planes import Plane
+    from napari_tinysam.volume.corrections import Place
     from napari_tinysam.volume.linking import Chain
     from napari_tinysam.volume.measuring import MeasuredFrames
+    from napari_tinysam.volume.tracking import Division
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,8 @@ class Tracks:
         Those that are proposed and not decided.
     refused : list of Division
         Those that the user refused.
+    deleted : list of Place
+        Pieces that the user has deleted.
     daughters : dict of (int, int) to tuple of Place
         Of each of them, by `Division.key`, where its daughters begin.
     ends : dict of int to Place
@@ -55,6 +55,7 @@ class Tracks:
     parents: dict[int, int]
     possible: list[Division]
     refused: list[Division]
+    deleted: list[Place]
     daughters: dict[tuple[int, int], tuple[Place, ...]]
     ends: dict[int, Place]
     count: int
@@ -83,6 +84,8 @@ class TrackedMovie(MeasuredLayer):
         The mothers of tracks that were known before.
     earlier : TrackedMovie, optional
         The same as it was measured before.
+    outside : Outside
+        What is known of frames outside of the range.
     """
 
     axis: int
@@ -93,6 +96,7 @@ class TrackedMovie(MeasuredLayer):
     learned: list[Chain] | None = None
     parents: dict[int, int] = field(default_factory=dict)
     earlier: TrackedMovie | None = None
+    outside: Outside = field(default_factory=Outside)
 
     @property
     def all_parents(self) -> dict[int, int]:
@@ -227,17 +231,15 @@ def own_ids(
     ids, known = np.concatenate(found.ids), np.concatenate(found.known)
     own = ids.copy()
     if before is not None:
-        own = np.concatenate(
-            [
-                np.where(numbers > 0, np.append(0, old)[numbers], shown)
-                for shown, numbers, old in zip(
-                    found.ids,
-                    found.known,
-                    found.aligned(before.own, before.measured),
-                    strict=True,
-                )
-            ]
-        )
+        own = np.concatenate(_known_ids(found, before))
+        away = [
+            np.full(len(each), tuple(group) in before.outside.own)
+            for each, group in zip(found.ids, found.groups, strict=True)
+        ]
+        there = np.concatenate(away) & (known > 0)
+        # A track that began before the range had its id in the first frame of that.
+        twice = np.flatnonzero(~there & (known > 0) & np.isin(own, own[there]))
+        own[twice] = new_ids(len(twice))
     fresh = np.flatnonzero(known == 0)
     again = fresh[repeated(own[fresh], own[known > 0])]
     if apart and len(again) and not are_tracks(found):
@@ -251,114 +253,21 @@ def own_ids(
     return np.split(own, sizes)
 
 
-def found_tracks(
-    movie: TrackedMovie, state: TrackState, planes: Sequence[Sequence[Plane]]
-) -> Tracks:
-    """Track a movie and apply the corrections. Takes a moment; for the inference thread.
-
-    Parameters
-    ----------
-    movie : TrackedMovie
-    state : TrackState
-    planes : sequence of sequence of Plane
-        Of the image, for each frame; trackastra looks at them.
-    """
-    possible: list[Division] = []
-    refused: list[Division] = []
-    daughters: dict[tuple[int, int], tuple[Place, ...]] = {}
-    way = ""
-    if state.given is None:
-        settings = replace(state.settings, least_frames=1)
-        chains = None
-        if settings.way == "trackastra":
-            if movie.learned is None:
-                movie.learned = _learned(movie, planes)
-            chains = movie.learned
-        found = track(movie.frames, settings, state.decisions, chains)
-        lineage, way = Lineage.of(found), found.way
-        possible = [
-            each
-            for each in found.divisions
-            if not each.taken and each.key not in state.decisions
-        ]
-        refused = [
-            each for each in found.divisions if not state.decisions.get(each.key, True)
-        ]
-        for each in (*possible, *refused):
-            objects = found.links.objects[each.frame]
-            daughters[each.key] = tuple(
-                (each.frame, int(np.flatnonzero(objects == label)[0]))
-                for label in each.daughters
-            )
-    else:
-        given: dict[int, list[Place]] = {}
-        named = {
-            place: name
-            for name, chain in (state.chains or {}).items()
-            for place in chain
-        }
-        for frame, ids in enumerate(movie.measured.ids):
-            for index, label in enumerate(ids.tolist()):
-                alone = -int(movie.own[frame][index])  # hidden, or in no track
-                name = int(label) or alone
-                if state.chains is not None:
-                    name = named.get((frame, index), alone)
-                given.setdefault(name, []).append((frame, index))
-        lineage = Lineage.of_chains(given, dict(state.given))
-    lineage.correct(state.corrections)
-    family = {*lineage.mother, *lineage.mother.values()}
-    own, least = movie.own, state.settings.least_frames
-    tables = [np.zeros(len(ids), np.int64) for ids in own]
-    label_of: dict[Place, int] = {}  # by first and last place
-    ends: dict[int, Place] = {}
-    count = hidden = 0
-    for chain in lineage.chains():
-        first, last = chain[0], chain[-1]
-        if len(chain) < least and first not in family and last not in family:
-            hidden += 1
-            continue
-        count += 1
-        label = int(own[first[0]][first[1]])
-        label_of[first] = label_of[last] = label
-        ends[label] = last
-        for frame, index in chain:
-            tables[frame][index] = label
-    parents = {
-        label_of[child]: label_of[mother] for child, mother in lineage.mother.items()
-    }
-    possible, refused = (
-        [each for each in some if not lineage.daughters(mother_place(movie, each.key))]
-        for some in (possible, refused)
-    )
-    return Tracks(
-        ids=tables,
-        parents=parents,
-        possible=possible,
-        refused=refused,
-        daughters=daughters,
-        ends=ends,
-        count=count,
-        hidden=hidden,
-        divisions=len(set(parents.values())),
-        way=way,
-    )
-
-
-def _learned(movie: TrackedMovie, planes: Sequence[Sequence[Plane]]) -> list[Chain]:
-    """Let trackastra link the objects of the frames."""
-    if any(len(group) > 1 for group in planes):
-        raise TinySAMError("trackastra tracks movies of planes, not of stacks.")
-    image = movie.image
-    data = image.data[0] if image.multiscale else image.data
-    images = []
-    for (plane,) in planes:
-        pixels = np.asarray(data[plane.cut()])
-        pixels = pixels.mean(axis=-1) if pixels.ndim > 2 else pixels  # colours
-        images.append(pixels.T if plane.transposed else pixels)
-    labels = np.zeros((len(images), *images[0].shape), np.int32)
-    for _, frame, rows in movie.measured.rows:
-        labels[frame, rows.y0 : rows.y0 + rows.shape[0]] = rows.labels
-    return chained_by_trackastra(np.stack(images), labels, movie.frames)
+def _known_ids(
+    found: MeasuredPieces, before: TrackedMovie
+) -> list[npt.NDArray[np.int64]]:
+    """Return for each group, (N,) the id of its own that each piece had; else what it shows."""
+    had = found.aligned(before.own, before.measured)
+    return [
+        np.where(
+            numbers > 0,
+            np.append(0, before.outside.own.get(tuple(group), old))[numbers],
+            shown,
+        )
+        for shown, numbers, old, group in zip(
+            found.ids, found.known, had, found.groups, strict=True
+        )
+    ]
 
 
 def mother_place(movie: TrackedMovie, key: tuple[int, int]) -> Place:

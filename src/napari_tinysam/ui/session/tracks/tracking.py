@@ -12,23 +12,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import TinySAMError
-from napari_tinysam.ui.canvas.division_marks import DivisionMarks
-from napari_tinysam.ui.canvas.tracks_layer import TracksLayer
 from napari_tinysam.ui.session.journals.deeds import settings_to_json
 from napari_tinysam.ui.session.labels.writing import LabelsError
 from napari_tinysam.ui.session.stacks.work import StackWork, Workplace
 from napari_tinysam.ui.session.tracks.changes import Arrival, state_of_same
+from napari_tinysam.ui.session.tracks.finding import found_tracks
 from napari_tinysam.ui.session.tracks.movie_frames import (
     MovieFrames,
     image_frames,
     movie_frames,
 )
+from napari_tinysam.ui.session.tracks.outside import Outside, PiecesBefore, outside
+from napari_tinysam.ui.session.tracks.showing import ShownTracks
 from napari_tinysam.ui.session.tracks.state import TrackState, are_tracks, state_moved
 from napari_tinysam.ui.session.tracks.tracked_movie import (
     TrackEdit,
     TrackedMovie,
     Tracks,
-    found_tracks,
     in_words,
     own_ids,
 )
@@ -78,8 +78,7 @@ class Tracking(StackWork):
     def __init__(self, place: Workplace, linking: Linking) -> None:
         super().__init__(place, "Tracking", Lane.TRACK)
         self._linking = linking
-        self._shown: dict[Labels, TracksLayer] = {}
-        self._marks: dict[Labels, DivisionMarks] = {}
+        self._shown = ShownTracks(place.viewer, place.inference.post)
         self._step = STEP
         self._change: Change = _unchanged
         self._arrivals: list[Arrival] = []  # not yet part of the tracks
@@ -237,10 +236,7 @@ class Tracking(StackWork):
         for labels, movie in list(self._movies.items()):
             if layer is labels or layer is movie.image:
                 del self._movies[labels]
-                for shown in (self._shown, self._marks):
-                    if ours := shown.pop(labels, None):
-                        # Not at once: napari may be removing several layers, this one among them.
-                        self._inference.post(ours.remove)
+                self._shown.forget(labels)
         super().forget(layer)
 
     def _must_link(self, image: Image) -> bool:
@@ -305,7 +301,10 @@ class Tracking(StackWork):
 
         if movie is not None and not movie.measured.continues(frames.planes):
             movie = None  # frames have other planes now
-        before = None if movie is None else movie.pieces
+        before = None
+        if movie is not None:
+            known = movie.outside.only(frames.planes, inside=True)
+            before = PiecesBefore(movie.pieces, known)
         self._measure(layer, [frames.planes], before, True, found)
 
     def _pieces_found(
@@ -348,6 +347,7 @@ class Tracking(StackWork):
             tracks=None if before is None else before.tracks,
             parents={} if before is None else before.all_parents,
             earlier=before,
+            outside=Outside() if before is None else outside(before, found.groups),
         )
         self._movies[layer] = movie
         self._find(movie)
@@ -422,29 +422,14 @@ class Tracking(StackWork):
         self._draw(movie)
 
     def _draw(self, movie: TrackedMovie) -> None:
-        """Show the tracks, in a turn of the session of its own: it takes napari a moment."""
+        """Show the tracks in their layer, unless a slider went on by then."""
         asked = self._asked
-        self._inference.post(lambda: self._draw_now(movie, asked))
 
-    def _draw_now(self, movie: TrackedMovie, asked: int) -> None:
-        """Show the tracks in their layer, above the labels."""
-        layer = movie.layer
-        if layer not in self._viewer.layers or self._movies.get(layer) is not movie:
-            return
-        if self._now is movie.image and self._asked != asked:
-            return  # a slider went on: what comes next is drawn
-        shown = self._shown.setdefault(
-            layer, TracksLayer(self._viewer, layer, movie.image.name)
-        )
-        marks = self._marks.setdefault(
-            layer, DivisionMarks(self._viewer, layer, movie.image.name)
-        )
-        tracks = movie.tracks
-        if tracks is None:
-            shown.remove()
-        else:
-            shown.show(movie.rows(tracks), tracks.parents)
-        marks.show(*movie.doubts())
+        def is_wanted() -> bool:
+            newest = self._now is not movie.image or self._asked == asked
+            return newest and self._movies.get(movie.layer) is movie
+
+        self._shown.show(movie, is_wanted)
 
 
 def _unchanged(state: TrackState) -> TrackState:
