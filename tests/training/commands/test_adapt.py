@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,6 +170,29 @@ def test_stopping_early_keeps_the_best(
     assert adaptation.end is not None
     assert adaptation.end["verdict"] == "better"
     assert models(tmp_path)
+
+
+def test_a_program_in_the_background_of_a_shell_can_be_cancelled_too(
+    make: MakeAdaptation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    adaptation = make()
+
+    def waits(run: Any) -> None:
+        adaptation.ask("cancel")
+        for _ in range(6000):
+            module.time.sleep(0.01)
+
+    monkeypatch.setattr(module._Run, "whole", waits)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            adapt(adaptation)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert adaptation.end is not None
+    assert adaptation.end["event"] == "cancelled"
 
 
 @pytest.mark.parametrize("request_", ["pause", "cancel"])

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -128,12 +129,20 @@ def _watched(adaptation: Adaptation) -> Iterator[None]:
                 _thread.interrupt_main()
                 return
 
+    # A program that a shell starts in the background ignores Ctrl+C, and so do its children; then
+    # the main thread cannot be interrupted.
+    main = threading.current_thread() is threading.main_thread()
+    ignored = main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     watcher = threading.Thread(target=watch, name="tinysam-requests", daemon=True)
     watcher.start()
     try:
         yield
     finally:
         ended.set()
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(eq=False)
