@@ -18,6 +18,10 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.similar import drawn
+
 from napari_tinysam.cli import demo as cli_demo
 from napari_tinysam.ui.state.region import Region
 from tinysam_training.synthetic.volumes import synthetic_movie, synthetic_volume
@@ -145,7 +149,26 @@ def main(folder: Path) -> None:
         shoot("images")
         session.listed.leave_list()
 
+    # A ring is committed, and others like it are asked for.
     viewer.layers.clear()
+    field = drawn("filling", 10)
+    layer = viewer.add_image(field.image, name="field")
+    viewer.fit_to_view()
+    wait_for(lambda: session._parts.embedder.embedding is not None)
+    ring = field.masks[int(np.flatnonzero(field.kinds)[0])].centre
+    click(*ring)
+    session.commit()
+    wait_for(lambda: session.target is not None)
+    session.hover_at(world(*ring))
+    session.find_similar()
+    wait_for(lambda: session.proposals.ranking is not None)
+    session.stop_hover()
+    dock.clicks_section.collapse()
+    dock._scrolling.reveal(dock.auto_section, True)
+    shoot("similar")
+    dock.clicks_section.expand()
+    viewer.layers.clear()
+
     rng = np.random.default_rng(1002)
     stack = synthetic_volume(rng, (30, 256, 256), 12).image
     layer = viewer.add_image(stack, name="stack", axis_labels=("z", "y", "x"))

@@ -90,7 +90,7 @@ def _cells(
 class ObjectFeatures:
     """Features of objects of a plane, gathered look by look.
 
-    Only the embedding is read. With the finer maps, precision falls from 0.95 to 0.80 (figures:
+    Only the embedding is read. With the finer maps, precision falls from 0.95 to 0.82 (figures:
     ``python -m benchmarks.similar --ways``).
 
     Parameters

@@ -37,6 +37,11 @@ class ScrollingColumn(QScrollArea):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setMinimumHeight(_LEAST)
         self.setWidget(inside)
+        self._opened: Section | None = None
+        # It ends with the dock, which may be closed meanwhile.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._scroll_to_opened)
 
     def add_sections(self, *sections: Section) -> None:
         """Put sections below what is there, and end the column."""
@@ -49,12 +54,12 @@ class ScrollingColumn(QScrollArea):
     def reveal(self, section: Section, expanded: bool) -> None:
         """Scroll to a section that was opened."""
         if expanded:
-            # Once the layout knows how tall it is.
-            QTimer.singleShot(0, partial(self._scroll_to, section))
+            self._opened = section
+            self._soon.start(0)  # once the layout knows how tall it is
 
-    def _scroll_to(self, section: Section) -> None:
-        inside, bar = self.widget(), self.verticalScrollBar()
-        if inside is None or bar is None or not self.isEnabled():
+    def _scroll_to_opened(self) -> None:
+        inside, bar, section = self.widget(), self.verticalScrollBar(), self._opened
+        if inside is None or bar is None or section is None or not self.isEnabled():
             return
         inside.adjustSize()
         top, height = section.y(), section.height()
