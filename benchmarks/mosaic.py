@@ -164,8 +164,10 @@ def by_itself(
     return Row((msa[0], msa[1]), (lost[near], lost[~near]))
 
 
-def by_clicks(predictor: Predictor, mosaic: Mosaic, most: int) -> Row:
-    """Compare masks of clicks; prints a row."""
+def by_clicks(
+    predictor: Predictor, mosaic: Mosaic, most: int, *, clear: bool = False
+) -> Row | None:
+    """Compare masks of clicks; prints a row. None without objects."""
     from benchmarks.large_planes import Desk
 
     rng = np.random.default_rng(0)
@@ -176,9 +178,15 @@ def by_clicks(predictor: Predictor, mosaic: Mosaic, most: int) -> Row:
         first.setdefault(which, (y, x))
     asked = []
     for which, (top, left) in first.items():
-        objects = [mask for _, mask in object_masks(mosaic.pictures[which].labels)]
+        objects = [
+            mask
+            for _, mask in object_masks(mosaic.pictures[which].labels)
+            if not clear or _is_clear(mask)
+        ]
         chosen = rng.permutation(len(objects))[: max(1, most // len(first))]
         asked += [(which, top, left, objects[number]) for number in chosen.tolist()]
+    if not asked:
+        return None
     layer: Any = None
     for which, _, _, truth in asked:
         if layer is None or layer.name != str(which):
@@ -193,6 +201,12 @@ def by_clicks(predictor: Predictor, mosaic: Mosaic, most: int) -> Row:
         f"| {mosaic.name} | {len(asked)} | {alone:.3f} | {there:.3f} | {there - alone:+.3f} |"
     )
     return Row((alone, there), (np.zeros(0), np.zeros(0)))
+
+
+def _is_clear(mask: BoxedMask) -> bool:
+    x0, y0, x1, y1 = mask.box
+    height, width = mask.shape
+    return x0 > 0 and y0 > 0 and x1 < width - 1 and y1 < height - 1
 
 
 def _clicked(desk: Any, truth: BoxedMask) -> float:
@@ -230,7 +244,8 @@ def main() -> None:
         say("|---|---|---|---|---|---|---|---|---|---|")
     for mosaic in mosaics(given.data, given.sets, given.side, given.room):
         if given.clicks:
-            rows.append(by_clicks(predictor, mosaic, given.clicks))
+            row = by_clicks(predictor, mosaic, given.clicks, clear=given.clear)
+            rows += [] if row is None else [row]
         else:
             rows.append(by_itself(predictor, mosaic, given.tiles, clear=given.clear))
     alone, there = np.mean([row.msa for row in rows], axis=0)
