@@ -45,7 +45,7 @@ _MORE, _AT_LEAST = 1.08, 0.5
 _LESS_SURE = 0.01
 
 #: Objects whose median side is below this share of the one before are something else, such as
-#: texture, unless there are this many times as many.
+#: texture, unless the sum is this many times as large.
 _SMALLER, _MANY = 0.9, 2.0
 
 #: Smaller tiles are not taken if the median side of objects exceeds this share of theirs: what is
@@ -201,14 +201,13 @@ def _is_clear(before: _Seen, after: _Seen) -> bool:
 
 
 def _shows_more(before: _Seen, after: _Seen) -> bool:
-    old, new = len(before.scores), len(after.scores)
     if after.sure < max(_MORE * before.sure, before.sure + _AT_LEAST):
         return False
-    if not old:
+    if not len(before.scores):
         return True
-    if new < _MANY * old and np.median(after.sides) < _SMALLER * np.median(
-        before.sides
-    ):
+    if after.sure < _MANY * before.sure and np.median(
+        after.sides
+    ) < _SMALLER * np.median(before.sides):
         return False
     return bool(after.scores.mean() >= before.scores.mean() - _LESS_SURE)
 
