@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image
+from scipy import ndimage as ndi
 
 from desk import open_desk
-from everything.plane_of_discs import bright_predictor, field
+from everything.plane_of_discs import BrightRuntime, bright_predictor, field
 from fake_inference import SteppedInference
+from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
 from napari_tinysam.ui.state.region import Region
 
@@ -89,3 +91,49 @@ def test_the_plane_is_never_read_or_held_whole(
     layer = here.viewer.layers[PROPOSED]
     assert layer.multiscale
     assert not isinstance(layer.data[0], np.ndarray)
+
+
+class ShadesRuntime(BrightRuntime):
+    """Features tell how bright an object is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames: dict[int, np.ndarray] = {}
+
+    def encode(self, rgb: np.ndarray) -> Any:
+        regions = super().encode(rgb)
+        frame = np.zeros((1024, 1024), np.uint8)
+        frame[: rgb.shape[0], : rgb.shape[1]] = rgb[..., 0]
+        self._frames[id(regions)] = frame
+        return regions
+
+    def feature_maps(self, regions: Any) -> list[np.ndarray]:
+        frame = self._frames[id(regions)][8::16, 8::16]
+        dim = (frame > 100) & (frame < 190)
+        return [np.stack([dim, frame >= 190, np.ones_like(dim)]).astype(np.float32)]
+
+
+def test_similar_objects_of_a_large_plane_are_those_on_the_screen() -> None:
+    pixels, _ = field((2700, 2600), 100, 20)
+    numbers, count = ndi.label(pixels > 100)
+    shades = np.where(np.arange(count + 1) % 3 == 0, 255, 150)
+    shades[0] = 0
+    image = Image([shades[numbers].astype(np.uint8), pixels[::2, ::2]], multiscale=True)
+    runtime = ShadesRuntime()
+    predictor = Predictor(runtime, name="bright", model_id="bright")
+    here = open_desk(image, load_predictor=lambda *_: predictor)
+    image._data_level = 0
+    image.corner_pixels = np.array([[300, 400], [1900, 2100]])
+    inside = np.unique(numbers[420:1780, 520:1980])[1:]
+    middles = ndi.center_of_mass(numbers > 0, numbers, inside)
+    kinds = shades[inside] == 255
+    asked = int(np.flatnonzero(kinds)[0])
+    here.click(*middles[asked][::-1])
+    here.session.commit()
+    here.session.hover_at(here.world(*middles[asked][::-1]))
+    here.session.find_similar()
+    shown = proposed(here) > 0
+    found = [bool(shown[int(y), int(x)]) for y, x in middles]
+    assert found == [kind and n != asked for n, kind in enumerate(kinds)]
+    assert not shown[:250].any()
+    assert not shown[2000:].any()

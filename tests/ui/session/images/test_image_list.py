@@ -482,6 +482,28 @@ def test_a_class_is_renamed_while_it_is_in_use(folder: Path) -> None:
     assert classifying.classes == [alive]
 
 
+def test_deleted_objects_do_not_count_and_keep_their_class_for_undo(
+    folder: Path,
+) -> None:
+    desk, _ = classified(folder)
+    give(desk, 20, 1)
+    give(desk, 60, 1)
+    classifying = desk.session.classifying
+    alive = classifying.classes[0]
+    assert classifying.count(alive) == 2
+    desk.session.hover_at(desk.world(20, 30))
+    desk.session.delete_object()
+    assert classifying.count(alive) == 1
+    desk.session.undo()
+    assert classifying.count(alive) == 2
+    assert named(desk) == {1: "alive", 2: "alive"}
+    for x in (20, 60):
+        desk.session.hover_at(desk.world(x, 30))
+        desk.session.delete_object()
+    classifying.remove(alive)
+    assert alive not in classifying.classes
+
+
 def test_classes_are_colours_on_the_canvas(folder: Path) -> None:
     desk, _ = classified(folder)
     layer, classifying = desk.session.target, desk.session.classifying

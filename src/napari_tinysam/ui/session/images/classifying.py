@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.labels.labelling import Labeller
     from napari_tinysam.ui.state.subject import Subject
+
+#: Labels of up to this many pixels are looked through for deleted objects: it takes 15 ms.
+_LOOKED_THROUGH = 2**22
 
 #: Of objects without a class, while others have one.
 _NO_CLASS = (0.75, 0.75, 0.75, 1.0)
@@ -76,6 +79,7 @@ class Classifying:
             Labels, CyclicLabelColormap | DirectLabelColormap
         ] = weakref.WeakKeyDictionary()
         self._shown: tuple[object, ...] = ()
+        self._found: tuple[object, set[int]] = (None, set())
         self.classes: list[ObjectClass] = []
         self.coloured = True
         #: Called when the digits begin to stand for classes, or stop.
@@ -197,7 +201,24 @@ class Classifying:
     def count(self, which: ObjectClass) -> int:
         """Return how many objects of the open image are in a class."""
         layer = self._labelling.target
-        return 0 if layer is None else sum(c is which for c in self.of(layer).values())
+        if layer is None:
+            return 0
+        there = self._there(layer)
+        return sum(c is which and i in there for i, c in self.of(layer).items())
+
+    def _there(self, layer: Labels) -> Container[int]:
+        """Return which objects with a class there are: deleted ones keep theirs, for undo."""
+        classes, data = self.of(layer), full_data(layer)
+        if not isinstance(data, np.ndarray) or data.size > _LOOKED_THROUGH:
+            return classes
+        key = (layer, self._labelling.saving.version(layer), *classes)
+        if self._found[0] != key:
+            top = max(classes, default=0)
+            there = np.zeros(top + 2, bool)
+            if top:
+                there[np.minimum(data, top + 1)] = True
+            self._found = key, {label for label in classes if there[label]}
+        return self._found[1]
 
     def give(self, digit: int) -> None:
         """Give the edited object, or the one under the cursor, the class of a digit; 0: none."""
