@@ -361,7 +361,7 @@ class Assembly:
         self.status_line.seeing_changed()
 
     def _resume(self) -> bool:
-        cancelled = self.status_line.shown.kind is StatusKind.CANCELLED
+        cancelled = self.status_line.own.kind is StatusKind.CANCELLED
         if cancelled:
             self.viewing.refresh(force=True)
         return cancelled

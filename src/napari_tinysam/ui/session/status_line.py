@@ -39,6 +39,7 @@ class StatusLine:
         self._subject = subject
         self._runs = runs
         self.shown = self.own = NO_IMAGE
+        self._beside: Status | None = None  # what a run has said last
         self._said = ""  # how a large plane is seen
         self._closed = False
 
@@ -50,10 +51,14 @@ class StatusLine:
         """Show a status, unless a run is said."""
         if self._closed:
             return
-        if status.kind not in BESIDE:
+        if status.kind in BESIDE:
+            self._beside = status
+        else:
             self.own = status
-        if status.kind is StatusKind.READY and self._runs().said:
-            return  # it is shown when they have finished
+        if status.kind is StatusKind.READY:
+            if not self._runs().said:
+                self._beside = None
+            status = self._beside or status
         if self._subject.image is None and status.kind is StatusKind.READY:
             status = NO_IMAGE
         elif status.kind is StatusKind.READY and not status.text:
@@ -65,6 +70,8 @@ class StatusLine:
 
     def say_beside(self, status: Status | None) -> None:
         """Show the status of a run; None: it has ended."""
+        if status is None:
+            self._beside = None
         self.say(self.own if status is None else status)
 
     def seeing_changed(self) -> None:

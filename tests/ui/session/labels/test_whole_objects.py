@@ -9,6 +9,7 @@ import pytest
 from napari.layers import Image, Labels
 
 from desk import Desk, open_desk
+from ui.session.tracks.small_movie import opened
 
 
 def disc(x: float, y: float, radius: float) -> np.ndarray:
@@ -107,3 +108,14 @@ def test_an_object_in_one_plane_is_handled_as_ever(found: Desk) -> None:
     found.session.delete_object()
     assert ids(found, 9) == []
     assert ids(found, 4) == [1, 2]
+
+
+def test_an_object_that_is_gone_is_not_split() -> None:
+    desk = opened()
+    desk.session.hover_at(desk.world(40, 40))
+    desk.session.edit_object()
+    label = desk.session.edited_id
+    layer = desk.session.target
+    layer.data[layer.data == label] = 0
+    desk.session.split_object()
+    assert desk.told[-1][1] == f"Object {label} is not in this plane any more."

@@ -325,6 +325,8 @@ def split_edit(
         If there is nothing to split.
     """
     mask = object_mask(layer, plane, label)
+    if not mask.area:
+        raise LabelsError(f"Object {label} is not in this plane any more.")
     parts = split_mask(mask, seeds)
     count = int(parts.max(initial=0))
     if count < 2:

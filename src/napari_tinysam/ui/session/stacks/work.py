@@ -135,7 +135,6 @@ class StackWork:
         self._measuring: PieceMeasuring | None = None
         self._now: Image | None = None
         self._next: deque[Image] = deque()
-        self._told = False  # whether a status is shown
         self._asked = 0  # counts what was asked of the inference thread
 
     @property
@@ -279,7 +278,6 @@ class StackWork:
             work.version = self._saving.version(work.layer)
 
     def _show_progress(self, done: int, total: int) -> None:
-        self._told = True
         text = f"{self._name}: plane {min(done + 1, total)} of {total}"
         self._on_status(Status(StatusKind.LINKING, text, done / max(total, 1)))
 
@@ -302,11 +300,7 @@ class StackWork:
 
     def _end(self, said: str, level: str = "info") -> None:
         self._stop()
-        if self._told:
-            self._told = False
-            self._on_status(None)  # tells of the change, too
-        else:
-            self._subject.changed.emit()
+        self._on_status(None)  # tells of the change, too
         if said:
             self._notify(level, said)
 

@@ -389,7 +389,6 @@ class Tracking(StackWork):
         known = self._subject.memory.state_of(movie.image)
         planes = image_frames(movie.image, self._plane(movie.image), known, known.part)
         if state.settings.way == "trackastra" and movie.learned is None:
-            self._told = True
             self._on_status(Status(StatusKind.LINKING, "Tracking by trackastra"))
         self._compute(movie, lambda: found_tracks(movie, state, planes), shown)
 
