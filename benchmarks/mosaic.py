@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
-from benchmarks.auto_in_tiles import at_borders, mean, say
 
+from benchmarks.auto_in_tiles import at_borders, mean, say
 from napari_tinysam.everything import TiledSegmentation, segmentation_of
 from napari_tinysam.image import as_rgb, to_eight_bits
 from napari_tinysam.inference.load import load_model
