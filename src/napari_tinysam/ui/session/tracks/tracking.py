@@ -414,7 +414,7 @@ class Tracking(StackWork):
         movie.earlier = None
         told = {
             "settings": settings_to_json(state.settings),
-            "parents": [list(pair) for pair in tracks.parents.items()],
+            "parents": [list(pair) for pair in movie.all_parents.items()],
         }
         deed = Deed("track", told)
         self._write(movie, edit, tracks.ids, step, deed, part_of)
