@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_tinysam.ui.session.stacks.piece_measuring import Group
     from napari_tinysam.ui.session.stacks.pieces import Pieces, PlanePart
-    from napari_tinysam.ui.session.tracks.tracked_movie import TrackedMovie
+    from napari_tinysam.ui.session.stacks.work import MeasuredLayer
     from napari_tinysam.ui.state.planes import Plane
 
 Frame = tuple["Plane", ...]
@@ -47,17 +47,24 @@ class Outside:
         )
 
 
-def outside(movie: TrackedMovie, groups: Sequence[Group]) -> Outside:
-    """Return what a movie knows of frames that are not among these."""
+def outside(movie: MeasuredLayer, known: Outside, groups: Sequence[Group]) -> Outside:
+    """Return what is known of frames that are not among some.
+
+    Parameters
+    ----------
+    movie : MeasuredLayer
+        As it was measured before.
+    known : Outside
+        Of frames outside of that.
+    groups : sequence of Group
+    """
     frames = [*map(tuple, movie.measured.groups)]
     parts = {
         frame: [part for plane in frame for part in movie.pieces.of_plane(plane)]
         for frame in frames
     }
-    every = Outside(
-        {**movie.outside.parts, **parts},
-        {**movie.outside.own, **dict(zip(frames, movie.own, strict=True))},
-    )
+    own = dict(zip(frames, movie.own, strict=True))
+    every = Outside({**known.parts, **parts}, {**known.own, **own})
     return every.only(groups, inside=False)
 
 

@@ -347,7 +347,9 @@ class Tracking(StackWork):
             tracks=None if before is None else before.tracks,
             parents={} if before is None else before.all_parents,
             earlier=before,
-            outside=Outside() if before is None else outside(before, found.groups),
+            outside=Outside()
+            if before is None
+            else outside(before, before.outside, found.groups),
         )
         self._movies[layer] = movie
         self._find(movie)
