@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,12 @@ def test_training_reads_what_was_clicked(
     (entry,) = find_pairs(folder)
     assert not entry.complete
     assert len(entry.read().boxes) == 2
-    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-    assert there == ["annotation.yaml", "images/cells.tif", "labels/cells.tif"]
-    assert files.run("--as-training", folder).code == 0  # the same once more
+    told = json.loads((folder / "prompts" / "cells.json").read_text())
+    first, second = told["objects"]
+    assert [len(each["rounds"]) for each in (first, second)] == [2, 2]
+    assert first["rounds"][0]["prompts"]["points"] == [[40, 40, 1]]
+    assert first["rounds"][1]["prompts"]["mask"] is not None
+    assert first["corrected"] == 1
 
     other = Files(capsys, tmp_path, "boxes")  # another image
     refused = other.run("--as-training", folder)

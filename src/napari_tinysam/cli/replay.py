@@ -57,7 +57,7 @@ def replay(
         Path | None,
         option(
             "FOLDER",
-            "Write image and labels as data for 'napari-tinysam finetune'.",
+            "Write image, labels and prompts as data for 'napari-tinysam finetune'.",
         ),
     ] = None,
     device: DeviceOption = "auto",

@@ -1,13 +1,13 @@
-"""What the user clicked and corrected becomes training data: images and labels.
+"""What the user clicked and corrected becomes training data: images, labels, prompts.
 
 The layout is one that training reads: ``images/NAME.tif`` and ``labels/NAME.tif``, one plane each,
-and ``annotation.yaml``. Training draws prompts of its own, anew for each look at an object, in
-windows that it turns, scales and bends; the user's prompts stay in the file of provenance.
+and ``annotation.yaml``. ``prompts/NAME.json`` tells how each object was asked for and corrected.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,37 +65,45 @@ def write_training_data(
     planes = list(_planes(told, image, labels))
     if not planes:
         raise FileError("There is no object in these labels to learn from.")
-    written = []
+    content, written = told.about.image.content, []
     stems = ["_".join([name, *(f"{at:03d}" for at in place)]) for place, _, _ in planes]
-    for stem, (_, view, _) in zip(stems, planes, strict=True):
-        path = folder / "images" / f"{stem}.tif"
-        if path.exists():
-            _check_same(path, image.plane(view))
+    for stem in stems:
+        _check_free(folder / "prompts" / f"{stem}.json", content)
     try:
-        for part in ("images", "labels"):
+        for part in ("images", "labels", "prompts"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder} cannot be made.") from error
     for stem, (_, view, ids) in zip(stems, planes, strict=True):
+        prompts = {
+            "image": told.about.image.to_json(),
+            "plane": list(view.index),
+            "transposed": view.transposed,
+            "objects": _objects(told, view, ids),
+        }
         path = folder / "images" / f"{stem}.tif"
         _write_image(path, image.plane(view))
         write_labels(folder / "labels" / f"{stem}.tif", ids)
+        text = json.dumps(prompts, indent=1, ensure_ascii=False)
+        write_text(folder / "prompts" / f"{stem}.json", text)
         written.append(path)
     if not (folder / "annotation.yaml").exists():
         write_text(folder / "annotation.yaml", _ANNOTATION)
     return written
 
 
-def _check_same(path: Path, pixels: npt.NDArray[Any]) -> None:
-    """Refuse to replace another image of the same name."""
-    import tifffile
-
-    there: Any = None
-    with suppress(OSError, ValueError):
-        there = tifffile.imread(path)
-    if not np.array_equal(there, pixels):
+def _check_free(path: Path, content: str) -> None:
+    """Refuse to replace the data of another image of the same name."""
+    try:
+        there = json.loads(path.read_bytes())["image"]["content"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        there = None
+    if there != content:
         raise FileError(
-            f"{path.parent.parent} holds another image called {path.stem}; choose another folder."
+            f"{path.parent.parent} holds data of another image called {path.stem}; choose another "
+            "folder."
         )
 
 
@@ -163,6 +171,41 @@ def _numbered(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return ids as the smallest type that a label file holds."""
     small = int(ids.max(initial=0)) <= np.iinfo(np.uint16).max
     return ids.astype(np.uint16 if small else np.uint32)
+
+
+def _objects(
+    told: Provenance, view: View, ids: npt.NDArray[Any]
+) -> list[dict[str, Any]]:
+    """Tell how each object of a plane was asked for: its first prompts, then corrections."""
+    there = set(np.unique(ids).tolist()) - {0}
+    rounds: dict[int, list[Mapping[str, Any]]] = {}
+    for each in told.actions:
+        if each.action.name != "commit" or _undone(told, each.action.step):
+            continue
+        for one in each.action.arguments.get("objects", ()):
+            if int(one["id"]) in there and tuple(one["plane"]) == view.index:
+                kept = ("prompts", "candidate", "chosen", "score", "look")
+                rounds.setdefault(int(one["id"]), []).append(
+                    {key: one[key] for key in kept if key in one}
+                )
+    return [
+        {
+            "id": label,
+            **(told.objects[label].to_json() if label in told.objects else {}),
+            "rounds": rounds.get(label, []),
+        }
+        for label in sorted(there)
+    ]
+
+
+def _undone(told: Provenance, step: int) -> bool:
+    """Whether a step was undone in the end."""
+    turns = [
+        each.action.name
+        for each in told.actions
+        if each.action.step == step and each.action.name in ("undo", "redo")
+    ]
+    return bool(step and turns) and turns[-1] == "undo"
 
 
 def _write_image(path: Path, pixels: npt.NDArray[Any]) -> None:
