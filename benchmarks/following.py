@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from benchmarks.warping import warped_images
 
+from benchmarks.warping import warped_images
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import Prompts

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+
 from benchmarks.auto_in_tiles import nuclei
 
 

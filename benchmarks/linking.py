@@ -20,7 +20,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from benchmarks.auto_in_tiles import say
-
 from fake_inference import SteppedInference
 
 

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
-from benchmarks.auto_in_tiles import FIELD, NUCLEI, nuclei
 
+from benchmarks.auto_in_tiles import FIELD, NUCLEI, nuclei
 from napari_tinysam.batch.jobs import jobs_for
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from benchmarks.auto_in_tiles import nuclei, say
 from benchmarks.mosaic import mosaics
-
 from napari_tinysam.everything import TiledSegmentation, tiles
 from napari_tinysam.inference.load import load_model
 from napari_tinysam.inference.looks import Look, LookGrid

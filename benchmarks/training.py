@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
-from benchmarks.limits import COLUMNS, DEPTH, ROWS
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from benchmarks.limits import COLUMNS, DEPTH, ROWS
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.model import Architecture
 from tinysam_training.data.sampling import BatchRequest, Sources

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.__main__ import POINTS, SCORE, STABILITY, image, machine
 
+from benchmarks.__main__ import POINTS, SCORE, STABILITY, image, machine
 from napari_tinysam import Prompts, load_model
 from napari_tinysam.everything import LabelSettings, Segmentation, Thresholds
 from napari_tinysam.files.tables import markdown_table
