@@ -70,7 +70,7 @@ class Annotated:
         if self.objects < ENOUGH_OBJECTS:
             return f"{known}: a beginning. {ENOUGH_OBJECTS} objects teach more."
         if count < ENOUGH_IMAGES:
-            return f"{known}: enough to try. More images make it surer."
+            return f"{known}: enough to try. More images, which differ, make it surer."
         return f"{known}: enough."
 
 
