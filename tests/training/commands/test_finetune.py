@@ -198,6 +198,17 @@ def test_even_no_time_at_all_is_a_recipe(way: Way) -> None:
     assert recipe.model.batch_norm == "frozen"
 
 
+def test_of_one_image_intensities_are_changed_more_than_of_several() -> None:
+    one, two = (
+        finetune_recipe(FinetuneSettings(), 1.0, images).augmentation
+        for images in (1, 2)
+    )
+    assert one.colour_gain[0] < two.colour_gain[0]
+    assert one.colour_gain[1] > two.colour_gain[1]
+    assert one.gamma_probability > two.gamma_probability
+    assert one.zoom == two.zoom
+
+
 # --------------------------------------------------------------------- embeddings
 
 

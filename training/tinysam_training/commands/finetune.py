@@ -111,7 +111,9 @@ class Finetuned:
     recipe: Recipe
 
 
-def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
+def finetune_recipe(
+    settings: FinetuneSettings, minutes: float, images: int = 2
+) -> Recipe:
     """Make the recipe of a way.
 
     Parameters
@@ -119,12 +121,14 @@ def finetune_recipe(settings: FinetuneSettings, minutes: float) -> Recipe:
     settings : FinetuneSettings
     minutes : float
         For the training itself.
+    images : int
+        How many there are to learn from.
     """
     recipe = Recipe(
         name=f"finetune-{settings.way}",
         losses=LossSettings(object_head=1.0),
         prompts=PromptSettings(),
-        augmentation=Augmentation.light(),
+        augmentation=Augmentation.light() if images > 1 else Augmentation.single(),
         judging=ValidationSettings(every=0.2, images=CHOOSING, objects=6),
         steps=settings.steps,
         minutes=max(minutes, 0.05) if not settings.steps else 0.0,
@@ -225,7 +229,7 @@ def finetune(
     start.quantization = None  # floats learn; the result can be quantized again
     before = copy.deepcopy(start).eval()
     images, held = ImageStore(train), ImageStore(held_out)
-    recipe = finetune_recipe(settings, settings.minutes)
+    recipe = finetune_recipe(settings, settings.minutes, len(train))
 
     batches: WindowBatches | FrameBatches
     features_of: Callable[[int], ImageFeatures] | None = None
@@ -259,7 +263,9 @@ def finetune(
     resume = resume and folder.checkpoint.exists()
     if resume:  # its schedule goes on, however long reading took this time
         left = load_recipe(folder.path / "recipe.yaml").minutes
-    folder.recipe = batches.recipe = recipe = finetune_recipe(settings, left)
+    folder.recipe = batches.recipe = recipe = finetune_recipe(
+        settings, left, len(train)
+    )
     folder.best = output
     folder.begin(resume=resume)
     notes = {

@@ -7,7 +7,7 @@ Geometry (zoom, turns, mirroring) is the same for image and labels and is drawn 
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from pydantic.dataclasses import dataclass
 
@@ -165,6 +165,18 @@ class Augmentation:
             gain=(0.8, 1.25),
             offset_probability=0.2,
             offset=(-0.15, 0.15),
+            inversion_probability=0.0,
+        )
+
+    @classmethod
+    def single(cls) -> Augmentation:
+        """Return settings for fine-tuning on one image: others differ more in their intensities."""
+        return replace(
+            cls.full(),
+            zoom=(0.7, 1.4),
+            bend_probability=0.0,
+            permutation_probability=0.0,
+            tint_probability=0.0,
             inversion_probability=0.0,
         )
 
