@@ -172,9 +172,9 @@ def test_the_training_gets_the_time_that_is_left(
 ) -> None:
     asked: list[float] = []
 
-    def recipe(settings: FinetuneSettings, minutes: float) -> Any:
+    def recipe(settings: FinetuneSettings, minutes: float, images: int) -> Any:
         asked.append(minutes)
-        return shortened(finetune_recipe, 1)(settings, minutes)
+        return shortened(finetune_recipe, 1)(settings, minutes, images)
 
     monkeypatch.setattr(module, "finetune_recipe", recipe)
     seconds = count(step=60.0)
