@@ -92,7 +92,10 @@ def test_workers_share_a_slide_and_one_of_them_is_killed(
     finally:
         runner.close()
     assert found.state == "written"
-    assert len(encoded_looks(tmp_path)) == done + 1
+    # One tile twice, and a larger look once in each process that finds something large.
+    again = encoded_looks(tmp_path)
+    processes = {line.split()[0] for line in again}
+    assert done + 1 <= len(again) <= done + len(processes)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

@@ -32,8 +32,8 @@ _LEAST = FRAME // 4
 #: Places that are compared, and places that are looked at to find so many with objects.
 _PLACES, _TRIED = 8, 16
 
-#: So many are enough if what they show differs by more than these factors.
-_ENOUGH, _UNCLEAR = 4, (0.9, 1.4)
+#: So many are enough if the sum of what counts grows by a factor outside of these.
+_ENOUGH, _UNCLEAR = 4, (1.0, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
 _DOUBTFUL = 0.5
@@ -129,21 +129,17 @@ class ScaleChoice:
 
     def __iter__(self) -> Iterator[None]:
         """Search a few places, one a step."""
+        looks = iter(self._looks(self.side))
         places: list[tuple[Look, _Seen]] = []
-        for look in self._looks(self.side):
-            seen = self._seen(look)
-            yield
-            if len(seen.scores):
-                places.append((look, seen))
-            if len(places) == _PLACES:
-                break
+        while len(places) < _ENOUGH and (look := next(looks, None)):
+            yield from self._look_at(look, places)
         if _usual([seen for _, seen in places]) > _LARGE * self.side:
             yield from self._larger()
             return
         while places and self.side > _LEAST:
             side = self.side // 2
             before, after, finer = [], [], []
-            for look, seen in places:
+            for look, seen in places:  # which grows
                 closer = _middle(look, side)
                 found = self._seen(closer)
                 yield
@@ -151,14 +147,25 @@ class ScaleChoice:
                 before.append(seen.within(clear))
                 after.append(found.within(clear))
                 finer.append((closer, found))
+                if len(finer) == _PLACES:
+                    break
                 if len(finer) >= _ENOUGH and _is_clear(
                     _Seen.of(before), _Seen.of(after)
                 ):
                     break
+                while len(finer) == len(places) and (another := next(looks, None)):
+                    yield from self._look_at(another, places)
             old, new = _Seen.of(before), _Seen.of(after)
             if not _shows_more(old, new) or np.median(new.sides) > _FITS * side:
                 return
-            self.side, places = side, finer
+            self.side, places, looks = side, finer, iter(())
+
+    def _look_at(self, look: Look, places: list[tuple[Look, _Seen]]) -> Iterator[None]:
+        """Search a look; it becomes a place if there are objects in it."""
+        seen = self._seen(look)
+        yield
+        if len(seen.scores):
+            places.append((look, seen))
 
     def _larger(self) -> Iterator[None]:
         """Take larger looks until objects no longer fill them."""

@@ -80,6 +80,7 @@ def test_steps_that_napari_took_back_are_passed_over(subject: Subject) -> None:
         go_to=went.append,
         on_step=lambda: steps.append(1),
         before_step=lambda: None,
+        on_journal=lambda image, number: None,
     )
     undoing.undo()
     assert subject.drafts.is_empty
