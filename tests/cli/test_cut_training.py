@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from killed import killed_at_the_end
 from napari_tinysam.cli.cut_training import noted
 from napari_tinysam.journal.running import TRAINING, RunningNotes
 
@@ -32,18 +31,8 @@ with noted(Path("run")):
     sys.stdout.flush()
     input()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with killed_at_the_end(code, tmp_path):
         assert not RunningNotes().cut()  # it goes on
-        process.kill()
 
     (work,) = RunningNotes().cut()
     assert work.kind == TRAINING

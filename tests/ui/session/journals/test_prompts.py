@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from napari.layers import Labels
 
 from journalled_desk import commit, crash, kept, noise, open_queued, places, same
+from killed import killed_at_the_end
 from napari_tinysam.journal.folder import Journals
 from napari_tinysam.journal.reading import read_journal
 
@@ -246,16 +245,8 @@ sys.stdout.write("ready\\n")
 sys.stdout.flush()
 input()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.kill()
+    with killed_at_the_end(code):
+        pass
 
     desk = open_queued(noise(200, 300))
     recovery = desk.session.recovery

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from napari.layers import Labels
 from desk import Desk
 from fake_inference import QueuedInference
 from journalled_desk import commit, crash, kept, noise, open_queued, places, same
+from killed import killed_at_the_end
 from napari_tinysam.journal.reading import labels_of
 from napari_tinysam.ui.session.labels.filling import packed
 
@@ -485,16 +484,8 @@ sys.stdout.flush()
 commit(desk, 280, 180)
 input()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.kill()
+    with killed_at_the_end(code):
+        pass
     labels = np.load(tmp_path / "labels.npy")
 
     desk = open_queued(noise(3, 200, 300))
