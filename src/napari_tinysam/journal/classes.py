@@ -60,7 +60,7 @@ class ClassesTold:
             if change is not None:
                 self._put(change.before if action.name == UNDO else change.after)
         elif action.name == RENAMED:
-            self._rename(str(told.get("from", "")), str(told.get("to", "")))
+            self.rename(str(told.get("from", "")), str(told.get("to", "")))
         elif (after := _named(told.get("classes"))) is not None:
             if action.step:
                 before = _named(told.get("were")) or dict.fromkeys(after, "")
@@ -74,7 +74,8 @@ class ClassesTold:
             else:
                 self.named.pop(label, None)
 
-    def _rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str) -> None:
+        """Give a class another name, also in the steps of undo."""
         every = [self.named]
         for change in self.steps.values():
             every += [change.before, change.after]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,13 @@ def names_of(classes: Mapping[int, ObjectClass | None]) -> dict[str, str]:
     return {
         str(label): "" if each is None else each.name for label, each in classes.items()
     }
+
+
+def renamed(name: str, renames: Iterable[tuple[str, str]]) -> str:
+    """Return what a class is called after it was renamed from old to new names, one by one."""
+    for old, new in renames:
+        name = new if name == old else name
+    return name
 
 
 @dataclass(frozen=True, eq=False)

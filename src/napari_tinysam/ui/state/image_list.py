@@ -54,6 +54,8 @@ class ImageEntry:
         Why it cannot be opened, in a sentence; "" if nothing is wrong.
     stem : str
         The first part of its results' names beside it, by which training finds them; "": as `name`.
+    renames : int
+        So many of the list's `renames` its file of classes knows; those after it are still to do.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ImageEntry:
     saved: bool = True
     problem: str = ""
     stem: str = ""
+    renames: int = 0
 
     def counted(self, count: int) -> None:
         """Note how many objects it has: with the first it is started, without any it is new."""
@@ -90,6 +93,8 @@ class ImageList:
         Whether next and previous pass over images that are done.
     classes : list of ObjectClass
         Of objects, in the order of their digit keys.
+    renames : list of (str, str)
+        Old and new names of classes, in the order in which they were renamed.
     """
 
     sources: tuple[Path, ...] = ()
@@ -98,6 +103,7 @@ class ImageList:
     folder: Path | None = None
     skip_done: bool = True
     classes: list[ObjectClass] = field(default_factory=list)
+    renames: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -202,6 +208,7 @@ class ImageList:
             "folder": None if self.folder is None else str(self.folder),
             "skip_done": self.skip_done,
             "classes": [each.to_json() for each in self.classes],
+            "renames": self.renames,
             "images": [
                 {
                     "path": str(entry.path),
@@ -209,6 +216,7 @@ class ImageList:
                     "state": entry.state.value,
                     "count": entry.count,
                     "labels": None if entry.labels is None else str(entry.labels),
+                    "renames": entry.renames,
                 }
                 for entry in kept
             ],
@@ -227,6 +235,7 @@ class ImageList:
                     state=EntryState(each["state"]),
                     count=None if each["count"] is None else int(each["count"]),
                     labels=None if each["labels"] is None else Path(each["labels"]),
+                    renames=int(each.get("renames", 0)),
                 )
                 for each in content["images"]
             ]
@@ -234,6 +243,7 @@ class ImageList:
                 ObjectClass(str(each["name"]), str(each["colour"]))
                 for each in content.get("classes", ())
             ]
+            renames = [(str(old), str(new)) for old, new in content.get("renames", ())]
         except (KeyError, TypeError, ValueError) as error:
             raise FileError("The list of images is damaged.") from error
         places = {str(entry.path): at for at, entry in enumerate(entries)}
@@ -245,6 +255,7 @@ class ImageList:
             None if folder is None else Path(folder),
             bool(content.get("skip_done", True)),
             classes,
+            renames,
         )
 
     def take_over(self, before: ImageList) -> list[ImageEntry]:
@@ -262,8 +273,9 @@ class ImageList:
                     entry.state, entry.count = old.state, old.count
                 if old.labels is not None and old.labels.is_file():
                     entry.labels = old.labels
+                entry.renames = old.renames
         self.folder, self.skip_done = before.folder, before.skip_done
-        self.classes = before.classes
+        self.classes, self.renames = before.classes, before.renames
         here = before.entry
         paths: Sequence[Path | None] = [entry.path for entry in self.entries]
         self.at = paths.index(here.path) if here and here.path in paths else None

@@ -130,6 +130,25 @@ def test_a_class_that_is_saved_is_not_offered_and_its_undo_is() -> None:
     assert kept(first).changed
 
 
+def test_a_name_that_is_newer_than_the_journal_is_given_to_its_steps_too() -> None:
+    first = annotate()
+    kept(first)
+    crash(first)
+    desk = open_queued(noise(200, 300))
+    named(desk, "big", "small")
+    classifying = desk.session.classifying
+    classifying.rename(classifying.classes[0], "huge")
+    desk.session.recovery.restore()
+    desk.inference.turn()
+    assert classes(desk) == {1: "huge", 2: "small"}
+    for _ in range(2):
+        desk.session.undo()
+    assert classes(desk) == {}
+    desk.session.redo()
+    assert classes(desk) == {1: "huge"}
+    assert [each.name for each in classifying.classes] == ["huge", "small"]
+
+
 def test_a_new_name_is_kept() -> None:
     first = annotate()
     big = first.session.classifying.classes[0]

@@ -21,6 +21,7 @@ from napari_tinysam.ui.state.classes import (
     ClassOf,
     ObjectClass,
     names_of,
+    renamed,
 )
 from napari_tinysam.ui.state.history import Deed
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_tinysam.ui.session.aside import Aside
     from napari_tinysam.ui.session.embedding.loading import Notify
     from napari_tinysam.ui.session.labels.labelling import Labeller
+    from napari_tinysam.ui.state.image_list import ImageEntry
     from napari_tinysam.ui.state.subject import Subject
 
 #: Labels of up to this many pixels are looked through for deleted objects: it takes 15 ms.
@@ -57,6 +59,8 @@ class Classifying:
     ----------
     classes : list of ObjectClass
         In the order of their digit keys. Of the list of images, if there is one.
+    renames : list of (str, str)
+        Old and new names: files of other images have the old ones until they are saved.
     coloured : bool
         Whether objects are shown in the colours of their classes.
     changed : Signal
@@ -81,6 +85,7 @@ class Classifying:
         self._shown: tuple[object, ...] = ()
         self._found: tuple[object, set[int]] = (None, set())
         self.classes: list[ObjectClass] = []
+        self.renames: list[tuple[str, str]] = []
         self.coloured = True
         #: Called when the digits begin to stand for classes, or stop.
         self.on_digits: Callable[[bool], None] = lambda on: None
@@ -93,9 +98,9 @@ class Classifying:
 
     # --- which classes -------------------------------------------------------------------
 
-    def use(self, classes: list[ObjectClass]) -> None:
+    def use(self, classes: list[ObjectClass], renames: list[tuple[str, str]]) -> None:
         """Take the classes of another list; objects that have one of before keep it."""
-        self.classes = classes
+        self.classes, self.renames = classes, renames
         self._told()
 
     def add(self, name: str = "") -> ObjectClass | None:
@@ -124,6 +129,7 @@ class Classifying:
             self._notify("warning", text)
         else:
             old, which.name = which.name, name
+            self.renames.append((old, name))
             self._named(which, old)
         self._told()
 
@@ -162,8 +168,19 @@ class Classifying:
         """Return the names of the classes of a layer's objects, as a journal tells them."""
         return names_of(self._of.get(layer, {}))
 
-    def take(self, layer: Labels, named: Mapping[int, str]) -> None:
-        """Take classes that were read from a file; unknown ones are added to the list."""
+    def take(self, layer: Labels, named: Mapping[int, str], renames: int = 0) -> None:
+        """Take classes that were read from a file; unknown ones are added to the list.
+
+        Parameters
+        ----------
+        layer : napari.layers.Labels
+        named : mapping of int to str
+            Names of classes, by the objects' ids.
+        renames : int
+            So many of `renames` the file knows.
+        """
+        since = self.renames[renames:]
+        named = {label: renamed(name, since) for label, name in named.items()}
         known = self._known(named.values())
         classes = self.of(layer)
         classes.update({k: known[v] for k, v in named.items() if v in known})
@@ -179,7 +196,8 @@ class Classifying:
 
     def restore(self, layer: Labels, told: ClassesTold) -> dict[int, ClassEdit]:
         """Give a restored layer's objects their classes; return what steps changed of them."""
-        self.take(layer, told.named)
+        self._rename_told(told)
+        self.take(layer, told.named, len(self.renames))
         known = self._known(
             name
             for change in told.steps.values()
@@ -197,6 +215,20 @@ class Classifying:
             )
             for number, change in told.steps.items()
         }
+
+    def _rename_told(self, told: ClassesTold) -> None:
+        """Give classes of a journal the names that they have got since, if they have none now."""
+        names = {each.name for each in self.classes}
+        for old in {
+            *told.named.values(),
+            *(
+                name
+                for change in told.steps.values()
+                for name in (*change.before.values(), *change.after.values())
+            ),
+        } - names:
+            if (new := renamed(old, self.renames)) in names:
+                told.rename(old, new)
 
     def count(self, which: ObjectClass) -> int:
         """Return how many objects of the open image are in a class."""
@@ -241,14 +273,16 @@ class Classifying:
         self._labelling.saving.changed(layer)
         self._subject.changed.emit()
 
-    def saved(self, layer: Labels, image: str) -> None:
+    def saved(self, layer: Labels, entry: ImageEntry, then: Callable[[], None]) -> None:
         """Write the classes of a layer that has just been saved beside its file.
 
         Parameters
         ----------
         layer : napari.layers.Labels
-        image : str
-            Name of the image's file.
+        entry : ImageEntry
+            Whose labels they are.
+        then : callable
+            Called when its file knows new names, which is to be remembered.
         """
         file, classes = self._labelling.saving.file_of(layer), self.of(layer)
         data = full_data(layer)
@@ -259,6 +293,13 @@ class Classifying:
         labels = unsigned_labels(np.array(data))
         named = {label: each.name for label, each in classes.items()}
         names = [each.name for each in self.classes]
+        image = entry.name if entry.path is None else entry.path.name
+        renames = len(self.renames)
+
+        def written(_: None) -> None:
+            if entry.renames != renames:
+                entry.renames = renames
+                then()
 
         def failed(error: Exception) -> None:
             text = sentence(error, f"The classes of {image} were not saved")
@@ -266,7 +307,7 @@ class Classifying:
 
         self._aside.run(
             lambda: write_classes(file, image, labels, named, names),
-            lambda _: None,
+            written,
             failed,
         )
 

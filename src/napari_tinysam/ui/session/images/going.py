@@ -289,7 +289,7 @@ class GoingThrough:
         self._near.keep(before)
         exchange(self._viewer, self._subject.memory, self._labelling, before, new)
         if new.labels is not None and new.classes:
-            self.classifying.take(new.labels, new.classes)
+            self.classifying.take(new.labels, new.classes, new.entry.renames)
             new.classes = {}
         if new.warning:
             self._tell("warning", new.warning)
@@ -319,8 +319,7 @@ class GoingThrough:
         before = (entry.count, entry.state, entry.saved)
         entry.saved = saving.is_saved(layer)
         if entry.saved and not before[2]:
-            path = entry.path
-            self.classifying.saved(layer, entry.name if path is None else path.name)
+            self.classifying.saved(layer, entry, self._remember)
         if opened.file is not None and opened.old_labels is None:
             self._subject.memory.files[layer] = opened.file  # for the dock's own Save
         now, data = (layer, saving.version(layer)), full_data(layer)

@@ -92,7 +92,7 @@ class ListedImages(GoingThrough):
         self._note()
         self._remember()
         self.images = self._opened = self._wanted = None
-        self.classifying.use([])
+        self.classifying.use([], [])
         self._near.keep()
         self.offer = self._kept.last()
         self._say("")
@@ -136,7 +136,7 @@ class ListedImages(GoingThrough):
         if self.images is not None:
             self._remember()
         self.images, self.offer, self.needs_folder = images, None, False
-        self.classifying.use(images.classes)
+        self.classifying.use(images.classes, images.renames)
         self._near.keep()
         self._told_of_proposals = None
         index = next(
