@@ -16,8 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.discs import contents
-from batch.slides import TILES, encoded, load_bright, slide, write_tiff, write_zarr
-from everything.plane_of_discs import bright_predictor
+from batch.slides import (
+    SHAPE,
+    TILES,
+    encoded,
+    load_bright,
+    slide,
+    write_tiff,
+    write_zarr,
+)
+from everything.plane_of_discs import bright_predictor, field
 from napari_tinysam.batch import large_plane, measuring
 from napari_tinysam.batch.jobs import Job, find_images, jobs_for
 from napari_tinysam.batch.packing import packed, unpacked
@@ -27,7 +35,7 @@ from napari_tinysam.batch.runners.processes import Processes
 from napari_tinysam.batch.settings import BatchSettings, FileOutcome
 from napari_tinysam.batch.tasks import Answer, Failed, Task
 from napari_tinysam.batch.work import Worker
-from napari_tinysam.everything import Proposal, segment_everything
+from napari_tinysam.everything import Proposal, joining, segment_everything, tiled
 from napari_tinysam.files.lazy_pixels import LazyPixels
 from napari_tinysam.inference import plane_looks
 from napari_tinysam.masks import BoxedMask
@@ -157,6 +165,26 @@ def test_a_kill_loses_the_tile_under_way(slides: Path) -> None:
     assert contents(slides.parent / "one") == contents(slides.parent / "killed")
 
 
+def test_nothing_is_made_twice(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a larger look, which several tiles with large objects ask for, nor the joining."""
+    times: list[int] = []
+
+    def counted(found: Any, grid: Any) -> Any:
+        times.append(len(found))
+        return joining.joined(found, grid)
+
+    monkeypatch.setattr(tiled, "joined", counted)
+    large, _ = field(SHAPE, 140, 40)
+    for path in slides.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_zarr(slides / "a.ome.zarr", large)
+    (outcome,) = here(slides, "out")
+    assert outcome.objects
+    looks = encoded(slides.parent)
+    assert len(looks) == len(set(looks)) == TILES + 1  # and a larger look
+    assert times == [TILES]
+
+
 class Fails(Worker):
     """Fails at a tile as often as is said."""
 
@@ -185,7 +213,7 @@ def test_tiles_that_are_there_are_not_searched_again(slides: Path) -> None:
     kept[0].write_bytes(kept[0].read_bytes()[:50])
     list(segment_files(jobs(slides, "again")[:1], Here(worker)))
     looks = [line.split()[1] for line in encoded(slides.parent)]
-    assert len(looks) - len(set(looks)) == 1 + 1  # the larger look, too
+    assert len(looks) - len(set(looks)) == 1  # but no larger look
     for path in (slides.parent / "again").iterdir():
         if path.is_file():
             assert path.read_bytes() == (slides.parent / "one" / path.name).read_bytes()

@@ -46,19 +46,24 @@ class LargePlane:
         parts: TileParts,
     ) -> None:
         self.plane = plane
-        self._predictor, self._settings, self._parts = predictor, settings, parts
+        self._parts = parts
         known = parts.find_plan()
         limits = None if known is None else known.limits
         self._looks = PlaneLooks(
             plane.pixels, coarse=plane.coarse, limits=limits, **plane.options
         )
+        grid = grid_of(self._looks, settings.tiles) if known is None else known.grid
+        # One for all tiles: it knows the larger looks that it has made.
+        self._segmentation = TiledSegmentation(
+            predictor,
+            partial(self._looks.encode, predictor),
+            grid,
+            settings.mode,
+            choose=known is None and settings.tiles == "auto",
+        )
+        self._grid = self._segmentation.choose()
         if known is None:
-            self._grid = grid_of(self._looks, settings.tiles)
-            if settings.tiles == "auto":
-                self._grid = self._segmentation(choose=True).choose()
             parts.keep_plan(self._looks.limits, self._grid)
-        else:
-            self._grid = known.grid
         self._tiles = list(self._grid)
 
     def __len__(self) -> int:
@@ -76,20 +81,13 @@ class LargePlane:
         """Search tiles, unless that was done; raises `FileError` if reading or keeping fails."""
         for number in numbers:
             if not self._parts.is_there(number):
-                found = self._segmentation().search(self._tiles[number])
+                found = self._segmentation.search(self._tiles[number])
                 self._parts.keep(number, found)
 
     def joined(self) -> TiledSegmentation:
         """Bring all tiles together; those that are missing or damaged are searched now."""
-        whole = self._segmentation()
+        whole = self._segmentation
         for number, look in enumerate(self._tiles):
             found = self._parts.find(number, self._grid.shape)
             whole.take(look, whole.search(look) if found is None else found)
         return whole.run()
-
-    def _segmentation(self, *, choose: bool = False) -> TiledSegmentation:
-        embed = partial(self._looks.encode, self._predictor)
-        mode = self._settings.mode
-        return TiledSegmentation(
-            self._predictor, embed, self._grid, mode, choose=choose
-        )

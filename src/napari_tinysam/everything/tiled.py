@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tinysam.everything.instances import Guide, Instance, answers_to, best_answer
-from napari_tinysam.everything.joining import Group, Place, claims, joined
+from napari_tinysam.everything.joining import Group, Joined, Place, claims, joined
 from napari_tinysam.everything.larger_looks import LargerLooks
 from napari_tinysam.everything.proposals import Proposal, Proposals
 from napari_tinysam.everything.scale import ScaleChoice
@@ -142,6 +142,8 @@ class TiledSegmentation(InSteps):
         self._taken: set[Look] = set()
         #: The look that is being searched.
         self._current: tuple[Look, Segmentation] | None = None
+        #: All that was searched, joined; None after more was searched.
+        self._whole: Joined | None = None
         #: Objects that were decoded once more.
         self._decoded: dict[tuple[Place, ...], Proposal] = {}
 
@@ -188,16 +190,18 @@ class TiledSegmentation(InSteps):
         -------
         list of Proposal
             Placed in the plane. They depend on no other look, so looks may be searched anywhere, in
-            any order; `take` brings them together.
+            any order; `take` brings them together, and only what it was given.
         """
         for _ in self._search(look):
             pass
-        return self._searched[look]
+        self._whole = None
+        return self._searched.pop(look)
 
     def take(self, look: Look, found: Sequence[Proposal]) -> None:
         """Take what `search` found in a look, here or elsewhere; it is not searched again."""
         self._searched[look] = list(found)
         self._taken.add(look)
+        self._whole = None
 
     @property
     def settings(self) -> LabelSettings:
@@ -214,7 +218,7 @@ class TiledSegmentation(InSteps):
     @property
     def proposals(self) -> Proposals:
         """The proposals found so far, joined; a new object at each access."""
-        found = joined(self._found(), self._grid)
+        found = self._joined()
         whole = (self._decoded.get(each.places, each.whole) for each in found.groups)
         return Proposals([*found.kept, *whole], self._grid.shape)
 
@@ -271,6 +275,7 @@ class TiledSegmentation(InSteps):
     def _search(self, look: Look) -> Iterator[None]:
         """Search one look, in steps."""
         self._searched[look] = []
+        self._whole = None
         if look in self._known:
             self._searched[look] = self._known.pop(look)
             return
@@ -292,6 +297,14 @@ class TiledSegmentation(InSteps):
         self._searched[look] = self._placed(found, look)
         self._current = None
         self.report.add(search.report)
+
+    def _joined(self) -> Joined:
+        """Join what was found so far."""
+        if self._current is not None:  # it grows
+            return joined(self._found(), self._grid)
+        if self._whole is None:
+            self._whole = joined(self._found(), self._grid)
+        return self._whole
 
     def _found(self) -> dict[Look, list[Proposal]]:
         """Gather what was found so far in each look, placed in the plane."""
@@ -318,7 +331,7 @@ class TiledSegmentation(InSteps):
             return
         groups = [
             group
-            for group in joined(self._searched, self._grid).groups
+            for group in self._joined().groups
             if group.whole.score >= self.settings.confidence
         ]
         guide: Guide
