@@ -25,6 +25,7 @@ from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 from napari_tinysam.ui.dock.curve import CurveView
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.layouts import form_in
+from napari_tinysam.ui.dock.rest_box import RestBox
 from napari_tinysam.ui.state.choices import keep_choice
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ class AdaptBox(QWidget):
         )
         self.back.clicked.connect(self._use)
         self.rest = KeyButton("Auto-segment the rest", role="primary")
-        self.rest.clicked.connect(lambda: self._segment_rest())
+        self.rest.clicked.connect(lambda: session.auto_segment_rest())
+        self.how_far = RestBox(session)
         self.close_result = _button("Close", "Put the result away; the model stays")
         self.close_result.clicked.connect(self._put_away)
         self._lay_out()
@@ -137,6 +139,7 @@ class AdaptBox(QWidget):
 
     def close_down(self) -> None:
         """Stop following the session."""
+        self.how_far.close_down()
         for signal in self._signals():
             signal.disconnect(self.refresh)
         self._session.changed.disconnect(self._model_changed)
@@ -166,6 +169,7 @@ class AdaptBox(QWidget):
         column.addWidget(self.result)
         column.addWidget(self.use)
         column.addWidget(self.rest)
+        column.addWidget(self.how_far)
         column.addWidget(self.back)
         column.addLayout(_row(self.show_it, self.close_result))
 
@@ -173,7 +177,7 @@ class AdaptBox(QWidget):
 
     def refresh(self) -> None:
         """Show what there is to learn from, how far it is, or what came of it."""
-        adapting, session = self._adapting, self._session
+        adapting = self._adapting
         found, running = adapting.found, adapting.running
         result, left = adapting.result, adapting.left
         idle = not running and result is None and left is None
@@ -212,11 +216,6 @@ class AdaptBox(QWidget):
         if worth and not self._noted:
             self.noteworthy.emit()
         self._noted = worth
-        if not session.files.running and self._waits_for_rest:
-            self._waits_for_rest = False
-            session.listed.look_for_labels()
-
-    _waits_for_rest = False
 
     def _refresh_starts(self) -> None:
         session = self._session
@@ -251,7 +250,8 @@ class AdaptBox(QWidget):
         self.result.setVisible(there)
         self.use.setVisible(ready and not used)
         self.back.setVisible(used)
-        self.rest.setVisible(used)
+        for part in (self.rest, self.how_far):
+            part.setVisible(used)
         self.close_result.setVisible(there)
         self.show_it.setVisible(result is not None and result.comparison is not None)
         if result is None:
@@ -284,10 +284,6 @@ class AdaptBox(QWidget):
         result = self._adapting.result
         if result is not None and result.comparison is not None:
             self._session.comparison.toggle(result.comparison, self.refresh)
-
-    def _segment_rest(self) -> None:
-        self._session.auto_segment_rest()
-        self._waits_for_rest = self._session.files.running
 
     def _put_away(self) -> None:
         if self._session.comparison.shown:

@@ -18,6 +18,7 @@ from napari_tinysam.ui.dock.filter_sliders import (
 )
 from napari_tinysam.ui.dock.key_button import KeyButton
 from napari_tinysam.ui.dock.planes_box import PlanesBox
+from napari_tinysam.ui.dock.rest_box import RestBox
 from napari_tinysam.ui.state.mode import Mode
 from napari_tinysam.ui.state.region import Region
 from napari_tinysam.ui.state.sizes import Lengths, lengths_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _BUTTON = {
     Region.ALL_PLANES: "All planes",
     Region.ALL_IMAGES: "All images",
+    Region.LIST: "Images of the list",
     Region.FILES: "Segment files",
 }
 
@@ -39,6 +41,8 @@ _REGION_TIPS = {
     "the labels, plane by plane; you can go on working",
     Region.ALL_IMAGES: "All images that are shown, with all their planes. Objects go into the "
     "labels of each; you can go on working",
+    Region.LIST: "The images of the list that are not done and have no labels of another program, "
+    "without opening them; the open one is left out. Labels are written as files, to be corrected",
     Region.FILES: "Images in a folder, without opening them. Labels and tables are written as "
     "files; you can go on working",
     Region.VIEW: "Only what is on the screen: zoom in first. A part of a plane is enlarged for "
@@ -74,6 +78,7 @@ class AutoBox(QWidget):
         self.region = ChoiceCombo()
         self.region.chosen.connect(auto.set_region)
         self.planes, self.files = PlanesBox(session), FilesBox(session)
+        self.rest = RestBox(session)
         self.count = QLabel()
         self.count.setObjectName("TinySAMHint")
         self.advice = QLabel()
@@ -142,6 +147,7 @@ class AutoBox(QWidget):
         column_.addLayout(first)
         column_.addWidget(self.planes)
         column_.addWidget(self.files)
+        column_.addWidget(self.rest)
         column_.addWidget(self.similar)
         column_.addWidget(self.count)
         column_.addWidget(self.advice)
@@ -156,10 +162,11 @@ class AutoBox(QWidget):
         auto, proposals = session.auto, session.proposals
         settings = proposals.settings
         region = session.region
-        files = region is Region.FILES
+        files = region in (Region.FILES, Region.LIST)
         running = auto.running or session.all_planes.running
         if files:
-            blocked = "" if session.files.paths else "Choose a folder or files first."
+            chosen = session.files.paths or region is Region.LIST
+            blocked = "" if chosen else "Choose a folder or files first."
             running = session.files.running
         explain(
             self.start,
@@ -185,7 +192,8 @@ class AutoBox(QWidget):
         self.region.show_choice(region)
         self.planes.setVisible(region in (Region.ALL_PLANES, Region.ALL_IMAGES))
         self.planes.refresh()
-        self.files.setVisible(files)
+        self.files.setVisible(region is Region.FILES)
+        self.rest.setVisible(region is Region.LIST)
         there = settings is not None and not files
         for part in (self.count, self.accept, self.pick, self.discard, self.sliders):
             part.setVisible(there)

@@ -335,6 +335,7 @@ class TinySAMWidget(QWidget):
         session.layers_changed.disconnect(self._refresh_layers)
         session.files.changed.disconnect(self._refresh)
         self.auto.files.close_down()
+        self.auto.rest.close_down()
         self.images.close_down()
         self.adapt.close_down()
         session.close()

@@ -25,6 +25,7 @@ from napari_tinysam.ui.session.embedding.ahead import Ahead
 from napari_tinysam.ui.session.embedding.embedder import Embedder
 from napari_tinysam.ui.session.embedding.looks_ahead import LooksAhead
 from napari_tinysam.ui.session.images.image_list import ListedImages
+from napari_tinysam.ui.session.images.rest import RestOfList
 from napari_tinysam.ui.session.journals.recovery import Recovery
 from napari_tinysam.ui.session.journals.returning import Returning
 from napari_tinysam.ui.session.labels.labelling import Labeller
@@ -199,6 +200,7 @@ class Assembly:
             notify,
         )
         self.adapting = Adapting(self.listed, inference.post, notify)
+        self.rest = RestOfList(self.listed, self.runs.files, notify)
         self.comparison = ShownComparison(viewer, inference.post, notify)
         near = (self.listed.beside, self.viewing.beside)
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, *near)
@@ -251,6 +253,7 @@ class Assembly:
         self.closed = True
         self.status_line.close()
         self.similar.close()
+        self.rest.close()
         self.listed.close()
         self.adapting.close()
         self.comparison.close()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_info, show_warning
 
 from napari_tinysam.labels import Overlap
-from napari_tinysam.ui.session.adapting.annotated import not_done
 from napari_tinysam.ui.session.assembly import Assembly
 from napari_tinysam.ui.session.auto.files_run import ModelChoice
 from napari_tinysam.ui.session.auto.opening import FileResult, show_result
@@ -86,8 +85,8 @@ class AnnotationSession(Choosing):
         self.linking, self.tracking = runs.linking, runs.tracking
         self.follower = runs.follower
         self.similar = parts.similar
-        self.listed, self.adapting = parts.listed, parts.adapting
-        self.comparison = parts.comparison
+        self.listed, self.rest = parts.listed, parts.rest
+        self.adapting, self.comparison = parts.adapting, parts.comparison
         self.classifying = classifying = parts.listed.classifying
         keys = parts.pointing.keys
         classifying.on_digits = lambda on: keys.set_digits(
@@ -188,10 +187,9 @@ class AnnotationSession(Choosing):
         """Look for all objects in the chosen region, in the background."""
         region, memory = self.region, self._parts.subject.memory
         if region is Region.FILES:
-            self.files.run(
-                ModelChoice(self.model_name, self.device, read_choices().precision),
-                memory.tuned,
-            )
+            self.files.run(self._model_choice, memory.tuned)
+        elif region is Region.LIST:
+            self.auto_segment_rest()
         elif self.follower.running:
             self.say("info", "Wait until following has ended, or cancel it.")
         elif self.auto.running or self.all_planes.running:
@@ -213,17 +211,11 @@ class AnnotationSession(Choosing):
 
     def auto_segment_rest(self) -> None:
         """Segment the images of the list that are not done, as files beside the viewer."""
-        paths, images = not_done(self.listed), self.listed.images
-        if not paths or images is None:
-            self.say("info", "There is no other image in the list that is not done.")
-            return
-        if self.files.running:
-            self.say("info", "Files are being segmented already.")
-            return
-        self.files.choose(paths)
-        self.files.set_output(images.folder)
-        precision = read_choices().precision
-        self.files.run(ModelChoice(self.model_name, self.device, precision), None)
+        self.rest.run(self._model_choice, self._parts.subject.memory.tuned)
+
+    @property
+    def _model_choice(self) -> ModelChoice:
+        return ModelChoice(self.model_name, self.device, read_choices().precision)
 
     def link_planes(self) -> None:
         """Make one object of those of neighbouring planes that overlap, in the background."""

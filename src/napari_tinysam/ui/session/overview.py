@@ -75,6 +75,8 @@ class Overview:
             found.append(Region.ALL_PLANES)
         if len(self.image_layers()) > 1:
             found.append(Region.ALL_IMAGES)
+        if self._parts.listed.images is not None:
+            found.append(Region.LIST)
         return [*found, Region.FILES]
 
     @property

@@ -29,6 +29,8 @@ class Region(Enum):
     ALL_PLANES = "all planes"
     #: All planes of all images that the viewer shows.
     ALL_IMAGES = "all images"
+    #: Images of the list that are not done, without opening them.
+    LIST = "all images of the list"
     #: Image files, outside the viewer.
     FILES = "folder or files"
 

@@ -326,19 +326,6 @@ def test_a_comparison_is_one_sheet(tmp_path: Path) -> None:
     assert np.unique(sheet["found"][:, 52:]).tolist() == [0, 1, 2]
 
 
-def test_the_rest_is_what_is_not_done_and_not_open(bench: Bench, folder: Path) -> None:
-    bench.done(0, 1)
-    chosen: list[Any] = []
-    session = bench.desk.session
-    session.files.choose = chosen.append  # type: ignore[method-assign]
-    session.files.run = lambda *_: chosen.append("run")  # type: ignore[method-assign]
-    session.auto_segment_rest()
-    assert chosen == [[folder / "2.tif"], "run"]
-    bench.done(2)
-    session.auto_segment_rest()
-    assert len(chosen) == 2
-
-
 def test_labels_that_a_batch_has_written_are_noted(bench: Bench, folder: Path) -> None:
     bench.done(0)
     tifffile.imwrite(folder / "2_labels.tif", np.ones((60, 80), np.uint8))

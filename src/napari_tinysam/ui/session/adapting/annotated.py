@@ -98,21 +98,6 @@ def annotated(listed: ListedImages, *, partly: bool) -> Annotated:
     return Annotated(tuple(done), tuple(others) if partly else ())
 
 
-def not_done(listed: ListedImages) -> list[Path]:
-    """Return the files of the images that are not done, without the one that is open."""
-    images = listed.images
-    if images is None:
-        return []
-    return [
-        entry.path
-        for entry in images.entries
-        if entry.path is not None
-        and entry.state is not EntryState.DONE
-        and not entry.problem
-        and entry is not listed.current
-    ]
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """One image to be read in the background.

@@ -109,6 +109,11 @@ class FilesRun:
         return self._batch is not None
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the user has stopped the last batch."""
+        return self._cancelled
+
+    @property
     def folder(self) -> Path | None:
         """Where results go; None before anything is chosen."""
         if not self.paths:
