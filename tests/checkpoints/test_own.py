@@ -38,7 +38,7 @@ def test_models_are_listed_with_what_is_known_the_newest_first(tmp_path: Path) -
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     (tmp_path / "else.txt").write_text("no model")
     first, second = own.own_models(tmp_path)
-    assert first.text == "My cells (2026-11-28)"
+    assert first.text == "My cells (2026-11-28): 10 images, one click 0.75, box 0.50"
     assert "10 images with 1,234 objects" in first.about
     assert "one click: 0.50 before, 0.75 after" in first.about
     assert "box" not in first.about

@@ -54,20 +54,31 @@ class OwnModel:
 
     @property
     def text(self) -> str:
-        """Its name and day."""
-        return f"{self.title} ({self.date})" if self.date else self.title
+        """Its name and day, how many images it learnt from, and the figures after."""
+        name = f"{self.title} ({self.date})" if self.date else self.title
+        known = [_images(self.images)] if self.images else []
+        known += [
+            f"{figure} {after:.2f}"
+            for figure, (_, after) in self.figures.items()
+            if after is not None
+        ]
+        return f"{name}: {', '.join(known)}" if known else name
 
     @property
     def about(self) -> str:
         """What it learnt from and how good it is, in lines."""
         lines = []
         if self.images:
-            images = "1 image" if self.images == 1 else f"{self.images} images"
+            images = _images(self.images)
             lines.append(f"Adapted to {images} with {self.objects:,} objects")
         for name, (before, after) in self.figures.items():
             if before is not None and after is not None:
                 lines.append(f"{name}: {before:.2f} before, {after:.2f} after")
         return "\n".join([*lines, str(self.path)])
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def models_folder() -> Path:
