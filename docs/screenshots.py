@@ -6,6 +6,7 @@ Run ``python docs/screenshots.py [FOLDER]`` on a screen, or put
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from typing import Any
 import imageio.v3 as iio
 import napari
 import numpy as np
+import tifffile
 from qtpy.QtWidgets import QApplication
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.poorly_known import write_sheathed
 from benchmarks.similar import drawn
 
 from napari_tinysam.cli import demo as cli_demo
@@ -148,6 +151,44 @@ def main(folder: Path) -> None:
         dock._scrolling.verticalScrollBar().setValue(30)
         shoot("images")
         session.listed.leave_list()
+
+    # Four of ten images are annotated, and the model is adapted to them.
+    viewer.layers.clear()
+    with TemporaryDirectory() as made:
+        os.environ["NAPARI_TINYSAM_MODELS"] = str(Path(made) / "models")
+        fibres = Path(made) / "fibres"
+        truth = write_sheathed(fibres, side=320, count=24)
+        for number, labels in enumerate(truth[:4]):
+            tifffile.imwrite(fibres / f"fibres_{number:02}_labels.tif", labels)
+        session.listed.open_paths([fibres])
+        wait_for(lambda: session.listed.current is not None)
+        session.listed.mark_labelled()
+        session.listed.go_to(4)
+        wait_for(lambda: session.listed.images.at == 4)
+        wait_for(lambda: session.status.kind.name == "READY")
+        wait_for(lambda: session.adapting.found.is_enough)
+        dock.clicks_section.collapse()
+        dock.adapt_section.expand()
+        session.adapting.set(name="My fibres")
+        dock._scrolling.reveal(dock.adapt_section, True)
+        shoot("adapt-ready")
+        session.adapting.set(minutes=2.0)
+        session.adapt()
+        wait_for(lambda: len(session.adapting.curve.scores) > 3)
+        dock._scrolling.reveal(dock.adapt_section, True)
+        shoot("adapt-running")
+        wait_for(lambda: session.adapting.result is not None)
+        dock.adapt.use.click()
+        dock.adapt.show_it.click()
+        wait_for(lambda: session.comparison.shown)
+        wait_for(lambda: session.status.kind.name == "READY")
+        dock._scrolling.reveal(dock.adapt_section, True)
+        shoot("adapt-result")
+        dock.adapt.show_it.click()
+        dock.adapt.back.click()
+        session.adapting.put_away()
+        session.listed.leave_list()
+    dock.clicks_section.expand()
 
     # A ring is committed, and others like it are asked for.
     viewer.layers.clear()
