@@ -195,7 +195,7 @@ def test_one_image_is_enough(
     write_pairs(tmp_path / "one", 1)
     done = run("finetune", "one", "-o", "a.safetensors", "--model", start)
     assert done.code == 0, done.err
-    assert "a part of it with a quarter of its objects is held out" in done.err
+    assert "A part of one/disc0 is held out" in done.err
     assert "The same images chose the best moment" in done.out
 
 

@@ -162,6 +162,12 @@ class ImageEntry:
         Reads the image. Raises `DataError`. Can be pickled, for other processes.
     fingerprint : str
         Hexadecimal; depends on the content, not on the path.
+    part_of : tuple of str
+        What it is a plane or tile of, the largest first: (image,) or (image, plane). Neighbours in
+        one image are nearly equal, so they are never counted or held out as different images.
+    pixels : str
+        Hexadecimal; depends on the image alone, not on its labels. `DataReport.keyed` fills it
+        in.
     """
 
     name: str
@@ -169,6 +175,13 @@ class ImageEntry:
     complete: bool
     read: Callable[[], LabelledImage]
     fingerprint: str
+    part_of: tuple[str, ...] = ()
+    pixels: str = ""
+
+    @property
+    def image(self) -> str:
+        """Name of the whole image."""
+        return self.part_of[0] if self.part_of else self.name
 
 
 class ImageStore:

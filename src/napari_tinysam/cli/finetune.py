@@ -87,6 +87,7 @@ def finetune(
     from napari_tinysam.files.atomic import replacing, write_text
     from napari_tinysam.inference.load import load_model
     from tinysam_training.commands import finetune as training
+    from tinysam_training.data.spacing import evenly_spaced
     from tinysam_training.evaluation import before_after
 
     begun = time.monotonic()
@@ -96,8 +97,8 @@ def finetune(
         raise UsageError("--minutes is more than 0.")
     check_model_output(output)
     with explained(defects=False), noted(output):
-        report, split = _read(data, held_out, not partly_annotated, seed)
-        judged = split.reported[:_JUDGED]
+        report, split = _read(data, held_out, not partly_annotated, seed, model)
+        judged = evenly_spaced(split.reported, _JUDGED)
 
         def judge(model: str | Path) -> Evaluation:
             return before_after.judge(load_model(model, device=device), judged)
@@ -122,6 +123,7 @@ def finetune(
                         seed=seed,
                     ),
                     fingerprint=report.fingerprint,
+                    metadata=split.notes,
                     reserve=min(reserve, 0.5 * left),
                     resume=resume,
                     on_message=bar.say,
@@ -173,12 +175,12 @@ def check_model_output(path: Path) -> None:
 
 
 def _read(
-    data: Path, held_out: Path | None, complete: bool, seed: int
+    data: Path, held_out: Path | None, complete: bool, seed: int, model: str
 ) -> tuple[DataReport, Split]:
     """Find and check the images, and decide what each is for."""
     from tinysam_training.data import FoundEntries, check_data, find_pairs
-    from tinysam_training.data.parting import part_image
     from tinysam_training.run.held_out import split_images
+    from tinysam_training.run.seen import Seen
 
     def part(name: str) -> FoundEntries:
         # No such sub-folder. Any other trouble shows with the training images.
@@ -195,18 +197,12 @@ def _read(
     if report.refused:
         raise TinySAMError(report.refused)
     chosen = {id(entry) for entry in val}
-    if len(report.usable_train) == 1 and not report.usable_val:
-        parts = part_image(report.usable_train[0])
-        if parts is not None:
-            say(
-                "There is only one image; a part of it with a quarter of its objects is held out."
-            )
-            return report, split_images([parts[0]], [parts[1]], seed=seed)
     split = split_images(
-        report.usable_train,
-        [entry for entry in report.usable_val if id(entry) in chosen],
-        [entry for entry in report.usable_val if id(entry) not in chosen],
+        report.keyed(report.usable_train),
+        report.keyed(entry for entry in report.usable_val if id(entry) in chosen),
+        report.keyed(entry for entry in report.usable_val if id(entry) not in chosen),
         seed,
+        Seen.by(model),
     )
     say(split.text())
     return report, split

@@ -19,7 +19,8 @@ from napari_tinysam.errors import TinySAMError
 from tinysam_training.commands import adapt as module
 from tinysam_training.commands import finetune as finetuning
 from tinysam_training.commands.adapt import adapt, float_origin
-from tinysam_training.commands.adaptation import Adaptation, Order, Sample, begin
+from tinysam_training.commands.adaptation import Adaptation, Order, begin
+from tinysam_training.commands.samples import Sample
 from tinysam_training.evaluation.before_after import ROWS, judged_settings
 from tinysam_training.evaluation.evaluate import Evaluation, ImageResult
 from training.small_runs import FallingJudge, RisingJudge, discs, shortened, write_start
@@ -66,10 +67,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 @pytest.fixture
 def make(tmp_path: Path, start: Path) -> MakeAdaptation:
-    def made(images: int = 2, **changes: Any) -> Adaptation:
+    def made(images: int = 2, first: int = 0, **changes: Any) -> Adaptation:
+        found = discs(images, 128)
         samples = [
             Sample(image.name, image.rgb, image.labels[0])
-            for image in discs(images, 128)
+            for image in (*found[first:], *found[:first])
         ]
         model = tmp_path / "models" / "lab.safetensors"
         known = {"name": "My lab", "model": str(model), "start": str(start)}
@@ -146,7 +148,33 @@ def test_one_image_is_enough(make: MakeAdaptation, small: Any) -> None:
     adapt(adaptation)
     assert adaptation.end is not None
     assert adaptation.end["verdict"] == "better"
-    assert "learnt from the only" not in adaptation.end["caveat"]
+    assert "a part of an image that the model learnt from" in adaptation.end["caveat"]
+
+
+def test_the_next_round_is_compared_on_images_that_its_start_has_not_learnt_from(
+    make: MakeAdaptation, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[Any] = []
+    read = module._Run.read
+
+    def noted(run: Any) -> Any:
+        report, split = read(run)
+        rounds.append(split)
+        return report, split
+
+    monkeypatch.setattr(module._Run, "read", noted)
+    first = make(images=4)
+    adapt(first)
+    assert first.end is not None
+    # Begins with what came out; the list has two more images, before the others.
+    for seed in range(3):
+        adapt(make(images=6, first=-2, start=first.end["model"], seed=seed))
+        learnt = {entry.pixels for entry in rounds[0].train}
+        assert len(learnt) == 3
+        held = rounds[-1].reported
+        assert held
+        assert not learnt & {entry.pixels for entry in held}
+        assert "had learnt" not in rounds[-1].caveat
 
 
 def test_stopping_early_keeps_the_best(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_tinysam.errors import DataError, FileError
-from tinysam_training.commands import adaptation as module
+from tinysam_training.commands import samples as module
 from tinysam_training.commands.adaptation import (
     Adaptation,
     Order,
-    Sample,
     all_adaptations,
     begin,
 )
+from tinysam_training.commands.samples import Sample, placed
 from tinysam_training.data import find_pairs
 
 
@@ -56,6 +57,20 @@ def test_large_planes_are_learnt_from_in_tiles(
     assert len(found) == 1  # both objects are in the first of nine tiles
     assert found[0].rgb.shape == (33, 33, 3)
     assert made.order().objects == 2
+
+
+def test_planes_of_a_stack_are_one_image_and_its_tiles_know_their_plane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FRAME", 16)
+    planes = [replace(sample(f"stack/plane {n}", size=32), image="0") for n in range(3)]
+    made = begin(order(), iter([*planes, sample("other", size=16)]), tmp_path)
+    assert (made.order().images, made.order().objects) == (2, 7)
+    found = [placed(entry) for entry in find_pairs(made.data)]
+    images = [entry.image for entry in found]
+    assert len(found) == 3 * 2 + 1  # two tiles with objects each
+    assert len(set(images)) == 2
+    assert len({entry.part_of for entry in found}) == 4
 
 
 def test_nothing_is_left_where_nothing_can_be_learnt(tmp_path: Path) -> None:

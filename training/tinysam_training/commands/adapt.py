@@ -32,11 +32,12 @@ from napari_tinysam.inference.load import load_model
 from tinysam_training.calibration.calibrate import calibrate_guided_search
 from tinysam_training.calibration.calibrate import write as write_calibrated
 from tinysam_training.commands import finetune as finetuning
+from tinysam_training.commands.samples import placed
 from tinysam_training.data import check_data, find_pairs
-from tinysam_training.data.parting import part_image
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after
-from tinysam_training.run.held_out import split_images
+from tinysam_training.run.held_out import count_images, split_images
+from tinysam_training.run.seen import Seen
 from tinysam_training.run.starting import thresholds_of
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class _Run:
         self.stage("Judging the model as it is")
         judging = time.monotonic()
         start = float_origin(order.start)
-        judged = split.reported[:JUDGED]
+        judged = evenly_spaced(split.reported, JUDGED)
         before = self.judge(start, judged)
         # Judging again, and calibrating, which asks as much.
         self.reserve = 2 * (time.monotonic() - judging) + 5
@@ -183,6 +184,7 @@ class _Run:
                 seed=order.seed,
             ),
             fingerprint=report.fingerprint,
+            metadata=split.notes,
             reserve=min(self.reserve / 60, 0.5 * minutes),
             resume=True,
             stop=lambda: adaptation.request == "stop",
@@ -221,7 +223,7 @@ class _Run:
             verdict="worse" if worse else "better",
             model=path,
             figures=figures,
-            held_out=len(judged),
+            held_out=count_images(judged),
             caveat=split.caveat,
             text=_verdict(figures, worse=worse),
         )
@@ -236,11 +238,9 @@ class _Run:
         for finding in report.findings:
             if finding.severity == "error":
                 self.adaptation.say("note", text=finding.text)
-        usable = list(report.usable_train)
-        parts = part_image(usable[0]) if len(usable) == 1 else None
-        if parts is not None:
-            return report, split_images([parts[0]], [parts[1]], seed=self.order.seed)
-        return report, split_images(usable, seed=self.order.seed)
+        usable = [placed(entry) for entry in report.keyed(report.usable_train)]
+        seen = Seen.by(float_origin(self.order.start))
+        return report, split_images(usable, seed=self.order.seed, seen=seen)
 
     def judge(self, model: str, entries: Sequence[ImageEntry]) -> Evaluation:
         predictor = load_model(model, device=self.order.device)

@@ -7,9 +7,7 @@ module loads no torch.
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -17,18 +15,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from napari_tinysam.errors import DataError, FileError, sentence
-from napari_tinysam.files.atomic import replacing, write_text
+from napari_tinysam.files.atomic import write_text
 from napari_tinysam.files.lock import is_locked, lock_owner, take_lock
-from napari_tinysam.frame import FRAME
+from tinysam_training.commands.samples import DONE, PARTLY, Sample, write_sample
 from tinysam_training.data.sources.layout import ANNOTATION_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import numpy.typing as npt
 
 #: What a running adaptation can be asked for: to end with the best so far, to go on another time,
 #: to end for good.
@@ -36,12 +30,6 @@ Request = Literal["stop", "pause", "cancel"]
 
 #: The last event of an adaptation that has ended for good.
 ENDS = ("done", "failed", "cancelled")
-
-#: Planes up to this many times the frame are learnt from as they are; larger ones in tiles, as
-#: clicks see them.
-_AS_IT_IS = 1.5
-
-_DONE, _PARTLY = "done", "partly"
 
 
 @dataclass(frozen=True)
@@ -268,21 +256,25 @@ def begin(
         number += 1
         path = root / f"{stamp}-{number}"
     made = Adaptation(path)
-    images = objects = 0
+    numbers: dict[str | int, int] = {}
+    images: set[int] = set()
+    objects = 0
     try:
-        for part in (_DONE, _PARTLY):
+        for part in (DONE, PARTLY):
             (made.data / part).mkdir(parents=True)
-        (made.data / _PARTLY / ANNOTATION_FILE).write_text("complete: false\n", "utf-8")
-        for sample in samples:
-            found = _write(made.data, images, sample)
-            images += bool(found)
-            objects += found
+        (made.data / PARTLY / ANNOTATION_FILE).write_text("complete: false\n", "utf-8")
+        for plane, sample in enumerate(samples):
+            number = numbers.setdefault(sample.image or plane, len(numbers))
+            write_sample(made.data, number, plane, sample)
+            if sample.objects:
+                images.add(number)
+                objects += sample.objects
         if not objects:
             raise DataError("None of these images has an object to learn from.")
-        for part in (_DONE, _PARTLY):  # an empty folder is no set
+        for part in (DONE, PARTLY):  # an empty folder is no set
             if not list((made.data / part).glob("*.npz")):
                 shutil.rmtree(made.data / part)
-        plain = {**asdict(order), "images": images, "objects": objects}
+        plain = {**asdict(order), "images": len(images), "objects": objects}
         write_text(path / "order.json", json.dumps(plain, indent=1))
     except OSError as error:
         made.remove()
@@ -291,58 +283,3 @@ def begin(
         made.remove()
         raise
     return made
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """An annotated plane.
-
-    Parameters
-    ----------
-    name : str
-    rgb : ndarray of uint8, (H, W, 3)
-        As the model sees it.
-    labels : ndarray of integers, (H, W)
-    complete : bool
-        Whether every object in it is labelled.
-    """
-
-    name: str
-    rgb: npt.NDArray[np.uint8]
-    labels: npt.NDArray[Any]
-    complete: bool = True
-
-
-def _write(data: Path, number: int, sample: Sample) -> int:
-    """Write a sample as one file, or as one for each tile with objects; return its objects."""
-    found = len(np.unique(sample.labels[sample.labels > 0]))
-    stem = re.sub(r"[^\w.-]+", "_", sample.name)[:60] or "image"
-    if sample.rgb.shape[:2] != sample.labels.shape:
-        raise DataError(
-            f"{sample.name}: the image has {sample.rgb.shape[1]} × {sample.rgb.shape[0]} pixels, "
-            f"its labels have {sample.labels.shape[1]} × {sample.labels.shape[0]}."
-        )
-    place = data / (_DONE if sample.complete else _PARTLY)
-    for at, (rows, columns) in enumerate(_tiles(*sample.labels.shape)):
-        labels = sample.labels[rows, columns]
-        if labels.any():
-            with replacing(place / f"{number:03d}-{stem}-{at}.npz") as file:
-                np.savez_compressed(
-                    file,
-                    image=sample.rgb[rows, columns],
-                    labels=labels.astype(np.uint32),
-                )
-    return found
-
-
-def _tiles(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Cut a plane that is much larger than the frame into tiles of about the frame's size."""
-    if max(height, width) <= _AS_IT_IS * FRAME:
-        return [(slice(0, height), slice(0, width))]
-    rows = np.linspace(0, height, max(1, round(height / FRAME)) + 1).astype(int)
-    columns = np.linspace(0, width, max(1, round(width / FRAME)) + 1).astype(int)
-    return [
-        (slice(top, bottom), slice(left, right))
-        for top, bottom in itertools.pairwise(rows)
-        for left, right in itertools.pairwise(columns)
-    ]

@@ -38,7 +38,7 @@ from tinysam_training.recipe import (
     load_recipe,
 )
 from tinysam_training.run.folder import RunFolder
-from tinysam_training.run.held_out import CHOOSING
+from tinysam_training.run.held_out import CHOOSING, count_images
 from tinysam_training.run.judging import Judge
 from tinysam_training.run.starting import launched, starting_model, thresholds_of
 
@@ -229,7 +229,8 @@ def finetune(
     start.quantization = None  # floats learn; the result can be quantized again
     before = copy.deepcopy(start).eval()
     images, held = ImageStore(train), ImageStore(held_out)
-    recipe = finetune_recipe(settings, settings.minutes, len(train))
+    learnt = count_images(train)  # tiles and planes of one image teach what one does
+    recipe = finetune_recipe(settings, settings.minutes, learnt)
 
     batches: WindowBatches | FrameBatches
     features_of: Callable[[int], ImageFeatures] | None = None
@@ -263,16 +264,14 @@ def finetune(
     resume = resume and folder.checkpoint.exists()
     if resume:  # its schedule goes on, however long reading took this time
         left = load_recipe(folder.path / "recipe.yaml").minutes
-    folder.recipe = batches.recipe = recipe = finetune_recipe(
-        settings, left, len(train)
-    )
+    folder.recipe = batches.recipe = recipe = finetune_recipe(settings, left, learnt)
     folder.best = output
     folder.begin(resume=resume)
     notes = {
         "made_by": "napari-tinysam finetune",
         "start": settings.model,
         "way": settings.way,
-        "images": str(len(train)),
+        "images": str(learnt),
         "data": fingerprint,
         **thresholds_of(settings.model),
         **(metadata or {}),

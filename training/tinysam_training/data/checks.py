@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,9 @@ SEMANTIC_PIECES = 4
 #: Images with thumbnails that correlate more than this are the same.
 SAME_CORRELATION = 0.999
 
+#: Digits of `ImageFacts.pixels`.
+PIXELS = 16
+
 _THUMBNAIL = 32
 
 # Images that are checked at the same time. More would need much memory if they are large.
@@ -51,7 +54,7 @@ class _Seen:
 
     entry: ImageEntry
     facts: ImageFacts
-    pixels: bytes  # hash of rgb
+    pixels: str  # hash of rgb
     thumbnail: npt.NDArray[np.float32]
 
 
@@ -124,13 +127,14 @@ def _look_at(entry: ImageEntry) -> tuple[list[Finding], _Seen | None]:
         image = _read(entry)
     except DataError as error:
         return [Finding("error", "cannot be used", str(error))], None
-    facts = _facts(image)
+    hashed = hashlib.sha256(repr(image.rgb.shape).encode())
+    hashed.update(np.ascontiguousarray(image.rgb).data)
+    pixels = hashed.hexdigest()
+    facts = replace(_facts(image), pixels=pixels[:PIXELS])
     findings = [*_label_findings(image, facts), *_image_findings(image)]
     if any(finding.severity == "error" for finding in findings):
         return findings, None
-    pixels = hashlib.sha256(repr(image.rgb.shape).encode())
-    pixels.update(np.ascontiguousarray(image.rgb).data)
-    return findings, _Seen(entry, facts, pixels.digest(), _thumbnail(image.rgb))
+    return findings, _Seen(entry, facts, pixels, _thumbnail(image.rgb))
 
 
 def _read(entry: ImageEntry) -> LabelledImage:
@@ -234,7 +238,7 @@ def _cell_weights(length: int) -> npt.NDArray[np.float32]:
 
 def _repeated(images: list[_Seen]) -> list[Finding]:
     """Find images that occur more than once in the training data."""
-    first: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     findings = []
     for image in images:
         name = image.entry.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from napari_tinysam.frame import FRAME
 from tinysam_training.data.fingerprints import combined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -41,11 +41,14 @@ class ImageFacts:
         Of its objects, as circles of the same area, in pixels of the image.
     frame_scale : float
         Pixels of the frame per pixel of the image.
+    pixels : str
+        Hexadecimal; depends on the image alone, not on its labels.
     """
 
     dataset: str
     diameters: npt.NDArray[np.float64]
     frame_scale: float
+    pixels: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,13 @@ class DataReport:
             sorted(entry.fingerprint for entry in self.usable_train),
             sorted(entry.fingerprint for entry in self.usable_val),
         )
+
+    def keyed(self, entries: Iterable[ImageEntry]) -> list[ImageEntry]:
+        """Return some of the usable entries with `ImageEntry.pixels`."""
+        usable = (*self.usable_train, *self.usable_val)
+        facts = (*self.train_facts, *self.val_facts)
+        keys = {id(e): f.pixels for e, f in zip(usable, facts, strict=True)}
+        return [replace(entry, pixels=keys[id(entry)]) for entry in entries]
 
     @property
     def objects(self) -> int:

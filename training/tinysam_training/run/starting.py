@@ -258,12 +258,17 @@ def thresholds_of(start: str) -> dict[str, str]:
     dict
         For the notes of a checkpoint; empty where there are none.
     """
+    notes = notes_of(start)
+    return {NOTE: notes[NOTE]} if NOTE in notes else {}
+
+
+def notes_of(start: str) -> dict[str, str]:
+    """Read the notes of a start's file, as for `starting_model`; none of "random"."""
     if start == "random":
         return {}
     registered = start in checkpoints.REGISTRY
     path = checkpoints.fetch(start) if registered else Path(start).expanduser()
-    notes = checkpoints.read_notes(path)  # the header alone: a teacher's file is large
-    return {NOTE: notes[NOTE]} if NOTE in notes else {}
+    return checkpoints.read_notes(path)  # the header alone: a teacher's file is large
 
 
 def new_model(

@@ -16,6 +16,7 @@ from napari.layers import Image, Labels
 from desk import Desk, open_desk
 from napari_tinysam.ui.session.adapting.adapting import Adapting
 from napari_tinysam.ui.session.adapting.annotated import (
+    Source,
     annotated,
     read_samples,
     sources,
@@ -125,6 +126,31 @@ def test_labels_that_are_not_saved_are_learnt_from_as_well(bench: Bench) -> None
     assert [len(np.unique(sample.labels)) - 1 for sample in samples] == [6, 7]
     assert all(sample.complete for sample in samples)
     assert [sample.rgb.shape for sample in samples] == [(60, 80, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((60, 80), np.uint16), ((60, 80, 3), np.uint8), ((3, 60, 80), np.uint16)],
+)
+def test_unsaved_labels_do_not_change_what_the_image_looks_like(
+    tmp_path: Path, shape: tuple[int, ...], dtype: Any
+) -> None:
+    """A later round knows the images of an earlier one by their pixels."""
+    rng = np.random.default_rng(1)
+    rgb = len(shape) == 3 and shape[2] == 3
+    path, labels_path = tmp_path / "a.tif", tmp_path / "a_labels.tif"
+    pixels = rng.integers(0, 255, shape).astype(dtype)
+    tifffile.imwrite(path, pixels, photometric="rgb" if rgb else "minisblack")
+    labels = np.ones(shape[:2] if rgb else shape, np.uint8)
+    tifffile.imwrite(labels_path, labels, photometric="minisblack")
+    saved, unsaved = (
+        list(read_samples([Source("a", True, path, known)]))
+        for known in (labels_path, labels)
+    )
+    assert len(saved) == len(unsaved) == (3 if shape[0] == 3 else 1)
+    for one, other in zip(saved, unsaved, strict=True):
+        assert np.array_equal(one.rgb, other.rgb)
+        assert one.image == other.image == "0"
 
 
 def test_layers_without_files_are_learnt_from(bench: Bench) -> None:

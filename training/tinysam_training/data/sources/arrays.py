@@ -194,7 +194,14 @@ def _entries(
             array_fingerprint(pixels), array_fingerprint(ids), sorted(options.items())
         )
         found.append(
-            ImageEntry(own_name, dataset, options["complete"], read, fingerprint)
+            ImageEntry(
+                own_name,
+                dataset,
+                options["complete"],
+                read,
+                fingerprint,
+                (name,) if plane else (),
+            )
         )
     if counts:
         found.findings += planes_left(name, len(found), int(np.prod(counts)))

@@ -308,6 +308,7 @@ def _entries(match: _Matched) -> FoundEntries:
                     read, name=name, image_plane=image_plane or None, label_plane=plane
                 ),
                 combined(fingerprint, plane),
+                (match.name,) if plane else (),
             )
         )
     if counts:

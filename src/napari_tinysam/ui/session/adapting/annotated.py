@@ -14,7 +14,7 @@ from napari_tinysam.ui.state.image_list import EntryState
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.images.image_list import ListedImages
     from napari_tinysam.ui.state.image_list import ImageEntry
-    from tinysam_training.commands.adaptation import Sample
+    from tinysam_training.commands.samples import Sample
 
 #: Fewer objects teach nothing; from so many objects and images on it is worth while.
 LEAST_OBJECTS, ENOUGH_OBJECTS, ENOUGH_IMAGES = 10, 30, 3
@@ -148,11 +148,11 @@ def read_samples(found: Iterable[Source]) -> Iterator[Sample]:
     DataError
         If files cannot be read, or image and labels do not match.
     """
-    from tinysam_training.commands.adaptation import Sample
+    from tinysam_training.commands.samples import Sample
     from tinysam_training.data.sources.arrays import from_arrays
     from tinysam_training.data.sources.folders import pair_entries
 
-    for source in found:
+    for number, source in enumerate(found):
         if isinstance(source.image, Path) and isinstance(source.labels, Path):
             entries = pair_entries(
                 source.image,
@@ -170,7 +170,9 @@ def read_samples(found: Iterable[Source]) -> Iterator[Sample]:
             )
         for entry in entries:
             image = entry.read()
-            yield Sample(entry.name, image.rgb, image.labels[0], source.complete)
+            yield Sample(
+                entry.name, image.rgb, image.labels[0], source.complete, str(number)
+            )
 
 
 def _pixels(source: Source) -> Any:
