@@ -1,4 +1,4 @@
-"""Images of a kind that the bundled model is poor at: for walks through adapting, and pictures of it."""
+"""Images of a kind that the bundled model is poor at: to walk through adapting, and to show it."""
 
 from __future__ import annotations
 

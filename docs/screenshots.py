@@ -18,6 +18,7 @@ import imageio.v3 as iio
 import napari
 import numpy as np
 import tifffile
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtWidgets import QApplication
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -74,6 +75,9 @@ def main(folder: Path) -> None:
 
     def shoot(name: str) -> None:
         wait()
+        for told in viewer.window._qt_window.findChildren(NapariQtNotification):
+            told.close()
+        wait(0.1)
         path = folder / f"{name}.png"
         if not viewer.window._qt_window.grab().save(str(path)):
             raise OSError(f"{path} cannot be written.")
@@ -100,7 +104,9 @@ def main(folder: Path) -> None:
     session.commit()
     session.set_edit_mode(True)
     session.click_at(world(*middles[2]))
+    dock._scrolling.ensureWidgetVisible(dock.edit)
     shoot("edit")
+    dock._scrolling.verticalScrollBar().setValue(0)
     session.clear()
     session.set_edit_mode(False)
     session.auto_segment()
@@ -157,7 +163,7 @@ def main(folder: Path) -> None:
     with TemporaryDirectory() as made:
         os.environ["NAPARI_TINYSAM_MODELS"] = str(Path(made) / "models")
         fibres = Path(made) / "fibres"
-        truth = write_sheathed(fibres, side=320, count=24)
+        truth = write_sheathed(fibres, side=320)
         for number, labels in enumerate(truth[:4]):
             tifffile.imwrite(fibres / f"fibres_{number:02}_labels.tif", labels)
         session.listed.open_paths([fibres])

@@ -14,6 +14,7 @@ import tifffile
 
 from fake_predictor import disc_predictor
 from napari_tinysam.checkpoints.own import own_models
+from napari_tinysam.ui.session.hints import hint
 from tinysam_training.commands.adaptation import all_adaptations
 from training.small_runs import discs, write_start
 
@@ -130,6 +131,7 @@ def test_annotate_adapt_use_segment_the_rest(
     box.show_it.click()
     dock.until(lambda: session.comparison.shown)
     assert len(dock.viewer.layers) == images + 3
+    assert hint(session).startswith("Before on the left")
     box.show_it.click()
     assert len(dock.viewer.layers) == images
 

@@ -43,6 +43,8 @@ def hint(session: AnnotationSession) -> str:
         return _FIRST_TIME[kind]
     if kind in _BY_STATUS:
         return _BY_STATUS[kind]
+    if session.comparison.shown:
+        return "Before on the left, after on the right. Hide it to go on (Adapt the model)."
     if (above := session.hidden_by) is not None:
         return f"“{above}” covers this image: hide it, or select it to segment it."
     if not session.active:
