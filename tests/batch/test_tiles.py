@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,15 @@ needs_kill = pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKIL
 class Shuffled:
     """A runner that takes several tasks and does any of them, now and then without success."""
 
-    def __init__(self, worker: Worker, seed: int, at_once: int = 5) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        seed: int,
+        at_once: int = 5,
+        others: Sequence[Worker] = (),
+    ) -> None:
         self.identity = worker.identity
-        self._worker, self._at_once = worker, at_once
+        self._workers, self._at_once = [worker, *others], at_once
         self._chance = random.Random(seed)
         self._tasks: list[Task] = []
         self._failed: set[Any] = set()
@@ -67,7 +74,7 @@ class Shuffled:
         if task.name not in self._failed and self._chance.random() < 0.2:
             self._failed.add(task.name)
             return [(task, Failed("It was not to be."))]
-        return [(task, self._worker.perform(task))]
+        return [(task, self._chance.choice(self._workers).perform(task))]
 
     def close(self) -> None:
         pass
@@ -185,13 +192,58 @@ def test_nothing_is_made_twice(slides: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert times == [TILES]
 
 
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A slide of discs that are seen only if they are enlarged, and what is found in it."""
+    folder = tmp_path_factory.mktemp("fine")
+    (folder / "images").mkdir()
+    pixels, _ = field((1100, 1600), 60, 3)
+    write_zarr(folder / "images" / "a.ome.zarr", pixels)
+    whole = segment_everything(pixels, load_bright(folder))
+    (outcome,) = here(folder / "images", "one", BatchSettings())
+    assert "tiles of 512 pixels" in outcome.notes[0]
+    labels = folder / "one" / "a_labels.tif"
+    np.testing.assert_array_equal(tifffile.imread(labels), whole)
+    return folder, labels.read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_side_is_chosen_by_all_in_any_order(
+    fine: tuple[Path, bytes], seed: int
+) -> None:
+    folder, expected = fine
+    (folder / "encoded").unlink(missing_ok=True)
+    workers = [Worker(load_bright(folder), BatchSettings()) for _ in range(2)]
+    runner = Shuffled(workers[0], seed, others=workers[1:])
+    (found,) = segment_files(jobs(folder / "images", f"any{seed}"), runner)
+    assert found.state == "written"
+    assert (folder / f"any{seed}" / "a_labels.tif").read_bytes() == expected
+    looks = encoded(folder)
+    assert len(looks) == len(set(looks))  # those of the choice are not searched again
+
+
+def test_what_was_chosen_and_is_lost_is_chosen_again(fine: tuple[Path, bytes]) -> None:
+    folder, expected = fine
+    worker = Fails(load_bright(folder), BatchSettings())
+    worker.times = 2
+    (first,) = segment_files(jobs(folder / "images", "lost"), Here(worker))
+    assert first.state == "failed"
+    (plan,) = (folder / "lost").rglob("plan.json")
+    plan.unlink()
+    again = Worker(load_bright(folder), BatchSettings())
+    (found,) = segment_files(jobs(folder / "images", "lost"), Here(again))
+    assert found.state == "written"
+    assert (folder / "lost" / "a_labels.tif").read_bytes() == expected
+
+
 class Fails(Worker):
-    """Fails at a tile as often as is said."""
+    """Fails at a tile, or at the first one, as often as is said."""
 
     tile, times = -1, 0
 
     def perform(self, task: Task) -> Answer:
-        if task.tiles and self.tile in task.tiles and self.times:
+        here = task.tiles and (self.tile < 0 or self.tile in task.tiles)
+        if here and task.side is None and self.times:
             self.times -= 1
             return Failed("It was not to be.")
         return super().perform(task)

@@ -35,15 +35,19 @@ class Model:
                 if y1 <= y0 or x1 <= x0 or rng.random() > min(1.0, seen / self.least):
                     continue
                 mask = BoxedMask(np.ones((y1 - y0, x1 - x0), bool), y0, x0, look.size)
-                found.append(Proposal(mask, self.score, (x0, y0)))
+                middle = (x0 + x1) / 2, (y0 + y1) / 2
+                found.append(Proposal(mask, self.score, middle))
         return Proposals(found, look.size)
 
 
 def chosen(model: Model, part: Look = WHOLE) -> int:
-    choice = ScaleChoice(tiles(SHAPE), part, model.search, LabelSettings())
-    for _ in choice:
-        pass
-    return choice.side
+    choice = ScaleChoice(tiles(SHAPE), part, LabelSettings())
+    for grid, looks in choice:
+        for look in looks:
+            assert look in set(grid)
+            found = model.search(look)
+            choice.take(look, [each.moved(look.y0, look.x0, SHAPE) for each in found])
+    return choice.grid.side
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_pieces_are_not_taken_for_objects_that_were_missed() -> None:
             x0, y0, x1, y1 = whole[number].box
             for y, x in ((y0, x0), ((y0 + y1) // 2, (x0 + x1) // 2)):
                 mask = BoxedMask(np.ones((10, 10), bool), y, x, look.size)
-                found.append(Proposal(mask, 0.9, (x, y)))
+                found.append(Proposal(mask, 0.9, (x + 5, y + 5)))
         return Proposals([each for n, each in enumerate(found) if n % 4], look.size)
 
     model.search = in_pieces  # type: ignore[method-assign]

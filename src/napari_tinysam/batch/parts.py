@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from napari_tinysam.batch.jobs import Job
     from napari_tinysam.everything import Proposal
 
-    Limits = Sequence[tuple[float, float] | None]
-
 _FOLDER = ".tinysam-planes"
 
 
@@ -152,10 +150,14 @@ class TilePlan(NamedTuple):
     limits : list of (float, float) or None
         As of `PlaneLooks`.
     grid : LookGrid
+        The tiles.
+    chosen : bool
+        False while the side of the tiles is being chosen.
     """
 
     limits: list[tuple[float, float] | None]
     grid: LookGrid
+    chosen: bool = True
 
 
 class TileParts:
@@ -169,14 +171,15 @@ class TileParts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep_plan(self, limits: Limits, grid: LookGrid) -> None:
+    def keep_plan(self, plan: TilePlan) -> None:
         """Write what all tiles have in common; raises `FileError` if that fails."""
         self._folder.mkdir(parents=True, exist_ok=True)
         known = {
-            "limits": limits,
-            "shape": grid.shape,
-            "side": grid.side,
-            "overlap": grid.overlap,
+            "limits": plan.limits,
+            "shape": plan.grid.shape,
+            "side": plan.grid.side,
+            "overlap": plan.grid.overlap,
+            "chosen": plan.chosen,
         }
         write_text(self._folder / "plan.json", json.dumps(known))
 
@@ -189,21 +192,21 @@ class TileParts:
             ]
             height, width = known["shape"]
             grid = LookGrid((height, width), known["side"], known["overlap"])
-            return TilePlan(limits, grid)
+            return TilePlan(limits, grid, known["chosen"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, number: int, found: Sequence[Proposal]) -> None:
+    def keep(self, grid: LookGrid, number: int, found: Sequence[Proposal]) -> None:
         """Write what was found in a tile; raises `FileError` if that fails."""
-        with replacing(self._path(number)) as file:
+        with replacing(self._path(grid, number)) as file:
             np.savez_compressed(file, allow_pickle=False, **packed(found))
 
-    def is_there(self, number: int) -> bool:
+    def is_there(self, grid: LookGrid, number: int) -> bool:
         """Whether a tile was searched."""
-        return self._path(number).exists()
+        return self._path(grid, number).exists()
 
-    def find(self, number: int, shape: tuple[int, int]) -> list[Proposal] | None:
-        """Read what was found in a tile of a plane of this height and width.
+    def find(self, grid: LookGrid, number: int) -> list[Proposal] | None:
+        """Read what was found in a tile.
 
         Returns
         -------
@@ -212,15 +215,15 @@ class TileParts:
         """
         try:
             with (
-                open(self._path(number), "rb") as opened,
+                open(self._path(grid, number), "rb") as opened,
                 np.load(opened, allow_pickle=False) as file,
             ):
-                return unpacked({name: file[name] for name in file.files}, shape)
+                return unpacked({name: file[name] for name in file.files}, grid.shape)
         except Exception:  # noqa: BLE001  # however it is broken, it is made again
             return None
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.npz"
+    def _path(self, grid: LookGrid, number: int) -> Path:
+        return self._folder / f"{grid.side}-{number}.npz"
 
 
 def _dtype(labels: npt.NDArray[np.integer[Any]]) -> type[np.unsignedinteger[Any]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tinysam.batch.settings import FileOutcome
 from napari_tinysam.batch.tasks import (
     Answer,
+    Choosing,
     Failed,
     InTiles,
     Plan,
@@ -88,6 +89,9 @@ class _Board:
         self._tried: set[tuple[Any, ...]] = set()
         self._left: dict[int, int] = {}  # planes to be segmented
         self._tiles: dict[tuple[int, int], _Tiles] = {}  # of files and planes
+        self._samples: dict[
+            tuple[int, int], int
+        ] = {}  # likewise, that are not searched yet
         self._settled: set[int] = set()
         self.outcomes: dict[int, FileOutcome] = {}
 
@@ -109,10 +113,16 @@ class _Board:
             return
         if isinstance(answer, Failed):
             self._failed(task, answer.reason)
-        elif isinstance(answer, Plan):
+            return
+        self._tried.discard(task.name)
+        if isinstance(answer, Plan):
             self._planned(number, answer)
+        elif isinstance(answer, Choosing):
+            self._choosing(task, answer)
         elif isinstance(answer, InTiles):
             self._cut(task, answer)
+        elif isinstance(answer, TilesMade) and task.side is not None:
+            self._sample_done(task)
         elif isinstance(answer, TilesMade):
             self._tiles_done(task)
         elif isinstance(answer, PlaneMade):
@@ -135,6 +145,20 @@ class _Board:
         self._on_step(plan.job, plan.planes - left, plan.planes, "plane")
         if not left:
             self._waiting.appendleft(Task(number, plan.job, plan))
+
+    def _choosing(self, task: Task, answer: Choosing) -> None:
+        """Search some tiles, then ask again which tiles the plane has."""
+        assert task.plane is not None
+        self._samples[task.number, task.plane] = len(answer.missing)
+        parts = [replace(task, tiles=(n,), side=answer.side) for n in answer.missing]
+        self._waiting.extendleft(reversed(parts))
+
+    def _sample_done(self, task: Task) -> None:
+        assert task.plane is not None
+        which = task.number, task.plane
+        self._samples[which] -= 1
+        if not self._samples[which]:
+            self._waiting.appendleft(replace(task, tiles=None, side=None))
 
     def _cut(self, task: Task, found: InTiles) -> None:
         """Search the tiles of a plane before the next plane."""

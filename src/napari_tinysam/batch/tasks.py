@@ -1,14 +1,15 @@
 """The pieces that a batch is cut into, and what workers answer.
 
 A file is begun by one task. A file of one small plane is finished by it; other files are planned.
-Then each plane is a task, and of a large plane each few tiles are. When all tiles of a plane are
-made, one task joins them; when all planes are, one task writes the results.
+Then each plane is a task, and of a large plane each few tiles are, once a few of them have told
+which side they should have. When all tiles of a plane are made, one task joins them; when all
+planes are, one task writes the results.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_tinysam.batch.settings import FileOutcome
 
@@ -75,6 +76,8 @@ class Task:
     tiles : tuple of int, optional
         Numbers of the tiles to search in this plane. Without any left the plane is joined. None
         segments the plane, or says which tiles it has.
+    side : int, optional
+        Of these tiles, while the side is being chosen.
     """
 
     number: int
@@ -82,16 +85,33 @@ class Task:
     plan: Plan | None = None
     plane: int | None = None
     tiles: tuple[int, ...] | None = None
+    side: int | None = None
 
     @property
-    def name(self) -> tuple[int, bool, int | None, tuple[int, ...] | None]:
+    def name(self) -> tuple[Any, ...]:
         """Tells tasks of a run apart."""
-        return self.number, self.plan is None, self.plane, self.tiles
+        return self.number, self.plan is None, self.plane, self.tiles, self.side
 
 
 @dataclass(frozen=True)
 class PlaneMade:
     """A plane is segmented and kept."""
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """A plane is large: some tiles are to be searched before the side of all is chosen.
+
+    Attributes
+    ----------
+    missing : tuple of int
+        Their numbers.
+    side : int
+        Their side.
+    """
+
+    missing: tuple[int, ...]
+    side: int
 
 
 @dataclass(frozen=True)
@@ -128,4 +148,4 @@ class Failed:
     reason: str
 
 
-Answer = Plan | PlaneMade | InTiles | TilesMade | FileOutcome | Failed
+Answer = Plan | PlaneMade | Choosing | InTiles | TilesMade | FileOutcome | Failed

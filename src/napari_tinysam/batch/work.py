@@ -94,13 +94,14 @@ class Worker:
             if task.plane is None:
                 return self._finish(task.plan)
             if task.tiles:
-                self._large_plane(task.plan, task.plane).search(task.tiles)
+                large = self._large_plane(task.plan, task.plane)
+                large.search(task.tiles, task.side)
                 return TilesMade()
             if task.tiles is None and self._is_tiled(
                 planes := self._open(task.plan.job)
             ):
                 large = self._large_plane(task.plan, task.plane, planes)
-                return InTiles(large.missing(), len(large))
+                return large.choose() or InTiles(large.missing(), len(large))
             self._plane(task.plan, self._open(task.plan.job), task.plane)
             return PlaneMade()
         except Exception as error:  # noqa: BLE001  # one file must not end the run

@@ -9,13 +9,15 @@ the model is surer, and larger ones where objects fill a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_tinysam.everything.choosing import shapes_of
+from napari_tinysam.everything.proposals import Proposals
 from napari_tinysam.frame import FRAME
 from napari_tinysam.inference.looks import Look, LookGrid
 from napari_tinysam.inference.pyramid import COARSEST
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_tinysam.everything.choosing import LabelSettings
-    from napari_tinysam.everything.proposals import Proposals
+    from napari_tinysam.everything.proposals import Proposal
 
 #: Smallest side, in pixels of the plane.
 _LEAST = FRAME // 4
@@ -32,7 +34,8 @@ _LEAST = FRAME // 4
 #: Places that are compared, and places that are looked at to find so many with objects.
 _PLACES, _TRIED = 8, 16
 
-#: So many are enough if the sum of what counts grows by a factor outside of these.
+#: So many are enough if the sum of what counts grows by a factor outside of these. The places are
+#: tiles, and so are the smaller looks at them, so that nothing is searched in vain.
 _ENOUGH, _UNCLEAR = 4, (1.0, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
@@ -58,22 +61,25 @@ _CLEAR = 0.75
 #: Objects take more than this share of a tile's side: larger tiles show them better.
 _LARGE = 0.5
 
-Search = Callable[[Look], "Proposals"]
-
 
 @dataclass(frozen=True)
 class _Seen:
-    """Objects of a look: scores, and boxes (x0, y0, x1, y1) in pixels of the plane."""
+    """N objects of a look: scores, points and sides in pixels of the plane."""
 
     scores: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]  # (N, 2) x and y
+    sides: npt.NDArray[np.float64]  # the longer ones
     areas: npt.NDArray[np.float64]
 
     def within(self, part: Look) -> _Seen:
-        """Return the objects with their middle in a part of the plane."""
-        x, y = (self.boxes[:, :2] + self.boxes[:, 2:] + 1).T / 2
+        """Return the objects with their point in a part of the plane.
+
+        The point, as tiles are searched at points in their core: objects whose middle lies in it
+        may belong to another tile.
+        """
+        x, y = self.points.T + 0.5
         inside = (part.y0 <= y) & (y < part.y1) & (part.x0 <= x) & (x < part.x1)
-        return _Seen(self.scores[inside], self.boxes[inside], self.areas[inside])
+        return _Seen(*(each[inside] for each in self._arrays))
 
     @property
     def sure(self) -> float:
@@ -81,23 +87,36 @@ class _Seen:
         return float(np.maximum(self.scores - _DOUBTFUL, 0).sum())
 
     @property
-    def sides(self) -> npt.NDArray[np.float64]:
-        """Longer sides, in pixels."""
-        return np.asarray((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1) + 1)
+    def _arrays(self) -> tuple[npt.NDArray[np.float64], ...]:
+        return self.scores, self.points, self.sides, self.areas
 
     @classmethod
     def of(cls, several: Sequence[_Seen]) -> _Seen:
         """Put the objects of several looks together."""
-        several = [cls(np.zeros(0), np.zeros((0, 4)), np.zeros(0)), *several]
-        return cls(
-            np.concatenate([each.scores for each in several]),
-            np.concatenate([each.boxes for each in several]),
-            np.concatenate([each.areas for each in several]),
-        )
+        nothing = cls(np.zeros(0), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+        arrays = zip(*(each._arrays for each in (nothing, *several)), strict=True)
+        return cls(*map(np.concatenate, arrays))
+
+
+class Samples(NamedTuple):
+    """Looks that must be searched before the choice goes on.
+
+    Attributes
+    ----------
+    grid : LookGrid
+        Whose looks they are.
+    looks : list of Look
+    """
+
+    grid: LookGrid
+    looks: list[Look]
 
 
 class ScaleChoice:
-    """Chooses the side of the tiles; iterating searches a few places.
+    """Chooses the side of the tiles; iterating says which looks must be searched.
+
+    It searches nothing by itself, so that several may do it. What was found in the looks is told by
+    `take` before the iteration goes on.
 
     Parameters
     ----------
@@ -105,85 +124,105 @@ class ScaleChoice:
         Tiles at the plane's own resolution; others are like them, smaller or larger.
     part : Look
         Where objects are looked for.
-    search : callable
-        ``search(look)`` searches a look; proposals in pixels of the look.
     settings : LabelSettings
         Which proposals count.
 
     Attributes
     ----------
-    side : int
-        The best so far.
+    grid : LookGrid
+        The best tiles so far.
     """
 
-    def __init__(
-        self,
-        grid: LookGrid,
-        part: Look,
-        search: Search,
-        settings: LabelSettings,
-    ) -> None:
-        self.side = grid.side
-        self._grid, self._part = grid, part
-        self._search, self._settings = search, settings
+    def __init__(self, grid: LookGrid, part: Look, settings: LabelSettings) -> None:
+        self.grid = grid
+        self._first, self._part, self._settings = grid, part, settings
+        self._found: dict[Look, _Seen] = {}
 
-    def __iter__(self) -> Iterator[None]:
-        """Search a few places, one a step."""
-        looks = iter(self._looks(self.side))
-        places: list[tuple[Look, _Seen]] = []
-        while len(places) < _ENOUGH and (look := next(looks, None)):
-            yield from self._look_at(look, places)
-        if _usual([seen for _, seen in places]) > _LARGE * self.side:
+    def take(self, look: Look, found: Sequence[Proposal]) -> None:
+        """Tell what was found in a look, placed in the plane."""
+        proposals = Proposals(found, self._first.shape)
+        shown = shapes_of(proposals, self._settings).numbers
+        points = [proposals[number].point for number in shown]
+        boxes = proposals.boxes[shown]
+        self._found[look] = _Seen(
+            proposals.scores[shown],
+            np.array(points, np.float64).reshape(-1, 2),
+            ((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) + 1.0),
+            proposals.areas[shown].astype(np.float64),
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Give the looks to be searched next; each once."""
+        queue = deque(self._spread(self.grid))
+        places: list[Look] = []
+        yield from self._fill(places, queue, _ENOUGH)
+        if self._usual(places) > _LARGE * self.grid.side:
             yield from self._larger()
             return
-        while places and self.side > _LEAST:
-            side = self.side // 2
-            before, after, finer = [], [], []
-            for look, seen in places:  # which grows
-                closer = _middle(look, side)
-                found = self._seen(closer)
-                yield
-                clear = _middle(closer, int(_CLEAR * side))
-                before.append(seen.within(clear))
-                after.append(found.within(clear))
-                finer.append((closer, found))
-                if len(finer) == _PLACES:
+        while places and self.grid.side > _LEAST:
+            grid = self._like(self.grid.side // 2)
+            closer = _ENOUGH
+            while True:
+                finer = [grid.around(_middle(self.grid.core(one))) for one in places]
+                yield from self._wanted(grid, finer[:closer])
+                both = list(zip(places, finer, strict=True))[:closer]
+                before, after = self._compared(grid, both)
+                if closer == _PLACES or _is_clear(before, after):
                     break
-                if len(finer) >= _ENOUGH and _is_clear(
-                    _Seen.of(before), _Seen.of(after)
-                ):
-                    break
-                while len(finer) == len(places) and (another := next(looks, None)):
-                    yield from self._look_at(another, places)
-            old, new = _Seen.of(before), _Seen.of(after)
-            if not _shows_more(old, new) or np.median(new.sides) > _FITS * side:
+                closer = _PLACES  # it is a close thing
+                yield from self._fill(places, queue, _PLACES)
+            if (
+                not _shows_more(before, after)
+                or np.median(after.sides) > _FITS * grid.side
+            ):
                 return
-            self.side, places, looks = side, finer, iter(())
+            self.grid, places = grid, finer[:closer]
+            queue.clear()
 
-    def _look_at(self, look: Look, places: list[tuple[Look, _Seen]]) -> Iterator[None]:
-        """Search a look; it becomes a place if there are objects in it."""
-        seen = self._seen(look)
-        yield
-        if len(seen.scores):
-            places.append((look, seen))
+    def _fill(
+        self, places: list[Look], queue: deque[Look], count: int
+    ) -> Iterator[Samples]:
+        """Search looks until so many places have objects."""
+        while queue and len(places) < count:
+            some = [
+                queue.popleft() for _ in range(min(count - len(places), len(queue)))
+            ]
+            yield Samples(self.grid, some)
+            places += [look for look in some if len(self._found[look].scores)]
 
-    def _larger(self) -> Iterator[None]:
+    def _wanted(self, grid: LookGrid, looks: Sequence[Look]) -> Iterator[Samples]:
+        missing = [look for look in looks if look not in self._found]
+        if missing:
+            yield Samples(grid, missing)
+
+    def _compared(
+        self, grid: LookGrid, both: Sequence[tuple[Look, Look]]
+    ) -> tuple[_Seen, _Seen]:
+        """Return what looks and smaller ones show, where both were searched and nothing is cut."""
+        before, after = [], []
+        for look, finer in both:
+            clear = _common(_within(finer, int(_CLEAR * grid.side)), grid.core(finer))
+            clear = _common(clear, self.grid.core(look))
+            before.append(self._found[look].within(clear))
+            after.append(self._found[finer].within(clear))
+        return _Seen.of(before), _Seen.of(after)
+
+    def _larger(self) -> Iterator[Samples]:
         """Take larger looks until objects no longer fill them."""
-        while self.side < min(max(self._grid.shape), COARSEST):
-            self.side *= 2
-            looks = self._looks(self.side)[:_PLACES]
-            seen = []
-            for look in looks:
-                seen.append(self._seen(look))
-                yield
-            if _usual(seen) <= _LARGE * self.side:
+        while self.grid.side < min(max(self.grid.shape), COARSEST):
+            self.grid = self._like(2 * self.grid.side)
+            looks = self._spread(self.grid)[:_PLACES]
+            yield from self._wanted(self.grid, looks)
+            if self._usual(looks) <= _LARGE * self.grid.side:
                 return
 
-    def _looks(self, side: int) -> list[Look]:
-        """List looks of this side that are spread over the part, whatever is on the screen."""
-        share = side / self._grid.side
-        overlap = int(share * self._grid.overlap)
-        grid = LookGrid(self._grid.shape, side, overlap) if share != 1 else self._grid
+    def _like(self, side: int) -> LookGrid:
+        """Return tiles of another side, which share as much of it."""
+        first = self._first
+        return LookGrid(first.shape, side, first.overlap * side // first.side)
+
+    def _spread(self, grid: LookGrid) -> list[Look]:
+        """List looks that are spread over the part, whatever is on the screen."""
         looks = sorted(grid.touching(self._part))
         count = min(len(looks), _TRIED)
         # Places that follow each other are far apart: a step of the golden section.
@@ -191,15 +230,12 @@ class ScaleChoice:
         spread = order[np.linspace(0, len(looks) - 1, count).round().astype(int)]
         return [looks[number] for number in spread.tolist()]
 
-    def _seen(self, look: Look) -> _Seen:
-        """Search a look."""
-        proposals = self._search(look)
-        shown = shapes_of(proposals, self._settings).numbers
-        if not shown:
-            return _Seen(np.zeros(0), np.zeros((0, 4)), np.zeros(0))
-        boxes = proposals.boxes[shown] + [look.x0, look.y0, look.x0, look.y0]
-        areas = proposals.areas[shown].astype(np.float64)
-        return _Seen(proposals.scores[shown], boxes.astype(np.float64), areas)
+    def _usual(self, looks: Sequence[Look]) -> float:
+        """Longer side of the object around a pixel of an object, on average."""
+        all_of_it = _Seen.of([self._found[look] for look in looks])
+        if not len(all_of_it.areas):
+            return 0.0
+        return float(np.average(all_of_it.sides, weights=all_of_it.areas))
 
 
 def _is_clear(before: _Seen, after: _Seen) -> bool:
@@ -219,18 +255,21 @@ def _shows_more(before: _Seen, after: _Seen) -> bool:
     return bool(after.scores.mean() >= before.scores.mean() - _LESS_SURE)
 
 
-def _usual(seen: list[_Seen]) -> float:
-    """Longer side of the object around a pixel of an object, on average."""
-    all_of_it = _Seen.of(seen)
-    if not len(all_of_it.areas):
-        return 0.0
-    return float(np.average(all_of_it.sides, weights=all_of_it.areas))
-
-
-def _middle(look: Look, side: int) -> Look:
+def _within(look: Look, side: int) -> Look:
     """Return the middle of a look, with at most this side."""
     (y0, y1), (x0, x1) = (
         ((a + b - min(side, b - a)) // 2, (a + b + min(side, b - a)) // 2)
         for a, b in ((look.y0, look.y1), (look.x0, look.x1))
     )
     return Look(y0, x0, y1, x1)
+
+
+def _common(one: Look, other: Look) -> Look:
+    """Return the part that two looks share."""
+    y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
+    return Look(y0, x0, max(y0, min(one.y1, other.y1)), max(x0, min(one.x1, other.x1)))
+
+
+def _middle(look: Look) -> tuple[float, float]:
+    """Return x and y of the middle of a look."""
+    return (look.x0 + look.x1 - 1) / 2, (look.y0 + look.y1 - 1) / 2

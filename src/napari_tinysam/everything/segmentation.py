@@ -60,13 +60,17 @@ class Progress:
     done, total : int
         Prompts that were decoded or skipped, and all prompts known so far; or tiles.
     unit : str
-        What is counted: "prompts" or "tiles".
+        What is counted: "prompts" or "tiles"; "places" while the side of tiles is chosen, and
+        nothing is counted.
+    afresh : bool
+        Whether what was found before is no longer of use: other tiles were chosen.
     """
 
     new: list[Proposal]
     done: int
     total: int
     unit: str = "prompts"
+    afresh: bool = False
 
 
 class InSteps(ABC):

@@ -136,11 +136,9 @@ class TiledSegmentation(InSteps):
         self._where = where
         self._part = part or Look.whole(grid.shape)
         self._first = first
-        #: What was found where the side of the tiles was chosen; of the grid given.
-        self._known: dict[Look, list[Proposal]] = {}
-        self._searched: dict[Look, list[Proposal]] = {}
-        self._taken: set[Look] = set()
-        #: The look that is being searched.
+        #: What was found in looks of the tiles, and of others while their side is chosen.
+        self._all: dict[LookGrid, dict[Look, list[Proposal]]] = {grid: {}}
+        #: The look of the tiles that is being searched.
         self._current: tuple[Look, Segmentation] | None = None
         #: All that was searched, joined; None after more was searched.
         self._whole: Joined | None = None
@@ -149,59 +147,83 @@ class TiledSegmentation(InSteps):
 
     def __iter__(self) -> Iterator[Progress]:
         """Search look by look; the caller may stop at any time."""
-        for _ in self._chosen():
-            yield Progress([], 0, len(self._grid), "tiles")
-        looks = [look for look in self._looks() if look not in self._taken]
-        for done, look in enumerate(looks):
-            for _ in self._search(look):
-                yield Progress([], done, len(looks), "tiles")
-            found = self._searched[look]
-            core = self._grid.core(look)
-            owned = [each for each in found if claims(each, core)]
-            yield Progress(owned, done + 1, len(looks), "tiles")
+        yield from self._chosen()
+        looks = [look for look in self._looks() if look not in self._searched]
+        done = len(self._searched)
+        total = done + len(looks)
+        for look in looks:
+            for _ in self._search(look, self._grid):
+                yield Progress([], done, total, "tiles")
+            done += 1
+            yield Progress(self._owned([look]), done, total, "tiles")
         for _ in self._seams():
-            yield Progress([], len(looks), len(looks), "tiles")
+            yield Progress([], total, total, "tiles")
 
     @property
     def side(self) -> int:
         """Longest side of the tiles in pixels of the plane; it may be chosen in the first steps."""
         return self._grid.side
 
-    def choose(self) -> LookGrid:
-        """Choose the side of the tiles now, if it may be chosen; returns the tiles."""
-        for _ in self._chosen():
-            pass
-        return self._grid
-
-    def _chosen(self) -> Iterator[None]:
+    def _chosen(self) -> Iterator[Progress]:
+        """Choose the side of the tiles; what is found meanwhile in tiles of that side is kept."""
         if not self._choose:
             return
-        choice = ScaleChoice(self._grid, self._part, self._sample, self.settings)
-        yield from choice
-        self._choose = False
-        if choice.side != self._grid.side:
-            self._grid = tiles(self._grid.shape, choice.side)
-            self._known.clear()
+        before = self._grid
+        if self._first is not None:  # so that there is something to see
+            yield from self._sample(before, next(self._looks()))
+        choice = ScaleChoice(before, self._part, self.settings)
+        for grid, looks in choice:
+            for look in looks:
+                yield from self._sample(grid, look)
+                choice.take(look, self._all[grid][look])
+        self._choose, self._grid = False, choice.grid
+        self._all = {self._grid: self._all.get(self._grid, {})}
+        self._whole = None
+        if self._grid != before:
+            found = self._owned(self._searched)
+            yield Progress(found, 0, len(self._grid), "places", afresh=True)
 
-    def search(self, look: Look) -> list[Proposal]:
-        """Search one look of the grid.
+    def _sample(self, grid: LookGrid, look: Look) -> Iterator[Progress]:
+        """Search a look of any tiles, unless that was done."""
+        if look not in self._all.setdefault(grid, {}):
+            total = len(self._grid)
+            yield Progress([], 0, total, "places")
+            for _ in self._search(look, grid):
+                yield Progress([], 0, total, "places")
+            new = self._owned([look]) if grid == self._grid else []
+            yield Progress(new, 0, total, "places")
 
-        Returns
-        -------
-        list of Proposal
-            Placed in the plane. They depend on no other look, so looks may be searched anywhere, in
-            any order; `take` brings them together, and only what it was given.
+    def _owned(self, looks: Iterable[Look]) -> list[Proposal]:
+        """List what was found in looks of the tiles and is theirs."""
+        cores = {look: self._grid.core(look) for look in looks}
+        return [
+            each
+            for look, core in cores.items()
+            for each in self._searched[look]
+            if claims(each, core)
+        ]
+
+    def search(self, look: Look, grid: LookGrid | None = None) -> list[Proposal]:
+        """Search one look of the tiles, or of a grid; returns what was found, placed in the plane.
+
+        It depends on no other look, so looks may be searched anywhere, in any order; `take` brings
+        them together, and only what it was given.
         """
-        for _ in self._search(look):
+        grid = grid or self._grid
+        for _ in self._search(look, grid):
             pass
         self._whole = None
-        return self._searched.pop(look)
+        return self._all[grid].pop(look)
 
     def take(self, look: Look, found: Sequence[Proposal]) -> None:
-        """Take what `search` found in a look, here or elsewhere; it is not searched again."""
+        """Take what `search` found in a tile, here or elsewhere; it is not searched again."""
         self._searched[look] = list(found)
-        self._taken.add(look)
         self._whole = None
+
+    @property
+    def _searched(self) -> dict[Look, list[Proposal]]:
+        """What was found in tiles."""
+        return self._all[self._grid]
 
     @property
     def settings(self) -> LabelSettings:
@@ -239,25 +261,6 @@ class TiledSegmentation(InSteps):
         rest = sorted(set(everywhere) - set(near), key=lambda look: (away(look), look))
         return iter([*near, *rest])
 
-    def _sample(self, look: Look) -> Proposals:
-        """Search a look to find out which side suits the plane."""
-        is_tile = look in self._grid
-        if is_tile:
-            where = self._own(look)
-        else:
-            where = (
-                np.ones(look.size, bool) if self._where is None else self._where(look)
-            )
-        found: list[Proposal] = []
-        embedding = self._embed(look) if where.any() else None
-        if embedding is not None:
-            search = self._search_of(embedding, where).run()
-            self.report.add(search.report)
-            found = self._larger.confirmed(look, search.proposals)
-        if is_tile:
-            self._known[look] = self._placed(found, look)
-        return Proposals(found, look.size)
-
     def _search_of(
         self, embedding: Embedding, where: npt.NDArray[np.bool_]
     ) -> Segmentation:
@@ -272,14 +275,11 @@ class TiledSegmentation(InSteps):
     def _placed(self, found: Iterable[Proposal], look: Look) -> list[Proposal]:
         return [each.moved(look.y0, look.x0, self._grid.shape) for each in found]
 
-    def _search(self, look: Look) -> Iterator[None]:
-        """Search one look, in steps."""
-        self._searched[look] = []
+    def _search(self, look: Look, grid: LookGrid) -> Iterator[None]:
+        """Search one look of some tiles, in steps."""
+        self._all.setdefault(grid, {})[look] = []
         self._whole = None
-        if look in self._known:
-            self._searched[look] = self._known.pop(look)
-            return
-        where = self._own(look)
+        where = self._own(look, grid)
         if not where.any():
             return
         begun = time.perf_counter()
@@ -289,12 +289,13 @@ class TiledSegmentation(InSteps):
             return
         yield
         search = self._search_of(embedding, where)
-        self._current = look, search
+        if grid == self._grid:
+            self._current = look, search
         for _ in search:
             yield
         yield
         found = self._larger.confirmed(look, search.proposals)
-        self._searched[look] = self._placed(found, look)
+        self._all[grid][look] = self._placed(found, look)
         self._current = None
         self.report.add(search.report)
 
@@ -308,15 +309,14 @@ class TiledSegmentation(InSteps):
 
     def _found(self) -> dict[Look, list[Proposal]]:
         """Gather what was found so far in each look, placed in the plane."""
-        known = {**self._known, **self._searched}
         if self._current is None:
-            return known
+            return self._searched
         look, search = self._current
-        return {**known, look: self._placed(search.proposals, look)}
+        return {**self._searched, look: self._placed(search.proposals, look)}
 
-    def _own(self, look: Look) -> npt.NDArray[np.bool_]:
+    def _own(self, look: Look, grid: LookGrid) -> npt.NDArray[np.bool_]:
         """Where a look is searched: in its core, and a little beyond."""
-        core, (height, width) = self._grid.core(look), look.size
+        core, (height, width) = grid.core(look), look.size
         margin = int(np.ceil(_MARGIN * max(look.size)))
         where = np.zeros((height, width), bool)
         where[

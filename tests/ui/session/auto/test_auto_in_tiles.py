@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,11 @@ from everything.plane_of_discs import BrightRuntime, bright_predictor, field
 from fake_inference import SteppedInference
 from napari_tinysam.inference.predictor import Predictor
 from napari_tinysam.ui.canvas.proposal_layer import PROPOSED
+from napari_tinysam.ui.session.auto import run
 from napari_tinysam.ui.state.region import Region
+
+if TYPE_CHECKING:
+    from napari_tinysam.ui.session.auto.advice import AutoOutcome
 
 
 def desk(image: Any, **options: Any) -> Any:
@@ -44,13 +48,60 @@ def test_cancel_keeps_the_tiles_that_are_done() -> None:
     inference.run_all()
     here.session.auto_segment()
     said = ""
-    while "1 of 9 tiles" not in said:
+    while "of 9 tiles" not in said:
         inference.step()
         said = here.session.status.text
     assert proposed(here).any()
     here.session.cancel()
     inference.run_all()
     assert 40 < here.session.proposals.count < count
+
+
+def test_what_is_on_the_screen_is_shown_before_the_scale_is_chosen() -> None:
+    pixels, count = field((1600, 2600), 60, 3)  # seen better in tiles of 512
+    inference = SteppedInference()
+    image = Image([pixels, pixels[::2, ::2]], multiscale=True)
+    here = desk(image, inference=inference)
+    image._data_level = 0
+    image.corner_pixels = np.array([[1100, 2000], [1500, 2500]])
+    inference.run_all()
+    here.session.auto_segment()
+    while PROPOSED not in here.viewer.layers:
+        assert here.session.status.text in (
+            "Looking for objects…",
+            "Choosing the scale, 0 masks",
+        )
+        inference.step()
+    assert here.session.status.text.startswith("Choosing the scale, ")
+    assert proposed(here)[1100:1500, 2000:2500].any()
+    assert not proposed(here)[:600, :600].any()
+    while "tiles" not in here.session.status.text:
+        inference.step()
+    # Those of the samples that are tiles of the chosen side are shown, and not searched again.
+    words = here.session.status.text.replace(",", "").split()
+    done, total, masks = (int(word) for word in words if word.isdecimal())
+    assert done >= 4
+    assert total == 24
+    assert 40 < masks < count
+    inference.run_all()
+    assert here.session.proposals.count == count
+
+
+def test_advice_is_about_objects_as_the_tiles_show_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[AutoOutcome] = []
+
+    def advice(outcome: AutoOutcome) -> None:
+        judged.append(outcome)
+
+    monkeypatch.setattr(run, "advice", advice)
+    pixels, _ = field((1100, 1600), 60, 3)
+    here = desk(Image(pixels))
+    here.session.auto_segment()
+    (outcome,) = judged
+    assert outcome.side == 512  # it was chosen
+    assert 10 < np.median(outcome.diameters) < 18
 
 
 class Recorded:

@@ -74,7 +74,7 @@ class Run:
     ) -> None:
         self.scene = scene
         self._where = where
-        self._segmentation, self._side = _segmentation(scene, where, whole, contrast)
+        self._segmentation, self._part = _segmentation(scene, where, whole, contrast)
         self._steps: Iterator[Progress] = iter(self._segmentation)
         self.found = FoundObjects(scene.plane.shape)
         self.stopped = False
@@ -85,6 +85,8 @@ class Run:
 
     def add(self, step: Progress) -> None:
         """Show what a step found on free pixels; `result` decides anew in the end."""
+        if step.afresh:
+            self.found = FoundObjects(self.scene.plane.shape)
         for proposal in step.new:
             self.found.add(proposal.mask)
 
@@ -104,6 +106,15 @@ class Run:
             version=self.scene.version,
             kept=KeptPixels(proposals) if is_large(proposals.shape) else None,
         )
+
+    @property
+    def _side(self) -> int:
+        """Longest side of the searched part, or of a tile, in pixels of the image."""
+        from napari_tinysam.everything import TiledSegmentation
+
+        if isinstance(self._segmentation, TiledSegmentation):
+            return self._segmentation.side  # which is chosen in the search
+        return max(self._part.size)
 
     def _advice(self, proposals: Proposals, settings: LabelSettings) -> str:
         """Say what helps after a poor result; "" where nothing looks wrong.
@@ -125,7 +136,7 @@ class Run:
 
 def _segmentation(
     scene: EmbeddedPlane, where: FreePixels, whole: bool, contrast: Contrast
-) -> tuple[Segmentation | PartSegmentation | TiledSegmentation, int]:
+) -> tuple[Segmentation | PartSegmentation | TiledSegmentation, Look]:
     """Search the plane as it was read, or read the region by itself where that shows more.
 
     A large region is read in tiles, those on the screen first.
@@ -133,8 +144,8 @@ def _segmentation(
     Returns
     -------
     segmentation : Segmentation, PartSegmentation or TiledSegmentation
-    side : int
-        The longest side of the searched part, or of a tile, in pixels of the image.
+    part : Look
+        What is searched.
     """
     from napari_tinysam.everything import (
         PartSegmentation,
@@ -154,16 +165,15 @@ def _segmentation(
             part=where.part,
             first=region_of(Region.VIEW, image, plane, None),
         )
-        return tiled, FRAME
+        return tiled, where.part
     part = None if whole else finer_part(where.part, plane.shape)
     if part is None and scene.embedding is not None:
-        everywhere = where.within(Look.whole(plane.shape))
-        return Segmentation(predictor, scene.embedding, where=everywhere), max(
-            plane.shape
-        )
+        all_of_it = Look.whole(plane.shape)
+        free = where.within(all_of_it)
+        return Segmentation(predictor, scene.embedding, where=free), all_of_it
     part = part or where.part  # of a plane that is never read whole
     embed = embed_part(image, plane, contrast, part)
     return (
         PartSegmentation(predictor, embed, part, plane.shape, where.within(part)),
-        max(part.size),
+        part,
     )

@@ -236,11 +236,15 @@ class AutoSegmenter:
         if step is None or run.stopped:
             self._finish(run)
             return
-        if step.new:
+        if step.new or step.afresh:
             run.add(step)
             self._proposals.show_found(run.scene.image, run.scene.plane, run.found)
-        text = f"Auto-segment: {step.done} of {step.total} {step.unit}, {len(run.found)} masks"
-        self._show_status(text, min(step.done / max(step.total, 1), 1.0))
+        masks = f"{len(run.found)} masks"
+        if step.unit == "places":
+            self._show_status(f"Choosing the scale, {masks}", None)
+        else:
+            text = f"Auto-segment: {step.done} of {step.total} {step.unit}, {masks}"
+            self._show_status(text, min(step.done / max(step.total, 1), 1.0))
         self._advance(run)
 
     def _finish(self, run: Run) -> None:
