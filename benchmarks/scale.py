@@ -4,7 +4,10 @@
 with one thread, and notes what each kind of task takes. Of planes with more than ``--searched``
 tiles only so many are really searched; the others get the true nuclei, so that joining, labelling
 and writing have all their work. Then it times tasks of a Dask scheduler that do nothing, and
-simulates more workers. ``--pairs`` times the command itself with one and two workers.
+simulates more workers.
+
+``--pairs 8192`` times the command itself on one slide with one worker on one core, and with two
+workers on two; ``--pairs 512 --images 200`` on so many small images.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -20,27 +24,23 @@ import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import zarr
 
-from benchmarks.auto_in_tiles import FIELD, NUCLEI, nuclei
+from benchmarks.fields import Field, write_images, write_slide
 from napari_tinysam.batch.jobs import jobs_for
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here
 from napari_tinysam.batch.settings import BatchSettings
-from napari_tinysam.batch.tasks import Answer, InTiles, Task, TilesMade
+from napari_tinysam.batch.tasks import Answer, Choosing, InTiles, Task, TilesMade
 from napari_tinysam.batch.work import Worker
-from napari_tinysam.everything import Proposal
 from napari_tinysam.files.tables import markdown_table
 from napari_tinysam.inference.load import load_model
-from napari_tinysam.labels import object_masks
 
-#: Tiles that a task searches.
-_AT_ONCE = 4
+#: Tiles that a task searches at most, and least number of tasks of a slide.
+_AT_ONCE, _LEAST_TASKS = 4, 32
 
 
 class Cost(NamedTuple):
@@ -49,8 +49,13 @@ class Cost(NamedTuple):
     side: int
     objects: int
     tiles: int
+    tile_side: int
+    left: int  # tiles that the choice of their side left to be searched
     load: float
     begin: float
+    choice: float  # of the tiles' side
+    samples: int  # tasks of the choice
+    rounds: int  # times that the choice had to wait for them
     tile: float
     finish: float
     wall: float
@@ -61,39 +66,6 @@ class Cost(NamedTuple):
 # --- measuring ------------------------------------------------------------------------------------
 
 
-class Field:
-    """A square field of nuclei of any side, of which parts are made when they are asked for."""
-
-    def __init__(self, side: int) -> None:
-        height, self._width = FIELD
-        image, labels = nuclei(max(FIELD))
-        self._image, self._labels = image[:height], labels[:height]
-        self.shape = side, side
-
-    def part(self, rows: slice, columns: slice) -> tuple[Any, Any]:
-        """Return pixels and labels."""
-        down = np.arange(rows.start, rows.stop)
-        right = np.arange(columns.start, columns.stop)
-        height, width = self._labels.shape[0], self._width
-        place = np.ix_(down % height, right % width)
-        along = 1 + self.shape[1] // width
-        cells = down[:, None] // height * along + right // width
-        labels = self._labels[place]
-        return self._image[place], np.where(labels > 0, labels + cells * NUCLEI, 0)
-
-    def nuclei(self, look: Any) -> list[Proposal]:
-        """Return the nuclei that a tile shows as a perfect model would."""
-        _, labels = self.part(look.rows, look.columns)
-        _, own = np.unique(labels, return_inverse=True)
-        found = []
-        for _, mask in object_masks(own.reshape(labels.shape)):
-            placed = mask.moved(look.y0, look.x0, self.shape)
-            x0, y0, x1, y1 = placed.box
-            middle = (x0 + x1) / 2, (y0 + y1) / 2
-            found.append(Proposal(placed, 0.9, middle, "prompt"))
-        return found
-
-
 class Timed(Worker):
     """Notes what each task takes; searches some tiles only."""
 
@@ -101,38 +73,45 @@ class Timed(Worker):
     searched: int
     spent: list[tuple[str, float]]
     seen: int
+    tiles, tile_side, left, samples, rounds = 1, 0, 1, 0, 0
 
     def perform(self, task: Task) -> Answer:
         """Do a task, and note its kind and its seconds."""
         begun = time.process_time()
         answer = super().perform(task)
-        kind = (
-            "tiles"
-            if task.tiles
-            else "finish"
-            if task.plane is None and task.plan
-            else "begin"
-        )
+        kind = "begin"
+        if task.side is not None or isinstance(answer, Choosing):
+            kind = "choice"
+        elif task.tiles:
+            kind = "tiles"
+        elif task.plane is None and task.plan:
+            kind = "finish"
         self.spent.append((kind, time.process_time() - begun))
+        self.rounds += isinstance(answer, Choosing)
+        self.samples += task.side is not None
         if isinstance(answer, InTiles):
+            self.tiles, self.left = answer.count, sum(map(len, answer.missing))
             answer = self._some(task, answer)
-        if isinstance(answer, TilesMade):
+        if isinstance(answer, TilesMade) and task.side is None:
             self.seen += len(task.tiles or ())
         return answer
 
     def _some(self, task: Task, answer: InTiles) -> InTiles:
         """Leave out most tiles, evenly; the true nuclei are kept for them."""
         groups = len(answer.missing)
-        wanted = max(1, min(groups, self.searched // _AT_ONCE))
+        each = max(1, len(answer.missing[0])) if groups else 1
+        wanted = max(1, min(groups, self.searched // each))
         chosen = set(np.linspace(0, groups - 1, wanted).astype(int).tolist())
         assert task.plan is not None
         large = self._large_plane(task.plan, 0)
+        grid = large._plan.grid
+        self.tile_side = grid.side
+        looks = list(grid)
         for number in range(groups):
             if number in chosen:
                 continue
             for tile in answer.missing[number]:
-                look = large._tiles[tile]
-                large._parts.keep(tile, self.truth.nuclei(look))
+                large._parts.keep(grid, tile, self.truth.nuclei(looks[tile]))
         left = tuple(answer.missing[number] for number in sorted(chosen))
         return InTiles(left, answer.count)
 
@@ -165,52 +144,28 @@ def measure(side: int, searched: int, model: str) -> Cost:
         sys.exit(outcome.reason)
     of = {
         kind: [s for one, s in worker.spent if one == kind]
-        for kind in ("begin", "tiles", "finish")
+        for kind in ("begin", "choice", "tiles", "finish")
     }
-    tiles = len(worker_grid(side))
     each = sum(of["tiles"]) / worker.seen if worker.seen else sum(of["begin"])
     begin = sum(of["begin"]) if worker.seen else 0.0
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Cost(
         side,
         outcome.objects,
-        tiles,
+        worker.tiles,
+        worker.tile_side,
+        worker.left,
         load,
         begin,
+        sum(of["choice"]),
+        worker.samples,
+        worker.rounds,
         each,
         sum(of["finish"]),
         wall,
         memory,
         kept[0],
     )
-
-
-def worker_grid(side: int) -> Any:
-    """Return the tiles of a plane of this side; one for a small plane."""
-    from napari_tinysam.everything import is_tiled, tiles
-
-    return tiles((side, side)) if is_tiled((side, side), "auto") else [None]
-
-
-def write_slide(path: Path, field: Field) -> Path:
-    """Write a field of nuclei as OME-Zarr 0.5, without a pyramid."""
-    how = [{"type": "scale", "scale": [1.0, 1.0]}]
-    axes = [{"name": axis, "type": "space"} for axis in "yx"]
-    scales = {
-        "axes": axes,
-        "datasets": [{"path": "0", "coordinateTransformations": how}],
-    }
-    described = {"ome": {"version": "0.5", "multiscales": [scales]}}
-    group = zarr.open_group(str(path), mode="w")
-    group.attrs.update(described)
-    array: Any = group.create_array(
-        "0", shape=field.shape, chunks=(1024, 1024), dtype="uint8"
-    )
-    side = field.shape[0]
-    for y, x in product(range(0, side, 1024), repeat=2):
-        place = slice(y, min(y + 1024, side)), slice(x, min(x + 1024, side))
-        array[place] = field.part(*place)[0]
-    return path
 
 
 def overhead(count: int = 400) -> float:
@@ -251,22 +206,36 @@ def simulate(cost: Cost, workers: int, slides: int, dispatch: float) -> float:
     """
     running = [_Event(cost.load, "loaded", -1) for _ in range(workers)]
     waiting: deque[_Event] = deque()
-    left: dict[int, int] = {}
+    left: dict[int, int] = {}  # tiles or samples of slides that are not done
+    rounds: dict[int, int] = {}
     begun = idle = 0
     now = scheduler = 0.0
-    groups = [min(_AT_ONCE, cost.tiles - n) for n in range(0, cost.tiles, _AT_ONCE)]
-    seconds = {"begin": cost.begin, "finish": cost.finish}
+    most = min(_AT_ONCE, max(1, cost.left // _LEAST_TASKS))
+    groups = [min(most, cost.left - n) for n in range(0, cost.left, most)]
+    samples = round(cost.samples / max(1, cost.rounds))
+    sample = cost.choice / max(1, samples * cost.rounds)
+    seconds = {"begin": cost.begin, "finish": cost.finish, "sample": sample}
     while running:
         event = heapq.heappop(running)
         now = event.time
         idle += 1
+        slide = event.slide
         if event.kind == "begin":
-            left[event.slide] = cost.tiles
-            waiting.extendleft(_Event(0, "tiles", event.slide, n) for n in groups)
-        elif event.kind == "tiles":
-            left[event.slide] -= event.tiles
-            if not left[event.slide]:
-                waiting.appendleft(_Event(0, "finish", event.slide))
+            rounds[slide], left[slide] = cost.rounds, 0
+        elif event.kind in ("tiles", "sample"):
+            left[slide] -= event.tiles
+        if event.kind not in ("loaded", "finish") and not left[slide]:
+            if rounds[slide] > 0:
+                left[slide] = samples
+                waiting.extendleft(
+                    _Event(0, "sample", slide, 1) for _ in range(samples)
+                )
+            elif rounds[slide] == 0:
+                left[slide] = cost.left
+                waiting.extendleft(_Event(0, "tiles", slide, n) for n in groups)
+            else:
+                waiting.appendleft(_Event(0, "finish", slide))
+            rounds[slide] -= 1
         while idle and (waiting or begun < slides):
             task = waiting.popleft() if waiting else _Event(0, "begin", begun)
             begun += task.kind == "begin"
@@ -280,44 +249,48 @@ def simulate(cost: Cost, workers: int, slides: int, dispatch: float) -> float:
 # --- printing -------------------------------------------------------------------------------------
 
 
-def pairs(side: int, model: str) -> None:
-    """Time the command with one and two workers on one slide, and on as many small images."""
+def pairs(side: int, images: int, model: str) -> None:
+    """Time the command on one slide, or on small images, with one worker and with two.
+
+    Each run has as many cores as workers, unless it says otherwise: a single worker with all cores
+    would use more than one, because reading and writing have threads of their own.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("Two cores are needed.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        images = folder / "images"
-        images.mkdir()
-        write_slide(images / "slide.ome.zarr", Field(side))
-        command = [
-            sys.executable,
-            "-m",
-            "napari_tinysam",
-            "auto",
-            str(images),
-            "--model",
-            model,
-        ]
-        rows, first = [], 0.0
-        for workers, threads in ((1, 1), (1, 2), (2, 2)):
-            out = folder / f"{workers}-{threads}"
+        if images:
+            many = write_images(folder / "images", Field(8 * side), side, images)
+            what = f"{images} images of {side}² pixels"
+        else:
+            many = folder / "images"
+            many.mkdir()
+            write_slide(many / "slide.ome.zarr", Field(side))
+            what = f"one slide of {side:,}² pixels"
+        few = write_images(folder / "few", Field(1024), 512, 2)
+
+        def run(source: Path, workers: int, own: int) -> float:
+            command = [sys.executable, "-m", "napari_tinysam", "auto", str(source)]
+            command += ["-o", str(folder / f"{source.name}-{workers}-{own}")]
+            command += ["--model", model, "--workers", str(workers)]
             begun = time.perf_counter()
             subprocess.run(
-                [
-                    *command,
-                    "-o",
-                    str(out),
-                    "--workers",
-                    str(workers),
-                    "--threads",
-                    str(threads),
-                ],
+                command,
                 check=True,
                 capture_output=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, cores[:own]),
             )
-            spent = time.perf_counter() - begun
+            return time.perf_counter() - begun
+
+        run(few, 2, 2)  # the model's files are in memory from here on
+        rows, first = [], 0.0
+        for workers, own in ((1, 1), (1, 2), (2, 2)):
+            spent = run(many, workers, own)
             first = first or spent
-            rows.append([workers, threads, f"{spent:.1f} s", f"{first / spent:.2f} ×"])
-        say(f"\nThe command on one slide of {side}² pixels:\n")
-        say(markdown_table(["workers", "threads together", "time", "faster"], rows))
+            rows.append([workers, own, f"{spent:.1f} s", f"{first / spent:.2f} ×"])
+    say(f"\nThe command on {what}:\n")
+    say(markdown_table(["workers", "cores", "time", "faster"], rows))
 
 
 def say(text: str) -> None:
@@ -333,13 +306,14 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="*", default=[1024, 4096, 16384])
     parser.add_argument("--searched", type=int, default=40, metavar="TILES")
     parser.add_argument("--pairs", type=int, metavar="SIDE")
+    parser.add_argument("--images", type=int, default=0, metavar="COUNT")
     parser.add_argument("--one", type=int, metavar="SIDE", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
         say(json.dumps(measure(chosen.one, chosen.searched, chosen.model)))
         return
     if chosen.pairs:
-        pairs(chosen.pairs, chosen.model)
+        pairs(chosen.pairs, chosen.images, chosen.model)
         return
     costs = []
     for side in chosen.sides:  # each in a process of its own, for its memory
@@ -353,9 +327,11 @@ def main() -> None:
         "Mpx",
         "objects",
         "tiles",
-        "begin",
+        "their side",
+        "open",
+        "choose the side",
         "a tile",
-        "all tiles",
+        "the other tiles",
         "join and write",
     ]
     rows = [
@@ -364,9 +340,11 @@ def main() -> None:
             f"{c.side**2 / 1e6:,.0f}",
             f"{c.objects:,}",
             c.tiles,
+            c.tile_side or "–",
             f"{c.begin:.1f}",
+            f"{c.choice:.1f}",
             f"{c.tile:.2f}",
-            f"{c.tile * c.tiles:,.0f}",
+            f"{c.tile * c.left:,.0f}",
             f"{c.finish:.1f}",
             f"{c.memory:,.0f} MB",
             f"{c.kept:.1f} MB",
@@ -393,8 +371,8 @@ def main() -> None:
         )
     )
     c = costs[-1]
-    core = (c.begin + c.tile * c.tiles + c.finish) / 3600
-    tasks = 2 + -(-c.tiles // _AT_ONCE)
+    core = (c.begin + c.choice + c.tile * c.left + c.finish) / 3600
+    tasks = 2 + c.samples + c.rounds + -(-c.tiles // _AT_ONCE)
     say(
         f"\nA million slides of {c.side:,}²: {core * 1e6:,.0f} hours of one core, "
         f"{core * 1e6 / 1000 / 24:,.0f} days on 1,000 cores; {tasks * 1e6:,.0f} tasks, "

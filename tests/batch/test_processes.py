@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.discs import contents, encoded, load_discs, refuse
+from batch.discs import contents, encoded, load_discs, load_together, refuse
 from napari_tinysam.batch.jobs import Job
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here
@@ -73,9 +73,21 @@ def test_an_image_that_kills_each_process_is_named(jobs: Jobs, tmp_path: Path) -
     assert sum(outcome.state == "written" for outcome in found) == 5
 
 
+def test_a_model_that_is_prepared_is_loaded_by_all_at_once(tmp_path: Path) -> None:
+    load = partial(load_together, tmp_path)
+    runner = Processes(2, load, BatchSettings(), frozenset(), at_once=True)
+    try:
+        assert runner.identity.model_id == "discs/cpu"
+        assert len(list(tmp_path.glob("*.loading"))) == 2
+    finally:
+        runner.close()
+
+
 def test_a_model_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with pytest.raises(TinySAMError, match="there is no such model"):
         Processes(2, refuse, BatchSettings(), frozenset())
+    with pytest.raises(TinySAMError, match="there is no such model"):
+        Processes(2, refuse, BatchSettings(), frozenset(), at_once=True)
 
 
 def test_processes_that_differ_are_refused(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ import tifffile
 from cli.scenes import DISCS, Scenes, load_scenes
 from command import Run, run_command
 from napari_tinysam.batch import jobs as batch
+from napari_tinysam.batch.runners import processes
 from napari_tinysam.cli import auto as cli_auto
-from napari_tinysam.errors import FileError
+from napari_tinysam.errors import FileError, TinySAMError
 
 
 @pytest.fixture
@@ -84,6 +85,23 @@ def test_a_folder_is_segmented(run: Callable[..., Run]) -> None:
         assert row["found_by"] == "prompt"
     picture = iio.imread("out/of/it/a_overlay.png")
     assert picture.shape == (1024, 1024, 3)
+
+
+def test_several_processes_are_started_also_for_one_file(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its planes or tiles are shared."""
+    started: list[int] = []
+
+    def start(count: int, *_: Any, **__: Any) -> None:
+        started.append(count)
+        raise TinySAMError("That is enough.")
+
+    monkeypatch.setattr(processes, "Processes", start)
+    done = run("images/a.tif", "-o", "out", "--workers", "3")
+    assert done.code == 1
+    assert "That is enough." in done.err
+    assert started == [3]
 
 
 def test_what_is_done_is_passed_over(run: Callable[..., Run], runtime: Scenes) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from napari_tinysam.cli.batch_runs import here, load_worker, run_jobs
+from napari_tinysam.cli.batch_runs import here, is_prepared, load_worker, run_jobs
 from napari_tinysam.cli.console import counted, note
 from napari_tinysam.cli.options import (
     ChannelOption,
@@ -249,7 +249,14 @@ def auto(
     with sole_run(output):
         remove_abandoned(output, _ABANDONED)
         runner = (
-            here(load, settings, jobs, workers, threads)
+            here(
+                load,
+                settings,
+                jobs,
+                workers,
+                threads,
+                prepared=workers > 1 and is_prepared(model, device, precision),
+            )
             if where is None
             else _cluster(where, load, settings, jobs, workers)
         )

@@ -36,14 +36,30 @@ def load_worker(
     return load_predictor(model, device, precision, threads, images)
 
 
+def is_prepared(model: str, device: str, precision: str) -> bool:
+    """Whether loading a model neither downloads nor converts it, nor measures what is faster."""
+    from napari_tinysam.checkpoints import REGISTRY, is_available_offline
+    from napari_tinysam.inference.runtime.choice import needs_preparing
+
+    if model in REGISTRY and not is_available_offline(model):
+        return False
+    return not needs_preparing(model, device, precision)  # type: ignore[arg-type]  # checked later
+
+
 def here(
     load: Load,
     settings: BatchSettings,
     jobs: Sequence[Job],
     workers: int,
     threads: int,
+    *,
+    prepared: bool = False,
 ) -> Runner:
-    """Return what does the tasks on this computer, in one process or several."""
+    """Return what does the tasks on this computer, in one process or several.
+
+    Also a single file may keep several busy: its planes and tiles are tasks. `prepared` says that
+    all may load the model at once, see `is_prepared`.
+    """
     from napari_tinysam.batch.jobs import taken_stems
     from napari_tinysam.batch.runners.here import Here
     from napari_tinysam.batch.runners.processes import Processes
@@ -53,7 +69,7 @@ def here(
     with explained():
         if workers == 1:
             return Here(Worker(load(threads), settings, stems))
-        return Processes(min(workers, len(jobs)), load, settings, stems, threads)
+        return Processes(workers, load, settings, stems, threads, at_once=prepared)
 
 
 def run_jobs(

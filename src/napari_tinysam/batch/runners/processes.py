@@ -55,6 +55,9 @@ class Processes:
         See `Load` and `Worker`.
     threads : int
         Of all processes together; 0 takes the cores of the computer.
+    at_once : bool
+        Whether the model is prepared for this computer, so that all may load it at once. Otherwise
+        the first prepares it for the others.
 
     Raises
     ------
@@ -69,6 +72,8 @@ class Processes:
         settings: BatchSettings,
         stems: frozenset[str],
         threads: int = 0,
+        *,
+        at_once: bool = False,
     ) -> None:
         each = max(1, (threads or usable_cores()) // count)
         self._made_of = load, settings, stems, each
@@ -77,11 +82,11 @@ class Processes:
         self._identity: Identity | None = None
         self._lost_at_start = 0
         try:
-            # The first downloads the model and prepares it for this computer.
-            self._start()
-            while not self._members[0].greeted:
-                self._hear(self._members[0])
-            for _ in range(count - 1):
+            for _ in range(count if at_once else 1):
+                self._start()
+            while not any(member.greeted for member in self._members):
+                self._listen()
+            for _ in range(count - len(self._members)):
                 self._start()
         except BaseException:
             self.close()
@@ -115,9 +120,7 @@ class Processes:
         """Wait until a task is done or lost."""
         done: list[tuple[Task, Answer]] = []
         while not done:
-            ready = wait([member.connection for member in self._members])
-            for member in [one for one in self._members if one.connection in ready]:
-                done += self._hear(member)
+            done = self._listen()
         return done
 
     def close(self) -> None:
@@ -139,6 +142,14 @@ class Processes:
         member = _Member(process, here)
         self._members.append(member)
         return member
+
+    def _listen(self) -> list[tuple[Task, Answer]]:
+        """Wait until a process says something, or ends."""
+        ready = wait([member.connection for member in self._members])
+        done: list[tuple[Task, Answer]] = []
+        for member in [one for one in self._members if one.connection in ready]:
+            done += self._hear(member)
+        return done
 
     def _hear(self, member: _Member) -> list[tuple[Task, Answer]]:
         """Receive what a process says; replace it if it is gone."""
