@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +121,116 @@ def test_workers_without_the_model_or_of_another_version_are_refused(
     monkeypatch.setattr("napari_tinysam.__version__", "99.0")
     with pytest.raises(TinySAMError, match=r"another version .* instead of 99\.0"):
         Cluster(address, refuse, BatchSettings(), frozenset())
+
+
+@contextmanager
+def another_worker(address: str, preload: str = "") -> Iterator[subprocess.Popen[Any]]:
+    """Start a worker; it does first what is given."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+    command += ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    command += ["--preload", f"import threading\n{preload}"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """A scheduler without workers."""
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize(
+    ("unlike", "said"),
+    [
+        (
+            "import napari_tinysam\nnapari_tinysam.__version__ = '0.0'",
+            "it has another version of napari-tinysam, 0.0.",
+        ),
+        (
+            "from batch import discs\ndiscs.load_discs = lambda *_: discs.refuse()",
+            "it cannot load the model: there is no such model.",
+        ),
+    ],
+    ids=["version", "model"],
+)
+def test_a_worker_that_joins_later_and_is_unlike_the_others_is_left_out(
+    scheduler: str, jobs: Jobs, tmp_path: Path, unlike: str, said: str
+) -> None:
+    wait = tmp_path / "wait"  # it joins meanwhile, is idle, and gets what waits
+    heard: list[str] = []
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        wait.unlink(missing_ok=True)
+
+    patience = threading.Timer(60, wait.unlink, kwargs={"missing_ok": True})
+    patience.start()
+    with another_worker(scheduler):
+        load = partial(load_discs, tmp_path)
+        runner = Cluster(scheduler, load, BatchSettings(), frozenset(), say=hear)
+        heard.clear()
+        wait.write_text("30")
+        try:
+            with another_worker(scheduler, unlike) as unlike_one:
+                found = list(segment_files(jobs(), runner))
+                assert unlike_one.wait(30) is not None  # it has left
+        finally:
+            patience.cancel()
+            runner.close()
+    assert [outcome.state for outcome in found] == ["written"] * 6
+    assert len(heard) == 1
+    assert heard[0].startswith("The worker tcp://")
+    assert f" is left out: {said}" in heard[0]
+
+
+def test_all_workers_are_lost_and_another_joins(
+    scheduler: str, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_ALONE", 0.3)
+    heard: list[str] = []
+    wait = tmp_path / "wait"
+    with another_worker(scheduler) as first:
+        load = partial(load_discs, tmp_path)
+        runner = Cluster(
+            scheduler, load, BatchSettings(), frozenset(), say=heard.append
+        )
+        heard.clear()
+        wait.write_text("30")
+        found: list[FileOutcome] = []
+        run = threading.Thread(
+            target=lambda: found.extend(segment_files(jobs(), runner))
+        )
+        run.start()
+        try:
+            begun = tmp_path / "encoded"
+            while not begun.exists() or 30 not in {
+                mean for _, mean in encoded(tmp_path)
+            }:
+                time.sleep(0.05)
+            first.kill()
+            while not heard:
+                time.sleep(0.05)
+            wait.unlink()
+            with another_worker(scheduler):
+                run.join(60)
+        finally:
+            runner.close()
+    assert [outcome.state for outcome in found] == ["written"] * 6
+    assert heard == [
+        "The cluster has no workers left; the run goes on when one joins, or later with the same "
+        "command."
+    ]
 
 
 def test_a_scheduler_that_is_lost_in_the_middle(

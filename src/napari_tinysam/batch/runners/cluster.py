@@ -7,10 +7,11 @@ the same paths: shared storage. Dask gives the task of a worker that is gone to 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_tinysam.batch.tasks import Failed
 from napari_tinysam.batch.work import Worker
@@ -28,6 +29,9 @@ _AHEAD = 2
 #: one of a cluster that is started: a queue may be long.
 _REACH, _JOIN, _QUEUE = 10, 600, 7 * 86_400
 
+#: Seconds without any worker after which that is said, and between two looks whether one is done.
+_ALONE, _LOOK = 60.0, 0.02
+
 _INSTALL = "install napari-tinysam[cluster] for that."
 
 
@@ -39,6 +43,13 @@ class _Setup:
     load: Load
     settings: BatchSettings
     stems: frozenset[str]
+
+
+class _Refused(NamedTuple):
+    """A worker that joined later is not like the others; the task was not tried."""
+
+    address: str
+    why: str
 
 
 class Cluster:
@@ -54,7 +65,8 @@ class Cluster:
     count : int
         How many workers to start, if `address` is a kind.
     say : callable
-        Called with a sentence before it waits for workers.
+        Called with a sentence before it waits for workers, and when one that joined later is left
+        out.
 
     Raises
     ------
@@ -80,6 +92,8 @@ class Cluster:
             text = f"A cluster needs the package distributed: {_INSTALL}"
             raise UsageError(text) from error
         self._setup = _Setup(uuid.uuid4().hex, load, settings, stems)
+        self._say = say
+        self._checked: set[str] = set()  # addresses of workers
         self._started = CLUSTERS[address](count) if address in CLUSTERS else None
         self._client: Any = None
         try:
@@ -105,13 +119,11 @@ class Cluster:
     @property
     def has_room(self) -> bool:
         """Whether another task may be submitted now."""
-        workers = (
-            len(self._client.nthreads()) if self._client.status == "running" else 0
-        )
-        return len(self._tasks) < max(1, _AHEAD * workers)
+        return len(self._tasks) < max(1, _AHEAD * len(self._workers()))
 
     def submit(self, task: Task) -> None:
         """Give a task to the scheduler."""
+        self._check_newcomers()
         future = self._client.submit(
             _perform, self._setup, self._identity, task, pure=False
         )
@@ -119,16 +131,74 @@ class Cluster:
         self._done.add(future)
 
     def wait(self) -> list[tuple[Task, Answer]]:
-        """Wait until a task is done."""
-        future = next(self._done)
-        task = self._tasks.pop(future.key)
-        if future.status == "finished":
-            return [(task, future.result())]
-        if future.status == "error":
-            return [(task, Failed(_reason(future.exception())))]
-        raise TinySAMError(
-            "The connection to the scheduler was lost; run the same command to continue."
-        )
+        """Wait until a task is done; also for another worker if all are gone, which is said."""
+        while True:
+            self._wait_for_one()
+            future = next(self._done)
+            task = self._tasks.pop(future.key)
+            if future.status not in ("finished", "error"):
+                raise TinySAMError(
+                    "The connection to the scheduler was lost; run the same command to continue."
+                )
+            answer: Answer | _Refused
+            if future.status == "finished":
+                answer = future.result()
+            else:
+                answer = Failed(_reason(future.exception()))
+            if isinstance(answer, _Refused):
+                self._leave_out(answer)
+            elif not (isinstance(answer, Failed) and self._check_newcomers()):
+                return [(task, answer)]
+            self.submit(task)  # it was not its fault
+
+    def _wait_for_one(self) -> None:
+        """Wait until a future is done."""
+        seen = looked = time.monotonic()
+        said = False
+        while not self._done.has_ready():
+            time.sleep(_LOOK)
+            now = time.monotonic()
+            if now - looked < min(1.0, _ALONE):
+                continue
+            looked = now
+            if self._workers():
+                seen, said = now, False
+            elif now - seen > _ALONE and not said:
+                said = True
+                self._say(
+                    "The cluster has no workers left; the run goes on when one joins, or later "
+                    "with the same command."
+                )
+
+    def _workers(self) -> list[str]:
+        """Return the addresses of the workers."""
+        if self._client.status != "running":
+            return []
+        try:
+            return list(self._client.nthreads())
+        except OSError:  # the scheduler is gone, which `wait` says
+            return []
+
+    def _check_newcomers(self) -> bool:
+        """Leave out workers that joined with another version; return whether there were some."""
+        new = [address for address in self._workers() if address not in self._checked]
+        if not new:
+            return False
+        versions = self._client.run(_version, workers=new, on_error="return")
+        self._checked.update(new)
+        wrong = {one: v for one, v in versions.items() if v != self._identity.version}
+        for address, version in wrong.items():
+            found = version if isinstance(version, str) else "none"
+            self._leave_out(
+                _Refused(address, f"it has another version of napari-tinysam, {found}")
+            )
+        return bool(wrong)
+
+    def _leave_out(self, refused: _Refused) -> None:
+        """Let a worker leave the cluster: being idle, it would take task after task."""
+        if refused.address in self._workers():
+            self._say(f"The worker {refused.address} is left out: {refused.why}.")
+            self._client.retire_workers([refused.address], close_workers=True)
 
     def close(self) -> None:
         """Leave the cluster; stop it if this runner started it."""
@@ -166,6 +236,7 @@ class Cluster:
                 f"The workers run the model differently ({ids}), so results would depend on the "
                 "worker; use --precision f32, or workers of one kind."
             )
+        self._checked.update(found)
         identity: Identity = next(iter(found.values()))
         return identity
 
@@ -196,14 +267,25 @@ def _identity_of_worker(setup: _Setup, dask_worker: Any) -> Identity:
         return _worker_of(setup, dask_worker).identity
 
 
-def _perform(setup: _Setup, expected: Identity, task: Task) -> Answer:
+def _perform(setup: _Setup, expected: Identity, task: Task) -> Answer | _Refused:
     from distributed import get_worker
 
+    here = get_worker()
     # One at a time with all threads of the worker: the model is not for several.
     with _loaded.lock:
-        worker = _worker_of(setup, get_worker())
-        if worker.identity != expected:  # it joined later
-            return Failed("A worker has another model or version than the others.")
+        try:
+            worker = _worker_of(setup, here)
+        except Exception as error:  # noqa: BLE001  # whatever is missing, it joined later
+            why = sentence(error).rstrip(".")
+            return _Refused(here.address, f"it cannot load the model: {why}")
+        own = worker.identity
+        if own.version != expected.version:
+            return _Refused(
+                here.address,
+                f"it has another version of napari-tinysam, {own.version}",
+            )
+        if own != expected:
+            return _Refused(here.address, f"it runs another model, {own.model_id}")
         return worker.perform(task)
 
 
