@@ -89,6 +89,7 @@ def finetune(
     from tinysam_training.commands import finetune as training
     from tinysam_training.data.spacing import evenly_spaced
     from tinysam_training.evaluation import before_after
+    from tinysam_training.run.held_out import count_images
 
     begun = time.monotonic()
     if way not in _WAYS:
@@ -140,7 +141,9 @@ def finetune(
                 f"written. {shortness or 'More images, or more --minutes, may help.'}"
             )
         say("Judging the result.")
-        comparison = before_after.Comparison(before, judge(output), split.caveat)
+        comparison = before_after.Comparison(
+            before, judge(output), split.caveat, count_images(judged)
+        )
         folder = training.run_folder_of(output)
         table = comparison.table()
         write_text(folder / "before_after.md", table)

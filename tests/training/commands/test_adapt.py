@@ -6,8 +6,8 @@ import errno
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,17 @@ from napari_tinysam.errors import TinySAMError
 from tinysam_training.commands import adapt as module
 from tinysam_training.commands import finetune as finetuning
 from tinysam_training.commands.adapt import adapt, float_origin
-from tinysam_training.commands.adaptation import Adaptation, Order, begin
+from tinysam_training.commands.adaptation import (
+    Adaptation,
+    Order,
+    all_adaptations,
+    begin,
+)
 from tinysam_training.commands.samples import Sample
 from tinysam_training.evaluation.before_after import ROWS, judged_settings
 from tinysam_training.evaluation.evaluate import Evaluation, ImageResult
+from tinysam_training.quantize import products, run
+from tinysam_training.quantize.search import ScaleSearch
 from training.small_runs import FallingJudge, RisingJudge, discs, shortened, write_start
 
 MakeAdaptation = Callable[..., Adaptation]
@@ -36,17 +43,18 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Three small steps; models are judged by what the test says about the last one."""
-    gains = {"after": 0.2}
+    gains: dict[str, float] = dict.fromkeys(ROWS, 0.2)
 
     def judge(run: Any, model: str, entries: Any) -> Evaluation:
-        better = gains["after"] if model == str(run.adaptation.model) else 0.0
+        after = model == str(run.adaptation.made)
+        assert after or model == run.order.start
         nothing = np.zeros(0)
         results = [
             ImageResult(
                 entry.name,
                 "set",
                 1,
-                dict.fromkeys(ROWS, 0.5 + better),
+                {name: 0.5 + after * gains[name] for name in ROWS},
                 nothing,
                 nothing,
                 None,
@@ -121,14 +129,32 @@ def test_a_better_model_becomes_one_of_the_users_own(
 def test_worse_on_held_out_images_is_said_and_nothing_is_installed(
     make: MakeAdaptation, small: dict[str, float], tmp_path: Path
 ) -> None:
-    small["after"] = -0.1
+    small |= dict.fromkeys(ROWS, -0.1)
     adaptation = make()
     adapt(adaptation)
-    assert adaptation.end is not None
-    assert adaptation.end["verdict"] == "worse"
-    assert "worse than before" in adaptation.end["text"]
-    assert adaptation.end["model"] == ""
+    end = adaptation.end
+    assert end is not None
+    assert end["verdict"] == "worse"
+    assert "worse than before" in end["text"]
+    assert "one click 0.50 → 0.40" in end["text"]
+    assert end["figures"]["box"] == [0.5, 0.4]
+    assert end["model"] == ""
     assert models(tmp_path) == []
+
+
+def test_what_fell_is_named_though_the_mean_rose(
+    make: MakeAdaptation, small: dict[str, float], tmp_path: Path
+) -> None:
+    small |= {"click1_iou": -0.03, "box_iou": -0.015}
+    adaptation = make()
+    adapt(adaptation)
+    end = adaptation.end
+    assert end is not None
+    assert end["verdict"] == "better"
+    assert end["remark"] == "Worse than before: one click."
+    assert end["text"].endswith(end["remark"])
+    assert end["table"]["IoU, 3 clicks"] == [0.5, 0.7]
+    assert models(tmp_path)
 
 
 def test_nothing_better_is_no_failure(
@@ -140,6 +166,8 @@ def test_nothing_better_is_no_failure(
     assert adaptation.end is not None
     assert adaptation.end["verdict"] == "none"
     assert "it stays" in adaptation.end["text"]
+    assert "box 0.50, one click 0.50" in adaptation.end["text"]
+    assert adaptation.end["figures"]["one click"] == [0.5, None]
     assert models(tmp_path) == []
 
 
@@ -167,14 +195,16 @@ def test_the_next_round_is_compared_on_images_that_its_start_has_not_learnt_from
     adapt(first)
     assert first.end is not None
     # Begins with what came out; the list has two more images, before the others.
-    for seed in range(3):
-        adapt(make(images=6, first=-2, start=first.end["model"], seed=seed))
-        learnt = {entry.pixels for entry in rounds[0].train}
-        assert len(learnt) == 3
-        held = rounds[-1].reported
-        assert held
-        assert not learnt & {entry.pixels for entry in held}
-        assert "had learnt" not in rounds[-1].caveat
+    adapt(make(images=6, first=-2, start=first.end["model"]))
+    learnt = {entry.pixels for entry in rounds[0].train}
+    assert len(learnt) == 3
+    held = rounds[1].reported
+    assert held
+    assert not learnt & {entry.pixels for entry in held}
+    assert {entry.pixels for entry in rounds[0].reported} <= {
+        entry.pixels for entry in held
+    }
+    assert "had learnt" not in rounds[1].caveat
 
 
 def test_stopping_early_keeps_the_best(
@@ -271,7 +301,7 @@ def test_a_full_disk_is_a_sentence_and_may_be_resumed(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "install", full)
+        patch.setattr("shutil.copyfile", full)
         with pytest.raises(TinySAMError, match="No space left on device"):
             adapt(adaptation)
     assert said(adaptation)[-1] == "stopped"
@@ -314,21 +344,112 @@ def test_a_quantized_start_gives_a_quantized_model_and_keeps_its_floats(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rounded: list[Any] = []
-
-    def quantize(model: Any, entries: Any) -> Any:
-        rounded.append(len(entries))
-        return SimpleNamespace(model=model)
-
+    """Rounded for real, with few candidates. A full disk in between changes nothing."""
+    steps: list[str] = []
+    known = module._Run.judge
+    monkeypatch.setattr(products, "_KEPT", 20_000)
+    monkeypatch.setattr(run, "sensitivities", lambda *_: [])
+    monkeypatch.setattr(run, "task_loss", lambda *_: 0.0)
+    quick = partial(run.quantize, settings=ScaleSearch(candidates=2, rounds=0))
+    monkeypatch.setattr(run, "quantize", quick)
     monkeypatch.setattr(module, "float_origin", lambda _: str(start))
-    monkeypatch.setattr("tinysam_training.quantize.run.quantize", quantize)
-    adapt(make(start="default-int8"))
-    assert rounded == [1]
+
+    def calibrate(run: Any, split: Any) -> None:
+        assert checkpoints.locate(run.adaptation.made).quantized
+        steps.append("calibrated")
+
+    def judge(run: Any, model: str, entries: Any) -> Evaluation:
+        steps.append("made" if model == str(run.adaptation.made) else model)
+        return known(run, model, entries)
+
+    monkeypatch.setattr(module._Run, "calibrate", calibrate)
+    monkeypatch.setattr(module._Run, "judge", judge)
+    adaptation = make(start="default-int8")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", no_space)
+        with pytest.raises(TinySAMError, match="No space left"):
+            adapt(adaptation)
+    assert adaptation.end is None
+    assert models(tmp_path) == []
+    adapt(adaptation)
+    # What is in use is compared with what is installed.
+    assert steps == ["default-int8", "calibrated", "made"]
     (model,) = own_models(tmp_path / "models")
+    made = checkpoints.load(model.path)
+    assert made.quantized
+    assert made.model.quantization
+    assert model.figures["box"] == (0.5, 0.7)
+    floats = checkpoints.load(tmp_path / "models" / "lab-floats.safetensors")
+    assert not floats.quantized
+    assert made.notes["quantized_from"].endswith(f" {floats.fingerprint}")
     monkeypatch.undo()
-    floats = tmp_path / "models" / "lab-floats.safetensors"
-    assert checkpoints.load(floats).model.object_head is not None
-    notes = checkpoints.read_notes(model.path)
-    name, _, fingerprint = notes["quantized_from"].rpartition(" ")
-    assert name
-    assert checkpoints.locate(floats).fingerprint == fingerprint
+    assert float_origin(str(model.path)) == str(floats.path)
+
+
+# ----------------------------------------------------------------- afterwards
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def not_allowed(*_: Any) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_folder_of_models_that_is_read_only_can_be_exchanged(
+    make: MakeAdaptation, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adaptation = make()
+    judged: list[str] = []
+    known = module._Run.judge
+
+    def judge(run: Any, model: str, entries: Any) -> Evaluation:
+        judged.append(model)
+        return known(run, model, entries)
+
+    monkeypatch.setattr(module._Run, "judge", judge)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.copyfile", not_allowed)
+            with pytest.raises(
+                TinySAMError, match="models cannot be written to: Permission denied"
+            ):
+                adapt(adaptation)
+        assert adaptation.end is None
+        event = adaptation.events()[0][-1]
+        assert (event["event"], event["elsewhere"]) == ("stopped", True)
+    assert len(judged) == 2  # it is ready, and nothing is computed again
+    adaptation.put_elsewhere(tmp_path / "other")
+    adapt(adaptation)
+    assert adaptation.end is not None
+    assert adaptation.end["model"] == str(tmp_path / "other" / "lab.safetensors")
+    assert adaptation.end["figures"]["box"] == [0.5, 0.7]
+    assert [each.title for each in own_models(tmp_path / "other")] == ["My lab"]
+    assert models(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_while_it_learns_is_no_end(
+    make: MakeAdaptation, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module._Run, "write_comparison", not_allowed)
+    adaptation = make()
+    with pytest.raises(TinySAMError, match="Permission denied"):
+        adapt(adaptation)
+    assert adaptation.end is None
+    assert adaptation.model.exists()
+
+
+def test_what_has_ended_takes_little_room(
+    make: MakeAdaptation, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinysam_training.commands.adaptation.KEPT", 1)
+    for _ in range(2):
+        adaptation = make(images=1)
+        adapt(adaptation)
+        assert {path.name for path in adaptation.path.iterdir()} == {
+            *("order.json", "events.jsonl", "comparison")
+        }
+    left = all_adaptations(tmp_path / "adaptations")
+    assert left == [adaptation]
+    assert len(models(tmp_path)) == 2

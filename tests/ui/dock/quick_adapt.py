@@ -22,7 +22,7 @@ from training.small_runs import RisingJudge, shortened
 
 
 def judge(run: Any, model: str, entries: Any) -> Evaluation:
-    value = 0.75 if model == str(run.adaptation.model) else 0.5
+    value = 0.75 if model == str(run.adaptation.made) else 0.5
     none = np.zeros(0)
     results = [
         ImageResult(e.name, "set", 1, dict.fromkeys(ROWS, value), none, none, None)

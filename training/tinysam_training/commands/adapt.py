@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import _thread
 import errno
-import json
 import os
-import shutil
 import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tinysam import checkpoints
-from napari_tinysam.checkpoints.own import FLOATS, NOTE, own_models
+from napari_tinysam.checkpoints.own import own_models
 from napari_tinysam.errors import TinySAMError, is_about_memory, sentence
 from napari_tinysam.everything.thresholds import Thresholds
-from napari_tinysam.files.atomic import replacing, unfinished, write_text
+from napari_tinysam.files.atomic import replacing, write_text
 from napari_tinysam.inference.load import load_model
 from tinysam_training.calibration.calibrate import calibrate_guided_search
 from tinysam_training.calibration.calibrate import write as write_calibrated
 from tinysam_training.commands import finetune as finetuning
+from tinysam_training.commands.making import NotInstalledError, install, make, note
 from tinysam_training.commands.samples import placed
+from tinysam_training.commands.verdict import Verdict, compared, nothing_better
 from tinysam_training.data import check_data, find_pairs
 from tinysam_training.data.spacing import evenly_spaced
 from tinysam_training.evaluation import before_after
@@ -55,15 +53,8 @@ JUDGED = 6
 #: How many images calibrate Auto-segment.
 CALIBRATED = 6
 
-#: Figures by which the user knows a model, and their names. The first three decide.
-FIGURES = {
-    "box_iou": "box",
-    "click1_iou": "one click",
-    "msa": "found by itself (mSA)",
-}
-
-#: A mean of the deciding figures that is lower by more than this is worse, not chance.
-_WORSE = 0.01
+#: Seconds for rounding a model to 8 bits.
+ROUNDING = 60
 
 #: Seconds between looks at what the user asks.
 _LOOK = 0.5
@@ -93,15 +84,21 @@ def adapt(adaptation: Adaptation) -> None:
         adaptation.say("began", process=os.getpid())
         with _watched(adaptation):
             _Run(adaptation, adaptation.order()).whole()
+        adaptation.tidy()
     except KeyboardInterrupt:
         cancelled = adaptation.request == "cancel"
         adaptation.say("cancelled" if cancelled else "paused")
         raise
     except Exception as error:
         text = sentence(error)
-        passing = any(map(_may_pass, (error, error.__cause__)))
+        elsewhere = isinstance(error, NotInstalledError)
+        passing = elsewhere or any(map(_may_pass, (error, error.__cause__)))
         with suppress(OSError):  # the disk may be full
-            adaptation.say("stopped" if passing else "failed", text=text)
+            if passing:
+                adaptation.say("stopped", text=text, elsewhere=elsewhere)
+            else:
+                adaptation.say("failed", text=text)
+                adaptation.tidy()
         if isinstance(error, (TinySAMError, OSError, MemoryError)):
             raise TinySAMError(text) from error
         raise
@@ -112,10 +109,11 @@ def adapt(adaptation: Adaptation) -> None:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Whether memory or disk space ran out: with more of it the run can go on."""
-    full = (errno.ENOSPC, errno.EDQUOT)
+    """Whether memory, disk space or a permission was missing: with it the run can go on."""
+    missing = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
     return error is not None and (
-        is_about_memory(error) or (isinstance(error, OSError) and error.errno in full)
+        is_about_memory(error)
+        or (isinstance(error, OSError) and error.errno in missing)
     )
 
 
@@ -160,15 +158,28 @@ class _Run:
 
     def whole(self) -> None:
         adaptation, order = self.adaptation, self.order
+        ready = adaptation.ready
+        if ready is None:
+            ready = self.made()
+            if ready["verdict"] == "better":
+                adaptation.keep_ready(ready)  # if it cannot be installed now
+        if ready["verdict"] == "better":
+            ready["model"] = str(install(adaptation, order))
+        adaptation.say("done", **ready)
+
+    def made(self) -> dict[str, Any]:
+        """Learn, and make the model; returns what is said about it."""
+        adaptation, order = self.adaptation, self.order
         self.stage("Reading the images")
         report, split = self.read()
         self.stage("Judging the model as it is")
         judging = time.monotonic()
         start = float_origin(order.start)
+        rounded = checkpoints.locate(order.start).quantized
         judged = evenly_spaced(split.reported, JUDGED)
-        before = self.judge(start, judged)
+        before = self.judge(order.start, judged)
         # Judging again, and calibrating, which asks as much.
-        self.reserve = 2 * (time.monotonic() - judging) + 5
+        self.reserve = 2 * (time.monotonic() - judging) + 5 + rounded * ROUNDING
         spent = (time.monotonic() - self.begun) / 60
         minutes = max(order.minutes - spent, 0.02)
         self.stage("Learning")
@@ -191,42 +202,25 @@ class _Run:
             on_step=self.step,
             on_judged=self.judged,
         )
+        known = {"model": "", "held_out": count_images(judged), "caveat": split.caveat}
         if not result.better:
-            adaptation.say(
-                "done",
-                verdict="none",
-                text="Nothing better than the model as it is was found, so it stays. "
-                + (result.outcome.shortness or "More images, or more time, may help."),
-            )
-            return
+            hint = result.outcome.shortness or "More images, or more time, may help."
+            return known | _told(nothing_better(before, hint))
+        if rounded:
+            self.stage("Rounding to 8 bits")
+        make(adaptation, split.train, rounded=rounded)
+        # What is installed is what is calibrated and judged.
         self.stage("Calibrating Auto-segment")
-        self.calibrate(start, split)
+        self.calibrate(split)
         self.stage("Judging the result")
-        after = self.judge(str(adaptation.model), judged)
-        comparison = before_after.Comparison(before, after, split.caveat)
-        self.write_comparison(comparison, judged)
-        figures = {
-            name: comparison.figures[key]
-            for key, name in FIGURES.items()
-            if comparison.figures.get(key) is not None
-        }
-        worse = _is_worse(figures)
-        self.note(figures)
-        path = ""
-        if not worse:
-            if start != order.start:
-                self.stage("Rounding to 8 bits")
-                self.quantize(split)
-            path = self.install()
-        adaptation.say(
-            "done",
-            verdict="worse" if worse else "better",
-            model=path,
-            figures=figures,
-            held_out=count_images(judged),
-            caveat=split.caveat,
-            text=_verdict(figures, worse=worse),
+        after = self.judge(str(adaptation.made), judged)
+        comparison = before_after.Comparison(
+            before, after, split.caveat, count_images(judged)
         )
+        self.write_comparison(comparison, judged)
+        verdict = compared(before, after)
+        note(adaptation, order, verdict.figures)
+        return known | _told(verdict)
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -246,62 +240,17 @@ class _Run:
         predictor = load_model(model, device=self.order.device)
         return before_after.judge(predictor, entries)
 
-    def calibrate(self, start: str, split: Split) -> None:
+    def calibrate(self, split: Split) -> None:
         """Measure the thresholds of Auto-segment anew, if that gives more than the start's."""
-        model = str(self.adaptation.model)
-        predictor = load_model(model, device=self.order.device)
+        made = self.adaptation.made
+        predictor = load_model(str(made), device=self.order.device)
         if not predictor.has_object_head:
             return
         entries = evenly_spaced([*split.train, *split.choosing], CALIBRATED)
-        notes = thresholds_of(start)
+        notes = thresholds_of(self.order.start)
         known = Thresholds.from_notes(notes) if notes else Thresholds.uncalibrated()
         found = calibrate_guided_search(predictor, entries, known)
-        write_calibrated(model, self.adaptation.model, found)
-
-    def note(self, figures: Mapping[str, Any]) -> None:
-        """Write into the model what it is."""
-        about = {
-            "title": self.order.name,
-            "date": date.today().isoformat(),
-            "images": self.order.images,
-            "objects": self.order.objects,
-            "figures": figures,
-        }
-        loaded = checkpoints.load(self.adaptation.model)
-        notes: dict[str, str] = dict(loaded.notes)
-        notes |= {NOTE: json.dumps(about), "made_by": "napari-tinysam adapt"}
-        notes.pop("format", None)
-        checkpoints.save(loaded.model, self.adaptation.model, notes, half=True)
-
-    def quantize(self, split: Split) -> None:
-        """Round the weights to 8 bits, as those of the start were."""
-        from tinysam_training.quantize.run import quantize
-
-        loaded = checkpoints.load(self.adaptation.model)
-        kept = self.adaptation.path / "floats.safetensors"
-        with unfinished(kept) as file:
-            shutil.copyfile(self.adaptation.model, file)
-        made = quantize(loaded.model, evenly_spaced(split.train, 8))
-        notes: dict[str, str] = dict(loaded.notes)
-        notes.pop("format", None)
-        notes["quantized_from"] = f"{kept.name} {loaded.fingerprint}"
-        checkpoints.save(made.model, self.adaptation.model, notes)
-
-    def install(self) -> str:
-        """Copy the model, and its floats if it was rounded, to the user's own models."""
-        from napari_tinysam.checkpoints.own import model_path
-
-        wanted = Path(self.order.model)
-        path = model_path(wanted.stem, wanted.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        floats = self.adaptation.path / "floats.safetensors"
-        pairs = [(self.adaptation.model, path)]
-        if floats.exists():
-            pairs.append((floats, path.with_name(f"{path.stem}{FLOATS}.safetensors")))
-        for source, target in pairs:
-            with unfinished(target) as file:
-                shutil.copyfile(source, file)
-        return str(path)
+        write_calibrated(str(made), made, found)
 
     def write_comparison(
         self, comparison: before_after.Comparison, entries: Sequence[ImageEntry]
@@ -390,20 +339,12 @@ def float_origin(start: str) -> str:
     return start
 
 
-def _is_worse(figures: Mapping[str, Any]) -> bool:
-    pairs = [(b, a) for b, a in figures.values() if b is not None and a is not None]
-    return bool(pairs) and float(np.mean([a - b for b, a in pairs])) < -_WORSE
-
-
-def _verdict(figures: Mapping[str, Any], *, worse: bool) -> str:
-    shown = ", ".join(
-        f"{name} {before:.2f} → {after:.2f}"
-        for name, (before, after) in figures.items()
-        if before is not None and after is not None
-    )
-    if worse:
-        return (
-            f"On held-out images the result is worse than before ({shown}), so the model as it "
-            "is stays."
-        )
-    return f"On held-out images: {shown}."
+def _told(verdict: Verdict) -> dict[str, Any]:
+    """Return what an event tells of it."""
+    return {
+        "verdict": verdict.kind,
+        "figures": verdict.figures,
+        "table": verdict.table,
+        "remark": verdict.remark,
+        "text": verdict.text,
+    }

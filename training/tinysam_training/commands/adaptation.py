@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 #: What a running adaptation can be asked for: to end with the best so far, to go on another time,
 #: to end for good.
 Request = Literal["stop", "pause", "cancel"]
+
+#: Adaptations are kept up to this number.
+KEPT = 5
+
+#: What is kept of one that has ended.
+_KEPT = ("order.json", "events.jsonl", "comparison", "log.txt", "seen")
 
 #: The last event of an adaptation that has ended for good.
 ENDS = ("done", "failed", "cancelled")
@@ -88,6 +94,16 @@ class Adaptation:
         return self.path / "best.safetensors"
 
     @property
+    def made(self) -> Path:
+        """The finished model: `model`, rounded and with notes."""
+        return self.path / "made.safetensors"
+
+    @property
+    def floats(self) -> Path:
+        """What `made` was rounded from, where it was rounded to 8 bits."""
+        return self.path / "floats.safetensors"
+
+    @property
     def comparison(self) -> Path:
         """Held-out images and what the models before and after see in them."""
         return self.path / "comparison"
@@ -106,6 +122,28 @@ class Adaptation:
             return Order(**{name: plain[name] for name in plain if name in known})
         except (OSError, ValueError, TypeError) as error:
             raise FileError(sentence(error, f"{path} cannot be read")) from error
+
+    def put_elsewhere(self, folder: Path) -> None:
+        """Let the finished model go into another folder; raises `FileError`."""
+        order = self.order()
+        place = str(folder / Path(order.model).name)
+        self._write_order(replace(order, model=place))
+
+    def _write_order(self, order: Order) -> None:
+        write_text(self.path / "order.json", json.dumps(asdict(order), indent=1))
+
+    @property
+    def ready(self) -> dict[str, Any] | None:
+        """What is to be said of a finished model that is only to be installed."""
+        try:
+            known = json.loads((self.path / "ready.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known if isinstance(known, dict) and self.made.exists() else None
+
+    def keep_ready(self, known: dict[str, Any]) -> None:
+        """Keep what is to be said, until the model is installed."""
+        write_text(self.path / "ready.json", json.dumps(known))
 
     # --- what happens ---------------------------------------------------------------------
 
@@ -201,6 +239,28 @@ class Adaptation:
         """Delete the folder; the finished model is elsewhere."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """Delete what nobody needs when it has ended: images, checkpoint and weights.
+
+        What was asked, what happened and the comparison stay. Of all adaptations, only the last few
+        are kept.
+        """
+        for path in self.path.iterdir():
+            if path.name in _KEPT:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # open in another program
+                    path.unlink()
+        others = [
+            each
+            for each in all_adaptations(self.path.parent)
+            if each.path != self.path and not each.running
+        ]
+        for old in others[: max(0, len(others) + 1 - KEPT)]:
+            old.remove()
+
 
 def default_folder() -> Path:
     """Return the folder of all adaptations; it need not exist yet."""
@@ -274,8 +334,7 @@ def begin(
         for part in (DONE, PARTLY):  # an empty folder is no set
             if not list((made.data / part).glob("*.npz")):
                 shutil.rmtree(made.data / part)
-        plain = {**asdict(order), "images": len(images), "objects": objects}
-        write_text(path / "order.json", json.dumps(plain, indent=1))
+        made._write_order(replace(order, images=len(images), objects=objects))
     except OSError as error:
         made.remove()
         raise FileError(sentence(error, f"{root} cannot be written to")) from error

@@ -52,11 +52,14 @@ class Comparison:
     before, after : Evaluation
     caveat : str
         A caveat about the figures, as in `tinysam_training.run.held_out.Split`.
+    images : int
+        How many images there are, where some results are of planes or tiles of one image.
     """
 
     before: Evaluation
     after: Evaluation
     caveat: str = ""
+    images: int = 0
 
     @property
     def figures(self) -> dict[str, tuple[float | None, float | None]]:
@@ -66,7 +69,7 @@ class Comparison:
 
     def table(self) -> str:
         """Return readable lines, which form a Markdown table, and the caveat."""
-        count = len(self.after.results)
+        count = self.images or len(self.after.results)
         header = (f"{count} held-out image{'s' * (count > 1)}", "before", "after")
         table = markdown_table(
             header,
