@@ -39,13 +39,21 @@ def test_each_seed_learns_from_other_images_and_is_judged_on_the_same(
         assert len(set(names)) == len(names)
         learnt.append(names)
         outcome = SimpleNamespace(steps=7, best={"step": 5.0})
-        return SimpleNamespace(outcome=outcome, after="after")
+        return SimpleNamespace(outcome=outcome, after="after", better=True)
 
-    def judge(model: Any, entries: Any, settings: Any, rows: Any) -> dict[str, float]:
+    def judge(
+        model: Any, entries: Any, settings: Any, rows: Any, notes: Any
+    ) -> dict[str, float]:
         judged.append([entry.name for entry in entries])
+        assert notes == ({"calibrated": "yes"} if model == "after" else {})
         return dict.fromkeys(rows, 0.75 if model == "after" else 0.5)
 
-    loaded = SimpleNamespace(model="start")
+    def calibrated(model: Any, notes: Any, entries: Any) -> dict[str, str]:
+        assert [entry.name for entry in entries] == learnt[-1]
+        return {"calibrated": "yes"}
+
+    monkeypatch.setattr(module, "_calibrated", calibrated)
+    loaded = SimpleNamespace(model="start", notes={})
     monkeypatch.setattr(module.checkpoints, "load", lambda _: loaded)
     monkeypatch.setattr(module, "finetune", finetune)
     monkeypatch.setattr(module, "judged", judge)

@@ -41,8 +41,8 @@ def test_means_of_each_group(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "papers.by_appearance", str(out), str(data)]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = shown.strip().splitlines()
-    assert lines[2] == "| fluorescence | 1 | 0.900 | – | – | – | 0.700 | – |"
-    assert lines[3] == "| others | 2 | 0.700 | – | – | – | 0.500 | – |"
+    assert lines[2] == "| fluorescence | 1 | 0.900 | – | – | – | – | 0.700 | – |"
+    assert lines[3] == "| others | 2 | 0.700 | – | – | – | – | 0.500 | – |"
 
 
 def test_images_of_other_data_are_refused() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: Figures of the table and their headings.
 COLUMNS = {
     "box_iou": "box",
+    "loose_box_iou": "loose box",
     "click1_iou": "1 click",
     "off_click_iou": "off centre",
     "click3_iou": "3 clicks",

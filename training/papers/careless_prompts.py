@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 from napari_tinysam.masks import BoxedMask
 from napari_tinysam.prompts import NEGATIVE, POSITIVE, Prompts
 from papers.robustness_sheets import STREAM
-from tinysam_training.evaluation.boxes import tight_boxes
+from tinysam_training.evaluation.boxes import loose_boxes, tight_boxes
 from tinysam_training.evaluation.simulated_user import answer_boxes, judged
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ def careless_prompts(
     deep = np.array([_click(mask, 1.0, rng) for mask in truth], np.float32)
     near = np.array([_click(mask, NEAR_BORDER, rng) for mask in truth], np.float32)
     boxes = tight_boxes(truth)
-    sides = np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
-    moved = boxes + rng.uniform(-LOOSE, LOOSE, boxes.shape) * sides
-    height, width = image.rgb.shape[:2]
-    loose = np.clip(moved, 0, [width - 1, height - 1] * 2).astype(np.float32)
+    loose = loose_boxes(boxes, LOOSE, image.rgb.shape[:2], rng)
 
     def clicked(points: npt.NDArray[np.float32]) -> list[float]:
         labels = np.full((len(points), 1), POSITIVE, np.int32)

@@ -121,7 +121,7 @@ class QuantizationComparison:
 def judged(predictor: Predictor, entries: Sequence[ImageEntry]) -> Figures:
     """Measure `FIGURES` of one way, means over images, with eight objects of each."""
     settings = EvaluationSettings(
-        objects=8, clicks=1, loose_margin=0, off_centre=0, automatic=False
+        objects=8, clicks=1, loose=0, off_centre=0, automatic=False
     )
     figures = means(evaluate(predictor, entries, settings, _progress).results)
     return {name: figures.get(name) for name in FIGURES}

@@ -115,7 +115,7 @@ def judge_robustness(
         Whether to draw the sheets.
     """
     settings = EvaluationSettings(
-        objects=objects, clicks=3, loose_margin=0.0, off_centre=0.0, keep_masks=pictures
+        objects=objects, clicks=3, loose=0.0, off_centre=0.0, keep_masks=pictures
     )
     by_sheet: dict[str, dict[str, float | None]] = {}
     drawings: dict[str, bytes] = {}

@@ -87,13 +87,20 @@ def judged(
     entries: Sequence[ImageEntry],
     settings: EvaluationSettings,
     names: Iterable[str],
+    notes: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
-    """Means over images of the named figures of a model in PyTorch, on a GPU if there is one."""
+    """Means over images of the named figures of a model with the notes of its file."""
+    figures = means(evaluate(in_torch(model, notes), entries, settings).results)
+    return {name: figures.get(name) for name in names}
+
+
+def in_torch(
+    model: SegmentAnything, notes: Mapping[str, str] | None = None
+) -> Predictor:
+    """Make a predictor in PyTorch, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     runtime = TorchRuntime(model, device)
-    predictor = Predictor(runtime, name="model", model_id="model")
-    figures = means(evaluate(predictor, entries, settings).results)
-    return {name: figures.get(name) for name in names}
+    return Predictor(runtime, name="model", model_id="model", notes=notes)
 
 
 def images_of_folders(

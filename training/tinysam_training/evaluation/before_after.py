@@ -95,7 +95,7 @@ def judged_settings(
     return EvaluationSettings(
         objects=objects,
         clicks=3,
-        loose_margin=0.0,
+        loose=0.0,
         off_centre=0.0,
         keep_masks=keep_masks,
         automatic=automatic,

@@ -19,13 +19,24 @@ def tight_boxes(truth: Sequence[BoxedMask]) -> npt.NDArray[np.float32]:
 
 
 def loose_boxes(
-    boxes: npt.NDArray[np.float32], margin: float, shape: tuple[int, int]
+    boxes: npt.NDArray[np.float32],
+    share: float,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.float32]:
-    """Widen boxes by a share of their sides on every side, within the image."""
-    wider = margin * (boxes[:, 2:] - boxes[:, :2] + 1)
-    last = np.array([shape[1] - 1, shape[0] - 1], np.float32)
-    corners = [
-        np.maximum(boxes[:, :2] - wider, 0),
-        np.minimum(boxes[:, 2:] + wider, last),
-    ]
-    return np.concatenate(corners, axis=1).astype(np.float32)
+    """Move each side of boxes, out or in, by up to a share of the box's extent, within the image.
+
+    Parameters
+    ----------
+    boxes : ndarray of float32, (N, 4)
+        x0, y0, x1, y1 of the outermost pixels.
+    share : float
+        Largest error, uniformly distributed.
+    shape : (int, int)
+        Height and width of the image.
+    rng : numpy.random.Generator
+    """
+    extents = np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+    moved = boxes + rng.uniform(-share, share, boxes.shape) * extents
+    height, width = shape
+    return np.clip(moved, 0, [width - 1, height - 1] * 2).astype(np.float32)

@@ -61,8 +61,8 @@ class EvaluationSettings:
         Most objects that get prompts per image, a random choice that is always the same; 0 for all.
     clicks : int
         Most clicks per object, at least one.
-    loose_margin : float
-        Boxes are tried again, wider by this share of their sides on every side; 0 skips that.
+    loose : float
+        Boxes are tried again, each side off by up to this share of the extent; 0 skips that.
     off_centre : float
         The first click is tried again, away from the deepest pixel by this share of the object's
         inner radius, below 1; 0 skips that.
@@ -79,7 +79,7 @@ class EvaluationSettings:
 
     objects: int = 8
     clicks: int = 9
-    loose_margin: float = 0.1
+    loose: float = 0.15
     off_centre: float = 1 / 3
     seed: int = 0
     drop_specks: bool = True
@@ -91,8 +91,8 @@ class EvaluationSettings:
             raise ValueError("The number of objects is 0 (all) or more.")
         if self.clicks < 1:
             raise ValueError("At least one click is needed.")
-        if not 0 <= self.loose_margin < np.inf:
-            raise ValueError("The margin of loose boxes is 0 (none) or more.")
+        if not 0 <= self.loose < np.inf:
+            raise ValueError("The error of loose boxes is 0 (none) or more.")
         if not 0 <= self.off_centre < 1:
             raise ValueError(
                 "The share that clicks are off the centre is 0 (none) or more, below 1."
@@ -270,17 +270,19 @@ def evaluate_image(
     if truth:
         prompted = _prompted(predictor, embedding, truth, settings)
         figures.update(_prompted_figures(prompted))
-        if settings.loose_margin:
-            wide = loose_boxes(prompted.boxes, settings.loose_margin, truth[0].shape)
+        careless = np.random.default_rng(
+            [settings.seed, zlib.crc32(image.name.encode())]
+        )
+        if settings.loose:
+            loose = loose_boxes(
+                prompted.boxes, settings.loose, truth[0].shape, careless
+            )
             found = answer_boxes(
-                predictor, embedding, wide, truth, drop_specks=settings.drop_specks
+                predictor, embedding, loose, truth, drop_specks=settings.drop_specks
             )
             figures["loose_box_iou"] = float(found.iou.mean())
         if settings.off_centre:
-            rng = np.random.default_rng(
-                [settings.seed, zlib.crc32(image.name.encode())]
-            )
-            points = off_centre_clicks(truth, settings.off_centre, rng)
+            points = off_centre_clicks(truth, settings.off_centre, careless)
             found = answer_clicks(
                 predictor, embedding, points, truth, drop_specks=settings.drop_specks
             )
