@@ -1,8 +1,8 @@
 """Figures of an evaluation, apart for fluorescence and for other images.
 
 Run as ``python -m papers.by_appearance OUT DATA``, where OUT is the folder of ``napari-tinysam
-evaluate MODEL DATA -o OUT``. An image is counted as fluorescence if it is gray and its ground is
-darker than its objects.
+evaluate MODEL DATA -o OUT``; ``--set NAME`` leaves out the other sets. An image is counted as
+fluorescence if it is gray and its ground is darker than its objects.
 """
 
 from __future__ import annotations
@@ -86,11 +86,16 @@ def main() -> None:
     parser.add_argument("evaluation", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="val")
+    parser.add_argument("--set", help="only this one", dest="name")
     given = parser.parse_args()
     with refusals():
         try:
             with (given.evaluation / "images.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
+                rows = [
+                    row
+                    for row in csv.DictReader(file)
+                    if given.name in (None, row["image"].split("/")[0])
+                ]
         except OSError as error:
             raise DataError(f"{given.evaluation} is no evaluation: {error}.") from error
         appearances = {

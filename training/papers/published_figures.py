@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 #: Figures of the tables and their headings.
 _COLUMNS = {
     "box_iou": "IoU, box",
+    "loose_box_iou": "loose box",
     "click1_iou": "1 click",
+    "off_click_iou": "off centre",
     "click1_oracle": "best of 3",
     "click3_iou": "3 clicks",
     "clicks_to_85": "clicks to 0.85",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.cli.console import PartsBar, columns
@@ -13,7 +15,6 @@ from napari_tinysam.errors import TinySAMError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.labelled_image import ImageEntry
@@ -212,10 +213,9 @@ def by_annotator(
     predictor = load(images=len(entries))
     chosen = AnnotatorSettings(clicks=clicks, automatic=automatic)
     results = []
-    with PartsBar() as bar:
-        found = annotate_images(
-            predictor, entries, chosen, _adapter(model, minutes) if minutes else None
-        )
+    with PartsBar() as bar, tempfile.TemporaryDirectory() as folder:
+        adapter = _adapter(model, minutes, Path(folder)) if minutes else None
+        found = annotate_images(predictor, entries, chosen, adapter)
         for result in found:
             results.append(result)
             bar.report("Images", len(results), len(entries))
@@ -238,25 +238,38 @@ def by_annotator(
 
 
 def _adapter(
-    model: str, minutes: float
+    model: str, minutes: float, folder: Path
 ) -> Callable[[Sequence[ImageEntry]], Predictor | None]:
-    """Make what adapts the model to annotated images, as the dock does."""
-    import tempfile
-    from pathlib import Path
+    """Make what adapts the model to annotated images: the dock's adaptation, in this process.
 
+    The first round begins with `model`, the next ones with the last result that was better.
+    """
     from napari_tinysam.inference.load import load_model
-    from tinysam_training.commands.finetune import FinetuneSettings, finetune
-    from tinysam_training.run.held_out import hold_out
+    from tinysam_training.commands.adapt import adapt
+    from tinysam_training.commands.adaptation import Order, Sample, begin
 
-    def adapt(entries: Sequence[ImageEntry]) -> Predictor | None:
-        train, held = hold_out(entries)
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "adapted.safetensors"
-            settings = FinetuneSettings(model=model, minutes=minutes)
-            result = finetune(train, held, output, settings)
-            return load_model(output) if result.better else None
+    rounds = 0
+    start = model
 
-    return adapt
+    def adapted(entries: Sequence[ImageEntry]) -> Predictor | None:
+        nonlocal rounds, start
+        rounds += 1
+        images = [(entry.name, entry.read()) for entry in entries]
+        samples = (
+            Sample(name, image.rgb, image.labels[0], image.complete)
+            for name, image in images
+        )
+        target = folder / f"round-{rounds}.safetensors"
+        order = Order(f"round {rounds}", str(target), start, minutes)
+        work = begin(order, samples, folder / "adaptations")
+        adapt(work)
+        end = work.end or {}
+        if end.get("verdict") != "better":
+            return None
+        start = end["model"]
+        return load_model(start)
+
+    return adapted
 
 
 def _number(value: float) -> str:
