@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here
 from napari_tinysam.batch.settings import BatchSettings, FileOutcome
 from napari_tinysam.batch.work import Worker
+from napari_tinysam.files import atomic
 from napari_tinysam.inference import load
 
 
@@ -167,10 +169,58 @@ def test_images_on_servers_on_the_command_line(
 
 
 def test_a_missing_chunk_is_empty(images: Path, tmp_path: Path) -> None:
-    """As Zarr says: chunks that hold nothing are not written."""
+    """As Zarr says: chunks that hold nothing are not written. It may be lost, so it is said."""
     (images / "a.ome.zarr/0/c/0/0").unlink()
-    done, _ = run([str(images)], tmp_path / "out")
-    assert done.state == "written"
+    done, whole = run([str(images)], tmp_path / "out")
+    assert done.state == whole.state == "written"
+    said = "1 of 20 chunks of a.ome.zarr is not stored and is taken as empty."
+    assert done.notes[-1] == said
+    assert not any("chunks" in note for note in whole.notes)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Refuse to write into a folder, as a file system that is read-only does."""
+    mkdir = os.mkdir
+
+    def refuse(path: Any, what: Callable[..., Any], *more: Any, **how: Any) -> Any:
+        if Path(path).is_relative_to(folder):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return what(path, *more, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "mkdir", lambda path, *more: refuse(path, mkdir, *more))
+        patch.setattr(
+            atomic,
+            "open",
+            lambda path, *more, **how: refuse(path, open, *more, **how),
+            raising=False,
+        )
+        yield
+
+
+@pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
+def test_storage_that_is_read_only(images: Path, tmp_path: Path, form: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with read_only(out):
+        refused = run([str(images)], out, labels_form=form)
+    assert [one.state for one in refused] == ["failed"] * 2
+    for one in refused:
+        assert str(out) in one.reason
+        assert "cannot be written: Read-only file system." in one.reason
+    assert not list(out.iterdir())
+
+
+def test_an_image_that_is_read_only_and_should_hold_its_labels(
+    images: Path, tmp_path: Path
+) -> None:
+    with read_only(images / "a.ome.zarr"):
+        refused, done = run([str(images)], tmp_path / "out", labels_form="inside")
+    assert (refused.state, done.state) == ("failed", "written")
+    assert str(images / "a.ome.zarr") in refused.reason
+    assert "cannot be written: Read-only file system." in refused.reason
+    assert not (images / "a.ome.zarr" / "labels").exists()
 
 
 def test_a_file_that_cannot_be_read_in_parts(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_other_forms_are_the_same_at_once_and_later(jobs: Jobs, tmp_path: Path) 
 
 
 def test_tables_as_parquet(jobs: Jobs, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra test)")
     parquet = BatchSettings(table_form="parquet")
     run(jobs("one")[:2], tmp_path, parquet)
     run(jobs("other")[:2], tmp_path)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_tinysam.batch.packing import packed, unpacked
-from napari_tinysam.errors import FileError
+from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.files.atomic import replacing, write_text
 from napari_tinysam.inference.looks import LookGrid
 
@@ -73,7 +73,7 @@ class Parts:
 
     def keep(self, number: int, plane: PlaneResult) -> None:
         """Write a plane; raises `FileError` if that fails."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make(self._folder)
         text = json.dumps({"rows": plane.rows, "notes": plane.notes})
         known = np.frombuffer(text.encode(), np.uint8)
         with replacing(self._path(number)) as file:
@@ -173,7 +173,7 @@ class TileParts:
 
     def keep_plan(self, plan: TilePlan) -> None:
         """Write what all tiles have in common; raises `FileError` if that fails."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make(self._folder)
         known = {
             "limits": plan.limits,
             "shape": plan.grid.shape,
@@ -224,6 +224,13 @@ class TileParts:
 
     def _path(self, grid: LookGrid, number: int) -> Path:
         return self._folder / f"{grid.side}-{number}.npz"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(sentence(error, f"{folder} cannot be written")) from error
 
 
 def _dtype(labels: npt.NDArray[np.integer[Any]]) -> type[np.unsignedinteger[Any]]:

@@ -229,7 +229,7 @@ class Worker:
         description = wanted.description(job)
         rows = [row for plane in found for row in plane.rows]
         said = next((plane.notes for plane in found if plane.notes), ())
-        notes = (*notes, *planes.notes, *said)
+        notes = (*notes, *planes.notes, *said, *planes.absent_note)
         if self._settings.link is not None:
             labels, rows, more = linked(planes, labels, found, self._settings)
             notes = (*notes, *more)

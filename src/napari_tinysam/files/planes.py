@@ -13,7 +13,11 @@ import numpy as np
 
 from napari_tinysam.errors import FileError, SelectionError
 from napari_tinysam.files.formats import open_stack
-from napari_tinysam.files.formats.stack import UNKNOWN_AXES, too_large
+from napari_tinysam.files.formats.stack import (
+    UNKNOWN_AXES,
+    explained_reading,
+    too_large,
+)
 from napari_tinysam.files.lazy_pixels import LazyPixels, plane_last
 from napari_tinysam.files.quiet import MAX_PIXELS
 
@@ -138,6 +142,20 @@ class PlaneSeries:
             for axis in "YX"
         )
         return height, width
+
+    @property
+    def absent_note(self) -> tuple[str, ...]:
+        """A sentence about chunks that are not stored: they may be empty, or lost."""
+        if self.stack.absent is None:
+            return ()
+        with explained_reading(self.stack.path):
+            absent, count = self.stack.absent()
+        if not absent:
+            return ()
+        lacking = "is not stored and is" if absent == 1 else "are not stored and are"
+        return (
+            f"{absent} of {count} chunks of {self.stack.path.name} {lacking} taken as empty.",
+        )
 
     def open(self, index: Sequence[int]) -> FilePlane:
         """Open one plane, of which parts are read when they are asked for.

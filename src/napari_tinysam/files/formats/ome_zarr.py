@@ -146,8 +146,18 @@ def _level(
             raise FileError(f"{path} vanished while it was read.")
         return pixels
 
-    chunks = tuple(int(n) for n in array.chunks)
-    return Stack(_axes(scales, len(shape)), shape, read, path, count, chunks)
+    def absent() -> tuple[int, int]:
+        return int(array.nchunks - array.nchunks_initialized), int(array.nchunks)
+
+    return Stack(
+        _axes(scales, len(shape)),
+        shape,
+        read,
+        path,
+        count,
+        tuple(int(n) for n in array.chunks),
+        absent=None if isinstance(path, RemotePath) else absent,  # which list no files
+    )
 
 
 def fields_of_plate(path: ImagePath) -> list[ImagePath]:

@@ -46,6 +46,8 @@ class Stack:
         part costs little. None if the file has to be read plane by plane.
     coarse : Stack, optional
         The same image with fewer pixels along Y and X, if the file has a pyramid.
+    absent : callable, optional
+        Counts the chunks that are not stored, which are read as empty, and all chunks.
     """
 
     axes: str
@@ -55,6 +57,7 @@ class Stack:
     images: int = 1
     chunks: tuple[int, ...] | None = None
     coarse: Stack | None = None
+    absent: Callable[[], tuple[int, int]] | None = None
 
     def read(self, index: Index) -> npt.NDArray[Any]:
         """Read a part of the file.
