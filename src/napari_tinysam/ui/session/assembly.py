@@ -205,7 +205,9 @@ class Assembly:
         near = (self.listed.beside, self.viewing.beside)
         self.ahead = Ahead(subject, inference, self.embedder, self.cache, *near)
         self.listed.on_read_ahead = self.ahead.go_on
-        self.looks_ahead = LooksAhead(inference, subject, self.embedder, self._may_read)
+        self.looks_ahead = LooksAhead(
+            inference, subject, self.embedder, self._may_read, self.ahead.beside
+        )
         self.click_status = ClickStatus(
             lambda: self.status_line.own, self.status_line.say, self.looks_ahead.go_on
         )

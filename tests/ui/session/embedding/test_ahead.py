@@ -130,15 +130,13 @@ def test_ends_of_the_stack_have_one_neighbour() -> None:
     assert set(held(desk)[-2:]) == {(7,), (8,)}
 
 
-@pytest.mark.parametrize("why", ["off", "dask", "memory", "flat", "large"])
+@pytest.mark.parametrize("why", ["off", "dask", "memory", "flat"])
 def test_nothing_is_encoded_ahead(why: str) -> None:
     data: Any = STACK
     if why == "dask":
         data = da.from_array(STACK)
     if why == "flat":
         data = STACK[3]
-    if why == "large":
-        data = np.zeros((3, 30, 1600), np.uint8)
     desk = open_stack(data, enabled=why != "off")
     if why == "memory":
         desk.session._parts.cache.capacity = -1
@@ -146,13 +144,32 @@ def test_nothing_is_encoded_ahead(why: str) -> None:
         go_to(desk, 1)
     run_shown(desk)
     assert desk.session.status.kind.name == "READY"
-    if why == "large":  # parts of the shown plane are, see test_large_planes
-        entries = desk.session._parts.cache._entries
-        planes = {key[0][1] for key in entries}
-        desk.inference.run_all()
-        assert {key[0][1] for key in entries} == planes
-        return
     assert not desk.inference.waiting
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_of_large_planes_the_same_look_is_encoded_ahead(enabled: bool) -> None:
+    data = np.zeros((5, 30, 3000), np.uint8)
+    data[:, ::2] = 200
+    desk = open_stack(data, enabled=enabled)
+    go_to(desk, 2)
+    desk.inference.run_all()
+    assert desk.session.status.kind.name == "READY"
+    looks: dict[int, set[Any]] = {}
+    for key in desk.session._parts.cache._entries:
+        looks.setdefault(key[0][1].index[0], set()).add(key[0][-1])
+    here = looks.pop(2)
+    looks.pop(0, None)  # it was shown first
+    assert set(looks) == ({1, 3} if enabled else set())
+    for beside in looks.values():  # the one in the middle of the screen
+        assert len(beside) == 1
+        assert beside < here
+    # Going there, nothing has to be read before a click is answered.
+    count = len(desk.runtime.encoded)
+    go_to(desk, 3)
+    desk.click(1500, 10)
+    run_shown(desk)
+    assert len(desk.runtime.encoded) == count + (not enabled)
 
 
 def test_where_a_plane_takes_long_no_other_is_encoded_ahead(

@@ -43,8 +43,8 @@ class Ahead:
 
     Planes are encoded ahead only if reading them is cheap: from memory, a memory-mapped file or a
     zarr array on this machine's disk. Dask arrays and stores elsewhere are left alone: how long
-    the shown plane took says nothing of them, as napari caches what it shows. So are planes that
-    are seen in tiles.
+    the shown plane took says nothing of them, as napari caches what it shows. Planes that are seen
+    in tiles are left to `LooksAhead`, which asks `beside` for them.
 
     Parameters
     ----------
@@ -121,6 +121,18 @@ class Ahead:
             if not seen.has(predictor, Look.whole(neighbour.shape)):
                 self._submit(predictor, seen, which)
                 return
+
+    def beside(self) -> list[SeenPlane]:
+        """Return the planes beside a shown one that is large, if parts may be encoded ahead."""
+        here = self._subject.here
+        if not self.enabled or here is None or not is_cheap(here[0]):
+            return []
+        image, plane = here
+        memory = self._subject.memory
+        return [
+            seen_plane(image, each, memory, self._cache)
+            for each in self._neighbours(image, plane)
+        ]
 
     def _submit(
         self,
