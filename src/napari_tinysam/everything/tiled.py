@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,7 +171,8 @@ class TiledSegmentation(InSteps):
             return
         before = self._grid
         if self._first is not None:  # so that there is something to see
-            yield from self._sample(before, next(self._looks()))
+            for look in islice(self._looks(), 1):
+                yield from self._sample(before, look)
         choice = ScaleChoice(before, self._part, self.settings)
         for grid, looks in choice:
             for look in looks:
