@@ -202,3 +202,23 @@ def test_closing_in_the_middle_going_on_at_the_next_start_and_cancelling(
     assert own_models(tmp_path / "models") == []
     assert all_adaptations() == []
     assert "cancelled" in box.text.text()
+
+
+def test_from_the_list_to_adapting_as_soon_as_there_is_enough(
+    open_list: Callable[..., OpenDock], folder: Path
+) -> None:
+    labels = np.zeros((128, 128), np.uint8)
+    for number in range(12):
+        labels[4 + 10 * number : 10 + 10 * number, 10:20] = number + 1
+    for number in range(3):
+        tifffile.imwrite(folder / f"{number}_labels.tif", labels)
+    dock = open_list()
+    session, images = dock.session, dock.widget.images
+    dock.widget.adapt_section.collapse()
+    session.listed.open_paths([folder])
+    dock.until(lambda: session.listed.current is not None)
+    assert not images.adapt.isVisibleTo(images)
+    session.listed.mark_labelled()
+    dock.until(lambda: images.adapt.isVisibleTo(images))
+    images.adapt.click()
+    dock.until(lambda: dock.widget.adapt.isVisible())

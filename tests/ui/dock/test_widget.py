@@ -678,3 +678,17 @@ def test_it_is_the_plugin_s_widget(
     _, widget = viewer.window.add_plugin_dock_widget("napari-tinysam", "TinySAM")
     assert isinstance(widget, TinySAMWidget)
     assert session_of(viewer) is widget.session
+
+
+def test_nothing_below_moves_when_the_hint_changes(
+    open_dock: OpenDockFactory, blobs: np.ndarray
+) -> None:
+    dock = open_dock(Image(blobs))
+    bar = dock.widget.status_bar
+    tops = set()
+    for text in ("Short.", "A click adds this to the object. C commits it."):
+        bar.set_hint(text)
+        dock.qtbot.wait(50)
+        tops.add(dock.widget.prompts.commit.mapTo(dock.widget, QPoint()).y())
+        assert bar.hint.height() >= bar.hint.heightForWidth(bar.hint.width())
+    assert len(tops) == 1

@@ -732,10 +732,16 @@ def test_the_bundled_model_stands_in_for_one_that_cannot_be_loaded() -> None:
     assert len(desk.told) == 1
     # What was chosen stays so, and can be had again.
     assert (session.model_name, session.device) == ours
+    assert session.model_in_use == ("default", "auto")
+    begun: list[tuple[str, str]] = []
+    session.adapting.begin = lambda *model: begun.append(model)  # type: ignore[method-assign]
+    session.adapt()
+    assert begun == [("default", "auto")]
     assert text.startswith(session.model_failure)
     broken.clear()
     session.set_model(session.model_name, session.device)
     assert asked[2:] == [ours]
+    assert session.model_in_use == ours
     assert session.status.text == session.model_failure == ""
 
 

@@ -61,6 +61,8 @@ class AdaptBox(QWidget):
     """
 
     noteworthy = Signal()
+    #: It shows something else now: what there is, how far it is, or what came of it.
+    turned = Signal()
 
     def __init__(
         self, session: AnnotationSession, parent: QWidget | None = None
@@ -68,6 +70,7 @@ class AdaptBox(QWidget):
         super().__init__(parent)
         self._session = session
         self._noted = False
+        self._phase = False, False, False
         self._titles: dict[str, str] = {}
         self._adapting = adapting = session.adapting
         self._before = ""  # the model that was in use before the new one
@@ -197,7 +200,7 @@ class AdaptBox(QWidget):
         learning = running and adapting.progress is not None
         self.bar.setVisible(running)
         self.bar.setValue(round(_STEPS * (adapting.progress or 0.0)))
-        self.curve.setVisible(running and bool(adapting.curve.scores))
+        self.curve.setVisible(running)  # also while empty: nothing moves when it begins
         self.curve.show_curve(adapting.curve.losses, adapting.curve.scores)
         self.stop.setVisible(running)
         explain(
@@ -216,10 +219,14 @@ class AdaptBox(QWidget):
         if worth and not self._noted:
             self.noteworthy.emit()
         self._noted = worth
+        phase = running, result is not None, left is not None
+        if phase != self._phase:
+            self._phase = phase
+            self.turned.emit()
 
     def _refresh_starts(self) -> None:
         session = self._session
-        self._shown_model = current = session.model_name
+        self._shown_model = current = session.model_in_use[0]
         title = self._title(current)
         choices = [Choice("", f"{title} (in use)", "What it has learnt is kept")]
         if current != "default":
@@ -239,7 +246,7 @@ class AdaptBox(QWidget):
         return self._titles[name]
 
     def _model_changed(self) -> None:
-        if self._session.model_name != self._shown_model:
+        if self._session.model_in_use[0] != self._shown_model:
             self.refresh()
 
     def _refresh_result(self, result: Adapted | None) -> None:
@@ -270,7 +277,7 @@ class AdaptBox(QWidget):
 
     def _use(self) -> None:
         session, result = self._session, self._adapting.result
-        if result is None:
+        if result is None or not result.model:
             return
         if session.model_name == result.model:
             name = self._before or "default"

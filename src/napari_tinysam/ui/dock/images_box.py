@@ -45,6 +45,8 @@ class ImagesBox(QWidget):
 
     #: A list was opened.
     opened = Signal()
+    #: The user wants to see how the model is adapted.
+    adapt_wanted = Signal()
 
     def __init__(
         self, session: AnnotationSession, parent: QWidget | None = None
@@ -86,6 +88,12 @@ class ImagesBox(QWidget):
         )
         self.previous = action_button("previous_image", "Previous", session)
         self.next = action_button("next_image", "Next", session)
+        self.adapt = QPushButton("Enough to adapt the model…")
+        set_tip(
+            self.adapt,
+            "Let the model learn from the images that are done: it does better in the others",
+        )
+        self.adapt.clicked.connect(self.adapt_wanted)
         self.text = QLabel()
         self.text.setObjectName("TinySAMHint")
         self.text.setWordWrap(True)
@@ -101,6 +109,7 @@ class ImagesBox(QWidget):
         self.classes = ClassesBox(session)
         self._lay_out()
         listed.changed.connect(self.refresh)
+        session.adapting.changed.connect(self._show_whether_enough)
         listed.thumbnail_read.connect(self._picture_read)
         self.refresh()
 
@@ -108,6 +117,7 @@ class ImagesBox(QWidget):
         """Stop following the session."""
         self.classes.close_down()
         self._listed.changed.disconnect(self.refresh)
+        self._session.adapting.changed.disconnect(self._show_whether_enough)
         self._listed.thumbnail_read.disconnect(self._picture_read)
 
     def _lay_out(self) -> None:
@@ -142,6 +152,7 @@ class ImagesBox(QWidget):
         column.addWidget(self.view)
         column.addWidget(self.done)
         column.addLayout(go)
+        column.addWidget(self.adapt)
         column.addWidget(self.text)
         column.addWidget(self._options)
         column.addWidget(self.classes)
@@ -166,11 +177,17 @@ class ImagesBox(QWidget):
             part.setVisible(images is not None)
         self.text.setText(listed.text)
         self.text.setVisible(bool(listed.text))
+        self._show_whether_enough()
         if images is not None:
             self._refresh_list(images)
         if images is not None and images is not self._shown:
             self.opened.emit()
         self._shown = images
+
+    def _show_whether_enough(self) -> None:
+        adapting = self._session.adapting
+        idle = not (adapting.running or adapting.result or adapting.left)
+        self.adapt.setVisible(idle and adapting.found.is_plenty)
 
     def _refresh_list(self, images: ImageList) -> None:
         listed = self._listed

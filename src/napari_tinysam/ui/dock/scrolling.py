@@ -57,6 +57,14 @@ class ScrollingColumn(QScrollArea):
             self._opened = section
             self._soon.start(0)  # once the layout knows how tall it is
 
+    def keep_in_view(self, section: Section) -> None:
+        """Scroll to what has been added to a section, if its title is in view."""
+        bar = self.verticalScrollBar()
+        if bar is None or not section.isVisible():
+            return
+        if bar.value() <= section.y() < bar.value() + bar.pageStep():
+            self.reveal(section, True)
+
     def _scroll_to_opened(self) -> None:
         inside, bar, section = self.widget(), self.verticalScrollBar(), self._opened
         if inside is None or bar is None or section is None or not self.isEnabled():

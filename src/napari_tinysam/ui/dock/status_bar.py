@@ -92,8 +92,6 @@ class StatusBar(QFrame):
         self.hint = QLabel(self)
         self.hint.setObjectName("TinySAMHint")
         self.hint.setWordWrap(True)
-        # Always two lines: nothing below moves when the hint changes.
-        self.hint.setMinimumHeight(2 * self.hint.fontMetrics().lineSpacing() + 4)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         for keeps_its_place in (self.bar, self.cancel):
             policy = keeps_its_place.sizePolicy()
@@ -118,6 +116,10 @@ class StatusBar(QFrame):
 
     def set_hint(self, text: str) -> None:
         """Show what to do next."""
+        # Always two lines: nothing below moves when the hint changes. With the font and the
+        # margins of napari's style, which are not there at the beginning.
+        self.hint.setText("\n")
+        self.hint.setMinimumHeight(self.hint.heightForWidth(self.hint.width()))
         self.hint.setText(text)
         self._refresh_tip()
 

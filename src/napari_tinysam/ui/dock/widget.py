@@ -144,9 +144,13 @@ class TinySAMWidget(QWidget):
         self.link_section = Section("Link and track", self.link)
         self.adapt_section = Section("Adapt the model", self.adapt, expanded=False)
         self.adapt.noteworthy.connect(self.adapt_section.expand)
+        self.adapt.turned.connect(
+            lambda: self._scrolling.keep_in_view(self.adapt_section)
+        )
         self.settings = Section("Settings", self.models, expanded=False)
         images = Section("Images", self.images, expanded=session.image is None)
         self.images.opened.connect(images.expand)
+        self.images.adapt_wanted.connect(self._show_adapting)
         sections = (
             images,
             self.clicks_section,
@@ -236,6 +240,10 @@ class TinySAMWidget(QWidget):
         self.models.refresh()
         self._refresh_channels()
         self._window.set_tab_enabled(session.active and bool(session.candidate_scores))
+
+    def _show_adapting(self) -> None:
+        self.adapt_section.expand()
+        self._scrolling.reveal(self.adapt_section, True)
 
     def _show_status(self, status: Status) -> None:
         if self._closed:

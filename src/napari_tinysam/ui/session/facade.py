@@ -207,7 +207,7 @@ class AnnotationSession(Choosing):
 
     def adapt(self) -> None:
         """Adapt the model to what is annotated in the list of images, beside the viewer."""
-        self.adapting.begin(self.model_name, self.device)
+        self.adapting.begin(*self.model_in_use)
 
     def auto_segment_rest(self) -> None:
         """Segment the images of the list that are not done, as files beside the viewer."""
@@ -215,7 +215,7 @@ class AnnotationSession(Choosing):
 
     @property
     def _model_choice(self) -> ModelChoice:
-        return ModelChoice(self.model_name, self.device, read_choices().precision)
+        return ModelChoice(*self.model_in_use, read_choices().precision)
 
     def link_planes(self) -> None:
         """Make one object of those of neighbouring planes that overlap, in the background."""

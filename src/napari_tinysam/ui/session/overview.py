@@ -133,6 +133,11 @@ class Overview:
         return self._parts.embedder.device
 
     @property
+    def model_in_use(self) -> tuple[str, str]:
+        """The model that answers, and its device: another one may stand in for the chosen one."""
+        return self._parts.embedder.in_use
+
+    @property
     def model_failure(self) -> str:
         """Why the bundled model stands in for the chosen one; "" if it does not."""
         return self._parts.embedder.failure

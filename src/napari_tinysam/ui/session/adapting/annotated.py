@@ -49,6 +49,11 @@ class Annotated:
         return self.objects >= LEAST_OBJECTS
 
     @property
+    def is_plenty(self) -> bool:
+        """Whether adapting is worth while."""
+        return self.objects >= ENOUGH_OBJECTS and len(self.entries) >= ENOUGH_IMAGES
+
+    @property
     def text(self) -> str:
         """How many there are, and whether that is enough, in sentences."""
         if not self.entries:

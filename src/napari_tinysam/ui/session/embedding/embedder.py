@@ -138,7 +138,7 @@ class Embedder:
         self._loading = True
         self._stop_download = False
         generation = self._generation
-        name, device = _FALLBACK if self.failure else (self.name, self.device)
+        name, device = self.in_use
 
         def job() -> tuple[Predictor, bool]:
             if starts_slowly(name, device):
@@ -290,6 +290,11 @@ class Embedder:
         self.failure = f"{sentence(error, what)} {self._stand_in} instead."
         self._notify("warning", f"{self.failure} Settings in the dock has “Try again”.")
         self.start()
+
+    @property
+    def in_use(self) -> tuple[str, str]:
+        """The model that answers and its device: as chosen, or what stands in."""
+        return _FALLBACK if self.failure else (self.name, self.device)
 
     @property
     def _stand_in(self) -> str:
