@@ -1,33 +1,29 @@
-"""A stack and a movie from the opened dock to files, with mouse and keys, in a real window.
+"""A stack, a movie and a list of images from the opened dock to files, with mouse and keys.
 
     xvfb-run -a python -m benchmarks.walks [FOLDER]
 
-Three walks on synthetic data with the bundled model: one nucleus of a stack is followed, corrected,
-ended and saved; all its planes are segmented, linked and saved; the cells of a movie are tracked,
-corrected and exported in three forms. Counts what is pressed (clicks and keys) and seconds, and
-compares what the files hold with the truth. File dialogs are answered with what they suggest, one
-key each; going to a plane is one press.
+Four walks on synthetic data with the bundled model, in a real window: one nucleus of a stack is
+followed, corrected, ended and saved; all its planes are segmented, linked and saved; the cells of a
+movie are tracked, corrected and exported in three forms; of ten images of a kind that the model is
+poor at three are annotated, the model is adapted to them, the rest is segmented and corrected.
+Counts what is pressed (clicks and keys) and seconds, and compares what the files hold with the
+truth. File dialogs are answered with what they suggest, one key each; going to a plane is one
+press.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import napari
 import numpy as np
 import tifffile
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog
 
-from benchmarks.auto_in_tiles import say
-from napari_tinysam.ui.state.region import Region
+from benchmarks.hand import Walk, iou
+from benchmarks.walk_through_list import images
 from napari_tinysam.volume.ctc import read_ctc
 from napari_tinysam.volume.exchange.geff_store import read_geff
 from napari_tinysam.volume.exchange.tables import read_csv
@@ -37,125 +33,8 @@ from tinysam_training.synthetic.volumes import (
     synthetic_volume,
 )
 
-_PATIENCE_S = 1200
 #: The nucleus of the stack that is followed, and the plane in which it is clicked.
 _NUCLEUS, _PLANE = 11, 14
-
-
-class Walk:
-    """A window with an image and the dock, and a hand on mouse and keys that counts."""
-
-    def __init__(self, image: Any, name: str, axes: tuple[str, ...]) -> None:
-        self.viewer = napari.Viewer()
-        self.viewer.window.resize(1400, 900)
-        self.layer = self.viewer.add_image(image, name=name, axis_labels=axes)
-        _, self.dock = self.viewer.window.add_plugin_dock_widget(
-            "napari-tinysam", "TinySAM"
-        )
-        self.session: Any = self.dock.session
-        self.wait(lambda: self.session.status.kind.name == "READY")
-        self.viewer.fit_to_view()
-        self.presses, self._begun = 0, time.monotonic()
-        self._canvas = self.viewer.window._qt_viewer.canvas
-
-    def wait(self, condition: Callable[[], Any], rest: float = 0.2) -> None:
-        """Run the window until something holds, and a moment longer."""
-        begun = time.monotonic()
-        while not condition():
-            if time.monotonic() - begun > _PATIENCE_S:
-                raise TimeoutError(self.session.status)
-            QApplication.processEvents()
-            time.sleep(0.005)
-        end = time.monotonic() + rest
-        while time.monotonic() < end:
-            QApplication.processEvents()
-            time.sleep(0.005)
-
-    def point(self, frame: int, mask: Any) -> None:
-        """Move the mouse to the middle of a mask in the shown plane."""
-        y, x = np.argwhere(mask).mean(0)
-        world = self.layer.data_to_world((frame, y, x))
-        view = self._canvas.view
-        mapped = (view.transform * view.scene.transform).map([world[2], world[1], 0, 1])
-        self._at = QPoint(round(mapped[0] / mapped[3]), round(mapped[1] / mapped[3]))
-        none = Qt.MouseButton.NoButton
-        self._mouse(QEvent.Type.MouseMove, none, none)
-        self.wait(lambda: True)
-
-    def click(self) -> None:
-        """Click where the mouse is."""
-        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-        self._mouse(QEvent.Type.MouseButtonPress, left, left)
-        self._mouse(QEvent.Type.MouseButtonRelease, left, none)
-        self.presses += 1
-
-    def _mouse(self, kind: Any, button: Any, buttons: Any) -> None:
-        native = self._canvas.native
-        at, there = QPointF(self._at), QPointF(native.mapToGlobal(self._at))
-        none = Qt.KeyboardModifier.NoModifier
-        event = QMouseEvent(kind, at, there, button, buttons, none)
-        QApplication.sendEvent(native, event)
-
-    def key(self, key: str, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
-        """Press a key over the canvas."""
-        QTest.keyClick(self._canvas.native, getattr(Qt.Key, f"Key_{key}"), modifiers)
-        self.presses += 1
-        self.wait(lambda: not self.busy)
-
-    def shifted(self, key: str) -> None:
-        """Press a key with Shift."""
-        self.key(key, Qt.KeyboardModifier.ShiftModifier)
-
-    def press(self, button: QWidget) -> None:
-        """Click a button of the dock."""
-        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-        self.presses += 1
-        self.wait(lambda: not self.busy)
-
-    def go_to(self, frame: int) -> None:
-        """Show another plane: a click into the slider or the bar."""
-        self.viewer.dims.set_point(0, frame)
-        self.presses += 1
-        self.wait(lambda: True)
-
-    def segment_all(self) -> None:
-        """Choose all planes, and press A: they are linked after that."""
-        self.session.auto.set_region(Region.ALL_PLANES)
-        self.presses += 2  # the list, and its entry
-        self.key("A")
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything runs that the next step needs."""
-        session = self.session
-        return any(
-            part.running
-            for part in (
-                session.all_planes,
-                session.linking,
-                session.tracking,
-                session.follower,
-                session.track_files,
-            )
-        )
-
-    def save(self, path: Path) -> None:
-        """Save the labels with the dock's button; the dialog is one more key."""
-        QFileDialog.getSaveFileName = staticmethod(lambda *_: (str(path), ""))
-        self.press(self.dock.output.save)
-        self.presses += 1
-        self.wait(path.exists)
-
-    def told(self, walk: str, result: str) -> None:
-        """Print a line of the table, and begin to count anew."""
-        seconds = time.monotonic() - self._begun
-        say(f"{walk:30} {self.presses:3} presses {seconds:6.0f} s   {result}")
-        self.presses, self._begun = 0, time.monotonic()
-
-
-def iou(one: Any, other: Any) -> float:
-    """Compare two masks."""
-    return float((one & other).sum() / (one | other).sum())
 
 
 def stack(folder: Path) -> None:
@@ -255,15 +134,24 @@ def correct(walk: Walk, made: SyntheticStack) -> None:
 
 
 def main() -> None:
-    """Do all three, and print a line for each."""
+    """Do all four, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="keep the files there")
+    parser.add_argument("--only", choices=("stack", "movie", "images"))
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="for adapting to the images"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = given.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        stack(folder)
-        movie(folder)
+        os.environ.setdefault("NAPARI_TINYSAM_MODELS", str(folder / "models"))
+        if given.only in (None, "stack"):
+            stack(folder)
+        if given.only in (None, "movie"):
+            movie(folder)
+        if given.only in (None, "images"):
+            images(folder, given.minutes)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""A list of images from the folder to labels, with a model that is adapted on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from qtpy.QtWidgets import QFileDialog
+
+from benchmarks.hand import Walk, iou
+from benchmarks.poorly_known import write_sheathed
+from napari_tinysam.ui.canvas.preview import OBJECT
+
+#: An outline is good from this IoU on; below it the hand goes on.
+_GOOD = 0.8
+
+
+def images(folder: Path, minutes: float) -> None:
+    """Annotate three of ten images, adapt, use, segment the rest, and correct it."""
+    folder = folder / "fibres"
+    truth = write_sheathed(folder)
+    walk = Walk()
+    session, dock = walk.session, walk.dock
+    session.set_model("default", session.device)
+    QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(folder))
+    walk.press(dock.images.folder)
+    walk.presses += 1  # the dialog
+    for at in range(3):
+        _reach(walk, at)
+        for label in np.unique(truth[at])[1:]:
+            _outline(walk, truth[at] == label)
+        walk.key("O")
+    walk.told("list: annotate three images", _in_files(folder, truth, range(3)))
+
+    _reach(walk, 3)
+    walk.press(dock.images.adapt)
+    session.adapting.set(minutes=minutes)
+    walk.presses += 2  # how long it takes: the list, and its entry
+    walk.press(dock.adapt.adapt)
+    walk.wait(lambda: session.adapting.result is not None)
+    result = session.adapting.result
+    if result.model:
+        walk.press(dock.adapt.use)
+    walk.told("list: adapt, use", result.text)
+    if not result.model:
+        return
+
+    walk.press(dock.adapt.rest)
+    _reach(walk, 3)
+    walk.key("A")
+    walk.press(dock.auto.accept)
+    rest = range(4, len(truth))
+    walk.told("list: the rest", _in_files(folder, truth, rest))
+    for at in range(3, len(truth)):
+        _reach(walk, at)
+        _correct_objects(walk, truth[at])
+        walk.key("O")
+    walk.wait(lambda: session.listed.images.entries[-1].saved)
+    walk.told("list: correct the rest", _in_files(folder, truth, range(3, len(truth))))
+    walk.press(dock.adapt.back)  # napari keeps the choice
+    walk.viewer.close()
+
+
+def _reach(walk: Walk, at: int) -> None:
+    """Wait until an image of the list can be clicked."""
+    session = walk.session
+    walk.wait(
+        lambda: (
+            session.listed.current is not None
+            and session.listed.images.at == at
+            and session.status.kind.name == "READY"
+        )
+    )
+
+
+def _outline(walk: Walk, mask: Any) -> None:
+    """Click an object; take another outline, or draw a box instead, if that is not good."""
+    ys, xs = np.nonzero(mask)
+    walk.point_at(ys.mean(), xs.mean())
+    walk.click()
+    walk.wait(lambda: walk.session.candidate_scores)
+    asked = 0
+    while iou(_current(walk, mask.shape), mask) < _GOOD and asked < 3:
+        asked += 1
+        if asked < 3:
+            walk.key("W")
+        else:
+            walk.shifted("C")
+            walk.box((ys.min() - 1, xs.min() - 1), (ys.max() + 1, xs.max() + 1))
+            walk.wait(lambda: walk.session.candidate_scores)
+        walk.wait(lambda: True)
+    walk.key("C")
+    walk.wait(lambda: not walk.session.can_commit)
+
+
+def _current(walk: Walk, shape: tuple[int, ...]) -> Any:
+    """Return the mask of the object that is clicked."""
+    full = np.zeros(shape, bool)
+    shown = walk.session._parts.masks.preview.shown
+    for mask, look in shown.looks if shown is not None else ():
+        if look == OBJECT:
+            full[mask.slices] |= mask.mask
+    return full
+
+
+def _correct_objects(walk: Walk, truth: Any) -> None:
+    """Delete what is no object, and click what is missing or poor."""
+    target = walk.session.target
+    found = np.asarray(target.data) if target is not None else np.zeros_like(truth)
+    wanted = []
+    kept = set()
+    for label in np.unique(truth)[1:]:
+        mask = truth == label
+        ids, counts = np.unique(found[mask], return_counts=True)
+        at = int(ids[counts.argmax()])
+        if at and iou(found == at, mask) >= _GOOD:
+            kept.add(at)
+        else:
+            wanted.append(mask)
+    for label in set(np.unique(found)[1:].tolist()) - kept:
+        y, x = np.argwhere(found == label)[np.count_nonzero(found == label) // 2]
+        walk.point_at(y, x)
+        walk.key("Delete")
+    for mask in wanted:
+        _outline(walk, mask)
+
+
+def _in_files(folder: Path, truth: list[Any], which: Any) -> str:
+    """Compare the label files with the truth."""
+    good = total = made = 0
+    for at in which:
+        file = folder / f"fibres_{at:02}_labels.tif"
+        found = tifffile.imread(file) if file.exists() else np.zeros_like(truth[at])
+        made += len(np.unique(found)) - 1
+        for label in np.unique(truth[at])[1:]:
+            mask = truth[at] == label
+            counts = np.bincount(found[mask])
+            counts[0] = 0
+            total += 1
+            good += bool(counts.any()) and iou(found == counts.argmax(), mask) >= _GOOD
+    return f"{made} objects for {total}, {good} good"
