@@ -246,7 +246,8 @@ def _adapter(
     """
     from napari_tinysam.inference.load import load_model
     from tinysam_training.commands.adapt import adapt
-    from tinysam_training.commands.adaptation import Order, Sample, begin
+    from tinysam_training.commands.adaptation import Order, begin
+    from tinysam_training.commands.samples import Sample
 
     rounds = 0
     start = model
