@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -184,7 +185,10 @@ class Cluster:
         new = [address for address in self._workers() if address not in self._checked]
         if not new:
             return False
-        versions = self._client.run(_version, workers=new, on_error="return")
+        try:
+            versions = self._client.run(_version, workers=new, on_error="return")
+        except OSError:  # the scheduler is gone, which `wait` says
+            return False
         self._checked.update(new)
         wrong = {one: v for one, v in versions.items() if v != self._identity.version}
         for address, version in wrong.items():
@@ -198,7 +202,8 @@ class Cluster:
         """Let a worker leave the cluster: being idle, it would take task after task."""
         if refused.address in self._workers():
             self._say(f"The worker {refused.address} is left out: {refused.why}.")
-            self._client.retire_workers([refused.address], close_workers=True)
+            with suppress(OSError):  # likewise
+                self._client.retire_workers([refused.address], close_workers=True)
 
     def close(self) -> None:
         """Leave the cluster; stop it if this runner started it."""
