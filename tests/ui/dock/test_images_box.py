@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,3 +159,46 @@ def test_a_digit_gives_the_object_under_the_mouse_a_class(
     assert str(labels.mode) == "pan_zoom"
     assert box.rows[1].count.text() == "1"
     assert box.rows[0].count.text() == ""
+
+
+def test_all_images_of_the_list_can_be_segmented_from_the_auto_box(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    theirs = np.zeros((60, 80), np.uint16)
+    theirs[5:20, 5:20] = 1
+    tifffile.imwrite(folder / "c_cp_masks.tif", theirs)
+    dock = open_dock(wait=False)
+    box, files = dock.widget.auto, dock.session.files
+    listed = open_folder(dock, folder)
+    box.region.setCurrentText("All images of the list")
+    box.region.activated.emit(box.region.currentIndex())
+    dock.until(box.rest.isVisible)
+    assert "1 image that is not done" in box.rest.text.text()
+    assert "have labels already: c_cp_masks.tif." in box.rest.text.text()
+    ended = threading.Event()
+
+    class Batch:
+        lines = ()
+
+        def __init__(self, command: list[str]) -> None:
+            assert command[-1] == str(folder / "b.tif")
+
+        def wait(self) -> int:
+            ended.wait(30)
+            tifffile.imwrite(folder / "b_labels.tif", theirs)
+            return 0
+
+        def stop(self) -> None:
+            ended.set()
+
+    files._start = Batch  # type: ignore[assignment]
+    box.start.click()
+    dock.until(lambda: box.rest.cancel.isVisible())
+    assert not box.rest.text.isVisible()
+    ended.set()
+    dock.until(lambda: not files.running)
+    assert listed.images.entries[1].labels == folder / "b_labels.tif"
+    assert not box.rest.cancel.isVisible()
+    listed.leave_list()
+    dock.until(lambda: not box.rest.isVisible())
+    assert box.region.findText("All images of the list") == -1
