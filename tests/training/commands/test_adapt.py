@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from tinysam_training.evaluation.before_after import ROWS, judged_settings
 from tinysam_training.evaluation.evaluate import Evaluation, ImageResult
 from tinysam_training.quantize import products, run
 from tinysam_training.quantize.search import ScaleSearch
+from tinysam_training.run.seen import SEEN
 from training.small_runs import FallingJudge, RisingJudge, discs, shortened, write_start
 
 MakeAdaptation = Callable[..., Adaptation]
@@ -75,12 +77,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 @pytest.fixture
 def make(tmp_path: Path, start: Path) -> MakeAdaptation:
-    def made(images: int = 2, first: int = 0, **changes: Any) -> Adaptation:
+    def made(
+        images: int = 2, first: int = 0, empty: int = 0, **changes: Any
+    ) -> Adaptation:
         found = discs(images, 128)
         samples = [
             Sample(image.name, image.rgb, image.labels[0])
             for image in (*found[first:], *found[:first])
         ]
+        rng = np.random.default_rng(9)
+        for number in range(empty):
+            pixels = rng.integers(0, 99, (128, 128, 3), np.uint8)
+            samples.append(Sample(f"empty {number}", pixels, np.zeros((128, 128), int)))
         model = tmp_path / "models" / "lab.safetensors"
         known = {"name": "My lab", "model": str(model), "start": str(start)}
         return begin(
@@ -177,6 +185,36 @@ def test_one_image_is_enough(make: MakeAdaptation, small: Any) -> None:
     assert adaptation.end is not None
     assert adaptation.end["verdict"] == "better"
     assert "a part of an image that the model learnt from" in adaptation.end["caveat"]
+
+
+def test_images_without_objects_are_learnt_from_and_never_judged(
+    make: MakeAdaptation, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real steps in windows, some of which show no object at all."""
+    splits: list[Any] = []
+    labelled: list[list[bool]] = []
+    read = module._Run.read
+
+    def noted(run: Any) -> Any:
+        report, split = read(run)
+        splits.append(split)
+        labelled.extend(
+            [bool(entry.read().labels.any()) for entry in entries]
+            for entries in (split.train, split.background, split.reported)
+        )
+        return report, split
+
+    monkeypatch.setattr(module._Run, "read", noted)
+    adaptation = make(images=2, empty=3)
+    assert adaptation.order().images == 2
+    adapt(adaptation)
+    assert adaptation.end is not None
+    assert adaptation.end["verdict"] == "better"
+    # No more of them than of the others to learn from.
+    assert labelled == [[True], [False], [True]]
+    learnt = json.loads(splits[0].notes[SEEN])["learnt"]
+    assert splits[0].background[0].pixels in learnt
+    assert not [e for e in adaptation.events()[0] if e["event"] == "note"]
 
 
 def test_the_next_round_is_compared_on_images_that_its_start_has_not_learnt_from(

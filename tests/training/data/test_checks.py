@@ -455,3 +455,27 @@ def test_progress_is_told_and_can_stop_it():
 
     with pytest.raises(InterruptedError):
         check_data(data, progress=stop)
+
+
+def test_images_without_objects_are_background_where_that_is_wanted() -> None:
+    found = arrays((picture(1), grid()), (picture(2), 0 * grid()))
+    assert "no objects" in kinds(check_data(found), "error")
+    report = check_data(found, background=True)
+    assert not kinds(report, "error")
+    assert [len(facts.diameters) for facts in report.train_facts] == [9, 0]
+    assert report.objects == 9
+    # Of partly annotated images nobody knows.
+    partly = from_arrays([picture(2)], [0 * grid()], complete=False)
+    assert "no objects" in kinds(check_data(partly, background=True), "error")
+
+
+def test_keys_depend_on_pixels_and_not_on_labels() -> None:
+    one, other = grid(), grid(2)
+    report = check_data(arrays((picture(1), one), (picture(2), one)))
+    again = check_data(arrays((picture(2), other), (picture(3), other)))
+    first, second = (
+        [entry.pixels for entry in each.keyed(each.usable_train)]
+        for each in (report, again)
+    )
+    assert first[1] == second[0]
+    assert len({*first, *second}) == 3

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from qtpy.QtWidgets import QFileDialog
 
 from fake_predictor import disc_predictor
 from napari_tinysam.checkpoints.own import own_models
 from napari_tinysam.ui.session.hints import hint
-from tinysam_training.commands.adaptation import all_adaptations
+from tinysam_training.commands.adaptation import Order, all_adaptations, begin
+from tinysam_training.commands.samples import Sample
 from training.small_runs import discs, write_start
 
 if TYPE_CHECKING:
@@ -121,6 +123,12 @@ def test_annotate_adapt_use_segment_the_rest(
     assert model.title == "Discs"
     assert "0.50&nbsp;→&nbsp;" in box.result.text()
     assert not session.adapting.running
+    assert "3 clicks" not in box.result.text()
+    box.all_figures.click()
+    assert "IoU, 3 clicks" in box.result.text()
+    assert "before_after.png" in box.result.text()
+    box.all_figures.click()
+    assert "3 clicks" not in box.result.text()
 
     box.use.click()
     assert session.model_name == str(model.path)
@@ -223,3 +231,69 @@ def test_from_the_list_to_adapting_as_soon_as_there_is_enough(
     images.adapt.click()
     # It is scrolled to.
     dock.until(lambda: not dock.widget.adapt.adapt.visibleRegion().isEmpty())
+
+
+@pytest.mark.parametrize(
+    ("ended", "shown", "hidden"),
+    [
+        (
+            {
+                "verdict": "worse",
+                "figures": {"box": [0.5, 0.4]},
+                "remark": "It is worse.",
+            },
+            ["It is worse.", "0.50&nbsp;→&nbsp;", "<b>0.40</b>", "2 held-out images"],
+            ["ready"],
+        ),
+        (
+            {"verdict": "none", "figures": {"box": [0.5, None]}, "remark": "It stays."},
+            ["It stays.", "<td>0.50</td>"],
+            ["→", "ready"],
+        ),
+        ({"figures": {}, "text": "Nothing there."}, ["Nothing there."], ["table"]),
+    ],
+)
+def test_figures_are_shown_also_where_nothing_better_was_made(
+    open_list: Callable[..., OpenDock],
+    tmp_path: Path,
+    ended: dict[str, Any],
+    shown: list[str],
+    hidden: list[str],
+) -> None:
+    dock = open_list()
+    adaptation = begin(
+        Order("Discs", str(tmp_path / "m.safetensors")),
+        [Sample(i.name, i.rgb, i.labels[0]) for i in discs(1, 64)],
+    )
+    adaptation.say("done", model="", held_out=2, **ended)
+    dock.session.adapting.look()
+    dock.until(lambda: dock.session.adapting.result is not None)
+    text = dock.widget.adapt.result.text()
+    assert all(part in text for part in shown)
+    assert not any(part in text for part in hidden)
+
+
+def test_a_finished_model_without_a_place_is_put_into_another_folder(
+    open_list: Callable[..., OpenDock], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = open_list()
+    box, adapting = dock.widget.adapt, dock.session.adapting
+    assert not box.elsewhere.isVisibleTo(box)
+    adaptation = begin(
+        Order("Discs", str(tmp_path / "m.safetensors")),
+        [Sample(i.name, i.rgb, i.labels[0]) for i in discs(1, 64)],
+    )
+    adaptation.say("stopped", text="It cannot be written.", elsewhere=True)
+    adapting.look()
+    dock.until(lambda: box.elsewhere.isVisibleTo(box))
+    assert "It cannot be written." in box.text.text()
+    other = tmp_path / "other"
+    started: list[Path] = []
+    adapting._start = lambda path: started.append(path) or (lambda: False)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    box.elsewhere.click()
+    assert not started
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(other))
+    box.elsewhere.click()
+    assert started == [adaptation.path]
+    assert adaptation.order().model == str(other / "m.safetensors")

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,8 +53,8 @@ JUDGED = 6
 #: How many images calibrate Auto-segment.
 CALIBRATED = 6
 
-#: Seconds for rounding a model to 8 bits.
-ROUNDING = 60
+#: Seconds for rounding a model to 8 bits, on two free cores.
+ROUNDING = 120
 
 #: Seconds between looks at what the user asks.
 _LOOK = 0.5
@@ -98,7 +98,6 @@ def adapt(adaptation: Adaptation) -> None:
                 adaptation.say("stopped", text=text, elsewhere=elsewhere)
             else:
                 adaptation.say("failed", text=text)
-                adaptation.tidy()
         if isinstance(error, (TinySAMError, OSError, MemoryError)):
             raise TinySAMError(text) from error
         raise
@@ -194,6 +193,7 @@ class _Run:
                 device=order.device,
                 seed=order.seed,
             ),
+            background=split.background,
             fingerprint=report.fingerprint,
             metadata=split.notes,
             reserve=min(self.reserve / 60, 0.5 * minutes),
@@ -226,15 +226,23 @@ class _Run:
 
     def read(self) -> tuple[Any, Split]:
         found = find_pairs(self.adaptation.data, dataset=self.order.name)
-        report = check_data(found)
+        report = check_data(found, background=True)
         if report.refused:
             raise TinySAMError(report.refused)
         for finding in report.findings:
             if finding.severity == "error":
                 self.adaptation.say("note", text=finding.text)
         usable = [placed(entry) for entry in report.keyed(report.usable_train)]
+        with_objects = [bool(len(facts.diameters)) for facts in report.train_facts]
+        objects = [e for e, there in zip(usable, with_objects, strict=True) if there]
+        empty = [e for e, there in zip(usable, with_objects, strict=True) if not there]
+        if not objects:
+            raise TinySAMError("There is no image with objects to learn from.")
         seen = Seen.by(float_origin(self.order.start))
-        return report, split_images(usable, seed=self.order.seed, seen=seen)
+        split = split_images(objects, seed=self.order.seed, seen=seen)
+        # All images are drawn equally often: more would leave too little of the objects.
+        background = evenly_spaced(empty, len(split.train))
+        return report, replace(split, background=background)
 
     def judge(self, model: str, entries: Sequence[ImageEntry]) -> Evaluation:
         predictor = load_model(model, device=self.order.device)

@@ -167,6 +167,7 @@ def finetune(
     output: Path,
     settings: FinetuneSettings | None = None,
     *,
+    background: Sequence[ImageEntry] = (),
     fingerprint: str = "",
     metadata: Mapping[str, str] | None = None,
     reserve: float = 0.0,
@@ -189,6 +190,8 @@ def finetune(
         The ``.safetensors`` file to write; it always holds the best model so far. The run's log,
         curves and record go into a folder beside it.
     settings : FinetuneSettings, optional
+    background : sequence of ImageEntry
+        Complete images without objects, to train on as well.
     fingerprint : str
         Of the data, for the record.
     metadata : mapping, optional
@@ -228,7 +231,7 @@ def finetune(
     start = starting_model(settings.model, object_head=True)
     start.quantization = None  # floats learn; the result can be quantized again
     before = copy.deepcopy(start).eval()
-    images, held = ImageStore(train), ImageStore(held_out)
+    images, held = ImageStore([*train, *background]), ImageStore(held_out)
     learnt = count_images(train)  # tiles and planes of one image teach what one does
     recipe = finetune_recipe(settings, settings.minutes, learnt)
 

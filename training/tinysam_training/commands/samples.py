@@ -64,6 +64,8 @@ class Sample:
 def write_sample(data: Path, image: int, plane: int, sample: Sample) -> None:
     """Write a sample as one file, or as one for each tile with objects.
 
+    Of a complete plane without any, all tiles are written: they show what is no object.
+
     Parameters
     ----------
     data : Path
@@ -88,7 +90,7 @@ def write_sample(data: Path, image: int, plane: int, sample: Sample) -> None:
     place = data / (DONE if sample.complete else PARTLY)
     for tile, (rows, columns) in enumerate(_tiles(*sample.labels.shape)):
         labels = sample.labels[rows, columns]
-        if labels.any():
+        if labels.any() or (sample.complete and not sample.objects):
             name = f"{image:05d}-{plane:05d}-{tile:05d}-{stem}.npz"
             with replacing(place / name) as file:
                 np.savez_compressed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,7 @@ def check_data(
     train: Sequence[ImageEntry],
     val: Sequence[ImageEntry] = (),
     *,
+    background: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Read every image once and find problems for training.
@@ -75,6 +77,8 @@ def check_data(
     train, val : sequence of ImageEntry
         From `find_pairs`, `find_sa1b`, `find_coco` or `from_arrays`. Validation data may be
         missing.
+    background : bool
+        Whether complete images without objects are used: they show what is no object.
     progress : callable, optional
         Called after each image with the number read and the total. If it raises, the check ends.
 
@@ -87,10 +91,11 @@ def check_data(
     findings = [*findings_of(train), *findings_of(val)]
     seen: list[list[_Seen]] = []
     readers = ThreadPoolExecutor(_READERS)
+    look_at = partial(_look_at, background=background)
     try:
         for entries in (train, val):
             usable = []
-            for found, image in readers.map(_look_at, entries):
+            for found, image in readers.map(look_at, entries):
                 findings += found
                 usable += [image] if image is not None else []
                 done += 1
@@ -121,7 +126,9 @@ def check_data(
     )
 
 
-def _look_at(entry: ImageEntry) -> tuple[list[Finding], _Seen | None]:
+def _look_at(
+    entry: ImageEntry, *, background: bool
+) -> tuple[list[Finding], _Seen | None]:
     """Read one image; the second is None if it cannot be used."""
     try:
         image = _read(entry)
@@ -131,7 +138,9 @@ def _look_at(entry: ImageEntry) -> tuple[list[Finding], _Seen | None]:
     hashed.update(np.ascontiguousarray(image.rgb).data)
     pixels = hashed.hexdigest()
     facts = replace(_facts(image), pixels=pixels[:PIXELS])
-    findings = [*_label_findings(image, facts), *_image_findings(image)]
+    findings = _image_findings(image)
+    if len(facts.diameters) or not (background and image.complete):
+        findings = [*_label_findings(image, facts), *findings]
     if any(finding.severity == "error" for finding in findings):
         return findings, None
     return findings, _Seen(entry, facts, pixels, _thumbnail(image.rgb))

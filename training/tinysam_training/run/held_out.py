@@ -57,12 +57,15 @@ class Split:
         Images on which the models before and after are compared.
     seen : Seen
         What the start knows.
+    background : list of ImageEntry
+        Complete images without objects, to train on as well.
     """
 
     train: list[ImageEntry]
     choosing: list[ImageEntry]
     reported: list[ImageEntry]
     seen: Seen = field(default_factory=Seen)
+    background: list[ImageEntry] = field(default_factory=list)
 
     @property
     def caveat(self) -> str:
@@ -83,7 +86,8 @@ class Split:
     @property
     def notes(self) -> dict[str, str]:
         """What the model that comes out has seen, for its file."""
-        return self.seen.notes(self.train, [*self.choosing, *self.reported])
+        learnt = [*self.train, *self.background]
+        return self.seen.notes(learnt, [*self.choosing, *self.reported])
 
     @property
     def _is_part(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -31,7 +32,7 @@ from napari_tinysam.ui.state.choices import keep_choice
 if TYPE_CHECKING:
     from psygnal import SignalInstance
 
-    from napari_tinysam.ui.session.adapting.adapting import Adapted
+    from napari_tinysam.ui.session.adapting.outcome import Adapted
     from napari_tinysam.ui.session.facade import AnnotationSession
 
 _STEPS = 1000  # of the bar
@@ -114,17 +115,25 @@ class AdaptBox(QWidget):
         self.cancel.clicked.connect(lambda: adapting.cancel())
         self.resume = _button("Resume", "Go on from the last checkpoint")
         self.resume.clicked.connect(lambda: adapting.resume())
+        self.elsewhere = _button(
+            "Other folder…", "Put the new model into another folder"
+        )
+        self.elsewhere.clicked.connect(lambda: self._put_elsewhere())
         self.discard = _button("Discard", "Delete what the interrupted run has done")
         self.discard.clicked.connect(lambda: adapting.discard())
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setTextFormat(Qt.TextFormat.RichText)
+        self.result.setOpenExternalLinks(True)
         self.use = KeyButton("Use it now", role="primary")
         self.use.clicked.connect(self._use)
         self.show_it = _button(
             "Show", "Show held-out images, as found before and after, in the window"
         )
         self.show_it.clicked.connect(self._show)
+        self.all_figures = _button("All figures", "Show all that was measured")
+        self.all_figures.setCheckable(True)
+        self.all_figures.clicked.connect(lambda: self.refresh())
         self.back = _button(
             "Back to the model before", "Any model can be chosen under Settings, too"
         )
@@ -168,13 +177,13 @@ class AdaptBox(QWidget):
             column.addWidget(part)
         column.addLayout(_row(self.stop, self.cancel))
         column.addWidget(self.goes_on)
-        column.addLayout(_row(self.resume, self.discard))
+        column.addLayout(_row(self.resume, self.elsewhere, self.discard))
         column.addWidget(self.result)
         column.addWidget(self.use)
         column.addWidget(self.rest)
         column.addWidget(self.how_far)
         column.addWidget(self.back)
-        column.addLayout(_row(self.show_it, self.close_result))
+        column.addLayout(_row(self.show_it, self.all_figures, self.close_result))
 
     # ------------------------------------------------------------ session → view
 
@@ -214,6 +223,7 @@ class AdaptBox(QWidget):
         self.goes_on.setChecked(adapting.goes_on)
         self.resume.setVisible(left is not None and not running)
         self.discard.setVisible(left is not None and not running)
+        self.elsewhere.setVisible(adapting.is_homeless and not running)
         self._refresh_result(result)
         worth = running or result is not None or left is not None
         if worth and not self._noted:
@@ -261,9 +271,11 @@ class AdaptBox(QWidget):
             part.setVisible(used)
         self.close_result.setVisible(there)
         self.show_it.setVisible(result is not None and result.comparison is not None)
+        self.all_figures.setVisible(result is not None and bool(result.table))
         if result is None:
+            self.all_figures.setChecked(False)
             return
-        self.result.setText(_in_words(result))
+        self.result.setText(_in_words(result, everything=self.all_figures.isChecked()))
         set_tip(self.use, "Any model can be chosen under Settings at any time")
         self.show_it.setText("Hide" if session.comparison.shown else "Show")
         explain(
@@ -292,6 +304,11 @@ class AdaptBox(QWidget):
         if result is not None and result.comparison is not None:
             self._session.comparison.toggle(result.comparison, self.refresh)
 
+    def _put_elsewhere(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A folder for the new model")
+        if folder:
+            self._adapting.resume(Path(folder))
+
     def _put_away(self) -> None:
         if self._session.comparison.shown:
             self._session.comparison.hide()
@@ -312,15 +329,33 @@ def _row(*buttons: QPushButton) -> QHBoxLayout:
     return row
 
 
-def _in_words(result: Adapted) -> str:
+def _in_words(result: Adapted, *, everything: bool) -> str:
     """Write the result as a title, a table and sentences."""
-    rows = "".join(
-        f"<tr><td>{escape(name)}&nbsp;&nbsp;</td><td>{before:.2f}&nbsp;→&nbsp;</td>"
-        f"<td><b>{after:.2f}</b></td></tr>"
-        for name, (before, after) in result.figures.items()
-        if before is not None and after is not None
-    )
     title = f"<b>{escape(result.name)}</b> is ready." if result.model else ""
-    table = f"On held-out images:<table>{rows}</table>" if rows and result.model else ""
-    text = "" if table else escape(result.text)
-    return "<br>".join(filter(None, (title, table, text, escape(result.caveat))))
+    figures = result.table if everything else result.figures
+    if not figures:
+        return "<br>".join(filter(None, (title, escape(result.text))))
+    rows = "".join(_row_of(name, *pair) for name, pair in figures.items())
+    images = "image" if result.held_out == 1 else "images"
+    count = f"{result.held_out} " if result.held_out else ""
+    table = f"On {count}held-out {images}:<table>{rows}</table>"
+    picture = ""
+    if everything and result.comparison is not None:
+        path = result.comparison / "before_after.png"
+        if path.exists():
+            link = f'href="{escape(path.as_uri())}" style="color: #4a90d9"'
+            picture = f"<a {link}>Picture before and after</a>"
+    remark = escape(result.remark)
+    parts = (title, table, remark) if result.model else (remark, table)
+    return "<br>".join(filter(None, (*parts, picture, escape(result.caveat))))
+
+
+def _row_of(name: str, before: float | None, after: float | None) -> str:
+    """Write a row of the table; there may be no model after, or nothing measured."""
+    cells = [f"<td>{escape(name)}&nbsp;&nbsp;</td>"]
+    shown = "–" if before is None else f"{before:.2f}"
+    if after is None:
+        cells.append(f"<td>{shown}</td>")
+    else:
+        cells.append(f"<td>{shown}&nbsp;→&nbsp;</td><td><b>{after:.2f}</b></td>")
+    return f"<tr>{''.join(cells)}</tr>"

@@ -170,18 +170,57 @@ def test_layers_without_files_are_learnt_from(bench: Bench) -> None:
     assert sample.labels.sum() == 81
 
 
-def test_a_label_file_that_does_not_fit_is_a_sentence(
+def test_a_label_file_that_does_not_fit_is_left_out_with_a_sentence(
     bench: Bench, folder: Path
 ) -> None:
     bench.done(0, 1)
     tifffile.imwrite(folder / "0_labels.tif", np.ones((9, 9), np.uint8))
     bench.adapting.begin("default", "cpu")
+    reason = "the image has 80 × 60 pixels, its labels have 9 × 9"
+    (note,) = bench.run.events()[0]
+    assert note["event"] == "note"
+    assert reason in note["text"]
+    assert (bench.run.order().images, bench.run.order().objects) == (1, 6)
+    bench.until(lambda: bench.told)
+    assert bench.told[-1][0] == "warning"
+    assert bench.told[-1][1].startswith("Left out: ")
+    assert reason in bench.told[-1][1]
+
+
+def test_where_no_labels_fit_nothing_begins(bench: Bench, folder: Path) -> None:
+    bench.done(0, 1)
+    for number in range(2):
+        tifffile.imwrite(folder / f"{number}_labels.tif", np.ones((9, 9), np.uint8))
+    bench.adapting.begin("default", "cpu")
     assert not bench.started
     assert not bench.adapting.running
     level, text = bench.told[-1]
     assert level == "warning"
-    assert "the image has 80 × 60 pixels, its labels have 9 × 9" in text
+    assert "its labels have 9 × 9" in text
     assert all_adaptations(bench.root) == []
+
+
+def test_done_images_without_objects_are_background(bench: Bench, folder: Path) -> None:
+    bench.done(0, 1)
+    assert not bench.adapting.found.empty
+    bench.done(2)
+    found = bench.adapting.found
+    assert [entry.name for entry in found.empty] == ["2"]
+    assert found.text.startswith(
+        "2 images with 12 objects, 1 without objects as background: "
+    )
+    samples = list(read_samples(sources(found, bench.listed)))
+    assert [sample.objects for sample in samples] == [6, 6, 0]
+    assert samples[2].complete
+    assert samples[2].rgb.shape == (60, 80, 3)
+    bench.adapting.begin("default", "cpu")
+    assert (bench.run.order().images, bench.run.order().objects) == (2, 12)
+    assert len(list(bench.run.data.rglob("*.npz"))) == 3
+    # An image whose objects were counted and whose labels are gone is no background.
+    entry = bench.listed.images.entries[0]  # type: ignore[union-attr]
+    (folder / "0_labels.tif").unlink()
+    entry.labels = None
+    assert entry not in bench.adapting.found.empty
 
 
 def begun(bench: Bench) -> Adaptation:
@@ -219,7 +258,13 @@ def test_a_run_is_followed_to_its_result(bench: Bench, tmp_path: Path) -> None:
     assert run.request == "stop"
     figures = {"one click": [0.5, 0.75]}
     run.say(
-        "done", verdict="better", model="m.safetensors", figures=figures, text="Good."
+        "done",
+        verdict="better",
+        model="m.safetensors",
+        figures=figures,
+        table=figures | {"IoU, 3 clicks": [0.6, 0.5]},
+        remark="Worse than before: three clicks.",
+        text="Good.",
     )
     bench.alive = False
     bench.until(lambda: adapting.result is not None)
@@ -227,6 +272,8 @@ def test_a_run_is_followed_to_its_result(bench: Bench, tmp_path: Path) -> None:
     assert adapting.result is not None
     assert adapting.result.model == "m.safetensors"
     assert adapting.result.figures == {"one click": (0.5, 0.75)}
+    assert adapting.result.table["IoU, 3 clicks"] == (0.6, 0.5)
+    assert adapting.result.remark == "Worse than before: three clicks."
     assert "“My cells” is ready" in bench.told[-1][1]
     # It is told once: not again at the next start.
     later = bench.new()
@@ -288,6 +335,22 @@ def test_an_interrupted_run_is_resumed_or_discarded_at_the_next_start(
     later.discard()
     assert later.left is None
     assert all_adaptations(bench.root) == []
+
+
+def test_a_model_without_a_place_is_put_into_another_folder(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = begun(bench)
+    run.say("stopped", text="It cannot be written.", elsewhere=True)
+    bench.alive = False
+    bench.until(lambda: not bench.adapting.running)
+    assert bench.adapting.is_homeless
+    assert "It cannot be written." in bench.adapting.text
+    bench.alive = True
+    bench.adapting.resume(tmp_path / "other")
+    assert bench.started[-1] == run.path
+    assert run.order().model == str(tmp_path / "other" / "My-cells.safetensors")
+    assert not bench.adapting.is_homeless
 
 
 @pytest.mark.parametrize("goes_on", [True, False])

@@ -10,19 +10,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from napari_tinysam.checkpoints.own import model_path
-from napari_tinysam.errors import sentence
+from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.ui.session.adapting.annotated import (
     Annotated,
     annotated,
     read_samples,
     sources,
+)
+from napari_tinysam.ui.session.adapting.outcome import (
+    Adapted,
+    Curve,
+    adapted,
+    last_event,
+    why_interrupted,
 )
 from napari_tinysam.ui.session.adapting.process import Start, start_process
 from napari_tinysam.ui.session.aside import Aside
@@ -35,51 +41,6 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at what the process has done.
 _LOOK = 0.3
-
-#: Less free space than this on the disk explains why a run ended.
-_LITTLE_SPACE = 200_000_000
-
-
-@dataclass
-class Curve:
-    """What is known of a run so far.
-
-    Attributes
-    ----------
-    losses : list of (float, float)
-        Progress from 0 to 1, and the loss there.
-    scores : list of (float, float)
-        Progress, and the mean figure on held-out images there; the first is the start's.
-    """
-
-    losses: list[tuple[float, float]] = field(default_factory=list)
-    scores: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """How a run ended.
-
-    Attributes
-    ----------
-    text, caveat : str
-        In sentences.
-    model : str
-        The new model's file; "" if the model as it is stays.
-    name : str
-        As the user called it.
-    figures : dict
-        On held-out images, before and after, by their names.
-    comparison : Path or None
-        The folder of held-out images and what both models see in them.
-    """
-
-    text: str
-    model: str = ""
-    name: str = ""
-    figures: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    comparison: Path | None = None
-    caveat: str = ""
 
 
 class Adapting:
@@ -193,7 +154,7 @@ class Adapting:
                 self._follow(run, lambda: False)
             elif run.end is None:
                 self.left = run
-                self.text = self._why_interrupted(run)
+                self.text = why_interrupted(run)
             elif not (run.path / "seen").exists():
                 self._ended(run)
             self.changed.emit()
@@ -237,7 +198,14 @@ class Adapting:
                 device=device,
                 began=time.time(),
             )
-            return begin(order, read_samples(taken), self._folder)
+            left_out: list[str] = []
+            try:
+                run = begin(order, read_samples(taken, left_out.append), self._folder)
+            except DataError as error:
+                raise DataError(left_out[0] if left_out else str(error)) from error
+            for text in left_out:
+                run.say("note", text=f"Left out: {text}")
+            return run
 
         self._preparing, self.result, self.left = True, None, None
         self.curve, self.progress = Curve(), None
@@ -245,10 +213,22 @@ class Adapting:
         self._aside.run(prepare, self._launch, self._not_begun)
         self.changed.emit()
 
-    def resume(self) -> None:
-        """Go on with an interrupted run."""
-        if self.left is not None and not self.running:
-            self._launch(self.left)
+    @property
+    def is_homeless(self) -> bool:
+        """Whether all that the interrupted run lacks is a folder for its model."""
+        return self.left is not None and bool(last_event(self.left).get("elsewhere"))
+
+    def resume(self, folder: Path | None = None) -> None:
+        """Go on with an interrupted run; its model goes into another folder if one is given."""
+        if self.left is None or self.running:
+            return
+        try:
+            if folder is not None:
+                self.left.put_elsewhere(folder)
+        except FileError as error:
+            self._notify("warning", sentence(error))
+            return
+        self._launch(self.left)
 
     def stop_early(self) -> None:
         """End learning now, and keep the best so far."""
@@ -359,7 +339,7 @@ class Adapting:
         end = run.end
         if end is None:
             self.left = run
-            self.text = self._why_interrupted(run)
+            self.text = why_interrupted(run)
             self._notify("warning", self.text)
         elif end["event"] == "cancelled":
             run.remove()
@@ -373,40 +353,10 @@ class Adapting:
         failed = end["event"] == "failed"
         text = str(end.get("text", ""))
         self.text = ""
-        comparison = run.comparison if run.comparison.is_dir() else None
-        self.result = Adapted(
-            f"Adapting failed. {text}" if failed else text,
-            str(end.get("model", "")),
-            run.order().name,
-            {
-                str(name): (pair[0], pair[1])
-                for name, pair in dict(end.get("figures", {})).items()
-            },
-            comparison,
-            str(end.get("caveat", "")),
-        )
+        self.result = adapted(run, end)
         if failed:
             self._notify("error", self.result.text)
         elif self.result.model:
             self._notify("info", f"The model “{self.result.name}” is ready. {text}")
         else:
             self._notify("warning", text)
-
-    def _why_interrupted(self, run: Adaptation) -> str:
-        """Say why a run has not ended."""
-        import shutil
-
-        events, _ = run.events()
-        last = events[-1] if events else {}
-        if last.get("event") == "stopped":
-            return f"Adapting stopped: {last.get('text', '')}"
-        if last.get("event") == "paused":
-            return "Adapting was paused when napari was closed."
-        try:
-            if shutil.disk_usage(run.path).free < _LITTLE_SPACE:
-                return (
-                    "Adapting stopped: the disk is full. Free some space, then resume."
-                )
-        except OSError:
-            pass
-        return "Adapting was interrupted; it can go on from where it was."
