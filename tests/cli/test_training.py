@@ -430,7 +430,7 @@ def test_distill_learns_from_the_teacher_of_the_recipe(
         Teacher, "embed", lambda self, images, batch=1: torch.zeros(1, 256, 64, 64)
     )
     recipe_file(
-        start,
+        write_start(Path("student.safetensors"), architecture="efficientnet_lite0"),
         teacher={"model": str(start), "flips": False},
         losses={"embedding": 1.0, "token": 1.0},
         steps=1,

@@ -31,7 +31,7 @@ from tinysam_training.run.loop import Training
 from tinysam_training.run.starting import Hardware, launched, new_model
 
 if TYPE_CHECKING:
-    from napari_tinysam.model import ImageFeatures, SegmentAnything
+    from napari_tinysam.model import Architecture, ImageFeatures, SegmentAnything
     from tinysam_training.data.batches import TrainingBatch
     from tinysam_training.run.starting import Precision
 
@@ -120,10 +120,12 @@ def with_steps(steps: int, **changes: Any) -> Recipe:
     return replace(RECIPE, steps=steps, **changes)
 
 
-def write_start(path: Path, seed: int = 0) -> Path:
+def write_start(
+    path: Path, seed: int = 0, architecture: Architecture = "tiny_vit_2m"
+) -> Path:
     """A small model in a file, to begin with or to learn from."""
     torch.manual_seed(seed)
-    model = new_model("tiny_vit_2m")
+    model = new_model(architecture)
     settle(model)
     notes = {NOTE: '{"labels": {"confidence": 0.33}}'}
     checkpoints.save(model.eval(), path, notes)

@@ -49,7 +49,8 @@ WAYS: tuple[Way, ...] = ("frozen", "lora", "whole")
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_start(tmp_path_factory.mktemp("start") / "start.safetensors")
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    return write_start(path, architecture="efficientnet_lite0")  # as the bundled model
 
 
 @pytest.fixture(scope="module")
