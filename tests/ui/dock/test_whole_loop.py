@@ -69,6 +69,11 @@ def processes(run: Any) -> list[int]:
     return [each["process"] for each in events if each["event"] == "began"]
 
 
+def said(run: Any) -> list[str]:
+    """What the processes have said, by its kind."""
+    return [str(each["event"]) for each in run.events()[0]]
+
+
 def kill(run: Any) -> None:
     """Kill the process of an adaptation, as a machine without memory does."""
     with suppress(ProcessLookupError):
@@ -183,9 +188,11 @@ def test_a_run_that_is_killed_is_offered_at_the_next_start_and_goes_on(
     box, adapting = later.widget.adapt, later.session.adapting
     wait(later, lambda: box.resume.isVisibleTo(box))
     box.resume.click()
-    wait(later, lambda: adapting.progress is not None)
+    wait(later, lambda: len(set(processes(run))) == 2)
+    steps = said(run).count("step")  # of the first process, and of the second
+    wait(later, lambda: said(run).count("step") > steps)
     assert len(all_adaptations()) == 1
-    assert len(set(processes(run))) == 2
+    assert adapting.progress is not None
     box.cancel.click()
     wait(later, lambda: not adapting.running)
     assert all_adaptations() == []
