@@ -98,6 +98,12 @@ def test_smaller_tiles_are_taken_where_the_model_is_surer_of_the_same_objects(
     assert chosen(model) == side
 
 
+def test_where_few_objects_are_seen_all_of_the_places_is_looked_at() -> None:
+    many, few = Model(60, 20, 16), Model(400, 20, 16)
+    assert chosen(many) == chosen(few) == FRAME
+    assert len(few.looks) > len(many.looks)
+
+
 def test_pieces_are_not_taken_for_objects_that_were_missed() -> None:
     model = Model(60, 20, 16)
     before = model.search

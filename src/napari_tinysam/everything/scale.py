@@ -2,9 +2,9 @@
 
 How large objects must be to be found depends on what they are: nuclei of 15 pixels in a stained
 tissue are found if they are enlarged to 60, axons of 13 pixels as they are. So a few places are
-searched as they are and enlarged, more of them if it is a close thing. Smaller tiles take four
-times as long: they are chosen where they show more objects of the same size, or objects of which
-the model is surer, and larger ones where objects fill a tile.
+searched as they are and enlarged: the middle of each, and all of it if that is a close thing.
+Smaller tiles take four times as long: they are chosen where they show more objects of the same
+size, or objects of which the model is surer, and larger ones where objects fill a tile.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ if TYPE_CHECKING:
 _LEAST = FRAME // 4
 
 #: Places that are compared, and places that are looked at to find so many with objects.
-_PLACES, _TRIED = 8, 16
+_PLACES, _TRIED = 4, 16
 
-#: So many are enough if the sum of what counts grows by a factor outside of these. The places are
-#: tiles, and so are the smaller looks at them, so that nothing is searched in vain.
-_ENOUGH, _UNCLEAR = 4, (1.0, 1.4)
+#: Their middles are enough if they show so many objects, and the sum of what counts grows by a
+#: factor outside of these. Places are tiles, and so are the smaller looks at them, so that nothing
+#: is searched in vain.
+_SEVERAL, _UNCLEAR = 10, (0.95, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
 _DOUBTFUL = 0.5
 
-#: In smaller tiles the sum of what counts is at least so many times as large, and larger by this, …
-_MORE, _AT_LEAST = 1.08, 0.5
+#: In smaller tiles the sum of what counts is at least so many times as large (in those of a quarter
+#: of the side and below: particles were found worse there at 1.16), and larger by this, …
+_MORE, _STILL_MORE, _AT_LEAST = 1.08, 1.2, 0.5
 
 #: … with a mean score that is lower by at most this.
 _LESS_SURE = 0.01
@@ -155,29 +157,36 @@ class ScaleChoice:
         """Give the looks to be searched next; each once."""
         queue = deque(self._spread(self.grid))
         places: list[Look] = []
-        yield from self._fill(places, queue, _ENOUGH)
+        yield from self._fill(places, queue, _PLACES)
         if self._usual(places) > _LARGE * self.grid.side:
             yield from self._larger()
             return
+        more = _MORE
         while places and self.grid.side > _LEAST:
             grid = self._like(self.grid.side // 2)
-            closer = _ENOUGH
-            while True:
-                finer = [grid.around(_middle(self.grid.core(one))) for one in places]
-                yield from self._wanted(grid, finer[:closer])
-                both = list(zip(places, finer, strict=True))[:closer]
+            finer = [self._closer(grid, look) for look in places]
+            for count in (1, len(max(finer, key=len))):
+                both = [
+                    (look, tile)
+                    for look, tiles in zip(places, finer, strict=True)
+                    for tile in tiles[:count]
+                ]
+                yield from self._wanted(grid, [tile for _, tile in both])
                 before, after = self._compared(grid, both)
-                if closer == _PLACES or _is_clear(before, after):
+                if _is_clear(before, after, more):
                     break
-                closer = _PLACES  # it is a close thing
-                yield from self._fill(places, queue, _PLACES)
             if (
-                not _shows_more(before, after)
+                not _shows_more(before, after, more)
                 or np.median(after.sides) > _FITS * grid.side
             ):
                 return
-            self.grid, places = grid, finer[:closer]
-            queue.clear()
+            self.grid, places, more = grid, [tiles[0] for tiles in finer], _STILL_MORE
+
+    def _closer(self, grid: LookGrid, look: Look) -> list[Look]:
+        """List the smaller tiles that show a tile, the one in its middle first."""
+        core = self.grid.core(look)
+        first = grid.around(_middle(core))
+        return [first, *(one for one in grid.touching(core) if one != first)]
 
     def _fill(
         self, places: list[Look], queue: deque[Look], count: int
@@ -211,7 +220,7 @@ class ScaleChoice:
         """Take larger looks until objects no longer fill them."""
         while self.grid.side < min(max(self.grid.shape), COARSEST):
             self.grid = self._like(2 * self.grid.side)
-            looks = self._spread(self.grid)[:_PLACES]
+            looks = self._spread(self.grid)[: 2 * _PLACES]
             yield from self._wanted(self.grid, looks)
             if self._usual(looks) <= _LARGE * self.grid.side:
                 return
@@ -238,13 +247,18 @@ class ScaleChoice:
         return float(np.average(all_of_it.sides, weights=all_of_it.areas))
 
 
-def _is_clear(before: _Seen, after: _Seen) -> bool:
+def _is_clear(before: _Seen, after: _Seen, more: float) -> bool:
+    """Whether a look at the middle of each place tells enough."""
     low, high = _UNCLEAR
-    return not low * before.sure < after.sure < high * before.sure
+    if max(len(before.scores), len(after.scores)) < _SEVERAL:
+        return False
+    if after.sure <= low * before.sure:
+        return True
+    return after.sure >= high * before.sure and _shows_more(before, after, more)
 
 
-def _shows_more(before: _Seen, after: _Seen) -> bool:
-    if after.sure < max(_MORE * before.sure, before.sure + _AT_LEAST):
+def _shows_more(before: _Seen, after: _Seen, more: float) -> bool:
+    if after.sure < max(more * before.sure, before.sure + _AT_LEAST):
         return False
     if not len(before.scores):
         return True
