@@ -37,7 +37,7 @@ _PLACES, _TRIED = 4, 16
 #: Their middles are enough if they show so many objects, and the sum of what counts grows by a
 #: factor outside of these. Places are tiles, and so are the smaller looks at them, so that nothing
 #: is searched in vain.
-_SEVERAL, _UNCLEAR = 10, (0.95, 1.4)
+_SEVERAL, _UNCLEAR = 10, (1.0, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
 _DOUBTFUL = 0.5
