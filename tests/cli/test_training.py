@@ -74,9 +74,7 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
     class Nothing(Comparison):
-        def __init__(
-            self, before: Any, after: Any, caveat: str, images: int
-        ) -> None:
+        def __init__(self, before: Any, after: Any, caveat: str, images: int) -> None:
             assert before != after
             object.__setattr__(self, "caveat", caveat)
 
