@@ -9,7 +9,6 @@ size, or objects of which the model is surer, and larger ones where objects fill
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -155,9 +154,13 @@ class ScaleChoice:
 
     def __iter__(self) -> Iterator[Samples]:
         """Give the looks to be searched next; each once."""
-        queue = deque(self._spread(self.grid))
         places: list[Look] = []
-        yield from self._fill(places, queue, _PLACES)
+        queue = self._spread(self.grid)
+        while queue and len(places) < _PLACES:
+            count = _PLACES - len(places)
+            some, queue = queue[:count], queue[count:]
+            yield Samples(self.grid, some)
+            places += [look for look in some if len(self._found[look].scores)]
         if self._usual(places) > _LARGE * self.grid.side:
             yield from self._larger()
             return
@@ -187,17 +190,6 @@ class ScaleChoice:
         core = self.grid.core(look)
         first = grid.around(_middle(core))
         return [first, *(one for one in grid.touching(core) if one != first)]
-
-    def _fill(
-        self, places: list[Look], queue: deque[Look], count: int
-    ) -> Iterator[Samples]:
-        """Search looks until so many places have objects."""
-        while queue and len(places) < count:
-            some = [
-                queue.popleft() for _ in range(min(count - len(places), len(queue)))
-            ]
-            yield Samples(self.grid, some)
-            places += [look for look in some if len(self._found[look].scores)]
 
     def _wanted(self, grid: LookGrid, looks: Sequence[Look]) -> Iterator[Samples]:
         missing = [look for look in looks if look not in self._found]
