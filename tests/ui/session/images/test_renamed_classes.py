@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import tifffile
 
 from desk import open_desk
 
@@ -16,19 +14,6 @@ if TYPE_CHECKING:
     from desk import Desk
 
 pytestmark = pytest.mark.usefixtures("at_once")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Four images of noise."""
-    folder = tmp_path / "cells"
-    folder.mkdir()
-    noise = np.random.default_rng(0)
-    for number in range(4):
-        tifffile.imwrite(
-            folder / f"{number}.tif", noise.integers(0, 255, (60, 80), "u1")
-        )
-    return folder
 
 
 def open_list(folder: Path) -> Desk:

@@ -49,19 +49,6 @@ class Batch:
         self.stopped.set()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Four images of noise."""
-    folder = tmp_path / "cells"
-    folder.mkdir()
-    noise = np.random.default_rng(0)
-    for number in range(4):
-        tifffile.imwrite(
-            folder / f"{number}.tif", noise.integers(0, 255, (60, 80), "u1")
-        )
-    return folder
-
-
 def open_list(*sources: Path) -> tuple[Desk, list[Batch]]:
     desk = open_desk()
     desk.session.listed.open_paths(list(sources))
