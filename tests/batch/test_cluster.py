@@ -73,7 +73,9 @@ def test_a_cluster_writes_what_one_process_writes(
     # The same cluster again; a worker is killed in the middle.
     (tmp_path / "die").write_text("30")
     found = run(local.scheduler_address, jobs("killed"), tmp_path)
-    assert [outcome.state for outcome in found] == ["written"] * 6
+    # A worker that dies after writing has told nobody: the job is found done.
+    states = [outcome.state for outcome in found]
+    assert len(states) == 6 and set(states) <= {"written", "there"}
     assert contents(tmp_path / "one") == contents(tmp_path / "killed")
 
 
