@@ -70,6 +70,14 @@ def load_together(folder: Path, threads: int = 0) -> Predictor:
     return load_discs(folder, threads)
 
 
+def load_noting_threads(folder: Path, threads: int = 0) -> Predictor:
+    """Note what libraries of linear algebra were told before they were imported."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    told = [os.environ.get(name, "") for name in names]
+    (folder / f"{os.getpid()}.threads").write_text(" ".join([str(threads), *told]))
+    return load_discs(folder, threads)
+
+
 def refuse(threads: int = 0) -> Predictor:
     raise OSError("there is no such model")
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from batch.discs import contents, encoded, load_discs, load_together, refuse
+from batch.discs import (
+    contents,
+    encoded,
+    load_discs,
+    load_noting_threads,
+    load_together,
+    refuse,
+)
 from napari_tinysam.batch.jobs import Job
 from napari_tinysam.batch.run import segment_files
 from napari_tinysam.batch.runners.here import Here
@@ -47,6 +54,24 @@ def test_two_processes_write_what_one_writes(jobs: Jobs, tmp_path: Path) -> None
     assert len(done) == 9  # nothing twice
     assert len({process for process, _ in done}) == 2
     assert os.getpid() not in {process for process, _ in done}
+
+
+def test_processes_share_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    load = partial(load_noting_threads, tmp_path)
+    runner = Processes(2, load, BatchSettings(), frozenset(), threads=6, at_once=True)
+    try:
+        while not all(member.greeted for member in runner._members):
+            runner._listen()
+    finally:
+        runner.close()
+    told = [path.read_text() for path in tmp_path.glob("*.threads")]
+    assert told == ["3 3 3 3"] * 2
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 @needs_kill
