@@ -2,7 +2,8 @@
 
 For each size of the plane: the mean IoU of the masks with the truth, the seconds from opening the
 image to the first mask (with the model loaded), and of the clicks after it. ``--pyramid`` clicks in
-a pyramid of 100,000² pixels that is made as it is read, and prints the memory of the process.
+a pyramid of 100,000² pixels that is made as it is read, and prints the memory of the process;
+``--window`` does so in a real window (``xvfb-run -a``), and prints its longest pauses.
 """
 
 from __future__ import annotations
@@ -176,6 +177,67 @@ def pyramid(predictor: Any, side: int = 100_000) -> None:
     )
 
 
+def in_window(side: int = 100_000) -> None:
+    """Open a pyramid in the window, click three nuclei, commit each; print the longest pauses."""
+    from benchmarks.hand import Walk
+    from benchmarks.heart import Heart
+
+    image, labels, places = nuclei()
+    levels = [Level(image, side, 2**number) for number in range(8)]
+    walk = Walk()
+    session = walk.session
+    walk.wait(lambda: session.status.kind.name != "LOADING", rest=2.0)
+    top, left = FIELD[0] * 250, FIELD[1] * 180
+    told = []
+    heart, begun = Heart(), time.perf_counter()
+
+    def tell(step: str) -> None:
+        nonlocal heart, begun
+        told.append(
+            f"{step} {time.perf_counter() - begun:.2f} s "
+            f"(pause {heart.pause:.0f} ms, own work {heart.work:.0f} ms)"
+        )
+        heart.stop()
+        heart, begun = Heart(), time.perf_counter()
+
+    walk.viewer.add_image(levels, multiscale=True, contrast_limits=(0, 255))
+    walk.wait(lambda: session.image is not None, rest=0.0)
+    tell("opened")
+    walk.viewer.camera.center = (top + 100, left + 140)
+    walk.viewer.camera.zoom = 2.0
+    walk.wait(lambda: session.status.kind.name == "READY", rest=0.0)
+    tell("zoomed in and read")
+    scores, masks = [], session._parts.masks
+    for number, (y, x) in enumerate(places[:3], 1):
+        walk.point_at(top + y, left + x)
+        walk.click()
+        walk.wait(lambda: masks.of(session.drafts.current) is not None, rest=0.0)
+        tell(f"click {number}")
+        mask = masks.of(session.drafts.current).mask()
+        y0, x0 = (part.start for part in mask.slices)
+        truth = np.zeros(mask.mask.shape, bool)
+        rows, columns = (np.arange(length) for length in mask.mask.shape)
+        field = labels[np.ix_((rows + y0) % FIELD[0], (columns + x0) % FIELD[1])]
+        truth = field == number
+        shared = np.count_nonzero(truth & mask.mask)
+        area = np.count_nonzero(labels == number)
+        scores.append(shared / (area + mask.area - shared))
+        walk.key("C")
+        walk.wait(lambda: session.drafts.is_empty, rest=0.0)
+        tell(f"commit {number}")
+    heart.stop()
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    target = session.target
+    read = sum(level.read for level in levels) / 1e6
+    sys.stdout.write(
+        f"window, pyramid of {side:,}²: {'; '.join(told)}; mean IoU {np.mean(scores):.3f}; "
+        f"{read:.0f} million pixels read; "
+        f"{'committed' if target is not None else 'not committed'}; {memory:,.0f} MB\n"
+    )
+    walk.viewer.close()
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -184,7 +246,11 @@ def main() -> None:
         "--sides", type=int, nargs="*", default=[512, 2048, 4096, 6000, 8192]
     )
     parser.add_argument("--pyramid", action="store_true")
+    parser.add_argument("--window", action="store_true")
     given = parser.parse_args()
+    if given.window:
+        in_window()
+        return
     from napari_tinysam import load_model
 
     predictor = load_model(given.model)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from benchmarks.heart import Heart
+
 if TYPE_CHECKING:
     from napari.layers import Image
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -30,7 +32,6 @@ os.environ["NAPARI_CONFIG"] = str(Path(_FOLDER.name) / "settings.yaml")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 PATIENCE_MS = 300_000
-HEARTBEAT_MS = 5
 
 
 def load_random(name: str, device: str, progress: Any) -> Any:
@@ -50,34 +51,6 @@ def load_random(name: str, device: str, progress: Any) -> Any:
         torch.manual_seed(0)
         runtime = TorchRuntime(SegmentAnything("tiny_vit"), choose_device())
         return Predictor(runtime, name="random", model_id="random")
-
-
-class Heart:
-    """Beats in the GUI thread and remembers its longest pause.
-
-    On a busy machine a pause means little. `work` is the longest time that the GUI thread itself
-    computed between two beats, for the plugin and napari.
-    """
-
-    def __init__(self) -> None:
-        from qtpy.QtCore import Qt, QTimer
-
-        self.pause = self.work = 0.0  # ms
-        self._last, self._last_work = time.perf_counter(), time.thread_time()
-        self._timer = QTimer()
-        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
-        self._timer.setInterval(HEARTBEAT_MS)
-        self._timer.timeout.connect(self._beat)
-        self._timer.start()
-
-    def _beat(self) -> None:
-        now, worked = time.perf_counter(), time.thread_time()
-        self.pause = max(self.pause, 1000 * (now - self._last) - HEARTBEAT_MS)
-        self.work = max(self.work, 1000 * (worked - self._last_work))
-        self._last, self._last_work = now, worked
-
-    def stop(self) -> None:
-        self._timer.stop()
 
 
 class Dock:
