@@ -12,18 +12,28 @@ from qtpy.QtWidgets import QFileDialog
 from benchmarks.hand import Walk, iou
 from benchmarks.poorly_known import write_sheathed
 from napari_tinysam.ui.canvas.preview import OBJECT
+from tinysam_training.data import find_pairs
 
 #: An outline is good from this IoU on; below it the hand goes on.
 _GOOD = 0.8
 
+#: Real images have at least so many objects.
+_LEAST = 12
 
-def images(folder: Path, minutes: float) -> None:
-    """Annotate three of ten images, adapt, use, segment the rest, and correct it."""
+
+def images(
+    folder: Path, minutes: float, data: Path | None = None, model: str = "default"
+) -> None:
+    """Annotate three of ten images, adapt, use, segment the rest, and correct it.
+
+    The images are synthetic fibres; or ten of ``data/train``, those with the fewest objects from a
+    dozen on.
+    """
     folder = folder / "fibres"
-    truth = write_sheathed(folder)
+    truth = write_sheathed(folder) if data is None else _write_real(folder, data)
     walk = Walk()
     session, dock = walk.session, walk.dock
-    session.set_model("default", session.device)
+    session.set_model(model, session.device)
     QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(folder))
     walk.press(dock.images.folder)
     walk.presses += 1  # the dialog
@@ -61,6 +71,17 @@ def images(folder: Path, minutes: float) -> None:
     walk.told("list: correct the rest", _in_files(folder, truth, range(3, len(truth))))
     walk.press(dock.adapt.back)  # napari keeps the choice
     walk.viewer.close()
+
+
+def _write_real(folder: Path, data: Path, count: int = 10) -> list[Any]:
+    """Copy images of a set; return their labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    read = [entry.read() for entry in find_pairs(data, "train")]
+    enough = [image for image in read if len(image.boxes) >= _LEAST]
+    chosen = sorted(enough, key=lambda image: len(image.boxes))[:count]
+    for number, image in enumerate(chosen):
+        tifffile.imwrite(folder / f"fibres_{number:02}.tif", image.rgb)
+    return [image.labels[0] for image in chosen]
 
 
 def _reach(walk: Walk, at: int) -> None:

@@ -2,13 +2,13 @@
 
     xvfb-run -a python -m benchmarks.walks [FOLDER]
 
-Four walks on synthetic data with the bundled model, in a real window: one nucleus of a stack is
-followed, corrected, ended and saved; all its planes are segmented, linked and saved; the cells of a
-movie are tracked, corrected and exported in three forms; of ten images of a kind that the model is
-poor at three are annotated, the model is adapted to them, the rest is segmented and corrected.
-Counts what is pressed (clicks and keys) and seconds, and compares what the files hold with the
-truth. File dialogs are answered with what they suggest, one key each; going to a plane is one
-press.
+Four walks on synthetic data with the bundled model, in a real window (``--data`` and ``--model``
+take real images and another start for the last one): one nucleus of a stack is followed,
+corrected, ended and saved; all its planes are segmented, linked and saved; the cells of a movie are
+tracked, corrected and exported in three forms; of ten images of a kind that the model is poor at
+three are annotated, the model is adapted to them, the rest is segmented and corrected. Counts what
+is pressed (clicks and keys) and seconds, and compares what the files hold with the truth. File
+dialogs are answered with what they suggest, one key each; going to a plane is one press.
 """
 
 from __future__ import annotations
@@ -141,6 +141,8 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=5.0, help="for adapting to the images"
     )
+    parser.add_argument("--data", type=Path, help="real images instead, with labels")
+    parser.add_argument("--model", default="default", help="to begin with")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = given.folder or Path(made)
@@ -151,7 +153,7 @@ def main() -> None:
         if given.only in (None, "movie"):
             movie(folder)
         if given.only in (None, "images"):
-            images(folder, given.minutes)
+            images(folder, given.minutes, given.data, given.model)
 
 
 if __name__ == "__main__":
