@@ -161,6 +161,19 @@ def test_a_failure_in_the_background_is_none_of_the_next_one(
     assert kept.find("two") is not None
 
 
+def test_what_waits_when_python_ends_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(module, "ending", over)
+    kept = KeptEmbeddings(folder=tmp_path, delay=1e6)
+    kept.keep_later("0" * 64, lambda: {"a": np.zeros(3, np.float32)})
+    over.set()
+    kept.flush(60)
+    assert kept.find("0" * 64) is None
+    assert not any(tmp_path.glob("*.safetensors"))
+
+
 def test_few_wait_to_be_written(tmp_path: Path) -> None:
     kept = KeptEmbeddings(folder=tmp_path, delay=0)
     gate, begun = threading.Event(), threading.Event()

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import threading
-import time
 import zlib
 from collections import OrderedDict
 from hashlib import blake2b
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from napari_tinysam.background import ending, start_thread
 from napari_tinysam.files.limited_folder import LimitedFolder
 from napari_tinysam.inference.runtime.protocol import in_float16
 
@@ -192,11 +192,7 @@ class KeptEmbeddings:
             if len(self._waiting) > _WAITING:  # rather none than too much memory
                 self._waiting.popitem(last=False)
             if self._writer is None:
-                # A daemon: a disk that does not answer must not keep Python alive.
-                self._writer = threading.Thread(
-                    target=self._write, name="tinysam-keeping", daemon=True
-                )
-                self._writer.start()
+                self._writer = start_thread(self._write, "tinysam-keeping")
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything is written, or for so many seconds."""
@@ -208,9 +204,9 @@ class KeptEmbeddings:
         """Write what waits, then end."""
         _give_way()
         while True:
-            time.sleep(self._delay)
+            over = ending.wait(self._delay)
             with self._changed:
-                if not self._waiting:
+                if over or not self._waiting:
                     self._writer = None
                     return
                 key, arrays = self._waiting.popitem(last=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
+
+from napari_tinysam.background import start_thread
 
 
 class Aside:
@@ -45,5 +46,4 @@ class Aside:
             else:
                 self._post(lambda: tell(on_done, result))
 
-        # A daemon: a disk that does not answer must not keep Python alive.
-        threading.Thread(target=work, name="tinysam-aside", daemon=True).start()
+        start_thread(work, "tinysam-aside")

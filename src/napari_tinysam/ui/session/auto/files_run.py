@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_tinysam.background import start_thread
 from napari_tinysam.errors import sentence
 from napari_tinysam.files.formats.ome_zarr import is_zarr
 from napari_tinysam.journal.running import FILES, Running, RunningNotes
@@ -166,7 +167,7 @@ class FilesRun:
             else:
                 self._post(lambda: self._tell(on_done, result))
 
-        threading.Thread(target=work, name="tinysam-files", daemon=True).start()
+        start_thread(work, "tinysam-files")
 
     def _tell(self, call: Callable[[Any], None], what: Any) -> None:
         if not self._closed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.background import start_thread
 from napari_tinysam.inference.looks import Look
 from napari_tinysam.ui.session.auto.run import EmbeddedPlane, Run
 from napari_tinysam.ui.session.embedding.ahead import is_cheap
@@ -141,7 +141,7 @@ class PlaneSearch:
                 ready = partial(encode, predictor)
                 self._inference.post(partial(self._report, self._encode, ready))
 
-        threading.Thread(target=read, name="tinysam-read", daemon=True).start()
+        start_thread(read, "tinysam-read")
 
     def _encode(self, encode: Callable[[], Embedding]) -> None:
         self._submit(encode, self._search)

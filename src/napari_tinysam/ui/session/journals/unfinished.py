@@ -6,7 +6,6 @@ see `Recovery`.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_tinysam.background import start_thread
 from napari_tinysam.errors import FileError, sentence
 from napari_tinysam.journal.reading import read_first, read_journal
 from napari_tinysam.journal.running import FILES, TRAINING, CutWork, RunningNotes
@@ -125,7 +125,7 @@ class Unfinished:
             images, works = unsaved_images(journals), notes.cut()
             self._post(lambda: self._found(images, works))
 
-        threading.Thread(target=work, name="tinysam-unfinished", daemon=True).start()
+        start_thread(work, "tinysam-unfinished")
 
     def _found(self, images: list[UnsavedImage], works: list[CutWork]) -> None:
         self._images, self._works = images, works

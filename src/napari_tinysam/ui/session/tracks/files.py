@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from napari.layers import Labels, Tracks
 
+from napari_tinysam.background import start_thread
 from napari_tinysam.errors import DataError, FileError, sentence
 from napari_tinysam.ui.session.labels.edits import read_ids
 from napari_tinysam.ui.session.labels.writing import plane_in
@@ -291,7 +291,7 @@ class TrackFiles:
                 report = partial(on_done, result)
             self._post(partial(end, report))
 
-        threading.Thread(target=run, name="tinysam-tracks", daemon=True).start()
+        start_thread(run, "tinysam-tracks")
 
 
 def _write(form: str, path: Path, movie: _Movie) -> int:
