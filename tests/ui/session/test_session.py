@@ -243,6 +243,41 @@ def test_candidates_go_from_small_to_large_and_can_be_undone(desk: Desk) -> None
     assert np.count_nonzero(desk.session.target.data) == sizes[2]  # type: ignore[union-attr]
 
 
+def test_objects_begin_with_the_mask_that_was_chosen_for_two(desk: Desk) -> None:
+    begins = []
+    for x in (60, 110, 160):
+        desk.click(x, 80)
+        begins.append(desk.session.candidate)
+        desk.session.set_candidate(2)
+        desk.session.commit()
+    assert begins == [1, 1, 2]
+    largest = np.count_nonzero(desk.session.target.data == 3)  # type: ignore[union-attr]
+    # The preview shows what a click gives.
+    desk.session.hover_at(desk.world(220, 40))
+    assert desk.preview_pixels()["hover"] == largest
+    desk.click(220, 40)
+    assert desk.session.candidate == 2
+    # A second click asks anew, and so does an object after which another mask was taken.
+    desk.click(222, 41)
+    assert desk.session.candidate == 1
+    desk.session.undo()
+    assert desk.session.candidate == 2
+    desk.session.set_candidate(0)
+    desk.session.commit()
+    desk.click(40, 40)
+    assert desk.session.candidate == 1
+
+
+def test_another_model_begins_without_habits(desk: Desk) -> None:
+    for x in (60, 110):
+        desk.click(x, 80)
+        desk.session.set_candidate(2)
+        desk.session.commit()
+    desk.session.set_model("tinysam")
+    desk.click(160, 80)
+    assert desk.session.candidate == 1
+
+
 def test_segment_takes_the_mask_under_the_cursor(desk: Desk) -> None:
     desk.session.segment()
     assert desk.told[-1][0] == "info"

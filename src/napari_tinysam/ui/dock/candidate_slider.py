@@ -78,7 +78,8 @@ class CandidateSlider(QWidget):
             self.score.setText(f"{_NAMES[candidate]} of 3, fits {percent} %")
             tip = (
                 "The model gives three masks for each object. The percentage is how well "
-                "it expects this one to fit"
+                "it expects this one to fit. Choose the same one for two objects, and the next "
+                "ones begin with it"
             )
         else:
             self.score.setText(" ")

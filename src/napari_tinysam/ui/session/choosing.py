@@ -45,6 +45,7 @@ class Choosing(Overview):
         self._parts.masks.forget()
         self._parts.runs.model_changed()
         self._parts.subject.memory.tuned = None
+        self._parts.subject.memory.habit.forget()
         self._parts.embedder.set_model(name, device)
         self.changed.emit()
 

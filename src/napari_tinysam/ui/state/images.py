@@ -13,6 +13,7 @@ from napari_tinysam.inference.plane_looks import encode_part
 from napari_tinysam.inference.pyramid import LookPyramid
 from napari_tinysam.ui.state.contrast import limits_reader
 from napari_tinysam.ui.state.drafts import PlaneDrafts
+from napari_tinysam.ui.state.habit import MaskHabit
 from napari_tinysam.ui.state.history import UNTOLD, Deed, Edit, History, Step
 from napari_tinysam.ui.state.planes import (
     Contrast,
@@ -257,6 +258,8 @@ class Memory:
         Whether objects are linked through the planes after all planes were auto-segmented.
     tuned : LabelSettings, optional
         Which proposals the user chose to see last, with this model; None: the model's own choice.
+    habit : MaskHabit
+        Which of the model's three masks an object begins with.
     on_step : callable
         Told of each step on an image, see `Recording`.
     """
@@ -299,6 +302,7 @@ class Memory:
     fill: bool = True
     then_link: bool = True
     tuned: LabelSettings | None = None
+    habit: MaskHabit = field(default_factory=MaskHabit)
     on_step: Callable[[Image, Step], None] = lambda image, step: None
 
     def traces_of(self, layer: Labels) -> Traces:

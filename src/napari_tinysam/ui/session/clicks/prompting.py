@@ -10,6 +10,7 @@ from napari_tinysam.prompts import NEGATIVE, POSITIVE
 from napari_tinysam.ui.canvas.prompt_layers import PromptLayers
 from napari_tinysam.ui.canvas.user_prompts import UserPrompts, holds_prompts
 from napari_tinysam.ui.state.drafts import PlaneDrafts, PointPrompt
+from napari_tinysam.ui.state.habit import is_one_click
 from napari_tinysam.ui.state.next_click import alone, begins_another
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Prompting:
             self._hovered = None
             self.hover_at(xy)
             return
-        mask = found.mask()
+        mask = found.mask(self._begun(draft).candidate)
         gone_on = xy != self._hovered and not mask.holds(*self._hovered)
         if gone_on and self._masks.hovers_over(self._hovered):
             return  # to another object, which is shown already
@@ -188,8 +189,14 @@ class Prompting:
         drafts = self._open_drafts()
         if label == POSITIVE and self._begins_another(xy):
             drafts = drafts.with_next_at(xy)
-        draft = drafts.current.with_point(PointPrompt(*xy, label))
+        draft = self._begun(drafts.current.with_point(PointPrompt(*xy, label)))
         self._subject.change_drafts("point", drafts.with_current(draft))
+
+    def _begun(self, draft: ObjectDraft) -> ObjectDraft:
+        """Return a draft with the mask that objects begin with."""
+        if not is_one_click(draft):
+            return draft
+        return replace(draft, candidate=self._subject.memory.habit.choice)
 
     def is_done_by(self, xy: tuple[float, float] | None) -> bool:
         """Whether a second click at (x, y) would have nothing left to do."""

@@ -287,6 +287,8 @@ class Labeller(ObjectEditing):
             )
             if label
         ]
+        for _, draft, candidates, _ in told:
+            self._subject.memory.habit.note(draft, candidates.best)
         kept = commit.overlap is Overlap.REPLACE and edit.layer.preserve_labels
         overlap = Overlap.NEVER if kept else commit.overlap
         deed = commit_deed(plane, commit.seen, overlap, told)
