@@ -100,6 +100,23 @@ def test_smaller_tiles_are_taken_where_the_model_is_surer_of_the_same_objects(
     assert chosen(model) == side
 
 
+def test_the_second_step_is_refused_by_the_middles_where_little_is_gained() -> None:
+    model = Model(60, 20, 1)
+    before = model.search
+
+    def surer(look: Look) -> Proposals:
+        # A tenth more in tiles of half the side is unclear, in those of a quarter it is too little.
+        scores = {FRAME: 0.7, FRAME // 2: 0.75, FRAME // 4: 0.76}
+        model.score = scores[max(look.size)]
+        return before(look)
+
+    model.search = surer  # type: ignore[method-assign]
+    assert chosen(model) == FRAME // 2
+    sides = [max(look.size) for look in model.looks]
+    assert sides.count(FRAME // 4) == 4
+    assert sides.count(FRAME // 2) > 4
+
+
 def test_where_few_objects_are_seen_all_of_the_places_is_looked_at() -> None:
     looks = []
     for step in (60, 400):

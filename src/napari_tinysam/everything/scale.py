@@ -34,8 +34,8 @@ _LEAST = FRAME // 4
 _PLACES, _TRIED = 4, 16
 
 #: Their middles are enough if they show so many objects, and the sum of what counts grows by a
-#: factor outside of these. Places are tiles, and so are the smaller looks at them, so that nothing
-#: is searched in vain.
+#: factor outside of these (where more is asked for, the lower one is as much higher). Places are
+#: tiles, and so are the smaller looks at them, so that nothing is searched in vain.
 _SEVERAL, _UNCLEAR = 10, (1.0, 1.4)
 
 #: A score from which an object counts, the more the higher it is.
@@ -244,7 +244,7 @@ def _is_clear(before: _Seen, after: _Seen, more: float) -> bool:
     low, high = _UNCLEAR
     if max(len(before.scores), len(after.scores)) < _SEVERAL:
         return False
-    if after.sure <= low * before.sure:
+    if after.sure <= (low + more - _MORE) * before.sure:
         return True
     return after.sure >= high * before.sure and _shows_more(before, after, more)
 
