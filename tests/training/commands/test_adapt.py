@@ -245,6 +245,24 @@ def test_the_next_round_is_compared_on_images_that_its_start_has_not_learnt_from
     assert "had learnt" not in rounds[1].caveat
 
 
+def test_the_most_usual_images_are_held_out_also_when_it_goes_on(
+    make: MakeAdaptation, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adaptation = make(images=4)
+    asked: list[list[str]] = []
+
+    def usual(load: Any, entries: list[Any]) -> list[str]:
+        asked.append([entry.image for entry in entries])
+        return asked[-1][2:] + asked[-1][:2]
+
+    monkeypatch.setattr(module, "most_usual", usual)
+    run = module._Run(adaptation, adaptation.order())
+    held = [entry.image for entry in run.read()[1].reported]
+    assert held == asked[0][2:3]
+    assert [entry.image for entry in run.read()[1].reported] == held
+    assert len(asked) == 1
+
+
 def test_stopping_early_keeps_the_best(
     make: MakeAdaptation, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from tinysam_training.calibration.calibrate import calibrate_guided_search
 from tinysam_training.calibration.calibrate import write as write_calibrated
 from tinysam_training.commands import finetune as finetuning
 from tinysam_training.commands.making import NotInstalledError, install, make, note
+from tinysam_training.commands.representative import most_usual
 from tinysam_training.commands.samples import placed
 from tinysam_training.commands.verdict import Verdict, compared, nothing_better
 from tinysam_training.data import check_data, find_pairs
@@ -41,6 +42,7 @@ from tinysam_training.run.starting import thresholds_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from napari_tinysam.inference.predictor import Predictor
     from tinysam_training.commands.adaptation import Adaptation, Order
     from tinysam_training.evaluation.evaluate import Evaluation
     from tinysam_training.labelled_image import ImageEntry
@@ -239,19 +241,26 @@ class _Run:
         if not objects:
             raise TinySAMError("There is no image with objects to learn from.")
         seen = Seen.by(float_origin(self.order.start))
-        split = split_images(objects, seed=self.order.seed, seen=seen)
+        usual = self.adaptation.usual
+        if usual is None:  # the same when it goes on
+            start = float_origin(self.order.start)
+            usual = most_usual(lambda: self.load(start), objects)
+            self.adaptation.keep_usual(usual)
+        split = split_images(objects, seed=self.order.seed, seen=seen, usual=usual)
         # All images are drawn equally often: more would leave too little of the objects.
         background = evenly_spaced(empty, len(split.train))
         return report, replace(split, background=background)
 
     def judge(self, model: str, entries: Sequence[ImageEntry]) -> Evaluation:
-        predictor = load_model(model, device=self.order.device)
-        return before_after.judge(predictor, entries)
+        return before_after.judge(self.load(model), entries)
+
+    def load(self, model: str) -> Predictor:
+        return load_model(model, device=self.order.device)
 
     def calibrate(self, split: Split) -> None:
         """Measure the thresholds of Auto-segment anew, if that gives more than the start's."""
         made = self.adaptation.made
-        predictor = load_model(str(made), device=self.order.device)
+        predictor = self.load(str(made))
         if not predictor.has_object_head:
             return
         entries = evenly_spaced([*split.train, *split.choosing], CALIBRATED)

@@ -145,6 +145,19 @@ class Adaptation:
         """Keep what is to be said, until the model is installed."""
         write_text(self.path / "ready.json", json.dumps(known))
 
+    @property
+    def usual(self) -> list[str] | None:
+        """Names of the images, the most usual first; None if nobody has looked yet."""
+        try:
+            known = json.loads((self.path / "usual.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known if isinstance(known, list) else None
+
+    def keep_usual(self, names: list[str]) -> None:
+        """Keep their order: what is held out must not change when it goes on."""
+        write_text(self.path / "usual.json", json.dumps(names))
+
     # --- what happens ---------------------------------------------------------------------
 
     def say(self, event: str, **known: Any) -> None:

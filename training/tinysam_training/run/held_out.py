@@ -122,6 +122,7 @@ def split_images(
     test: Sequence[ImageEntry] = (),
     seed: int = 0,
     seen: Seen | None = None,
+    usual: Sequence[str] = (),
 ) -> Split:
     """Decide the use of each image.
 
@@ -134,6 +135,8 @@ def split_images(
         Of the random choice; the same seed gives the same split.
     seen : Seen, optional
         By the start.
+    usual : sequence of str
+        As for `hold_out`.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def split_images(
         return Split(left, choosing, reported, seen)
     held = reported or choosing
     if not held:
-        left, held = hold_out(left, seed, seen)
+        left, held = hold_out(left, seed, seen, usual)
         if count_images(held) < ENOUGH:
             return Split(left, held, held, seen)
     if (images := count_images(held)) >= ENOUGH:
@@ -161,7 +164,10 @@ def split_images(
 
 
 def hold_out(
-    entries: Sequence[ImageEntry], seed: int = 0, seen: Seen | None = None
+    entries: Sequence[ImageEntry],
+    seed: int = 0,
+    seen: Seen | None = None,
+    usual: Sequence[str] = (),
 ) -> tuple[list[ImageEntry], list[ImageEntry]]:
     """Set a fifth of the images aside, at least one.
 
@@ -172,6 +178,8 @@ def hold_out(
     seen : Seen, optional
         By the start: images that it has learnt from are held out only where there are no others,
         and images that were held out before come first.
+    usual : sequence of str
+        Names of all images in the order in which they are held out otherwise; empty: by chance.
 
     Returns
     -------
@@ -185,7 +193,7 @@ def hold_out(
         parts = part_entries(entries, seen)
         return parts or (list(entries), list(entries))
     order = np.random.default_rng(seed).permutation(len(images))
-    names = [str(name) for name in np.array(list(images))[order]]
+    names = list(usual) or [str(name) for name in np.array(list(images))[order]]
     fresh = [n for n in names if not any(map(seen.has_learnt, images[n]))]
     names = sorted(fresh or names, key=lambda n: not any(map(seen.held, images[n])))
     wanted = max(1, round(len(images) / HELD_OUT_OF))
