@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
 
 from napari_tinysam import checkpoints, model
 from napari_tinysam.files.atomic import write_text
@@ -35,18 +33,16 @@ from tinysam_training.data.dataset import read_source
 from tinysam_training.evaluation.before_after import judged_settings
 from tinysam_training.evaluation.evaluate import evaluate
 from tinysam_training.evaluation.report import accuracies, means
-from tinysam_training.learning import losses
 from tinysam_training.recipe import Augmentation, DataSource, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: IoUs at which accuracy is shown beside its mean.
 SHOWN = (0.5, 0.7, 0.8, 0.9)
 
 #: Share of the images that the generator makes, and how many different ones.
 GENERATED, IMAGES = 0.1, 200
-
-#: How much more the rim of an object weighs, and how far it reaches to each side, in pixels of the
-#: maps.
-RIM, REACH = 3.0, 2
 
 
 class CoarseObjectHead(FineObjectHead):
@@ -71,43 +67,6 @@ def coarse_maps() -> Iterator[None]:
         sam._without_memory.cache_clear()
         yield
     sam._without_memory.cache_clear()
-
-
-@contextmanager
-def rim_weights() -> Iterator[None]:
-    """Let the rims of objects weigh more in the losses of the maps; the mean weight stays."""
-    plain = losses.object_head_losses
-
-    def weighted(
-        maps: Tensor, targets: Tensor, weight: Tensor
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        return plain(maps, targets, rim_weighted(targets, weight))
-
-    with mock.patch.object(losses, "object_head_losses", weighted):
-        yield
-
-
-def rim_weighted(targets: Tensor, weight: Tensor) -> Tensor:
-    """Weights of pixels, `RIM` more along borders.
-
-    Parameters
-    ----------
-    targets : Tensor
-        (B, 3, h, w), as of `object_head_losses`.
-    weight : Tensor
-        (B, 1, h, w), 0 where nothing is known.
-
-    Returns
-    -------
-    Tensor
-        (B, 1, h, w) float32 with the same sum.
-    """
-    known, foreground = weight.float(), targets[:, :1].float()
-    side = 2 * REACH + 1
-    grown = F.max_pool2d(foreground, side, 1, REACH)
-    shrunk = -F.max_pool2d(-foreground, side, 1, REACH)
-    more = known * (1 + RIM * (grown - shrunk))
-    return more * (known.sum() / more.sum().clamp_min(1.0))
 
 
 @dataclass(frozen=True)
@@ -143,6 +102,10 @@ def _light(recipe: Recipe) -> Recipe:
     return replace(recipe, augmentation=changed)
 
 
+def _without_rims(recipe: Recipe) -> Recipe:
+    return replace(recipe, losses=replace(recipe.losses, rim=0.0))
+
+
 def _small(recipe: Recipe) -> Recipe:
     """Keep only the smallest windows."""
     stage = recipe.stages[0]
@@ -153,7 +116,7 @@ def _small(recipe: Recipe) -> Recipe:
 CHOICES = {
     "recipe": Choice("as the recipe"),
     "coarse": Choice("maps at stride 4 instead of 2", around=coarse_maps),
-    "rim": Choice("rims weigh four times as much", around=rim_weights),
+    "rim": Choice("rims weigh as much as the rest", _without_rims),
     "generated": Choice("a tenth of the images from the generator", _generated),
     "equal": Choice("equal shares of the sets", _equal),
     "light": Choice("weak changes of intensity and shape", _light),

@@ -20,6 +20,7 @@ from tinysam_training.learning.losses import (
     object_region,
     output_loss,
     token_loss,
+    with_rims,
 )
 
 N, B, SIDE, CELLS = 4, 2, 8, 2
@@ -241,6 +242,20 @@ def test_iou_loss_restated() -> None:
 
 
 # --- Object maps ----------------------------------------------------------------------
+
+
+def test_rims_weigh_more() -> None:
+    targets = torch.zeros(1, 3, 16, 16)
+    targets[0, 0, 4:12, 4:12] = 1
+    weight = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    weight[..., :2] = False
+    assert with_rims(targets, weight, 0) is weight
+    found = with_rims(targets, weight, 3.0)[0, 0]
+    # Two pixels to each side of the square's border are its rim.
+    rim = torch.zeros(16, 16, dtype=torch.bool)
+    rim[2:14, 2:14] = True
+    rim[6:10, 6:10] = False
+    assert torch.equal(found, weight[0, 0] * (1.0 + 3.0 * rim))
 
 
 def test_object_head_losses_restated() -> None:

@@ -111,16 +111,19 @@ def nothing() -> Window:
 
 
 @pytest.mark.parametrize("images", [discs(), [partly(discs(1)[0])]], ids=["all", "few"])
+@pytest.mark.parametrize("rim", [0.0, 3.0])
 def test_counts_are_what_the_losses_are_means_over(
-    student: SegmentAnything, images: list[LabelledImage]
+    student: SegmentAnything, images: list[LabelledImage], rim: float
 ) -> None:
     batch = batch_of(images)
     batch = replace(batch, teacher=torch.randn(2, 256, 4, 4))
-    objective = Objective(student, replace(RECIPE, losses=DISTILLED, teacher=TEACHER))
+    settings = replace(DISTILLED, rim=rim)
+    objective = Objective(student, replace(RECIPE, losses=settings, teacher=TEACHER))
     counts = objective.counts(batch)
     windows = batch.windows
     maps = torch.randn(2, 3, 16, 16)
-    terms = losses.object_head_losses(maps, windows.maps, windows.maps_weight)
+    known = losses.with_rims(windows.maps, windows.maps_weight, rim)
+    terms = losses.object_head_losses(maps, windows.maps, known)
     assert terms.keys() == HEAD
     for name, (_, count) in terms.items():
         assert float(counts[name]) == pytest.approx(float(count)), name

@@ -147,7 +147,8 @@ class Objective(nn.Module):
         found: dict[str, Tensor] = {}
         if self.student.object_head is not None and weights.object_head:
             maps = self.student.object_maps(features)
-            terms = losses.object_head_losses(maps, windows.maps, windows.maps_weight)
+            known = losses.with_rims(windows.maps, windows.maps_weight, weights.rim)
+            terms = losses.object_head_losses(maps, windows.maps, known)
             found |= {name: value for name, (value, _) in terms.items()}
         if self.recipe.model.trained == "head" or not batch.prompted:
             return found
@@ -176,6 +177,7 @@ class Objective(nn.Module):
         counts = dict.fromkeys((*LOSSES, *FIGURES), objects)
         if self.recipe.losses.sum_over_masks:
             counts["output"] = known.new_tensor(float(len(known)))
+        known = losses.with_rims(windows.maps, known, self.recipe.losses.rim)
         counts["foreground"] = counts["boundary"] = known.sum()
         counts["centre"] = (known * windows.maps[:, :1]).sum()
         counts["dice"] = (known.sum((1, 2, 3)) > 0).float().sum()

@@ -158,6 +158,8 @@ class LossSettings:
         Share of the mask loss that goes to all three masks; the rest goes to the best one.
     object_head : float
         Foreground, centre and boundary distance.
+    rim : float
+        How much more the pixels along borders weigh in those.
     embedding, token, output : float
         α, β, γ of the paper's L_distill.
     hard_mask_weights : bool
@@ -172,6 +174,7 @@ class LossSettings:
     iou: NotNegative = 1.0
     others: Part = 0.1
     object_head: NotNegative = 1.0
+    rim: NotNegative = 0.0
     embedding: NotNegative = 0.0
     token: NotNegative = 0.0
     output: NotNegative = 0.0

@@ -13,7 +13,7 @@ from tinysam_training.learning.losses.distillation import (
     output_loss,
     token_loss,
 )
-from tinysam_training.learning.losses.maps import object_head_losses
+from tinysam_training.learning.losses.maps import object_head_losses, with_rims
 from tinysam_training.learning.losses.masks import (
     MaskLosses,
     actual_iou,
@@ -35,4 +35,5 @@ __all__ = [
     "object_region",
     "output_loss",
     "token_loss",
+    "with_rims",
 ]
