@@ -70,11 +70,12 @@ class Walk:
             self._mouse(QEvent.Type.MouseMove, none, none)
             self.wait(lambda: True)
 
-    def click(self) -> None:
-        """Click where the mouse is."""
-        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-        self._mouse(QEvent.Type.MouseButtonPress, left, left)
-        self._mouse(QEvent.Type.MouseButtonRelease, left, none)
+    def click(self, *, right: bool = False) -> None:
+        """Click where the mouse is; with the right button something does not belong to it."""
+        none = Qt.MouseButton.NoButton
+        button = Qt.MouseButton.RightButton if right else Qt.MouseButton.LeftButton
+        self._mouse(QEvent.Type.MouseButtonPress, button, button)
+        self._mouse(QEvent.Type.MouseButtonRelease, button, none)
         self.presses += 1
 
     def box(self, start: tuple[float, float], end: tuple[float, float]) -> None:
