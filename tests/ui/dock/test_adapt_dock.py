@@ -139,7 +139,7 @@ def test_annotate_adapt_use_segment_the_rest(
     box.show_it.click()
     dock.until(lambda: session.comparison.shown)
     assert len(dock.viewer.layers) == images + 3
-    assert hint(session).startswith("Before on the left")
+    dock.until(lambda: hint(session).startswith("Before on the left"))
     box.show_it.click()
     assert len(dock.viewer.layers) == images
 
