@@ -40,7 +40,7 @@ class MaskHabit:
         Parameters
         ----------
         draft : ObjectDraft
-            Without more than one click nothing else says what its mask should have been.
+            Only one with a single click counts: further prompts ask for a mask of their own.
         best : int
             Which of its masks has the best score.
         """
