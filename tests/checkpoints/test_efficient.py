@@ -52,6 +52,20 @@ def test_half_precision_is_the_nearest_of_each_value(tmp_path: Path) -> None:
         assert torch.equal(found[name], nearest), name
 
 
+def test_a_decoder_narrower_than_the_official_one_is_for_models_of_ours(
+    tmp_path: Path,
+) -> None:
+    ours = SegmentAnything("efficientnet_lite0", mlp_dim=48)
+    theirs = SegmentAnything("tiny_vit_2m", mlp_dim=48)
+    for model in (ours, theirs):
+        checkpoints.save(model, tmp_path / f"{model.architecture}.safetensors")
+    found = checkpoints.load(tmp_path / "efficientnet_lite0.safetensors").model
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    with pytest.raises(CheckpointError, match=r"not fitting.*mlp"):
+        checkpoints.load(tmp_path / "tiny_vit_2m.safetensors")
+
+
 @pytest.mark.parametrize("architecture", LITE)
 def test_names_are_the_official_ones_already(architecture: Architecture) -> None:
     with torch.device("meta"):

@@ -1,11 +1,11 @@
 """Replace the bundled model with a run's weights, if they are better.
 
-Borders and the thresholds of automatic segmentation are measured on training images, and the
-weights rounded to 16 bits, before the models are compared on the validation images. A model that
-knows its training images by heart gets its borders' offset from them, but thresholds that suit no
-other image: those of its weights may be kept instead. The file, its
-8-bit counterpart and the card are made beside the run first, so that a failure never leaves half a
-model in the package.
+The decoder is made narrower, borders and the thresholds of automatic segmentation are measured on
+training images, and the weights rounded to 16 bits, before the models are compared on the
+validation images. A model that knows its training images by heart gets its borders' offset from
+them, but thresholds that suit no other image: those of its weights may be kept instead. The file,
+its 8-bit counterpart and the card are made beside the run first, so that a failure never leaves
+half a model in the package.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from default_model.code_copy import REPOSITORY
 from default_model.comparing import ModelComparison, set_figures
 from default_model.state import RefusedError
+from napari_tinysam import checkpoints
 from napari_tinysam.inference.load import load_model
 from papers.bundling import CARD, bundle, describe_quantized
+from papers.narrowing import IMAGES, WIDTH, can_be_narrower, narrowed
 from papers.published_figures import publish
 from papers.shared import images_of_folders
 from tinysam_training.calibration import borders, calibrate
@@ -124,9 +126,10 @@ def land(asked: Landing, say: Say) -> ModelComparison:
     folder, package = asked.folder, asked.repository / WEIGHTS
     train, val = _folders(asked.data, "train"), _folders(asked.data, "val")
     folder.mkdir(exist_ok=True)
+    weights = _narrowed(asked.weights, train, asked.run / "narrowed.safetensors", say)
     say("Measuring borders, and the thresholds of automatic segmentation.")
     _calibrated(
-        asked.weights,
+        weights,
         _annotated_whole(asked.run, train),
         asked.run / "calibrated.safetensors",
         say,
@@ -204,6 +207,17 @@ def _annotated_whole(run: Path, folders: list[Path]) -> list[Path]:
         if source.complete is False
     }
     return [folder for folder in folders if folder.name not in partly]
+
+
+def _narrowed(weights: Path, folders: list[Path], path: Path, say: Say) -> Path:
+    """Write the weights with a narrower decoder, where one fits; return their file."""
+    found = checkpoints.load(weights)
+    if not can_be_narrower(found.model, WIDTH):
+        return weights
+    entries = images_of_folders(folders, "train", IMAGES)
+    checkpoints.save(narrowed(found.model, entries), path, found.notes)
+    say(f"The decoder's MLPs are {WIDTH} units wide now.")
+    return path
 
 
 def _calibrated(

@@ -173,6 +173,25 @@ def architecture_of(weights: Mapping[str, Tensor], path: Path) -> Architecture:
     return cast("Architecture", best)
 
 
+def mlp_dim_of(weights: Mapping[str, Tensor], architecture: Architecture) -> int:
+    """Return the width of the mask decoder's MLPs for tokens.
+
+    Only decoders with details, this project's own, differ from the official one.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        By official names.
+    architecture : str
+    """
+    from napari_tinysam.model import ENCODERS, MLP_DIM
+
+    hidden = weights.get("mask_decoder.transformer.layers.0.mlp.lin1.bias")
+    if hidden is None or not hidden.numel() or not ENCODERS[architecture].has_pyramid:
+        return MLP_DIM
+    return hidden.numel()
+
+
 def kind_of_number(tensor: Tensor) -> str:
     """Return "float" for all floats, else the type; for comparison with the expected type."""
     import torch

@@ -17,6 +17,7 @@ from napari_tinysam.checkpoints.identify import (
     UNUSED,
     architecture_of,
     kind_of_number,
+    mlp_dim_of,
     official_weights,
 )
 from napari_tinysam.checkpoints.integers import folded_value, own_names
@@ -64,10 +65,12 @@ def read_model(path: Path) -> SegmentAnything:
     from napari_tinysam.model import SegmentAnything, from_official
 
     weights, layers = official_weights(_READERS[kind_of(path)](path), path)
+    architecture = architecture_of(weights, path)
     model = SegmentAnything.uninitialized(
-        architecture_of(weights, path),
+        architecture,
         object_head=any(name.startswith(OBJECT_HEAD) for name in weights),
         details=any(name.startswith(DETAILS) for name in weights),
+        mlp_dim=mlp_dim_of(weights, architecture),
     )
     complete = _complete(weights, model, path, folded=bool(layers))
     model.load_state_dict(from_official(complete))  # copies, converting to float32

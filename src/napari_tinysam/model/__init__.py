@@ -23,11 +23,12 @@ from napari_tinysam.model.object_head import (
     ObjectHead,
     new_object_head,
 )
-from napari_tinysam.model.sam import SegmentAnything
+from napari_tinysam.model.sam import MLP_DIM, SegmentAnything
 
 __all__ = [
     "EFFICIENTNETS",
     "ENCODERS",
+    "MLP_DIM",
     "OBJECT_MAPS",
     "TINY_VIT_CONFIGS",
     "Architecture",

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from napari_tinysam.model.encoders import Architecture
     from napari_tinysam.model.integers import LayerQuantization
 
+#: Hidden units of an official mask decoder's MLPs for tokens.
+MLP_DIM = 2048
+
 
 class SegmentAnything(nn.Module):
     """The three parts of a SAM model behind `encode` and `decode`.
@@ -56,6 +59,9 @@ class SegmentAnything(nn.Module):
     details : bool
         Whether that head also reads the encoder's details (`DetailedObjectHead`). For TinyViT: a
         plain ViT has none, and the head of an EfficientNet always reads them.
+    mlp_dim : int
+        Hidden units of each of the mask decoder's two MLPs for tokens; 2,048 in every published
+        checkpoint.
 
     Attributes
     ----------
@@ -85,6 +91,7 @@ class SegmentAnything(nn.Module):
         *,
         object_head: bool = False,
         details: bool = False,
+        mlp_dim: int = MLP_DIM,
     ) -> None:
         super().__init__()
         if architecture not in ENCODERS:
@@ -102,7 +109,7 @@ class SegmentAnything(nn.Module):
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
         )
-        self.mask_decoder = _build_mask_decoder(self.encoder_kind)
+        self.mask_decoder = _build_mask_decoder(self.encoder_kind, mlp_dim)
         # Registered as a module even when None, so that it can be assigned and removed.
         self.register_module(
             "object_head", self.new_object_head(details) if object_head else None
@@ -117,6 +124,7 @@ class SegmentAnything(nn.Module):
         *,
         object_head: bool = False,
         details: bool = False,
+        mlp_dim: int = MLP_DIM,
     ) -> SegmentAnything:
         """Build the module with unset weights, for a state dict that sets them all.
 
@@ -125,7 +133,7 @@ class SegmentAnything(nn.Module):
 
         Parameters
         ----------
-        architecture, image_size, object_head, details
+        architecture, image_size, object_head, details, mlp_dim
             As for the class.
 
         Returns
@@ -134,7 +142,7 @@ class SegmentAnything(nn.Module):
             On the CPU. Every parameter and persistent buffer holds arbitrary values.
         """
         model = copy.deepcopy(
-            _without_memory(architecture, image_size, object_head, details)
+            _without_memory(architecture, image_size, object_head, details, mlp_dim)
         )
         model.to_empty(device="cpu")
         model.pixel_mean.copy_(_column(PIXEL_MEAN))
@@ -306,20 +314,28 @@ class SegmentAnything(nn.Module):
 
 @cache
 def _without_memory(
-    architecture: Architecture, image_size: int, object_head: bool, details: bool
+    architecture: Architecture,
+    image_size: int,
+    object_head: bool,
+    details: bool,
+    mlp_dim: int,
 ) -> SegmentAnything:
     """Build a model of shapes only, once: building takes longer than copying."""
     with torch.device("meta"):
         return SegmentAnything(
-            architecture, image_size, object_head=object_head, details=details
+            architecture,
+            image_size,
+            object_head=object_head,
+            details=details,
+            mlp_dim=mlp_dim,
         )
 
 
-def _build_mask_decoder(encoder: EncoderKind) -> MaskDecoder:
+def _build_mask_decoder(encoder: EncoderKind, mlp_dim: int) -> MaskDecoder:
     sizes = {
         "num_multimask_outputs": 3,
         "transformer": TwoWayTransformer(
-            depth=2, embedding_dim=EMBED_DIM, mlp_dim=2048, num_heads=8
+            depth=2, embedding_dim=EMBED_DIM, mlp_dim=mlp_dim, num_heads=8
         ),
         "transformer_dim": EMBED_DIM,
         "iou_head_depth": 3,
