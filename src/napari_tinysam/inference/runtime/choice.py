@@ -254,7 +254,9 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
         store.note_choice(located.fingerprint, cpu_name(), integers=integers)
         store.discard(folders[not integers])
         return folders[integers]
-    folder = store.ensure(located.fingerprint, model, integers=integers)
+    folder = store.ensure(
+        located.fingerprint, model, integers=integers, weights=located.path
+    )
     # OpenVINO keeps what it compiles beside the graphs.
     OpenVinoRuntime(folder, precision="auto")
     return folder
@@ -357,6 +359,8 @@ def _converted(
                 located.fingerprint,
                 lambda: checkpoints.load(located).model,
                 integers=integers,
+                # Graphs of a template are of the OpenVINO that made it.
+                weights=None if attempt else located.path,
             )
             try:
                 return _opened(located, precision, threads, integers=integers)

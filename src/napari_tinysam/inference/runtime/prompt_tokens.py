@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tinysam.frame import CELL
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -69,8 +71,16 @@ class PromptTokens:
             parts.append(self._placed(boxes.reshape(-1, 2, 2)) + self.kinds[2:4])
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
+    def positions(self) -> npt.NDArray[np.float32]:
+        """Encode the centres of the frame's cells: (P, 256), row by row."""
+        centres = np.arange(self.frame_size // CELL, dtype=np.float32) * CELL + (
+            np.float32(CELL - 1) / 2
+        )
+        y, x = np.meshgrid(centres, centres, indexing="ij")
+        return self._placed(np.stack([x.ravel(), y.ravel()], axis=-1))
+
     def _placed(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, n, 2) positions as (N, n, 256) Fourier features."""
+        """(…, 2) positions as (…, 256) Fourier features."""
         # 0.5: from the pixel's centre to its place between 0 and the frame's side.
         unit = (np.asarray(xy, np.float32) + np.float32(0.5)) / np.float32(
             self.frame_size

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_tinysam.frame import CELL, EMBED_DIM
+from napari_tinysam.frame import EMBED_DIM
+from napari_tinysam.inference.runtime.openvino.arrays import arrays_of
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 from napari_tinysam.model.fast.decoder import RestructuredDecoder
 from napari_tinysam.model.fast.graphs import (
@@ -148,7 +149,9 @@ def convert(model: SegmentAnything, folder: Path, *, integers: bool = False) -> 
                 example[name] = added.half()
                 shapes[name] = [-1, added.shape[1], -1, -1]
         _write(UpscalerGraph(decoder), example, shapes, folder / UPSCALER)
-        np.savez(folder / ARRAYS, **_arrays(model, decoder))
+        weights = {name: each.numpy() for name, each in model.state_dict().items()}
+        arrays: dict[str, Any] = dict(arrays_of(weights, side))
+        np.savez(folder / ARRAYS, **arrays)
     about = {
         "image_size": side,
         "dense_prompts": model.dense_prompts,
@@ -260,18 +263,6 @@ def _depends_on_input(node: Any) -> bool:
             return True
         ahead += [operand.get_source_output().get_node() for operand in node.inputs()]
     return False
-
-
-def _arrays(model: SegmentAnything, decoder: RestructuredDecoder) -> dict[str, Any]:
-    """Return learnt vectors of points and boxes, and the frame's projected positions."""
-    encoder: Any = model.prompt_encoder
-    kinds = [*encoder.point_embeddings, encoder.not_a_point_embed]
-    cells = model.image_size // CELL
-    return {
-        "frequencies": encoder.pe_layer.positional_encoding_gaussian_matrix.numpy(),
-        "kinds": torch.cat([kind.weight for kind in kinds]).numpy(),
-        "placed": decoder.placed((cells, cells)).numpy(),
-    }
 
 
 def _pyramid(model: SegmentAnything, cells: int) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,11 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_tinysam.errors import ConversionError, sentence
 from napari_tinysam.files.atomic import remove_abandoned, unfinished
+from napari_tinysam.inference.runtime.openvino.template import fitting_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 #: Names another folder for the cache.
 ENVIRONMENT_VARIABLE = "NAPARI_TINYSAM_CACHE"
 
-#: Changes with the graphs that `conversion` writes.
-_FORMAT = 10
+#: Changes with the graphs that `conversion` writes. `papers.graph_template` is due then.
+FORMAT = 10
 
 _WHOLE = "whole.json"
 _FAILED = ".failed"
@@ -85,7 +86,7 @@ def folder_of(fingerprint: str, *, integers: bool = False) -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise ConversionError("OpenVINO is not installed.") from error
     kind = "-int8" if integers else ""
-    return cache_folder() / f"{fingerprint}{kind}-{version}-{_FORMAT}"
+    return cache_folder() / f"{fingerprint}{kind}-{version}-{FORMAT}"
 
 
 def is_whole(folder: Path) -> bool:
@@ -100,7 +101,11 @@ def is_whole(folder: Path) -> bool:
 
 
 def ensure(
-    fingerprint: str, model: Callable[[], SegmentAnything], *, integers: bool = False
+    fingerprint: str,
+    model: Callable[[], SegmentAnything],
+    *,
+    integers: bool = False,
+    weights: Path | None = None,
 ) -> Path:
     """Return the folder of a model's graphs; convert the model if they are missing.
 
@@ -110,6 +115,8 @@ def ensure(
         As for `folder_of`.
     model : callable
         Loads the model; called only if it is needed.
+    weights : Path, optional
+        The model's file. If a template fits it, torch is not needed.
 
     Raises
     ------
@@ -121,14 +128,21 @@ def ensure(
     place = folder_of(fingerprint, integers=integers)
     if is_whole(place):
         return place
-    converted = model()
+    template = None
+    if weights is not None and not integers:
+        template = fitting_template(weights, version=FORMAT)
+    # Outside the block: what is wrong with a file is not a failed conversion.
+    converted: Any = model() if template is None else None
     try:
-        from napari_tinysam.inference.runtime.openvino.conversion import convert
-
         remove_abandoned(place.parent, _ABANDONED_SECONDS)
         with unfinished(place, is_whole) as folder:
             folder.mkdir(parents=True)
-            convert(converted, folder, integers=integers)
+            if template is not None:
+                template.write(folder)
+            else:
+                from napari_tinysam.inference.runtime.openvino.conversion import convert
+
+                convert(converted, folder, integers=integers)
             sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
             (folder / _WHOLE).write_text(json.dumps(sizes), "utf-8")
         _forget_unused(place)
