@@ -37,8 +37,9 @@ def load_model(
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     runtime : {"auto", "torch", "openvino"}
         What runs the network. "openvino" first converts a model that it has not run before, which
-        takes up to a minute. "auto" takes OpenVINO, without importing torch, if there is no GPU
-        and the model has been converted.
+        takes a second for the bundled model and those adapted from it, up to a minute for others.
+        "auto" takes OpenVINO, without importing torch, if there is no GPU and the model has been
+        converted.
     precision : {"auto", "f32", "bf16", "int8"}
         With OpenVINO: float32; or bfloat16 except for the decoder's attention, which "auto" takes
         if the CPU has instructions for it; or, for quantized models, 8-bit integers in image
@@ -50,8 +51,8 @@ def load_model(
     progress : callable, optional
         Called with the bytes downloaded so far and in total.
     convert : callable, optional
-        Allows "auto" to convert a model for OpenVINO where that is fastest: half a minute, once,
-        which pays off after some dozens of images or masks. Called with a sentence before.
+        Allows "auto" to convert a model for OpenVINO where that is fastest: once, which pays off
+        after some dozens of images or masks. Called with a sentence before.
 
     Returns
     -------
