@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
+from napari.layers import Image
 
 from fake_inference import ImmediateInference
 from fake_predictor import disc_predictor
 from napari_tinysam.ui.canvas.preview import HOVER, KEPT, OBJECT, WAITING
 from napari_tinysam.ui.session.facade import AnnotationSession
 
-if TYPE_CHECKING:
-    from napari.layers import Image
+
+def noise(*shape: int, seed: int = 1, name: str = "cells", **options: Any) -> Image:
+    """Random values between 0 and 1."""
+    return Image(np.random.default_rng(seed).random(shape), name=name, **options)
 
 
 @dataclass

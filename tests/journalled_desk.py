@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
 
 from desk import Desk, open_desk
 from fake_inference import QueuedInference
 from napari_tinysam.journal.folder import Journals
 from napari_tinysam.journal.reading import Recovered, labels_of, read_journal
-
-
-def noise(*shape: int, seed: int = 1, name: str = "cells", **options: Any) -> Image:
-    return Image(np.random.default_rng(seed).random(shape), name=name, **options)
 
 
 def open_queued(*layers: Any) -> Desk:

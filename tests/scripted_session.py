@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from journalled_desk import noise, open_queued
+from desk import noise
+from journalled_desk import open_queued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

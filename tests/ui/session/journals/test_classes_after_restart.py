@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from journalled_desk import commit, crash, kept, noise, open_queued
+from desk import noise
+from journalled_desk import commit, crash, kept, open_queued
 from napari_tinysam.journal.folder import Journals
 from napari_tinysam.ui.session.journals.unfinished import unsaved_images
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from journalled_desk import commit, crash, kept, noise, open_queued, places, same
+from desk import noise
+from journalled_desk import commit, crash, kept, open_queued, places, same
 from killed import killed_at_the_end
 from napari_tinysam.journal.folder import Journals
 from napari_tinysam.journal.reading import read_journal
@@ -233,7 +234,8 @@ def test_kill_9_loses_no_prompt() -> None:
     code = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-from journalled_desk import noise, open_queued
+from desk import noise
+from journalled_desk import open_queued
 desk = open_queued(noise(200, 300))
 desk.click(40, 40)
 desk.click(44, 44, 0)

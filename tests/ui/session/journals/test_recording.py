@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from journalled_desk import commit, kept, noise, open_queued
+from desk import noise
+from journalled_desk import commit, kept, open_queued
 from napari_tinysam.journal.lines import Action, DamagedError
 from napari_tinysam.journal.prompted import mask_from_json, mask_to_json
 from napari_tinysam.masks import BoxedMask

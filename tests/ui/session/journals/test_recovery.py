@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from desk import Desk
+from desk import Desk, noise
 from fake_inference import QueuedInference
-from journalled_desk import commit, crash, kept, noise, open_queued, places, same
+from journalled_desk import commit, crash, kept, open_queued, places, same
 from killed import killed_at_the_end
 from napari_tinysam.journal.reading import labels_of
 from napari_tinysam.ui.session.labels.filling import packed
@@ -472,7 +472,8 @@ import sys
 import numpy as np
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from journalled_desk import commit, kept, noise, open_queued
+from desk import noise
+from journalled_desk import commit, kept, open_queued
 desk = open_queued(noise(3, 200, 300))
 for number in range({commits}):
     desk.viewer.dims.set_current_step(0, number % 3)

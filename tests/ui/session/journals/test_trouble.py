@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from journalled_desk import commit, crash, kept, noise, open_queued, places, same
+from desk import noise
+from journalled_desk import commit, crash, kept, open_queued, places, same
 from napari_tinysam.journal import lines_file
 from napari_tinysam.journal.lines import checked
 

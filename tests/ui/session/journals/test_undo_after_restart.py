@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from desk import Desk
+from desk import Desk, noise
 from fake_inference import QueuedInference
 from fake_predictor import disc_predictor
-from journalled_desk import commit, crash, kept, noise, open_queued, same
+from journalled_desk import commit, crash, kept, open_queued, same
 from napari_tinysam.ui.session.facade import AnnotationSession
 from napari_tinysam.ui.session.labels.filling import packed
 

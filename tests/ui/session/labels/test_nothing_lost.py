@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Points, Shapes
+from napari.layers import Labels, Points, Shapes
 
-from desk import Desk, open_desk
+from desk import Desk, noise, open_desk
 from fake_inference import SteppedInference
 from napari_tinysam.labels import Overlap
 from napari_tinysam.masks import BoxedMask
@@ -19,16 +18,6 @@ from napari_tinysam.ui.session.labels.edits import LabelEdit
 from napari_tinysam.ui.state.drafts import PlaneDrafts
 from napari_tinysam.ui.state.history import History, Step
 from napari_tinysam.ui.state.planes import Plane
-
-
-def noise(*shape: int, **options: Any) -> Image:
-    return Image(np.random.default_rng(1).random(shape), name="cells", **options)
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return open_desk(noise(200, 300))
-
 
 # --- commits that wait -------------------------------------------------------------------
 
