@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -107,6 +108,9 @@ def open_runtime(
             return _opened(located, precision, threads, integers=integers)
         except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
+    elif integers is False and store.has_template(located.path):
+        with contextlib.suppress(ValueError):  # torch is always there
+            return _converted(located, precision, threads)
     elif convert is not None and _is_convertible(located.path):
         convert("Preparing the model for this computer, once…")
         try:
@@ -119,7 +123,7 @@ def open_runtime(
 def needs_preparing(
     name_or_path: str | Path, device: str = "auto", precision: Precision = "auto"
 ) -> bool:
-    """Whether a model is not converted yet, so that torch runs it on this CPU.
+    """Whether a model is not converted yet, nor in a moment, so that torch runs it on this CPU.
 
     Parameters
     ----------
@@ -143,8 +147,11 @@ def needs_preparing(
         return False  # loading reports the error
     if store.failed_lately(located.fingerprint):
         return False
-    return integers is None or not store.is_whole(
-        store.folder_of(located.fingerprint, integers=integers)
+    if integers is None:
+        return True
+    folder = store.folder_of(located.fingerprint, integers=integers)
+    return not store.is_whole(folder) and (
+        integers or not store.has_template(located.path)
     )
 
 

@@ -15,6 +15,8 @@ import torch
 
 from napari_tinysam import checkpoints, load_model
 from napari_tinysam.errors import DataError
+from napari_tinysam.inference.runtime import choice
+from napari_tinysam.inference.runtime.choice import needs_preparing
 from napari_tinysam.inference.runtime.openvino import store, template
 from napari_tinysam.inference.runtime.openvino.template import fitting_template
 from napari_tinysam.model import SegmentAnything
@@ -81,7 +83,7 @@ def test_graphs_answer_as_those_that_torch_makes(
 def test_the_first_start_of_the_bundled_model_needs_no_torch(cache: Path) -> None:
     program = (
         "import sys, numpy as np, napari_tinysam as n;"
-        "model = n.load_model(runtime='openvino');"
+        "model = n.load_model();"
         "model.encode(np.zeros((90, 90), np.uint8));"
         "print(model.runtime_name, 'torch' in sys.modules)"
     )
@@ -122,6 +124,19 @@ def _changed(weights: Path, to: Path, change: str) -> Path:
             content[-2:] = np.float16(np.nan).tobytes()
             path.write_bytes(content)
     return path
+
+
+def test_only_other_models_are_worth_a_word_at_the_first_start(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "may_have_gpu", lambda: False)
+    other = _changed(weights, tmp_path, "wide")
+    said: list[str] = []
+    assert not needs_preparing(weights)
+    assert needs_preparing(other)
+    assert load_model(other).runtime_name.startswith("torch")
+    assert load_model(weights, convert=said.append).runtime_name.startswith("OpenVINO")
+    assert not said
 
 
 @pytest.mark.parametrize(

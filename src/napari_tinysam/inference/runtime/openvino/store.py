@@ -152,6 +152,11 @@ def ensure(
     return place
 
 
+def has_template(weights: Path) -> bool:
+    """Whether a model's graphs are made in a moment, without torch."""
+    return fitting_template(weights, version=FORMAT) is not None
+
+
 def note_use(folder: Path) -> None:
     """Note that a conversion is opened now."""
     with contextlib.suppress(OSError):  # the cache may be read-only

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tinysam.checkpoints.sniff import DENSE_PROMPTS
 from napari_tinysam.inference.runtime.openvino.arrays import arrays_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ MANIFEST = "manifest.json"
 #: Changes with the templates' manifest.
 VERSION = 1
 
-_DRAWN, _REFINER = "dense_prompts", "mask_decoder.refiner."
+_REFINER = "mask_decoder.refiner."
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,8 @@ class FilledTemplate:
 def fitting_template(weights: Path, *, version: int) -> FilledTemplate | None:
     """Find the template that a model fits.
 
+    Only the names and shapes of a model that fits none are read.
+
     Parameters
     ----------
     weights : Path
@@ -101,34 +104,26 @@ def fitting_template(weights: Path, *, version: int) -> FilledTemplate | None:
         None as well for files that are damaged, or of models that are not floats of 16 bits: what
         reads them with torch knows what to say.
     """
-    templates = sorted(TEMPLATES.glob("*.zip"))
-    read = _read(weights) if templates else None
-    if read is None:
-        return None
-    notes, tensors = read
-    for path in templates:
-        with zipfile.ZipFile(path) as template:
-            manifest = json.loads(template.read(MANIFEST))
-        wanted = {"manifest": VERSION, "graphs": version}
-        if manifest["versions"] == wanted and _fits(manifest, notes, tensors):
-            return FilledTemplate(path, manifest, tensors)
-    return None
-
-
-def _read(
-    path: Path,
-) -> tuple[dict[str, str], dict[str, npt.NDArray[np.floating]]] | None:
-    """Read the notes and the tensors of a file, or None if it is not of this kind."""
     from safetensors import SafetensorError, safe_open
 
-    if path.suffix != ".safetensors":
+    if weights.suffix != ".safetensors":
         return None
+    wanted = {"manifest": VERSION, "graphs": version}
     try:
-        with safe_open(str(path), "numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return dict(file.metadata() or {}), tensors
+        with safe_open(str(weights), "numpy") as file:
+            names = list(file.keys())
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
+            for path in sorted(TEMPLATES.glob("*.zip")):
+                with zipfile.ZipFile(path) as template:
+                    manifest = json.loads(template.read(MANIFEST))
+                if manifest["versions"] != wanted or manifest["tensors"] != shapes:
+                    continue
+                tensors = {name: file.get_tensor(name) for name in names}
+                if _fits(manifest, file.metadata() or {}, tensors):
+                    return FilledTemplate(path, manifest, tensors)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError):
-        return None
+        pass
+    return None
 
 
 def _fits(
@@ -136,14 +131,11 @@ def _fits(
     notes: Mapping[str, str],
     tensors: Mapping[str, npt.NDArray[np.floating]],
 ) -> bool:
-    """Whether a template is of a model like this one: names, shapes and what its parts do."""
-    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != manifest["tensors"]:
-        return False
+    """Whether a model with the tensors of a template also has what the graphs suppose."""
     floats = [each for each in tensors.values() if each.dtype.kind == "f"]
     refiner = [each for name, each in tensors.items() if name.startswith(_REFINER)]
     return (
-        (notes.get(_DRAWN) == "true") == manifest["about"][_DRAWN]
+        (notes.get(DENSE_PROMPTS) == "true") == manifest["about"]["dense_prompts"]
         and any(each.any() for each in refiner) == manifest["about"]["refines"]
         and all(each.dtype == np.float16 for each in floats)
         and all(np.isfinite(each).all() for each in floats)
