@@ -21,6 +21,7 @@ from napari_tinysam.inference.runtime.openvino import store
 from napari_tinysam.inference.runtime.protocol import PRECISIONS
 
 if TYPE_CHECKING:
+    from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
     from napari_tinysam.inference.runtime.protocol import (
         Precision,
         Runtime,
@@ -105,7 +106,9 @@ def open_runtime(
         folder := store.folder_of(located.fingerprint, integers=integers)
     ):
         try:
-            return _opened(located, precision, threads, integers=integers)
+            return _opened(
+                located, _read(folder, precision, threads, integers=integers)
+            )
         except Exception:  # noqa: BLE001 - damaged, in whichever way: torch is always there
             store.discard(folder)
     elif integers is False and store.has_template(located.path):
@@ -242,8 +245,6 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
     napari_tinysam.errors.ConversionError
         If it cannot be converted.
     """
-    from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
-
     loaded: list[Any] = []
 
     def model() -> Any:
@@ -261,12 +262,9 @@ def prepare(located: checkpoints.LocatedCheckpoint) -> Path:
         store.note_choice(located.fingerprint, cpu_name(), integers=integers)
         store.discard(folders[not integers])
         return folders[integers]
-    folder = store.ensure(
-        located.fingerprint, model, integers=integers, weights=located.path
-    )
     # OpenVINO keeps what it compiles beside the graphs.
-    OpenVinoRuntime(folder, precision="auto")
-    return folder
+    _made(located, "auto", 0, integers=integers)
+    return store.folder_of(located.fingerprint, integers=integers)
 
 
 def _with_integers(
@@ -361,39 +359,50 @@ def _converted(
         if integers is None:
             prepare(located)
             integers = bool(_with_integers(located, precision))
-        for attempt in range(2):
-            folder = store.ensure(
-                located.fingerprint,
-                lambda: checkpoints.load(located).model,
-                integers=integers,
-                # Graphs of a template are of the OpenVINO that made it.
-                weights=None if attempt else located.path,
-            )
-            try:
-                return _opened(located, precision, threads, integers=integers)
-            except Exception as error:  # OpenVINO raises whatever it ran into
-                store.discard(folder)  # damaged, although all sizes are right
-                if attempt:
-                    what = "The converted model does not load"
-                    raise ConversionError(sentence(error, what)) from error
+        runtime = _made(located, precision, threads, integers=integers)
     except ConversionError as error:
         raise ValueError(str(error)) from error
-    raise AssertionError
+    return _opened(located, runtime)
 
 
-def _opened(
+def _made(
     located: checkpoints.LocatedCheckpoint,
     precision: Precision,
     threads: int,
     *,
     integers: bool,
-) -> Opened:
+) -> OpenVinoRuntime:
+    """Convert a model if necessary, and open its graphs; a second time if they do not load."""
+    for attempt in range(2):
+        folder = store.ensure(
+            located.fingerprint,
+            lambda: checkpoints.load(located).model,
+            integers=integers,
+            # Graphs of a template are of the OpenVINO that made it.
+            weights=None if attempt else located.path,
+        )
+        try:
+            return _read(folder, precision, threads, integers=integers)
+        except Exception as error:  # OpenVINO raises whatever it ran into
+            store.discard(folder)  # damaged, although all sizes are right
+            if attempt:
+                what = "The converted model does not load"
+                raise ConversionError(sentence(error, what)) from error
+    raise AssertionError
+
+
+def _read(
+    folder: Path, precision: Precision, threads: int, *, integers: bool
+) -> OpenVinoRuntime:
     from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 
-    folder = store.folder_of(located.fingerprint, integers=integers)
     beside: Precision = "auto" if integers else precision
     runtime = OpenVinoRuntime(folder, precision=beside, threads=threads)
     store.note_use(folder)
+    return runtime
+
+
+def _opened(located: checkpoints.LocatedCheckpoint, runtime: OpenVinoRuntime) -> Opened:
     # Embeddings of another precision are not quite the same.
     model_id = f"{located.fingerprint}/openvino-{runtime.precision}"
     return Opened(runtime, located.name, model_id, located.notes)

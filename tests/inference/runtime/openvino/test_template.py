@@ -164,7 +164,9 @@ def test_a_template_of_other_graphs_is_not_used(weights: Path) -> None:
     assert fitting_template(weights, version=store.FORMAT + 1) is None
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 def test_graphs_that_openvino_cannot_read_are_made_by_torch(
+    prepared: bool,
     weights: Path,
     tmp_path: Path,
     cache: Path,
@@ -181,6 +183,8 @@ def test_graphs_that_openvino_cannot_read_are_made_by_torch(
         for name, content in entries.items():
             archive.writestr(name, content)
     monkeypatch.setattr(template, "TEMPLATES", templates)
+    if prepared:
+        choice.prepare(checkpoints.locate(weights))
     found = load_model(weights, runtime="openvino")
     assert found.runtime_name.startswith("OpenVINO")
     found.encode(np.zeros((64, 64), np.uint8))
