@@ -73,7 +73,8 @@ class ImagesModel(QAbstractListModel):
             return self._icon(entry)
         if role == Qt.ItemDataRole.ToolTipRole:
             labels = "" if entry.labels is None else f"\nLabels: {entry.labels}"
-            return f"{entry.path or entry.name}{labels}"
+            problem = f"\n{entry.problem}" if entry.problem else ""
+            return f"{entry.path or entry.name}{labels}{problem}"
         if role == Qt.ItemDataRole.FontRole and entry is self._listed.current:
             font = QFont()
             font.setBold(True)
@@ -89,7 +90,7 @@ class ImagesModel(QAbstractListModel):
         if path not in self._icons:
             pixels = self._listed.thumbnails.of(path)
             if pixels is None:
-                return None
+                return _no_picture()
             if len(self._icons) > 2000:
                 self._icons.clear()
             self._icons[path] = _icon_of(pixels)
@@ -141,13 +142,23 @@ class ImagesView(QListView):
 def in_words(entry: ImageEntry) -> str:
     """Say how far an image is: "◐ started · 12 objects"."""
     if entry.problem:
-        return f"⚠ {entry.problem}"
+        # The row names the image already, and a whole path would leave no room for the reason.
+        path = "" if entry.path is None else str(entry.path)
+        name = "" if entry.path is None else entry.path.name
+        return f"⚠ {entry.problem.removeprefix(path).removeprefix(name).strip()}"
     said = [f"{_SIGN[entry.state]} {_SAID[entry.state]}"]
     if entry.count:
         said.append("1 object" if entry.count == 1 else f"{entry.count:,} objects")
     elif entry.count is None and entry.labels is not None:
         said.append(f"labels in {entry.labels.name}")
     return " · ".join(said)
+
+
+def _no_picture() -> QIcon:
+    """Make an empty icon, so that names stand below each other."""
+    picture = QPixmap(_SIDE, _SIDE)
+    picture.fill(Qt.GlobalColor.transparent)
+    return QIcon(picture)
 
 
 def _icon_of(pixels: Any) -> QIcon:

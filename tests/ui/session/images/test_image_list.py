@@ -103,7 +103,7 @@ def test_done_images_are_passed_over_unless_wanted(folder: Path) -> None:
     assert states(listed) == "dnnn"
     desk.session.previous_image()
     assert names(desk) == ["1"]
-    assert "first image that is not done" in desk.told[-1][1]
+    assert desk.told[-1] == ("info", "No image before this one is left to do.")
     listed.set_skip_done(False)
     desk.session.previous_image()
     assert names(desk) == ["0"]
@@ -161,6 +161,16 @@ def test_a_file_that_vanishes_is_passed_over_and_said(folder: Path) -> None:
     assert "1.tif" in problems[1]
     assert problems[2] == "2.tif is not there any more."
     assert desk.told[-1] == ("warning", problems[2])
+
+
+def test_an_image_that_cannot_be_opened_is_not_said_to_be_done(folder: Path) -> None:
+    (folder / "1.tif").write_bytes(b"II*\0 no image")
+    desk, listed = open_list(folder)
+    for _ in range(3):
+        desk.session.finish_image()
+    assert states(listed) == "dndd"
+    text = "All 4 images are done, but 1 that cannot be opened."
+    assert desk.told[-1] == ("info", text)
 
 
 def test_a_folder_without_images_is_said(tmp_path: Path) -> None:

@@ -175,7 +175,9 @@ class GoingThrough:
         self._changed()
         following = images.next_to_do()
         if following is None:
-            self._tell("info", f"All {len(images.entries)} images are done.")
+            unread = sum(bool(entry.problem) for entry in images.entries)
+            but = f", but {unread} that cannot be opened" if unread else ""
+            self._tell("info", f"All {len(images.entries)} images are done{but}.")
             following = images.at or 0  # it stays, committed and saved
         self._go(following, 1)
 
@@ -192,10 +194,10 @@ class GoingThrough:
         if index is not None:
             self._go(index, by)
             return
-        which = "last" if by > 0 else "first"
-        skipped = self.images.skip_done and self.images.count(EntryState.DONE) > 0
-        text = f"This is the {which} image"
-        self._tell("info", f"{text} that is not done." if skipped else f"{text}.")
+        text = f"This is the {'last' if by > 0 else 'first'} image."
+        if self.images.skip_done and self.images.count(EntryState.DONE) > 0:
+            text = f"No image {'after' if by > 0 else 'before'} this one is left to do."
+        self._tell("info", text)
         self.save()
 
     def _go(self, index: int, step: int) -> None:
