@@ -6,12 +6,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtGui import QPaintEvent, QStandardItemModel
+from qtpy.QtWidgets import (
+    QComboBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 
 from napari_tinysam.ui.dock.buttons import set_tip, wrapped
 
 _SHORTEST = 8  # letters that stay readable when the dock is narrow
+_MARGIN = 6  # pixels beside the text of napari's style
 
 
 class Choice(NamedTuple):
@@ -38,6 +45,8 @@ class ChoiceCombo(QComboBox):
 
     #: The user chose an entry; its value.
     chosen = Signal(object)
+    #: Where a text that is too long is shortened.
+    shortened = Qt.TextElideMode.ElideRight
 
     def __init__(
         self,
@@ -77,6 +86,20 @@ class ChoiceCombo(QComboBox):
         at = next((i for i, known in enumerate(self._values) if known == value), 0)
         self.setCurrentIndex(at)
         set_tip(self, self.itemData(at, Qt.ItemDataRole.ToolTipRole) or self._tip)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Paint the current entry, shortened with an ellipsis: napari's style cuts letters."""
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style, field = self.style(), QStyle.SubControl.SC_ComboBoxEditField
+        control = QStyle.ComplexControl.CC_ComboBox
+        if style is not None:
+            room = style.subControlRect(control, option, field, self).width() - _MARGIN
+            option.currentText = self.fontMetrics().elidedText(
+                option.currentText, self.shortened, room
+            )
+        painter.drawComplexControl(control, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def showPopup(self) -> None:
         """Open the list, wide enough for its entries."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
+
 from napari_tinysam.ui.dock.choice_combo import Choice, ChoiceCombo
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ class LayerCombo(ChoiceCombo):
     parent : QWidget, optional
         As in Qt.
     """
+
+    # As napari's list of layers does.
+    shortened = Qt.TextElideMode.ElideMiddle
 
     def __init__(self, *, always_none: bool, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
