@@ -173,6 +173,8 @@ def test_of_several_labels_the_one_called_after_the_image_is_the_target() -> Non
         Labels(np.zeros((100, 300), int), name="smaller"),
         Labels(np.zeros((200, 300), int), name="elsewhere", translate=(5, 5)),
         Labels(np.zeros((200, 300), int), name="cells_gt"),
+        Labels(np.zeros((200, 300), int), name="true labels"),
+        Labels(np.zeros((200, 300), int), name="hidden", visible=False),
     ],
     ids=lambda layer: layer.name,
 )

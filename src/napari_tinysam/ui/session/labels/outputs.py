@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _COUNTED = re.compile(r" \[\d+\]$")
 
 #: Layers whose names end in these words are ground truth: used only if the user chooses them.
-_TRUTH = ("gt",)
+_TRUTH = re.compile(r"(^|[_\-. ])(gt|truth|true[_\-. ]labels)$")
 
 
 def committed_name(image: Image) -> str:
@@ -133,7 +133,8 @@ class Outputs:
             free = [
                 each
                 for each in layers
-                if lies_on(each, image, axis)
+                if each.visible  # else objects would go where nobody sees them
+                and lies_on(each, image, axis)
                 and not _is_truth(each)
                 and not any(_is_named_after(each, other) for other in others)
             ]
@@ -241,7 +242,7 @@ def _is_named_after(layer: Labels, image: Image) -> bool:
 
 
 def _is_truth(layer: Labels) -> bool:
-    return re.split(r"[_\-. ]", _plain(layer.name).lower())[-1] in _TRUTH
+    return _TRUTH.search(_plain(layer.name).lower()) is not None
 
 
 def _plain(name: str) -> str:
