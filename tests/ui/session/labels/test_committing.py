@@ -213,3 +213,22 @@ def test_napari_undo_and_ours_do_not_fight(desk: Desk) -> None:
     assert desk.session.object_count == 1
     desk.session.redo()
     assert desk.ids == [1]
+
+
+def test_a_mask_without_pixels_makes_no_layer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = desk.runtime.decode
+
+    def nothing(*arguments: Any, **options: Any) -> Any:
+        found = decode(*arguments, **options)
+        return found._replace(logits=np.full_like(found.logits, -10))
+
+    monkeypatch.setattr(desk.runtime, "decode", nothing)
+    desk.click(100, 80)
+    desk.session.commit()
+    assert desk.told[-1] == ("warning", "Nothing was written: the mask is empty.")
+    assert desk.session.target is None
+    assert (
+        desk.session.object_count == 1
+    )  # the prompt stays, for a box or another click

@@ -71,6 +71,9 @@ class LabelEditor:
         labels : list of int
             Ids of the objects; 0 for one that was refused.
         """
+        if not any(mask.mask.any() for mask, _ in objects):  # not even a layer is made
+            self._notify("warning", writing.NO_PIXELS)
+            return None
         self.make_missing(image)
         labels: list[int] = []
 

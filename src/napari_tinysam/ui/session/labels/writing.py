@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Name of the layer that is made if the user chose none (as in micro-sam).
 COMMITTED = "committed_objects"
 
+#: Said of masks without pixels.
+NO_PIXELS = "Nothing was written: the mask is empty."
+
 #: Values of a labels layer on disk that are read at once.
 _READ_AT_ONCE = 2**24
 
@@ -249,7 +252,7 @@ def _nothing_left(masks: Sequence[BoxedMask], ids: npt.NDArray[Any]) -> str:
     """Say why no mask can be written over (h, w) ids."""
     there = set().union(*(ids[m.slices][m.mask].tolist() for m in masks)) - {0}
     if not there:
-        return "Nothing was written: the mask is empty."
+        return NO_PIXELS
     what = (
         "other objects cover it"
         if len(there) > 1
