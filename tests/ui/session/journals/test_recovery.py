@@ -410,6 +410,20 @@ def test_a_removed_layer_can_be_brought_back() -> None:
     assert open_queued(noise(60, 80)).session.recovery.offer is not None
 
 
+def test_objects_after_a_removed_layer_know_what_they_were_made_with() -> None:
+    desk = open_queued(noise(60, 80))
+    commit(desk, 40, 30)
+    desk.viewer.layers.remove(desk.session.target)
+    commit(desk, 60, 30)
+    told = [action.name for action in kept(desk).actions]
+    assert "model" in told
+    assert "setting" in told
+    labels = crash(desk)
+    later = open_queued(noise(60, 80))
+    later.session.recovery.restore()  # the newest
+    np.testing.assert_array_equal(later.session.target.data, labels)
+
+
 def test_a_folder_that_cannot_be_written_is_said_once_and_work_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

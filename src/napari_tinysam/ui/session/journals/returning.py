@@ -173,7 +173,7 @@ def bring_settings(state: ImageState, actions: Sequence[Action]) -> None:
     for action in actions:
         if action.name == "setting":
             told |= action.arguments
-    with suppress(TypeError, ValueError, AttributeError):
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
         kinds = {int(axis): AxisKind(kind) for axis, kind in told["axes"].items()}
         state.kind.update(kinds)
     follow_axis = told.get("follow_axis")

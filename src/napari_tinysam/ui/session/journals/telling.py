@@ -127,6 +127,8 @@ class Telling:
             See `Action`.
         windows : sequence of Window
         """
+        if journal is None and image not in self._memory.early:
+            self._told.pop(image, None)  # a journal begins, which is told everything
         before = self._told.get(image, Circumstances())
         now = self._told[image] = self._circumstances(image)
         actions: list[dict[str, Any]] = []
