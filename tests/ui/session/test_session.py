@@ -52,7 +52,8 @@ def test_removing_renaming_and_choosing_layers(desk: Desk) -> None:
     desk.viewer.layers.remove(desk.session.target)
     assert desk.session.target is None
     desk.session.undo()  # its layer is gone
-    assert desk.told[-1][0] == "warning"
+    text = "Commit cannot be undone or redone: its labels layer was removed."
+    assert desk.told[-1] == ("warning", text)
     desk.viewer.layers.remove("renamed")
     assert desk.session.image is second
     desk.viewer.layers.remove(second)

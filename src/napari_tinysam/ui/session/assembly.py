@@ -413,10 +413,18 @@ class Assembly:
         if isinstance(layer, Labels):
             self.labelling.outputs.removed(layer)
             self.runs.labels_gone(layer)
+            image = self.subject.image
+            if image is not None and layer is not self.recovery.layer:
+                # Not at once: the image may be removed with its labels.
+                self.inference.post(lambda: self._labels_gone(image))
         if isinstance(layer, Image):
             self.runs.forget(layer)
             self.labelling.forget(layer)
             self.recovery.forget(layer)
+
+    def _labels_gone(self, image: Image) -> None:
+        if not self.closed and image in self.viewer.layers:
+            self.recovery.look_again(image)
 
     def _find_labels(self) -> None:
         if self.subject.image is not None:

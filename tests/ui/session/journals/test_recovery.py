@@ -424,6 +424,48 @@ def test_objects_after_a_removed_layer_know_what_they_were_made_with() -> None:
     np.testing.assert_array_equal(later.session.target.data, labels)
 
 
+def settled(desk: Desk) -> None:
+    for _ in range(3):  # what was posted, what that looks for, what is found
+        desk.inference.turn()
+
+
+def test_a_removed_layer_is_offered_while_its_image_is_open() -> None:
+    desk = open_queued(noise(60, 80))
+    commit(desk, 40, 30)
+    target = desk.session.target
+    assert target is not None
+    labels = target.data.copy()
+    desk.viewer.layers.remove(target)
+    settled(desk)
+    recovery = desk.session.recovery
+    assert recovery.offer is not None
+    recovery.later()
+    desk.viewer.layers.remove(desk.viewer.add_labels(np.zeros((60, 80), int)))
+    settled(desk)
+    assert recovery.offer is None  # asked once
+
+    commit(desk, 40, 30)
+    desk.viewer.layers.remove(desk.session.target)
+    settled(desk)
+    recovery.show()
+    recovery.show()  # what it shows is no layer that was removed
+    settled(desk)
+    recovery.restore()
+    assert recovery.offer is None
+    np.testing.assert_array_equal(desk.session.target.data, labels)
+    desk.session.undo()
+    assert not desk.session.target.data.any()
+
+
+def test_an_image_that_leaves_with_its_labels_is_not_searched() -> None:
+    desk = open_queued(noise(60, 80))
+    commit(desk, 40, 30)
+    desk.viewer.layers.clear()
+    settled(desk)
+    assert desk.session.recovery.offer is None
+    assert len(places()) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_said_once_and_work_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

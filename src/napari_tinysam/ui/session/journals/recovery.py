@@ -134,6 +134,7 @@ class Recovery:
         self._offers: list[Offer] = []
         self._complained = False
         self._looked: set[Image] = set()
+        self._put_off: set[Path] = set()
         self._shown: tuple[Offer, Labels] | None = None
         #: Called with a layer that is restored and what is told of its objects' classes; returns
         #: the changes of the steps, by their numbers.
@@ -180,7 +181,7 @@ class Recovery:
             self._complain(broken)
             if image not in self._viewer.layers:
                 return
-            known = [each.folder for each in self._offers]
+            known = {*self._put_off, *(each.folder for each in self._offers)}
             new = [each for each in found if each.folder not in known]
             self._offers += new
             if new:
@@ -188,6 +189,12 @@ class Recovery:
 
         # An image that cannot be read is said where it is segmented.
         self._queue.submit(search, done, lambda error: None)
+
+    def look_again(self, image: Image) -> None:
+        """Offer what a labels layer held that left the viewer, while its image stays."""
+        if image is self._subject.image:
+            self._looked.discard(image)
+            self.look()
 
     def _complain(self, broken: list[str]) -> None:
         """Say once that journals cannot be read; they stay where they are."""
@@ -199,6 +206,7 @@ class Recovery:
     def forget(self, image: Image) -> None:
         """Drop the offers for an image that left the viewer."""
         self._looked.discard(image)
+        self._put_off.clear()
         self._offers = [each for each in self._offers if each.image is not image]
 
     # --- what the user decides -----------------------------------------------------------
@@ -290,6 +298,7 @@ class Recovery:
         offer = self.offer
         if offer is not None:
             self._hide()
+            self._put_off.add(offer.folder)
             self._decided(offer)
 
     def _decided(self, offer: Offer) -> None:

@@ -209,7 +209,9 @@ class LabelEditor:
     def _still_there(self, step: Step) -> bool:
         there = step.edit is not None and step.edit.layer in self._viewer.layers
         if not there:
-            self._notify("warning", f"The labels layer of this {step.text} is gone.")
+            name = step.text.capitalize()
+            text = f"{name} cannot be undone or redone: its labels layer was removed."
+            self._notify("warning", text)
         return there
 
     def _find(self, image: Image, plane: Plane) -> tuple[Labels, Plane] | None:
