@@ -112,6 +112,18 @@ def test_the_list_says_why_an_image_was_not_opened(
     assert "holds no image." in tip
 
 
+def test_what_is_not_saved_is_said_before_what_a_row_has_no_room_for(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    entry = open_folder(dock, folder).images.entries[0]
+    entry.name, entry.saved, entry.count = "a long name " * 9, False, 2
+    entry.state = EntryState.STARTED
+    model = dock.widget.images.model
+    second = model.data(model.index(0), Qt.ItemDataRole.DisplayRole).splitlines()[1]
+    assert second == "◐ started · not saved · 2 objects"
+
+
 def test_problems_are_said_in_the_window(
     open_dock: OpenDockFactory, folder: Path, tmp_path: Path
 ) -> None:

@@ -67,8 +67,7 @@ class ImagesModel(QAbstractListModel):
             return None
         entry = self.rows[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            unsaved = "" if entry.saved else " (not saved)"
-            return f"{entry.name}{unsaved}\n{in_words(entry)}"
+            return f"{entry.name}\n{in_words(entry)}"
         if role == Qt.ItemDataRole.DecorationRole:
             return self._icon(entry)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -151,6 +150,8 @@ def in_words(entry: ImageEntry) -> str:
         said.append("1 object" if entry.count == 1 else f"{entry.count:,} objects")
     elif entry.count is None and entry.labels is not None:
         said.append(f"labels in {entry.labels.name}")
+    if not entry.saved:
+        said.insert(1, "not saved")  # before what may be cut off
     return " · ".join(said)
 
 

@@ -85,6 +85,16 @@ def test_objects_that_are_not_committed_go_with_their_image(folder: Path) -> Non
     assert labels_in(folder / "0_labels.tif").max() == 1
 
 
+def test_the_view_shows_the_image_of_the_list_beside_a_larger_one(folder: Path) -> None:
+    desk = open_desk(Image(np.zeros((600, 800)), name="slide"))
+    desk.session.listed.open_paths([folder])
+    assert desk.image.name == "0"
+    np.testing.assert_allclose(desk.viewer.scene.camera.center[-2:], (29.5, 39.5))
+    desk.session.next_image()
+    desk.session.next_image()  # of another size
+    np.testing.assert_allclose(desk.viewer.scene.camera.center[-2:], (24.5, 44.5))
+
+
 def test_an_image_is_not_done_while_it_is_searched(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

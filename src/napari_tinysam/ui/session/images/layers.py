@@ -95,7 +95,8 @@ def exchange(
             for layer in old:
                 layers.remove(layer)
     if before is None or full_shape(before.image) != full_shape(new.image):
-        viewer.fit_to_view()
+        # Not to all layers: an image that was open before may be much larger.
+        viewer.fit_to_view(layers=[new.image])
 
 
 #: Exchanges since garbage was collected.
