@@ -305,6 +305,23 @@ def test_what_it_works_on_goes_away(what: str) -> None:
     assert any(words[what] in text for _, text in here.told)
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_the_next_run_searches_all_planes_if_the_labels_were_removed(
+    cancelled: bool,
+) -> None:
+    inference = SteppedInference()
+    here = desk(inference=inference)
+    begin(here, inference, 2)
+    if cancelled:
+        here.session.cancel()
+        inference.run_all()
+    here.viewer.layers.remove(here.session.target)
+    inference.run_all()
+    here.session.auto_segment()
+    finish(here)
+    assert counts(here.session.target) == [3, 3, 3, 3]
+
+
 def test_a_damaged_plane_does_not_stop_the_others() -> None:
     def read(block_info: Any = None) -> np.ndarray:
         at = block_info[None]["array-location"][0][0]

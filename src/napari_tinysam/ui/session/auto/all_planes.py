@@ -204,11 +204,21 @@ class AllPlanes:
             self._next(run)
 
     def labels_gone(self, layer: Labels) -> None:
-        """Stop if a layer is gone that the run has written into."""
+        """Stop if a layer is gone that the run has written into; the next run begins anew."""
+        memory, note = self._subject.memory, ""
         if self._run is not None and self._filling.fills(layer):
             self._run.stop()
             self._run.can_undo = False
             self._end(self._run, "Auto-segmentation stopped: its labels were removed.")
+            note = self.note
+        elif (
+            self._shortened is None
+            or memory.state_of(self._shortened[0]).target is not layer
+        ):
+            return
+        self._turned()
+        self.note = note
+        self._subject.changed.emit()
 
     def close(self) -> None:
         """Stop without telling anyone; what is found is written."""
