@@ -457,6 +457,17 @@ def test_a_removed_layer_is_offered_while_its_image_is_open() -> None:
     assert not desk.session.target.data.any()
 
 
+def test_of_several_removed_layers_the_last_is_offered_first() -> None:
+    desk = open_queued(noise(200, 300))
+    for points in ([(40, 40)], [(40, 40), (120, 100)]):
+        for x, y in points:
+            commit(desk, x, y)
+        desk.viewer.layers.remove(desk.session.target)
+        settled(desk)
+    assert desk.session.recovery.offer is not None
+    assert desk.session.recovery.offer.text.startswith("2 objects on cells from ")
+
+
 def test_an_image_that_leaves_with_its_labels_is_not_searched() -> None:
     desk = open_queued(noise(60, 80))
     commit(desk, 40, 30)

@@ -183,7 +183,7 @@ class Recovery:
                 return
             known = {*self._put_off, *(each.folder for each in self._offers)}
             new = [each for each in found if each.folder not in known]
-            self._offers += new
+            self._offers = new + self._offers  # the newest is offered first
             if new:
                 self._subject.changed.emit()
 
