@@ -123,6 +123,13 @@ class ImageList:
         return sum(entry.state is state for entry in self.entries)
 
     @property
+    def done_in_words(self) -> str:
+        """That nothing is left to do, with how many images could not be opened."""
+        unread = sum(bool(entry.problem) for entry in self.entries)
+        but = f", but {unread} that cannot be opened" if unread else ""
+        return f"All {len(self.entries)} images are done{but}."
+
+    @property
     def objects(self) -> int:
         """Objects of all images together, as far as they are counted."""
         return sum(entry.count or 0 for entry in self.entries)

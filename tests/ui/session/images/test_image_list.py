@@ -95,6 +95,17 @@ def test_the_view_shows_the_image_of_the_list_beside_a_larger_one(folder: Path) 
     np.testing.assert_allclose(desk.viewer.scene.camera.center[-2:], (24.5, 44.5))
 
 
+def test_nothing_is_done_while_no_image_of_the_list_is_selected(folder: Path) -> None:
+    desk, listed = open_list(folder)
+    desk.viewer.layers.remove("0")
+    desk.session.finish_image()
+    assert states(listed) == "nnnn"
+    text = "No image of the list is selected: click one in the list."
+    assert desk.told[-1] == ("info", text)
+    listed.go_to(0)
+    assert names(desk) == ["0"]
+
+
 def test_an_image_is_not_done_while_it_is_searched(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

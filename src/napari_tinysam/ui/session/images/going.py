@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Labels with more pixels are counted when they are saved, not at each change.
 _COUNTED_AT_ONCE = 2**23
+_NO_LIST = "Open a list of images first: Images in the dock."
+_NOT_LISTED = "No image of the list is selected: click one in the list."
 
 
 class GoingThrough:
@@ -166,7 +168,7 @@ class GoingThrough:
         """Mark this image as done, save, and open the next one that is not."""
         images = self.images
         if images is None or self.current is None:
-            self._tell("info", "Open a list of images first: Images in the dock.")
+            self._tell("info", _NO_LIST if images is None else _NOT_LISTED)
             return
         if not self._may_leave() or self._forgets_proposals():
             return
@@ -175,9 +177,7 @@ class GoingThrough:
         self._changed()
         following = images.next_to_do()
         if following is None:
-            unread = sum(bool(entry.problem) for entry in images.entries)
-            but = f", but {unread} that cannot be opened" if unread else ""
-            self._tell("info", f"All {len(images.entries)} images are done{but}.")
+            self._tell("info", images.done_in_words)
             following = images.at or 0  # it stays, committed and saved
         self._go(following, 1)
 
@@ -188,7 +188,7 @@ class GoingThrough:
 
     def _go_step(self, by: int) -> None:
         if self.images is None:
-            self._tell("info", "Open a list of images first: Images in the dock.")
+            self._tell("info", _NO_LIST)
             return
         index = self.images.step(by, self._wanted)
         if index is not None:
