@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_tinysam.ui.dock.images_list import in_words
 from napari_tinysam.ui.state.image_list import EntryState
@@ -121,7 +122,7 @@ def test_what_is_not_saved_is_said_before_what_a_row_has_no_room_for(
     entry.state = EntryState.STARTED
     model = dock.widget.images.model
     second = model.data(model.index(0), Qt.ItemDataRole.DisplayRole).splitlines()[1]
-    assert second == "◐ started · not saved · 2 objects"
+    assert second == "◐ 2 objects · not saved"
 
 
 def test_problems_are_said_in_the_window(
@@ -187,6 +188,31 @@ def test_a_digit_gives_the_object_under_the_mouse_a_class(
     assert str(labels.mode) == "pan_zoom"
     assert box.rows[1].count.text() == "1"
     assert box.rows[0].count.text() == ""
+
+
+def test_a_new_class_can_be_named_at_once(
+    open_dock: OpenDockFactory, folder: Path
+) -> None:
+    dock = open_dock(wait=False)
+    listed = open_folder(dock, folder)
+    window = dock.viewer.window._qt_window
+    window.activateWindow()
+    box = dock.widget.images.classes
+    box.add.click()
+    assert window.focusWidget() is box.rows[0].name
+    QTest.keyClicks(box.rows[0].name, "odd")  # O is a key of the list on the canvas
+    enter = QEvent(QEvent.Type.Enter)
+    QApplication.sendEvent(window.centralWidget(), enter)
+    assert window.focusWidget() is box.rows[0].name  # the name is not finished
+    QTest.keyClick(box.rows[0].name, Qt.Key.Key_Return)
+    assert [each.name for each in dock.session.classifying.classes] == ["odd"]
+    assert window.focusWidget() is not box.rows[0].name
+    assert listed.images.at == 0
+
+    box.add.click()
+    assert window.focusWidget() is box.rows[1].name
+    QApplication.sendEvent(window.centralWidget(), enter)
+    assert window.focusWidget() is not box.rows[1].name
 
 
 def test_all_images_of_the_list_can_be_segmented_from_the_auto_box(

@@ -92,6 +92,7 @@ class ClassesBox(QWidget):
         self._session = session
         self.classifying = session.classifying
         self.rows: list[_Row] = []
+        self._new: ObjectClass | None = None
         self.add = QPushButton("Add a class")
         self.add.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         set_tip(
@@ -99,7 +100,7 @@ class ClassesBox(QWidget):
             "Objects can have classes: press a digit over an object. Saved in NAME_classes.csv "
             "and NAME_coco.json",
         )
-        self.add.clicked.connect(lambda: self.classifying.add())
+        self.add.clicked.connect(self._add)
         self.coloured = QCheckBox("Colour by class")
         self.coloured.clicked.connect(self.classifying.set_coloured)
         self._column = QVBoxLayout()
@@ -115,6 +116,26 @@ class ClassesBox(QWidget):
         self.classifying.changed.connect(self.refresh)
         session.changed.connect(self._refresh_rows)
         self.refresh()
+
+    def leave_name(self) -> None:
+        """Give the keys back to the canvas if no name is typed for a new class after all."""
+        window = self.window()
+        focused = None if window is None else window.focusWidget()
+        for row in self.rows:
+            new = row.which is self._new and not row.name.isModified()
+            if new and focused is row.name:
+                self.named.emit()
+
+    def _add(self) -> None:
+        """Add a class, and let the user type its name: its letters are no keys of the canvas."""
+        self._new = self.classifying.add()
+        if self._new is None:
+            self.named.emit()
+            return
+        row = self.rows[-1]
+        row.show()  # before Qt lays it out: what is hidden takes no focus
+        row.name.setFocus(Qt.FocusReason.OtherFocusReason)
+        row.name.selectAll()
 
     def close_down(self) -> None:
         """Stop following the session."""

@@ -145,14 +145,14 @@ def in_words(entry: ImageEntry) -> str:
         path = "" if entry.path is None else str(entry.path)
         name = "" if entry.path is None else entry.path.name
         return f"⚠ {entry.problem.removeprefix(path).removeprefix(name).strip()}"
-    said = [f"{_SIGN[entry.state]} {_SAID[entry.state]}"]
+    sign, said = _SIGN[entry.state], [_SAID[entry.state]]
     if entry.count:
         said.append("1 object" if entry.count == 1 else f"{entry.count:,} objects")
     elif entry.count is None and entry.labels is not None:
         said.append(f"labels in {entry.labels.name}")
-    if not entry.saved:
-        said.insert(1, "not saved")  # before what may be cut off
-    return " · ".join(said)
+    if not entry.saved:  # there is no room for all: the sign says the first as well
+        said = [*(said[1:] or said), "not saved"]
+    return f"{sign} {' · '.join(said)}"
 
 
 def _no_picture() -> QIcon:

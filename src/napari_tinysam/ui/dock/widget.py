@@ -197,11 +197,13 @@ class TinySAMWidget(QWidget):
         self.status_bar.cancelled.connect(session.cancel)
         self.settings.toggled.connect(self.models.refresh_models)
         for button in self.findChildren(QAbstractButton):
-            button.clicked.connect(self._window.focus_canvas)
+            if button is not self.images.classes.add:  # a name may be typed then
+                button.clicked.connect(self._window.focus_canvas)
         for combo in self.findChildren(QComboBox):
             combo.activated.connect(self._window.focus_canvas)
         self.prompts.candidates.slider.sliderReleased.connect(self._window.focus_canvas)
         self.images.classes.named.connect(self._window.focus_canvas)
+        self._window.entered.connect(self.images.classes.leave_name)
 
         session.changed.connect(self._refresh)
         session.status_changed.connect(self._show_status)

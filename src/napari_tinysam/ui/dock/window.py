@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QMainWindow, QShortcut, QWidget
 
@@ -29,6 +29,9 @@ class HostWindow(QObject):
     on_tab : callable
         Called when Tab is pressed on the canvas, while `set_tab_enabled`.
     """
+
+    #: The mouse came over the canvas.
+    entered = Signal()
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class HostWindow(QObject):
         window.installEventFilter(self)
         canvas = window.centralWidget()
         if canvas is not None:
+            canvas.installEventFilter(self)
             self._context_guard = ContextGuard(self._viewer, canvas)
             # Qt takes the Tab key for moving the focus before napari sees it.
             self._tab_key = QShortcut(QKeySequence("Tab"), canvas)
@@ -83,7 +87,9 @@ class HostWindow(QObject):
         canvas.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
-        """Notice that the window closes, and stop it where it may not."""
+        """Notice that the window closes, and stop it where it may not; and the mouse."""
+        if a1 is not None and a1.type() == QEvent.Type.Enter and a0 is not self._window:
+            self.entered.emit()
         if a1 is not None and a1.type() == QEvent.Type.Close and a0 is self._window:
             if not self._may_close():
                 a1.ignore()
@@ -104,6 +110,9 @@ class HostWindow(QObject):
             self._tab_key = None
         if self._window is not None:
             self._window.removeEventFilter(self)
+            canvas = self._window.centralWidget()
+            if canvas is not None:
+                canvas.removeEventFilter(self)
             self._window = None
 
     def _stays(self) -> None:
