@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from napari_tinysam.ui.dock.buttons import set_tip, wrapped
 
 _SHORTEST = 8  # letters that stay readable when the dock is narrow
-_MARGIN = 6  # pixels beside the text of napari's style
+_MARGIN = 2  # pixels beside the text in its field
 
 
 class Choice(NamedTuple):
