@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage as ndi
 
 from tinysam_training.data.batches import choose_objects
-from tinysam_training.data.choosing import chosen_objects
-from tinysam_training.data.targets import object_boxes, object_targets
+from tinysam_training.data.choosing import chosen_objects, with_moved_borders
+from tinysam_training.data.targets import LEAST_PIXELS, object_boxes, object_targets
 
 
 def scattered(seed: int, objects: int) -> np.ndarray:
@@ -47,3 +48,37 @@ def test_they_are_those_that_each_window_would_choose(
             found.targets[rows], object_targets(layers, some, boxes)
         )
     assert found.targets.shape[1:] == (16, 16)
+
+
+@given(st.integers(0, 2**32), st.integers(-5, 5))
+@settings(max_examples=40, deadline=None)
+def test_moved_borders_are_those_of_scipy(seed: int, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = ndi.gaussian_filter(rng.random((3, 40, 40)), (0, 3, 3)) > 0.5
+    others = (ndi.gaussian_filter(rng.random((3, 40, 40)), (0, 3, 3)) > 0.52) & ~masks
+    by = np.array([steps, 0, -steps])
+    found = with_moved_borders(*map(torch.from_numpy, (masks, others, by))).numpy()
+    cross, square = (ndi.generate_binary_structure(2, n) for n in (1, 2))
+    for mask, other, step, moved in zip(masks, others, by, found, strict=True):
+        expected = mask
+        for number in range(1, abs(step) + 1):
+            shape = cross if number % 2 else square
+            if step > 0:
+                expected = ndi.binary_dilation(expected, shape) & ~other
+            else:
+                expected = ndi.binary_erosion(expected, shape, border_value=1)
+        if expected.sum() < LEAST_PIXELS:
+            expected = mask
+        np.testing.assert_array_equal(moved, expected)
+
+
+def test_all_objects_of_a_window_are_drawn_as_wide() -> None:
+    labels = np.zeros((2, 1, 64, 64), np.int32)
+    labels[:, 0, 8:20, 8:20], labels[:, 0, 30:50, 30:50] = 1, 2
+    rng = np.random.default_rng(0)
+    plain = chosen_objects(torch.from_numpy(labels), 4, rng)
+    moved = chosen_objects(torch.from_numpy(labels), 4, rng, np.array([2, -2]))
+    assert torch.equal(plain.window, moved.window)
+    by = moved.boxes - plain.boxes
+    assert by[:2].tolist() == [[-2, -2, 2, 2]] * 2
+    assert by[2:].tolist() == [[2, 2, -2, -2]] * 2

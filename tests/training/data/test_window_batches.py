@@ -47,6 +47,34 @@ def test_the_same_request_is_the_same_batch() -> None:
     )
 
 
+def test_outlines_of_prompted_objects_are_wide_or_tight_and_maps_are_not() -> None:
+    found = []
+    for changes in (
+        Augmentation.none(),
+        replace(Augmentation.none(), outline_probability=1.0, outline=3.0),
+    ):
+        stage = replace(RECIPE.stages[0], objects=100)  # all: none is left to chance
+        recipe = replace(RECIPE, augmentation=changes, stages=(stage,))
+        batches = WindowBatches(Sources.even(discs(2)), recipe)
+        found.append([batches[BatchRequest(n, 0)].windows for n in range(8)])
+    areas = []
+    for plain, moved in zip(*found, strict=True):
+        assert torch.equal(plain.image, moved.image)
+        assert torch.equal(plain.maps, moved.maps)
+        for window in range(len(plain)):
+            rows = [each.window == window for each in (plain, moved)]
+            if all(row.any() for row in rows):
+                areas.append(
+                    [
+                        float(each.targets[row].sum(0).clamp(max=1).sum())
+                        for each, row in zip((plain, moved), rows, strict=True)
+                    ]
+                )
+    before, after = np.array(areas).T
+    assert (after > before).any()
+    assert (after < before).any()
+
+
 def test_a_batch_is_of_the_stage_that_is_asked_for() -> None:
     stages = (RECIPE.stages[0], Stage(windows=((96, 1, 1.0),), objects=1))
     batches = WindowBatches(Sources.even(discs(2)), replace(RECIPE, stages=stages))

@@ -26,7 +26,10 @@ class ChosenObjects(NamedTuple):
 
 
 def chosen_objects(
-    labels: Tensor, most: int, rng: np.random.Generator
+    labels: Tensor,
+    most: int,
+    rng: np.random.Generator,
+    moved: npt.NDArray[np.int64] | None = None,
 ) -> ChosenObjects:
     """Choose objects of windows at random, as `choose_objects` does in each of them.
 
@@ -37,6 +40,8 @@ def chosen_objects(
     most : int
         The most objects of a window.
     rng : numpy Generator
+    moved : ndarray of int64, (B,), optional
+        By how many pixels the borders of each window's objects are moved out, or in if negative.
 
     Returns
     -------
@@ -62,10 +67,52 @@ def chosen_objects(
             torch.zeros((0, 4), device=device),
         )
     window, layer, number = torch.from_numpy(chosen).to(device).T
-    masks = labels[window, layer] == number[:, None, None]  # (N, S, S)
+    shown = labels[window, layer]  # (N, S, S)
+    masks = shown == number[:, None, None]
+    if moved is not None and moved.any():
+        steps = torch.from_numpy(moved).to(device)[window]
+        masks = with_moved_borders(masks, (shown > 0) & ~masks, steps)
     return ChosenObjects(
         window.contiguous(), F.avg_pool2d(masks.float(), LOGIT), _boxes(masks)
     )
+
+
+def with_moved_borders(masks: Tensor, others: Tensor, steps: Tensor) -> Tensor:
+    """Grow or shrink masks, as octagons do.
+
+    Parameters
+    ----------
+    masks : Tensor of bool, (N, S, S)
+    others : Tensor of bool, (N, S, S)
+        Neighbours, into which no mask grows.
+    steps : Tensor of int64, (N,)
+        Pixels to grow by, or to shrink by if negative.
+
+    Returns
+    -------
+    Tensor of bool, (N, S, S)
+        Masks that would have too few pixels to be prompted stay as they are.
+    """
+    found = masks
+    for step in range(1, int(steps.abs().max()) + 1):
+        square = step % 2 == 0  # in turn with diamonds
+        grown = _grown(found, square) & ~others
+        shrunk = ~_grown(~found, square)  # at the window's edge objects go on
+        active = (steps.abs() >= step)[:, None, None]
+        changed = torch.where((steps > 0)[:, None, None], grown, shrunk)
+        found = torch.where(active, changed, found)
+    enough = found.sum((1, 2)) >= LEAST_PIXELS
+    return torch.where(enough[:, None, None], found, masks)
+
+
+def _grown(masks: Tensor, square: bool) -> Tensor:
+    """Grow (N, S, S) masks by a pixel: to all eight neighbours, or to four of them."""
+    values = masks[:, None].float()
+    if square:
+        return F.max_pool2d(values, 3, 1, 1)[:, 0] > 0
+    along = F.max_pool2d(values, (1, 3), 1, (0, 1))
+    across = F.max_pool2d(values, (3, 1), 1, (1, 0))
+    return torch.maximum(along, across)[:, 0] > 0
 
 
 def _visible(labels: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -111,7 +111,8 @@ class WindowBatches(Dataset[TrainingBatch]):
         maps = torch.stack(
             [labelled[:, 0].float(), found.centre_distance, found.boundary_distance], 1
         )
-        objects = chosen_objects(found.labels, stage.objects, rng)
+        moved = _moved_borders(place, rng, changes) if stage.objects else None
+        objects = chosen_objects(found.labels, stage.objects, rng, moved)
         last = (FRAME - side) // CELL
         offset = rng.integers(0, last, (count, 2), endpoint=True)
         device = self.pool.device
@@ -174,6 +175,18 @@ def _bends(
     largest *= rng.random(count) < changes.bend_probability
     fields = rng.uniform(-1, 1, (count, 2, _BENDS, _BENDS))
     return np.asarray(fields * largest[:, None, None, None], np.float64)
+
+
+def _moved_borders(
+    place: Place, rng: np.random.Generator, changes: Augmentation
+) -> npt.NDArray[np.int64] | None:
+    """Draw by how many pixels of its window each annotator draws wide; None if all are as is."""
+    if not changes.outline_probability:
+        return None
+    count = len(place.scale)
+    moved = rng.uniform(-1, 1, count) * changes.outline * place.scale
+    moved *= rng.random(count) < changes.outline_probability
+    return np.rint(moved).astype(np.int64)
 
 
 def _chances(boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 
 from pydantic.dataclasses import dataclass
 
-from tinysam_training.recipe.values import STRICT, Part, Range, SignedRange
+from tinysam_training.recipe.values import STRICT, NotNegative, Part, Range, SignedRange
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,6 +37,10 @@ class Augmentation:
     bend_probability, bend
         Bend image and labels by a field as smooth as a 4 × 4 grid: its largest displacement, as
         share of the window's side, log-uniform. Above 0.06 objects could fold.
+    outline_probability, outline
+        Move the borders of a window's prompted objects out or in, all by as much: at most by this
+        many pixels of the image, uniform. Annotators draw wide or tight, and a box says which; the
+        targets of the object head stay as they are.
     colour_gain_probability, colour_gain
         Gain of each channel, log-uniform. Only in colour images.
     permutation_probability
@@ -86,6 +90,8 @@ class Augmentation:
     free_turn_probability: Part = 0.5
     bend_probability: Part = 0.3
     bend: Range = (0.005, 0.05)
+    outline_probability: Part = 0.0
+    outline: NotNegative = 1.0
 
     colour_gain_probability: Part = 0.3
     colour_gain: Range = (0.7, 1.3)
@@ -119,7 +125,7 @@ class Augmentation:
     @property
     def changes_intensities(self) -> bool:
         """Whether `change_intensities` has anything to do."""
-        geometry = {"fit", "mirror", "turn", "free_turn", "bend"}
+        geometry = {"fit", "mirror", "turn", "free_turn", "bend", "outline"}
         return any(
             getattr(self, field.name) > 0
             for field in fields(self)
