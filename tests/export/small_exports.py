@@ -93,9 +93,11 @@ class Exported:
                     file, providers=["CPUExecutionProvider"]
                 )
             else:
-                import openvino
+                from napari_tinysam.inference.runtime.openvino.compiled import (
+                    openvino_core,
+                )
 
-                self._graphs[name] = openvino.Core().compile_model(
+                self._graphs[name] = openvino_core().compile_model(
                     folder / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
                 )
 

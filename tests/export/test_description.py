@@ -57,9 +57,9 @@ def ports_of(file: Path) -> tuple[list[Port], list[Port]]:
             return port.name, tuple(shape), name
 
         return list(map(described, graph.input)), list(map(described, graph.output))
-    import openvino
+    from napari_tinysam.inference.runtime.openvino.compiled import openvino_core
 
-    model = openvino.Core().read_model(file)
+    model = openvino_core().read_model(file)
 
     def of_openvino(port: Any) -> Port:
         # It knows no letters: -1 is any number.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from napari_tinysam.errors import TinySAMError, sentence
 from napari_tinysam.files.atomic import filling
 from napari_tinysam.frame import CELL, EMBED_DIM
+from napari_tinysam.inference.runtime.openvino.compiled import openvino_core
 from napari_tinysam.inference.runtime.openvino.unreported import import_openvino
 
 if TYPE_CHECKING:
@@ -269,5 +270,5 @@ def _write_graph(model: Any, path: Path, format: Format) -> None:
         path.with_suffix(".onnx").write_bytes(model.SerializeToString())
         return
     openvino = import_openvino()
-    graph = openvino.Core().read_model(model.SerializeToString(), b"")
+    graph = openvino_core().read_model(model.SerializeToString(), b"")
     openvino.save_model(graph, str(path.with_suffix(".xml")), compress_to_fp16=False)

@@ -15,6 +15,7 @@ from torch import nn
 from efficient_models import efficient_model
 from napari_tinysam import checkpoints
 from napari_tinysam.export import export
+from napari_tinysam.inference.runtime.openvino.compiled import openvino_core
 from napari_tinysam.inference.runtime.openvino.conversion import _write, convert
 from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.model.encoders.efficientnet import PaddedConv
@@ -148,7 +149,7 @@ def test_products_are_what_convolutions_compute(
 def test_a_padded_convolution_of_integers_is_what_is_simulated(
     kernel: int, tmp_path: Path
 ) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     from napari_tinysam.model.integers import QuantizedLayer
 
     torch.manual_seed(0)
@@ -166,7 +167,7 @@ def test_a_padded_convolution_of_integers_is_what_is_simulated(
         expected = rounds(x)
         assert expected.shape == layer(x).shape
         _write(rounds, {"x": x}, {"x": x.shape}, tmp_path / "layer.xml")
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         str(tmp_path / "layer.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     found = torch.from_numpy(compiled([x.numpy()])[0])

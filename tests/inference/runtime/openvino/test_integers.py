@@ -14,6 +14,7 @@ from napari_tinysam import checkpoints, load_model
 from napari_tinysam.inference.runtime import choice
 from napari_tinysam.inference.runtime.hardware import cpu_name
 from napari_tinysam.inference.runtime.openvino import store
+from napari_tinysam.inference.runtime.openvino.compiled import openvino_core
 from napari_tinysam.inference.runtime.openvino.conversion import _write, convert
 from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.model import SegmentAnything
@@ -31,9 +32,7 @@ from papers.kernels import integer_share, multiplications
 from tinysam_training.quantize.folding import folded
 from tinysam_training.quantize.operations import operations
 
-openvino = pytest.importorskip(
-    "openvino", reason="OpenVINO has no wheel for this platform"
-)
+pytest.importorskip("openvino", reason="OpenVINO has no wheel for this platform")
 
 SIDE = 256
 
@@ -122,7 +121,7 @@ def test_a_layer_of_integers_is_what_is_simulated(
         expected = rounds(x)
         plain = layer(x)
         _write(rounds, {"x": x}, {"x": shape}, tmp_path / "layer.xml")
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         str(tmp_path / "layer.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     found = torch.from_numpy(compiled([x.numpy()])[0])

@@ -25,7 +25,7 @@ from napari_tinysam.inference.runtime.choice import (
     prepare_in_background,
 )
 from napari_tinysam.inference.runtime.openvino import store
-from napari_tinysam.inference.runtime.openvino.compiled import Graph
+from napari_tinysam.inference.runtime.openvino.compiled import Graph, openvino_core
 from napari_tinysam.inference.runtime.openvino.conversion import convert
 from napari_tinysam.inference.runtime.openvino.runtime import OpenVinoRuntime
 from napari_tinysam.inference.runtime.prompt_tokens import PromptTokens
@@ -217,13 +217,11 @@ def test_objects_below_a_score_are_not_drawn(
 @pytest.mark.parametrize("kind", ["dense", "efficient"])
 def test_it_is_as_exact_as_it_pays_on_this_cpu(tmp_path: Path, kind: str) -> None:
     """In bfloat16 only where the CPU computes in it, and then the attention still in float32."""
-    import openvino
-
     folder = tmp_path / "graphs"
     folder.mkdir()
     convert(MODELS[kind](), folder)
     chosen = OpenVinoRuntime(folder, precision="auto")
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert chosen.precision == ("bf16" if "BF16" in able else "f32")
     assert chosen.precision in chosen.name
     exact = OpenVinoRuntime(folder)
@@ -307,8 +305,6 @@ def test_threads_do_not_mix_their_images(
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_searches_may_get_rounder_answers(tmp_path: Path, precision: Any) -> None:
     """Where the CPU computes in bfloat16, and then from few and many prompts alike."""
-    import openvino
-
     folder = tmp_path / "graphs"
     folder.mkdir()
     convert(random_model(dense=True), folder)
@@ -319,7 +315,7 @@ def test_searches_may_get_rounder_answers(tmp_path: Path, precision: Any) -> Non
     rough = runtime.decode(features, **given, exact=False)
     few = {k: None if a is None else a[:3] for k, a in given.items()}
     of_few = runtime.decode(features, **few, exact=False)
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "f32" or "BF16" not in able:
         assert_alike(rough.scores, exact.scores)
         assert_alike(of_few.scores, exact.scores[:3])
