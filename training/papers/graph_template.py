@@ -78,7 +78,7 @@ def write_template(model: SegmentAnything, path: Path) -> None:
     Raises
     ------
     DataError
-        If a large constant is not among the weights.
+        If a large constant is not among the weights, or two tensors of them are alike.
     """
     weights = {
         name: each.half().numpy() if each.is_floating_point() else each.numpy()

@@ -16,6 +16,8 @@ from tinysam_training.run.starting import new_model, starting_model
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_tinysam.model import Architecture
+
 
 def written(path: Path, **options: Any) -> SegmentAnything:
     torch.manual_seed(0)
@@ -100,3 +102,26 @@ def test_a_decoder_of_another_size_brings_what_fits(tmp_path: Path) -> None:
         assert torch.equal(found[name], given[name])
     assert found["details.0.norm.weight"].shape == (64,)  # its own encoder's
     assert found["details.0.conv.weight"].shape == (64, 64, 1, 1)
+
+
+@pytest.mark.parametrize("architecture", ["tiny_vit_2m", "efficientnet_lite0"])
+def test_a_narrower_decoder_answers_alike_in_another_model(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    path = tmp_path / "narrow.safetensors"
+    other = SegmentAnything("efficientnet_lite0", mlp_dim=48).eval()
+    checkpoints.save(other, path)
+    model = starting_model("random", architecture=architecture, decoder=str(path))
+    tokens = torch.randn(3, 5, 256)
+    pairs = zip(
+        model.mask_decoder.transformer.layers,
+        other.mask_decoder.transformer.layers,
+        strict=True,
+    )
+    with torch.no_grad():
+        for layer, known in pairs:
+            torch.testing.assert_close(layer.mlp(tokens), known.mlp(tokens))
+    saved = tmp_path / "saved.safetensors"
+    checkpoints.save(model, saved)
+    found = checkpoints.load(saved).model.state_dict()
+    assert all(torch.equal(found[n], t) for n, t in model.state_dict().items())

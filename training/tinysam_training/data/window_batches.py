@@ -180,7 +180,7 @@ def _bends(
 def _moved_borders(
     place: Place, rng: np.random.Generator, changes: Augmentation
 ) -> npt.NDArray[np.int64] | None:
-    """Draw by how many pixels of its window each annotator draws wide; None if all are as is."""
+    """Draw by how many pixels of each window borders move out, or in; None for none."""
     if not changes.outline_probability:
         return None
     count = len(place.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,13 @@ def starting_model(
 def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
     """Copy all parts of another model except its image encoder."""
     model.prompt_encoder.load_state_dict(other.prompt_encoder.state_dict())
+    _take_mlps(model, other)
     own = model.mask_decoder.state_dict()
-    known = other.mask_decoder.state_dict()
+    known = {
+        name: tensor
+        for name, tensor in other.mask_decoder.state_dict().items()
+        if ".mlp." not in name
+    }
     # Official decoders have no layers for details; those start at zero.
     model.mask_decoder.load_state_dict(
         {name: known.get(name, own[name]) for name in own}
@@ -198,6 +204,31 @@ def _take_decoder(model: SegmentAnything, other: SegmentAnything) -> None:
     ):
         _take_head(model.object_head, other.object_head)
     model.dense_prompts = other.dense_prompts
+
+
+def _take_mlps(model: SegmentAnything, other: SegmentAnything) -> None:
+    """Copy the decoder's MLPs for tokens, which may be narrower in a model of ours.
+
+    A decoder that official code reads keeps its width: its other hidden units count for nothing at
+    first.
+    """
+    layers = zip(
+        model.mask_decoder.transformer.layers,
+        other.mask_decoder.transformer.layers,
+        strict=True,
+    )
+    for layer, known in layers:
+        width = known.mlp.lin1.out_features
+        spare = layer.mlp.lin1.out_features - width
+        if isinstance(model.mask_decoder, DetailedMaskDecoder) or not spare:
+            layer.mlp = copy.deepcopy(known.mlp).train(model.training)
+            continue
+        with torch.no_grad():
+            layer.mlp.lin1.weight[:width] = known.mlp.lin1.weight
+            layer.mlp.lin1.bias[:width] = known.mlp.lin1.bias
+            layer.mlp.lin2.weight[:, :width] = known.mlp.lin2.weight
+            layer.mlp.lin2.weight[:, width:] = 0
+            layer.mlp.lin2.bias.copy_(known.mlp.lin2.bias)
 
 
 def _give_refiner(model: SegmentAnything) -> None:
