@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from qtpy.QtWidgets import QMessageBox
 
 from desk import open_desk
 from fake_inference import QueuedInference
@@ -13,6 +14,8 @@ from napari_tinysam.journal.folder import Journals
 from napari_tinysam.journal.reading import labels_of, read_journal
 
 if TYPE_CHECKING:
+    import pytest
+
     from dock_driver import OpenDockFactory
 
 
@@ -111,3 +114,30 @@ def test_discard_and_later(
     box.later.click()
     assert not box.isVisible()
     assert len(list(Journals().folder.iterdir())) == 1
+
+
+def test_images_that_are_not_open_are_discarded_if_the_user_is_sure(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crashed(blobs)
+    dock = open_dock(wait=False)
+    box = dock.widget.unfinished
+    qtbot.waitUntil(box.isVisible, timeout=20_000)
+    assert box.text.text().startswith("Not saved: cells (2 objects, ")
+    assert not box.open.isVisible()  # it was never a file
+    asked, answers = [], [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(
+        QMessageBox,
+        "question",
+        lambda _, title, text, *buttons: asked.append(text) or answers.pop(0),
+    )
+    box.discard.click()
+    assert box.isVisible()
+    assert len(Journals().ended()) == 1
+    box.discard.click()
+    assert not box.isVisible()
+    assert not Journals().ended()
+    assert "cells (2 objects, " in asked[0]

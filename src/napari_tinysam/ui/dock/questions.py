@@ -22,7 +22,7 @@ def ask_for_file(
     if known is not None and known.parent.is_dir():
         text = f"Another program has changed {known.name}. Replace it?"
         changed = session.saving.changed_elsewhere(layer)
-        if not changed or _may_replace(parent, text):
+        if not changed or may(parent, text):
             return known
     owner = next(
         (i for i in session.image_layers() if session.state_of(i).target is layer), None
@@ -40,7 +40,7 @@ def ask_for_file(
         path = Path(f"{name}.tif")
         # The file dialog asked about the name without the ending.
         text = f"{path.name} already exists. Replace it?"
-        if path.exists() and not _may_replace(parent, text):
+        if path.exists() and not may(parent, text):
             return None
     for image in session.image_layers():
         if _is_same_file(image.source.path, path):
@@ -121,7 +121,8 @@ def _names(layers: list[Labels]) -> str:
     return ", ".join(layer.name for layer in layers)
 
 
-def _may_replace(parent: QWidget, text: str) -> bool:
+def may(parent: QWidget, text: str) -> bool:
+    """Ask whether to do what cannot be taken back; No is what Enter answers."""
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(
         parent, "TinySAM", text, buttons.Yes | buttons.No, buttons.No

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QApplication, QFrame, QPushButton
 
 from napari_tinysam.ui.dock.layouts import text_with_buttons
+from napari_tinysam.ui.dock.questions import may
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.journals.unfinished import Unfinished
@@ -31,6 +32,7 @@ class UnfinishedBox(QFrame):
         self.open = QPushButton("Open")
         self.go_on = QPushButton("Go on")
         self.copy = QPushButton("Copy command")
+        self.discard = QPushButton("Discard")
         self.later = QPushButton("Later")
         self.open.setToolTip("Open the image; its objects are offered then")
         self.go_on.setToolTip(
@@ -39,13 +41,15 @@ class UnfinishedBox(QFrame):
         self.copy.setToolTip(
             "Copy the command that goes on with the training, for a terminal"
         )
+        self.discard.setToolTip("Delete what was not saved of these images for good")
         self.later.setToolTip("Ask again when the dock opens the next time")
         self.text = text_with_buttons(
-            self, (self.open, self.go_on, self.copy, self.later)
+            self, (self.open, self.go_on, self.copy, self.discard, self.later)
         )
         self.open.clicked.connect(lambda: unfinished.open_next())
         self.go_on.clicked.connect(lambda: unfinished.go_on())
         self.copy.clicked.connect(lambda: _copy(unfinished.take_command()))
+        self.discard.clicked.connect(self._discard)
         self.later.clicked.connect(lambda: unfinished.later())
         self.refresh()
 
@@ -62,7 +66,14 @@ class UnfinishedBox(QFrame):
             self.open.setText(f"Open {short}")
         self.go_on.setVisible(unfinished.work is not None)
         self.copy.setVisible(unfinished.training is not None)
+        self.discard.setVisible(bool(unfinished.images))
         self._fit()
+
+    def _discard(self) -> None:
+        names = "\n".join(each.words for each in self._unfinished.images)
+        text = f"Delete what was not saved of these images?\n{names}"
+        if may(self, text):
+            self._unfinished.discard()
 
     def resizeEvent(self, event: Any) -> None:
         """Give the text the room that its lines need in this width."""

@@ -85,6 +85,51 @@ def test_images_with_unsaved_objects_are_named_and_opened(
     assert len(places()) == 2
 
 
+def test_what_is_not_wanted_is_discarded_with_all_its_journals(tmp_path: Path) -> None:
+    cells, wing = file(tmp_path, "cells.tif", 1), file(tmp_path, "wing.tif", 2)
+    for _ in range(2):
+        desk = opened(cells)
+        commit(desk, 20, 30)
+        crash(desk)
+    desk = opened(wing)
+    commit(desk, 40, 30)
+    crash(desk)
+    later = empty_dock()
+    with layer_source(path=str(wing)):
+        later.viewer.add_image(tifffile.imread(wing), name="wing")
+    later.inference.turn()
+    recovery = later.session.recovery
+    assert recovery.offer is not None
+    recovery.unfinished.discard()
+
+    assert not recovery.unfinished.text
+    assert recovery.offer is not None  # of the image that is open
+    assert places() == [recovery.offer.folder]
+
+
+def test_a_moved_image_is_not_offered_any_more_once_it_is_discarded(
+    tmp_path: Path,
+) -> None:
+    cells = file(tmp_path, "cells.tif", 1)
+    desk = opened(cells)
+    commit(desk, 20, 30)
+    crash(desk)
+    moved = cells.rename(tmp_path / "nuclei.tif")
+    later = empty_dock()
+    with layer_source(path=str(moved)):
+        later.viewer.add_image(tifffile.imread(moved), name="nuclei")
+    later.inference.turn()
+    recovery = later.session.recovery
+    assert recovery.offer is not None
+    assert "cells.tif" in recovery.unfinished.text
+    recovery.show()
+    recovery.unfinished.discard()
+
+    assert recovery.offer is None
+    assert not recovery.showing
+    assert not places()
+
+
 def test_nothing_is_told_where_everything_is_saved(tmp_path: Path) -> None:
     desk = opened(file(tmp_path, "cells.tif", 1))
     commit(desk, 20, 30)

@@ -145,6 +145,7 @@ class Recovery:
         self.unfinished = Unfinished(
             viewer, self._journals, inference.post, notify, subject.changed.emit
         )
+        self.unfinished.on_discarded = self._drop
 
     @property
     def offer(self) -> Offer | None:
@@ -299,6 +300,13 @@ class Recovery:
         if offer is not None:
             self._hide()
             self._put_off.add(offer.folder)
+            self._decided(offer)
+
+    def _drop(self, folder: Path) -> None:
+        """Offer a journal no more that was deleted."""
+        for offer in [each for each in self._offers if each.folder == folder]:
+            if self._shown is not None and self._shown[0] is offer:
+                self._hide()
             self._decided(offer)
 
     def _decided(self, offer: Offer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,8 @@ class UnsavedImage:
         Prompts that were not committed, in words.
     time : float
         Of the last action, in seconds since the epoch.
+    places : tuple of Path
+        The folders of its journals.
     """
 
     name: str
@@ -58,6 +60,7 @@ class UnsavedImage:
     count: int | None
     prompts: str
     time: float
+    places: tuple[Path, ...] = ()
 
     @property
     def words(self) -> str:
@@ -94,6 +97,8 @@ class Unfinished:
     ----------
     on_files : callable
         Called with what was noted of files that were being segmented, to go on with them.
+    on_discarded : callable
+        Called with the folder of each journal that was deleted.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Unfinished:
         self._works: list[CutWork] = []
         self._later = False
         self.on_files: Callable[[Mapping[str, Any]], None] = lambda told: None
+        self.on_discarded: Callable[[Path], None] = lambda place: None
 
     def look(self) -> None:
         """Look for it in the background."""
@@ -231,6 +237,15 @@ class Unfinished:
         self._images = [e for e in self._images if (e.address, e.name) != same]
         self._on_changed()
 
+    def discard(self) -> None:
+        """Delete what was not saved of the images that are told."""
+        for image in self.images:
+            self._images.remove(image)
+            for place in image.places:
+                self._journals.discard(place)
+                self.on_discarded(place)
+        self._on_changed()
+
     def later(self) -> None:
         """Say nothing more about it, until the dock opens the next time."""
         self._later = True
@@ -253,9 +268,14 @@ def unsaved_images(journals: Journals) -> list[UnsavedImage]:
             known = read_journal(place)
             prompts = prompts_of(open_drafts(known))
             key = image.address, image.name
-            if (known.changed or prompts) and key not in found:
-                count = len(known.unsaved) if known.changed else None
-                found[key] = UnsavedImage(*key[::-1], count, prompts, known.time)
+            if not known.changed and not prompts:
+                continue
+            if key in found:
+                older = (*found[key].places, place)
+                found[key] = replace(found[key], places=older)
+                continue
+            count = len(known.unsaved) if known.changed else None
+            found[key] = UnsavedImage(*key[::-1], count, prompts, known.time, (place,))
     return list(found.values())
 
 
