@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tinysam_training.run.averaging import update_average
 from tinysam_training.run.loop import PATIENCE
 from tinysam_training.run.outcome import TOO_FEW
 from tinysam_training.run.schedule import rate_at, stage_at
+from training import small_runs
 from training.small_runs import RECIPE, discs, training, with_steps
 
 LOSS_NAMES = ("loss", "mask", "iou", "foreground", "dice", "centre", "boundary")
@@ -67,6 +69,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tmp_path: Path) ->
     one, two = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     assert [r["step"] for r in two] == [str(n) for n in range(1, 7)]
     assert [r["loss"] for r in one] == [r["loss"] for r in two]
+
+
+def test_a_run_of_a_model_that_was_replaced_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update whose bundled model has a narrower decoder."""
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path).run(on_step=stop_after(1))
+    narrow = partial(SegmentAnything, object_head=True, mlp_dim=128)
+    monkeypatch.setattr(small_runs, "new_model", narrow)
+    with pytest.raises(DataError, match=r"of another model than the one that .* begins"):
+        training(tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").exists()
 
 
 def signalled_in(method: Any, number: int, at: int) -> Any:

@@ -20,6 +20,7 @@ import torch
 
 from napari_tinysam.errors import (
     CheckpointError,
+    DataError,
     TinySAMError,
     is_about_memory,
     sentence,
@@ -41,6 +42,7 @@ from tinysam_training.run.schedule import rate_at, stage_at
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import Tensor
     from torch.utils.data import Dataset
 
     from napari_tinysam.model import SegmentAnything
@@ -409,10 +411,22 @@ class Training:
         )
 
     def resume(self) -> bool:
-        """Continue from the folder's checkpoint; False if there is none."""
+        """Continue from the folder's checkpoint; False if there is none.
+
+        Raises
+        ------
+        DataError
+            If it is damaged, or of a model that this one has replaced.
+        """
         state = self.folder.load_checkpoint()
         if state is None:
             return False
+        own = self.objective.student.state_dict()
+        if _shapes(own) != _shapes(state["student"]):
+            raise DataError(
+                f"{self.folder.checkpoint} is of another model than the one that the training "
+                "begins with, as after an update, and cannot go on. Start again."
+            )
         self.objective.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -446,3 +460,7 @@ class Training:
 
     def _row(self, figures: Mapping[str, float]) -> dict[str, float]:
         return {"step": self.steps, "seconds": self.seconds, **figures}
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
