@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from napari._qt.dialogs.confirm_close_dialog import ConfirmCloseDialog
 from napari.layers import Image
+from napari.settings import get_settings
 from napari.utils import progress
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QApplication, QDockWidget
 
 from dock_driver import collect
 from napari_tinysam.ui.dock import status_bar
 from napari_tinysam.ui.dock.delivery import GuiDelivery
+from napari_tinysam.ui.dock.questions import Closing
 from napari_tinysam.ui.session.facade import session_of
 
 if TYPE_CHECKING:
@@ -350,7 +354,7 @@ def test_closing_the_window_asks_about_what_is_not_saved(
 
     dock = open_dock(Image(blobs, name="cells"))
     window = dock.viewer.window._qt_window
-    may: list[bool] = []
+    may: list[Closing] = []
     ask = lambda: may.append(dock.widget._may_close())  # noqa: E731
     assert asked_in_the_loop(dock, ask, "") == []
     dock.session.click_at((100, 150))
@@ -369,9 +373,45 @@ def test_closing_the_window_asks_about_what_is_not_saved(
     labels = dock.session.target.data.copy()
     asked = asked_in_the_loop(dock, ask, "Save")
     assert asked == ["Not saved: cells committed_objects."]
-    assert may == [True, True]
+    assert may == [Closing.GO, Closing.WANTED]
     np.testing.assert_array_equal(tifffile.imread(path), labels)
     assert dock.session.unsaved_layers() == []
+
+
+class ByMouse(QCloseEvent):
+    """As the window's system sends it when the cross of a window is clicked."""
+
+    def spontaneous(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["Cancel", "Close without saving"])
+def test_who_answers_about_labels_is_not_asked_by_napari_too(
+    open_dock: OpenDockFactory,
+    blobs: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+) -> None:
+    dock = open_dock(Image(blobs, name="cells"))
+    window, asked_by_napari = dock.viewer.window._qt_window, []
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    monkeypatch.setattr(
+        ConfirmCloseDialog, "exec_", lambda dialog: asked_by_napari.append(dialog)
+    )
+    monkeypatch.setattr(get_settings().application, "confirm_close_window", True)
+    cross = lambda: QApplication.sendEvent(window, ByMouse())  # noqa: E731
+    asked_in_the_loop(dock, cross, "")
+    assert len(asked_by_napari) == 1  # nothing is unsaved: napari asks as ever
+    assert window.isVisible()
+    dock.session.click_at((100, 150))
+    dock.until(dock.shows_preview)
+    dock.session.commit()
+    asked = asked_in_the_loop(dock, cross, answer)
+    assert asked == ["Not saved: cells committed_objects."]
+    assert len(asked_by_napari) == 1
+    stays = answer == "Cancel"
+    assert window.isVisible() == stays
+    assert dock.widget._closed != stays
 
 
 def test_the_save_button_asks_once(

@@ -79,7 +79,9 @@ def test_a_run_of_a_model_that_was_replaced_does_not_go_on(
         training(tmp_path).run(on_step=stop_after(1))
     narrow = partial(SegmentAnything, object_head=True, mlp_dim=128)
     monkeypatch.setattr(small_runs, "new_model", narrow)
-    with pytest.raises(DataError, match=r"of another model than the one that .* begins"):
+    with pytest.raises(
+        DataError, match=r"of another model than the one that .* begins"
+    ):
         training(tmp_path, resume=True)
     assert (tmp_path / "checkpoint.pt").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,18 +54,27 @@ def ask_for_file(
     return path
 
 
-def may_close(parent: QWidget, session: AnnotationSession) -> bool:
+class Closing(Enum):
+    """Whether the window may close."""
+
+    STAY = "stay"
+    GO = "go"
+    #: The user was asked, and wants it.
+    WANTED = "wanted"
+
+
+def may_close(parent: QWidget, session: AnnotationSession) -> Closing:
     """Ask before the window closes with work that is not saved; return whether it may.
 
     A program that closes the viewer outside the event loop is not asked.
     """
     thread = QThread.currentThread()
     if thread is None or thread.loopLevel() == 0:
-        return True
+        return Closing.GO
     unsaved = session.unsaved_layers()
     count = session.uncommitted_count
     if not unsaved and not count:
-        return True
+        return Closing.GO
     parts = []
     if count:
         what = "1 object is" if count == 1 else f"{count} objects are"
@@ -92,8 +102,9 @@ def may_close(parent: QWidget, session: AnnotationSession) -> bool:
     answer = buttons(box.exec())
     if answer == buttons.Discard:
         session.give_up_unsaved()
-        return True
-    return answer == buttons.Save and _save_all(parent, session, unsaved)
+        return Closing.WANTED
+    saved = answer == buttons.Save and _save_all(parent, session, unsaved)
+    return Closing.WANTED if saved else Closing.STAY
 
 
 def warn_of_unsaved(session: AnnotationSession) -> None:

@@ -33,7 +33,7 @@ from napari_tinysam.ui.dock.link_box import LinkBox
 from napari_tinysam.ui.dock.model_box import ModelBox
 from napari_tinysam.ui.dock.output_box import OutputBox
 from napari_tinysam.ui.dock.prompt_buttons import PromptButtons
-from napari_tinysam.ui.dock.questions import may_close, warn_of_unsaved
+from napari_tinysam.ui.dock.questions import Closing, may_close, warn_of_unsaved
 from napari_tinysam.ui.dock.recovery_box import RecoveryBox
 from napari_tinysam.ui.dock.scrolling import ScrollingColumn
 from napari_tinysam.ui.dock.section import Section
@@ -381,8 +381,10 @@ class TinySAMWidget(QWidget):
         session.set_active(self._armed)
         self._window.focus_canvas()
 
-    def _may_close(self) -> bool:
-        return self._closed or may_close(self.window() or self, self.session)
+    def _may_close(self) -> Closing:
+        if self._closed:
+            return Closing.GO
+        return may_close(self.window() or self, self.session)
 
 
 def _close_if_alive(reference: weakref.ref[AnnotationSession], *_: object) -> None:

@@ -10,6 +10,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QMainWindow, QShortcut, QWidget
 
 from napari_tinysam.ui.canvas.context_guard import ContextGuard
+from napari_tinysam.ui.dock.questions import Closing
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -38,7 +39,7 @@ class HostWindow(QObject):
         viewer: napari.viewer.Viewer,
         dock: QWidget,
         *,
-        may_close: Callable[[], bool],
+        may_close: Callable[[], Closing],
         on_tab: Callable[[], None],
     ) -> None:
         super().__init__(dock)
@@ -49,6 +50,7 @@ class HostWindow(QObject):
         self._window: QMainWindow | None = None
         self._tab_key: QShortcut | None = None
         self._context_guard: ContextGuard | None = None
+        self._wanted = False
         #: Whether the window is closing: it hides the dock then, and sends it no event.
         self.closing = False
 
@@ -91,7 +93,12 @@ class HostWindow(QObject):
         if a1 is not None and a1.type() == QEvent.Type.Enter and a0 is not self._window:
             self.entered.emit()
         if a1 is not None and a1.type() == QEvent.Type.Close and a0 is self._window:
-            if not self._may_close():
+            closing = Closing.GO if self._wanted else self._may_close()
+            # Napari would ask whoever closes the window by mouse once more.
+            again = closing is Closing.WANTED and a1.spontaneous() and not self._busy
+            if again:
+                QTimer.singleShot(0, self._close_window)
+            if again or closing is Closing.STAY:
                 a1.ignore()
                 return True
             self.closing = True
@@ -114,6 +121,19 @@ class HostWindow(QObject):
             if canvas is not None:
                 canvas.removeEventFilter(self)
             self._window = None
+
+    @property
+    def _busy(self) -> bool:
+        """Whether napari has tasks of plugins to ask about."""
+        window = getattr(self._window, "_window", None)
+        tasks = getattr(window, "_task_status_manager", None)
+        return tasks is not None and bool(tasks.get_status())
+
+    def _close_window(self) -> None:
+        if self._window is not None:
+            self._wanted = True
+            self._window.close()
+            self._wanted = False
 
     def _stays(self) -> None:
         self.closing = False
