@@ -106,10 +106,12 @@ def memory_goes_back() -> Iterator[None]:
     """Return what a file's tests have freed to the system.
 
     glibc keeps it for each thread that has ever asked for some: after a thousand tests that is
-    several gigabytes in each process.
+    several gigabytes in each process. What is left, modules most of all, is not looked at by later
+    collections of garbage: each test of a window asks for several, which took seconds in the end.
     """
     yield
     gc.collect()
+    gc.freeze()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
