@@ -15,6 +15,7 @@ import numpy as np
 from napari_tinysam.dense_prompts import CLICKED, draw_prompts, first_guess
 from napari_tinysam.frame import CELL, FRAME, LOGIT, LOGITS
 from napari_tinysam.image import as_rgb, to_eight_bits
+from napari_tinysam.inference.box_fit import box_fit
 from napari_tinysam.inference.grouping import alike
 from napari_tinysam.inference.kept import Seen, arrays_of, key_of, restored
 from napari_tinysam.inference.predictions import Embedding, Masks
@@ -232,7 +233,8 @@ class Predictor:
         Returns
         -------
         Masks
-            (N, 3) candidates. Outside an object's window logits are `OUTSIDE`.
+            (N, 3) candidates. Outside an object's window logits are `OUTSIDE`. With dense prompts,
+            scores for boxes are lower where a mask does not fill its box (`box_fit`).
 
         Raises
         ------
@@ -288,6 +290,7 @@ class Predictor:
         self, embedding: Embedding, given: _Given, **how: Any
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Decode objects with drawn prompts, each in the smallest window that its answer fits."""
+        boxes = given[2]
         wanted = wanted_boxes(*given, embedding.regions, embedding.region_boxes)
         chosen = [window_around(box, self._least_side) for box in wanted]
         logits = np.full((len(wanted), 3, LOGITS, LOGITS), OUTSIDE, np.float32)
@@ -313,10 +316,13 @@ class Predictor:
                     scores[i] = own
                     # Masks that a window cuts score as well as others, as in training, so that
                     # one below the least score is not only too large for it.
-                    if planes[0, 0, 0] > -np.inf:
-                        logits[i][in_logits(window)] = planes
-                    else:
+                    if planes[0, 0, 0] == -np.inf:
                         logits[i] = -np.inf
+                        continue
+                    logits[i][in_logits(window)] = planes
+                    if boxes is not None and given[3] is None:
+                        corner = (window.x0, window.y0)
+                        scores[i] *= box_fit(planes, boxes[i] - np.tile(corner, 2))
         return logits, scores
 
     def _decoded(
