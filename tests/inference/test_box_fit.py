@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,9 +86,11 @@ def test_clicks_and_official_models_score_as_they_do() -> None:
     np.testing.assert_array_equal(answered(nested, box), raw)
 
 
-def test_who_hands_a_shape_over_knows_more_than_its_box() -> None:
-    """As following does, from the plane before."""
+@pytest.mark.parametrize("also", ["points", "masks"])
+def test_who_gives_more_than_a_box_knows_more_than_that(also: str) -> None:
+    """As following does, whose boxes are those of the plane before."""
     shape = np.full((1, 256, 256), -5, np.float32)
     shape[:, 80:170, 80:170] = 5
-    prompts = Prompts(boxes=[[300, 300, 700, 700]], masks=shape)
+    more: Any = {also: [[[500, 500]]] if also == "points" else shape}
+    prompts = Prompts(boxes=[[300, 300, 700, 700]], **more)
     np.testing.assert_array_equal(answered(Nested(), prompts), np.float32(SCORES))

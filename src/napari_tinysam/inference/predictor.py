@@ -234,7 +234,7 @@ class Predictor:
         -------
         Masks
             (N, 3) candidates. Outside an object's window logits are `OUTSIDE`. With dense prompts,
-            scores for boxes are lower where a mask does not fill its box (`box_fit`).
+            scores for boxes alone are lower where a mask does not fill its box (`box_fit`).
 
         Raises
         ------
@@ -290,7 +290,9 @@ class Predictor:
         self, embedding: Embedding, given: _Given, **how: Any
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Decode objects with drawn prompts, each in the smallest window that its answer fits."""
-        boxes = given[2]
+        points, _, boxes, masks = given
+        # Other prompts come from somebody who knows more of the object than its box.
+        by_box = boxes if points is None and masks is None else None
         wanted = wanted_boxes(*given, embedding.regions, embedding.region_boxes)
         chosen = [window_around(box, self._least_side) for box in wanted]
         logits = np.full((len(wanted), 3, LOGITS, LOGITS), OUTSIDE, np.float32)
@@ -320,9 +322,9 @@ class Predictor:
                         logits[i] = -np.inf
                         continue
                     logits[i][in_logits(window)] = planes
-                    if boxes is not None and given[3] is None:
+                    if by_box is not None:
                         corner = (window.x0, window.y0)
-                        scores[i] *= box_fit(planes, boxes[i] - np.tile(corner, 2))
+                        scores[i] *= box_fit(planes, by_box[i] - np.tile(corner, 2))
         return logits, scores
 
     def _decoded(
