@@ -23,7 +23,7 @@ def ask_for_file(
     if known is not None and known.parent.is_dir():
         text = f"Another program has changed {known.name}. Replace it?"
         changed = session.saving.changed_elsewhere(layer)
-        if not changed or may(parent, text):
+        if not changed or confirmed(parent, text):
             return known
     owner = next(
         (i for i in session.image_layers() if session.state_of(i).target is layer), None
@@ -41,7 +41,7 @@ def ask_for_file(
         path = Path(f"{name}.tif")
         # The file dialog asked about the name without the ending.
         text = f"{path.name} already exists. Replace it?"
-        if path.exists() and not may(parent, text):
+        if path.exists() and not confirmed(parent, text):
             return None
     for image in session.image_layers():
         if _is_same_file(image.source.path, path):
@@ -132,7 +132,7 @@ def _names(layers: list[Labels]) -> str:
     return ", ".join(layer.name for layer in layers)
 
 
-def may(parent: QWidget, text: str) -> bool:
+def confirmed(parent: QWidget, text: str) -> bool:
     """Ask whether to do what cannot be taken back; No is what Enter answers."""
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QApplication, QFrame, QPushButton
 
 from napari_tinysam.ui.dock.layouts import text_with_buttons
-from napari_tinysam.ui.dock.questions import may
+from napari_tinysam.ui.dock.questions import confirmed
 
 if TYPE_CHECKING:
     from napari_tinysam.ui.session.journals.unfinished import Unfinished
@@ -72,7 +72,7 @@ class UnfinishedBox(QFrame):
     def _discard(self) -> None:
         names = "\n".join(each.words for each in self._unfinished.images)
         text = f"Delete what was not saved of these images?\n{names}"
-        if may(self, text):
+        if confirmed(self, text):
             self._unfinished.discard()
 
     def resizeEvent(self, event: Any) -> None:

@@ -34,6 +34,13 @@ def file(folder: Path, name: str, seed: int) -> Path:
     return path
 
 
+def show(desk: Desk, path: Path) -> None:
+    """Open an image beside what is open, and look for what was not saved of it."""
+    with layer_source(path=str(path)):
+        desk.viewer.add_image(tifffile.imread(path), name=path.stem)
+    desk.inference.turn()
+
+
 def empty_dock() -> Desk:
     desk = open_queued()
     end = time.monotonic() + 20
@@ -67,13 +74,10 @@ def test_images_with_unsaved_objects_are_named_and_opened(
     assert unfinished.next_image is not None
     assert unfinished.next_image.address == str(cells)
 
-    def read(path: str) -> None:
-        with layer_source(path=path):
-            later.viewer.add_image(tifffile.imread(path), name=Path(path).stem)
-
-    monkeypatch.setattr(type(later.viewer), "open", lambda _, path: read(path))
+    monkeypatch.setattr(
+        type(later.viewer), "open", lambda _, path: show(later, Path(path))
+    )
     unfinished.open_next()
-    later.inference.turn()
     assert "cells.tif" not in unfinished.text
     assert "wing.tif" in unfinished.text
     assert unfinished.next_image is None
@@ -95,9 +99,7 @@ def test_what_is_not_wanted_is_discarded_with_all_its_journals(tmp_path: Path) -
     commit(desk, 40, 30)
     crash(desk)
     later = empty_dock()
-    with layer_source(path=str(wing)):
-        later.viewer.add_image(tifffile.imread(wing), name="wing")
-    later.inference.turn()
+    show(later, wing)
     recovery = later.session.recovery
     assert recovery.offer is not None
     recovery.unfinished.discard()
@@ -116,9 +118,7 @@ def test_a_moved_image_is_not_offered_any_more_once_it_is_discarded(
     crash(desk)
     moved = cells.rename(tmp_path / "nuclei.tif")
     later = empty_dock()
-    with layer_source(path=str(moved)):
-        later.viewer.add_image(tifffile.imread(moved), name="nuclei")
-    later.inference.turn()
+    show(later, moved)
     recovery = later.session.recovery
     assert recovery.offer is not None
     assert "cells.tif" in recovery.unfinished.text
