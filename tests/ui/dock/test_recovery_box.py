@@ -85,6 +85,7 @@ def test_unsaved_labels_are_offered_shown_and_restored(
         target
     ) == 1
     np.testing.assert_array_equal(target.data, labels)
+    assert dock.widget.output.labels.currentText() == "cells committed_objects"
     journal = dock.widget.session._parts.subject.memory.journals[target]
     before = journal.last
     target.paint((10, 10), 9)

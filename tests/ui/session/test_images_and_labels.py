@@ -223,6 +223,14 @@ def test_new_stays_new_when_the_user_chose_it() -> None:
     assert desk.session.target is None
 
 
+def test_who_wants_nothing_kept_is_not_told_how_to_go_on_with_it() -> None:
+    desk = open_desk(picture("one", 200, 300))
+    desk.click(100, 80)
+    desk.session.give_up_unsaved()
+    desk.session.close()
+    assert not any("not committed yet" in text for _, text in desk.told)
+
+
 def test_closing_and_opening_keeps_target_drafts_and_undo() -> None:
     desk = open_desk(picture("one", 200, 300), picture("two", 200, 300, seed=2))
     desk.session.set_image(desk.viewer.layers["one"])

@@ -188,6 +188,7 @@ class Assembly:
             busy=lambda: self.runs.writing or self.runs.auto.running,
             proposed=lambda: self.proposals.count,
         )
+        self.recovery.on_listed = listed
         self.recovery.on_classes = self.listed.classifying.restore
         self.similar = Similar(
             subject,

@@ -112,7 +112,8 @@ class AnnotationSession(Choosing):
         if self._parts.closed:
             return
         self.set_active(False)
-        count = self.uncommitted_count
+        given_up = self._parts.labelling.recording.given_up
+        count = 0 if given_up else self.uncommitted_count
         self._parts.close(window_is_gone=window_is_gone)
         if count and not window_is_gone:
             what, it = ("1 object is", "it")

@@ -124,7 +124,9 @@ class Recording:
         )
         self._watched: set[Labels] = set()
         self._taken_back: dict[Labels, int] = {}  # strokes, with napari's own undo
-        self._closed = self._given_up = False
+        self._closed = False
+        #: Whether nothing is to be kept when this ends.
+        self.given_up = False
         memory.on_step = self.stepped
 
     # --- which layers --------------------------------------------------------------------
@@ -153,11 +155,11 @@ class Recording:
             return
         self.collect(layer)
         self._unwatch(layer)
-        self.kept.end(layer, given_up=self._given_up)
+        self.kept.end(layer, given_up=self.given_up)
 
     def forget(self, image: Image) -> None:
         """Stop with an image that left the viewer; prompts that are not committed stay on disk."""
-        self.kept.end_early(image, given_up=self._given_up)
+        self.kept.end_early(image, given_up=self.given_up)
 
     def close(self, *, window_is_gone: bool) -> None:
         """Stop; the journals of what is not saved stay."""
@@ -165,9 +167,9 @@ class Recording:
             self.collect(layer)
             self._unwatch(layer)
             self.kept.leave(
-                layer, window_is_gone=window_is_gone, given_up=self._given_up
+                layer, window_is_gone=window_is_gone, given_up=self.given_up
             )
-        self.kept.leave_early(window_is_gone=window_is_gone, given_up=self._given_up)
+        self.kept.leave_early(window_is_gone=window_is_gone, given_up=self.given_up)
         self._closed = True
         self._memory.on_step = lambda image, step: None
         self.kept.close()
@@ -178,7 +180,7 @@ class Recording:
 
         Closing may still be cancelled: then the next change takes it back.
         """
-        self._given_up = True
+        self.given_up = True
 
     def _unwatch(self, layer: Labels) -> None:
         self._watched.discard(layer)
@@ -194,7 +196,8 @@ class Recording:
         """Note a step that was done on an image."""
         if self._closed:
             return
-        self._given_up = False
+        #: Whether nothing is to be kept when this ends.
+        self.given_up = False
         deed = deed_of(step)
         if step.classes is not None:
             self._begin_for_classes(image, step.classes.layer)
@@ -295,12 +298,12 @@ class Recording:
 
     def written(self, layer: Labels, box: Box, edit: Edit | None = None) -> None:
         """Note a box that was changed, or will be in this turn."""
-        self._given_up = False
+        self.given_up = False
         self._add(layer, edit, [box])
 
     def painted(self, layer: Labels, item: Iterable[Any], edit: Edit | None) -> None:
         """Note what napari's own tools have changed: napari's records of it."""
-        self._given_up, item = False, tuple(item)
+        self.given_up, item = False, tuple(item)
         if edit is not None and self._begins(layer):
             self._before[layer] += before_painting(item, full_data(layer))
         self._add(layer, edit, list(painted_boxes(item)))

@@ -141,6 +141,8 @@ class Recovery:
         self.on_classes: Callable[[Labels, ClassesTold], Mapping[int, ClassEdit]] = (
             lambda layer, told: {}
         )
+        #: Called when a restored layer has become one that objects are committed to.
+        self.on_listed: Callable[[], None] = lambda: None
         #: Of images that are not open.
         self.unfinished = Unfinished(
             viewer, self._journals, inference.post, notify, subject.changed.emit
@@ -238,6 +240,7 @@ class Recovery:
         if other is not None and other in marks:  # in its file, this takes its place
             marks[layer] = marks[other]
         self._labelling.outputs.choose(offer.image, layer)
+        self.on_listed()
         self._labelling.saving.changed(layer)
         before = remembered(offer.found, layer, self._post)
         edits = self.on_classes(layer, ClassesTold(offer.found.actions))
